@@ -1,0 +1,35 @@
+"""Fixtures of the whole suite, and the two things every test relies on.
+
+The pack is registered as the package `attndreambooth`, and the repository root is kept off
+`sys.path`, where its `nodes/` would be mistaken for the host's `nodes` module.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from support.pack import host_on_path, load_pack, without_root
+
+sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+load_pack()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    cuda = None
+    for item in items:
+        if item.get_closest_marker("cuda") is not None:
+            if cuda is None:
+                import torch
+
+                cuda = torch.cuda.is_available()
+            if not cuda:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def host() -> Path:
+    """The host's modules are importable in this process, on the CPU; gives the host's folder."""
+    return host_on_path()
