@@ -1,0 +1,1 @@
+"""The AttnDreamBooth method, host-free: torch, einops, safetensors, numpy, PIL, transformers."""

@@ -1,0 +1,213 @@
+"""CrossAttentionTap: statistics of a few columns of softmax(Q K^T), on the side of any attention.
+
+The U-Net runs its own (fused) attention; forward hooks on `attn2.to_q` and `attn2.to_k` see the
+same queries and keys, and the statistics of the chosen columns are computed next to it. The
+attention matrix exists only inside the computation, in chunks, and is recomputed in the backward
+pass instead of being kept.
+
+Shapes: B batch, H heads, P pixels (queries), T text tokens (keys), D head dim, E = H * D,
+C chosen columns, N = H * P values of one column.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import LayerChoice
+from .regularizer import MapStatistics
+
+log = logging.getLogger(__name__)
+
+_CHUNK_VALUES = 1 << 25
+"""Attention values held at once: 128 MiB in fp32."""
+
+
+def attention_columns(q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int) -> Tensor:
+    """The chosen columns of softmax(Q K^T / sqrt(D)) over the tokens, fp32, shape (B, H, P, C)."""
+    attention_BHPT, _, _ = _attention(q_BPE, k_BTE, heads)
+    return _gather(attention_BHPT, columns_BC)
+
+
+def _attention(q_BPE: Tensor, k_BTE: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    q_BHPD = rearrange(q_BPE.float(), "b p (h d) -> b h p d", h=heads)
+    k_BHTD = rearrange(k_BTE.float(), "b t (h d) -> b h t d", h=heads)
+    logits_BHPT = (q_BHPD * q_BHPD.shape[-1] ** -0.5) @ k_BHTD.transpose(-1, -2)
+    return logits_BHPT.softmax(dim=-1), q_BHPD, k_BHTD
+
+
+def _gather(attention_BHPT: Tensor, columns_BC: Tensor) -> Tensor:
+    _, heads, pixels, _ = attention_BHPT.shape
+    return attention_BHPT.gather(3, columns_BC[:, None, None, :].expand(-1, heads, pixels, -1))
+
+
+class _ColumnStatistics(torch.autograd.Function):
+    """Mean and unbiased variance of columns; memory of Q and K only, attention recomputed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(q_BPE.device.type, enabled=False):
+            means, variances = [], []
+            for part in _chunks(q_BPE, k_BTE, heads):
+                column_BCN = _flat(
+                    attention_columns(q_BPE[part], k_BTE[part], columns_BC[part], heads)
+                )
+                means.append(column_BCN.mean(dim=2))
+                variances.append(column_BCN.var(dim=2, unbiased=True))
+        mean_BC, variance_BC = torch.cat(means), torch.cat(variances)
+        ctx.save_for_backward(q_BPE, k_BTE, columns_BC, mean_BC)
+        ctx.heads = heads
+        return mean_BC, variance_BC
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_mean_BC, grad_variance_BC = grads
+        q_BPE, k_BTE, columns_BC, mean_BC = ctx.saved_tensors
+        heads = ctx.heads
+        count = heads * q_BPE.shape[1]
+        dq, dk = [], []
+        with torch.autocast(q_BPE.device.type, enabled=False):
+            for part in _chunks(q_BPE, k_BTE, heads):
+                attention_BHPT, q_BHPD, k_BHTD = _attention(q_BPE[part], k_BTE[part], heads)
+                columns = columns_BC[part]
+                a_BHPC = _gather(attention_BHPT, columns)
+                g_BHPC = grad_mean_BC[part, None, None, :] / count
+                g_BHPC = g_BHPC + (2.0 / (count - 1)) * grad_variance_BC[part, None, None, :] * (
+                    a_BHPC - mean_BC[part, None, None, :]
+                )
+                # softmax backward: dS_t = A_t * (g_t [t chosen] - sum_c g_c A_c)
+                weighted_BHPC = g_BHPC * a_BHPC
+                dS_BHPT = attention_BHPT * -weighted_BHPC.sum(dim=-1, keepdim=True)
+                index = columns[:, None, None, :].expand_as(weighted_BHPC)
+                dS_BHPT = dS_BHPT.scatter_add(3, index, weighted_BHPC)
+                dS_BHPT *= q_BHPD.shape[-1] ** -0.5
+                dq.append(rearrange(dS_BHPT @ k_BHTD, "b h p d -> b p (h d)"))
+                dk.append(rearrange(dS_BHPT.transpose(-1, -2) @ q_BHPD, "b h t d -> b t (h d)"))
+        return torch.cat(dq).to(q_BPE.dtype), torch.cat(dk).to(k_BTE.dtype), None, None
+
+
+def _flat(column_BHPC: Tensor) -> Tensor:
+    return rearrange(column_BHPC, "b h p c -> b c (h p)")
+
+
+def _chunks(q_BPE: Tensor, k_BTE: Tensor, heads: int) -> Iterator[slice]:
+    batch, pixels, _ = q_BPE.shape
+    size = max(1, _CHUNK_VALUES // (heads * pixels * k_BTE.shape[1]))
+    for start in range(0, batch, size):
+        yield slice(start, min(start + size, batch))
+
+
+def column_statistics(
+    q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
+) -> MapStatistics:
+    """Mean and unbiased variance over heads and pixels of the chosen attention columns, in fp32.
+
+    Equal to taking them from the whole of softmax(Q K^T / sqrt(D)); differentiable in Q and K.
+    """
+    return MapStatistics(*_ColumnStatistics.apply(q_BPE, k_BTE, columns_BC, heads))
+
+
+@dataclass(frozen=True)
+class CrossAttentionLayer:
+    """One `attn2` of the U-Net and where it stands."""
+
+    name: str
+    """Its path in the module, e.g. `input_blocks.1.1.transformer_blocks.0.attn2`."""
+    module: nn.Module
+    """Has `to_q`, `to_k`, `to_v`, `to_out`."""
+    heads: int
+    """Attention heads."""
+
+    @property
+    def region(self) -> LayerChoice:
+        """`down`, `middle` or `up`."""
+        if self.name.startswith(("input_blocks", "down_blocks")):
+            return "down"
+        return "middle" if self.name.startswith(("middle_block", "mid_block")) else "up"
+
+
+def cross_attention_layers(unet: nn.Module) -> list[CrossAttentionLayer]:
+    """Every `attn2` of a U-Net, in module order; ComfyUI's and diffusers' naming both serve."""
+    layers = [
+        CrossAttentionLayer(name, module, int(module.heads))  # type: ignore[arg-type]
+        for name, module in unet.named_modules()
+        if name.rsplit(".", 1)[-1] == "attn2" and hasattr(module, "to_q")
+    ]
+    if not layers:
+        raise ValueError("the model has no cross-attention layer (attn2), so there is no map to tie")
+    return layers
+
+
+def choose_layers(
+    layers: Iterable[CrossAttentionLayer], choice: LayerChoice
+) -> list[CrossAttentionLayer]:
+    """The layers of one region of the U-Net. ValueError if the region has none."""
+    chosen = [layer for layer in layers if choice in ("all", layer.region)]
+    if not chosen:
+        raise ValueError(f"layers = {choice!r}: this model has no cross-attention layer there")
+    return chosen
+
+
+class CrossAttentionTap:
+    """Watches some cross-attention layers of a private U-Net and gathers column statistics.
+
+    Layers are told apart by module, and a layer seen again (gradient checkpointing recomputes the
+    forward) replaces its entry instead of adding one.
+    """
+
+    def __init__(self, layers: Iterable[CrossAttentionLayer]) -> None:
+        self._layers = list(layers)
+        self._columns_BC: Tensor | None = None
+        self._queries: dict[str, Tensor] = {}
+        self._found: dict[str, MapStatistics] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> CrossAttentionTap:
+        for layer in self._layers:
+            self._handles.append(layer.module.to_q.register_forward_hook(self._on_query(layer)))
+            self._handles.append(layer.module.to_k.register_forward_hook(self._on_key(layer)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._queries.clear()
+        self._found.clear()
+
+    @contextmanager
+    def watching(self, columns_BC: Tensor) -> Iterator[Mapping[str, MapStatistics]]:
+        """Statistics by layer name of the forward pass made inside; (B, C) token columns."""
+        self._columns_BC = columns_BC
+        self._found = found = {}
+        try:
+            yield found
+        finally:
+            self._queries.clear()
+
+    def _on_query(self, layer: CrossAttentionLayer) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, q_BPE: Tensor) -> None:
+            if self._columns_BC is not None:
+                self._queries[layer.name] = q_BPE
+
+        return hook
+
+    def _on_key(self, layer: CrossAttentionLayer) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, k_BTE: Tensor) -> None:
+            q_BPE = self._queries.pop(layer.name, None)
+            if q_BPE is None or self._columns_BC is None:
+                return
+            self._found[layer.name] = column_statistics(
+                q_BPE, k_BTE, self._columns_BC, layer.heads
+            )
+
+        return hook

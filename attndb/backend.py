@@ -1,0 +1,41 @@
+"""Backend: what the training code asks of a diffusion model. The host's seam implements it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .objective import Diffusion
+from .tokens import TokenizedPrompt
+
+
+class Backend(Protocol):
+    """A private, trainable copy of a Stable Diffusion model.
+
+    Shapes: B batch, C latent channels, Y X latent pixels, T tokens, D text width, V vectors.
+    """
+
+    unet: nn.Module
+    """Private U-Net with `attn2` cross-attention layers; fp32 parameters that require no grad."""
+    diffusion: Diffusion
+    """Noise schedule and prediction type."""
+    device: torch.device
+    """Where the U-Net computes."""
+
+    def predict(self, z_t_BCYX: Tensor, t_B: Tensor, context_BTD: Tensor) -> Tensor:
+        """The U-Net's output, (B, C, Y, X)."""
+        ...
+
+    def encode_text(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+        """Text states (1, T, D), differentiable in the placeholder's vectors."""
+        ...
+
+    def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
+        """`count` copies (V, D) of the mean token embedding of some words, fp32."""
+        ...
+
+    def encode_image(self, pixels_BHWC: Tensor) -> Tensor:
+        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
+        ...

@@ -1,0 +1,137 @@
+"""The training batches of a stage: any step's batch on its own, decided by the seed.
+
+Each step has its own generator, derived from (seed, stage, step), so a resumed run needs no
+generator state and sees the batches that an uninterrupted one sees.
+
+Shapes: B batch, C latent channels, Y X latent pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .augmentation import Crop, draw_crop, render
+from .config import StageConfig
+from .dataset import ConceptDataset, Photo
+from .objective import Diffusion
+from .tokens import TokenizedPrompt
+
+LATENT_SCALE = 8
+"""Pixels per latent pixel of the Stable Diffusion autoencoders."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step trains on."""
+
+    latents_BCYX: Tensor
+    noise_BCYX: Tensor
+    timesteps_B: Tensor
+    prompts: tuple[TokenizedPrompt, ...]
+    """One per sample."""
+    mask_B1YX: Tensor | None = None
+    """Weight of every latent pixel in the loss; None counts all."""
+
+    def __len__(self) -> int:
+        return len(self.timesteps_B)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Samples start..stop as a batch of their own."""
+        piece = slice(start, stop)
+        return Batch(
+            self.latents_BCYX[piece],
+            self.noise_BCYX[piece],
+            self.timesteps_B[piece],
+            self.prompts[piece],
+            None if self.mask_B1YX is None else self.mask_B1YX[piece],
+        )
+
+
+class BatchSource(Protocol):
+    """Where the trainer takes batches from."""
+
+    def __getitem__(self, step: int, /) -> Batch: ...
+
+
+def step_generator(*key: object) -> torch.Generator:
+    """A CPU generator seeded by a key, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class PhotoBatches:
+    """Batches drawn from a concept dataset: every photo once per round, in a shuffled order."""
+
+    def __init__(
+        self,
+        dataset: ConceptDataset,
+        prompt: TokenizedPrompt,
+        config: StageConfig,
+        diffusion: Diffusion,
+        encode_image: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._dataset = dataset
+        self._prompt = prompt
+        self._config = config
+        self._timesteps = diffusion.timesteps
+        self._encode_image = encode_image
+        self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
+
+    def __getitem__(self, step: int) -> Batch:
+        config = self._config
+        generator = step_generator("step", config.seed, config.stage, step)
+        samples = [
+            self._sample(self._photo(step * config.batch_size + i), generator)
+            for i in range(config.batch_size)
+        ]
+        latents_BCYX = torch.stack([latent for latent, _ in samples])
+        mask_B1YX = torch.stack([mask for _, mask in samples])
+        return Batch(
+            latents_BCYX,
+            torch.randn(latents_BCYX.shape, generator=generator),
+            torch.randint(0, self._timesteps, (config.batch_size,), generator=generator),
+            (self._prompt,) * config.batch_size,
+            mask_B1YX if config.data.mask_fill else None,
+        )
+
+    def _photo(self, index: int) -> Photo:
+        """The photo of sample `index`, counted from the start of the stage."""
+        photos = self._dataset.photos
+        round_, place = divmod(index, len(photos))
+        generator = step_generator("round", self._config.seed, self._config.stage, round_)
+        return photos[int(torch.randperm(len(photos), generator=generator)[place])]
+
+    def _sample(self, photo: Photo, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        data = self._config.data
+        crop = draw_crop(data.augmentation, generator)
+        if data.latent_pool == 0:
+            return self._encode(photo, crop)
+        slot = int(torch.randint(0, data.latent_pool, (1,), generator=generator))
+        crop = draw_crop(data.augmentation, step_generator("pool", self._config.seed, slot))
+        key = (photo.digest, crop)
+        if key not in self._kept:
+            self._kept[key] = self._encode(photo, crop)
+        return self._kept[key]
+
+    def _encode(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
+        pixels, weights = render(photo.image, crop, self._config.data.resolution)
+        latent_CYX = self._encode_image(torch.from_numpy(pixels)[None])[0].float().cpu()
+        return latent_CYX, torch.from_numpy(latent_mask(weights, latent_CYX.shape[-1]))
+
+
+def latent_mask(weights: np.ndarray, side: int) -> np.ndarray:
+    """Pixel weights (R, R) as latent weights (1, side, side): 1 where all the pixels are photo.
+
+    A crop of fill alone counts whole, so that no sample is without a loss.
+    """
+    blocks = rearrange(weights, "(y a) (x b) -> y x (a b)", y=side, x=side)
+    mask = (blocks.min(axis=-1) > 0).astype(np.float32)[None]
+    return mask if mask.any() else np.ones_like(mask)

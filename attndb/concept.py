@@ -1,0 +1,128 @@
+"""TrainedConcept: what training made of one subject, and the record of how.
+
+The embedding goes into a file for ComfyUI's `embedding:name`, the weight change into one for the
+stock LoRA loader; both carry the record in their safetensors metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT_VERSION = 1
+
+_CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
+_WEIGHT_PREFIX = "diffusion_model."
+_ARCHITECTURES = {
+    "SD 1.5": "stable-diffusion-v1",
+    "SD 2.1-base": "stable-diffusion-v2-512",
+    "SD 2.1-768": "stable-diffusion-v2-768-v",
+}
+
+
+class ConceptFileError(ValueError):
+    """A concept file that cannot be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConcept:
+    """A subject the model has learned. Nothing in it is changed after it is made."""
+
+    placeholder: str
+    """The word that stands for it in prompts, e.g. `<my-sloth>`."""
+    category: str
+    """Its super-category, e.g. `sloth`."""
+    text_key: str
+    """Which text encoder the vectors belong to: `clip_l` or `clip_h`."""
+    vectors_VD: Tensor
+    """The placeholder's embedding, fp32."""
+    delta: dict[str, Tensor] = field(default_factory=dict)
+    """Weight change of the U-Net by parameter name; only what was trained."""
+    base_family: str = ""
+    """Family of the base model, e.g. `SD 1.5`."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
+
+    def grown(self, vectors_VD: Tensor, delta: Mapping[str, Tensor], stage: Any) -> TrainedConcept:
+        """The concept after one more stage: new vectors, changes added up, the stage recorded.
+
+        The sum keeps the precision of `delta`'s tensors.
+        """
+        summed = dict(self.delta)
+        for name, change in delta.items():
+            before = summed.get(name)
+            summed[name] = (
+                change if before is None else (before.float() + change.float()).to(change.dtype)
+            )
+        stages = [*self.record.get("stages", []), stage]
+        return dataclasses.replace(
+            self,
+            vectors_VD=vectors_VD,
+            delta=summed,
+            record={**self.record, "stages": stages},
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the vectors and the weight change."""
+        content = hashlib.sha256()
+        tensors = {"": self.vectors_VD, **self.delta}
+        for name in sorted(tensors):
+            tensor = tensors[name].contiguous()
+            content.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            content.update(tensor.view(torch.uint8).numpy().data)
+        return content.hexdigest()
+
+    def rounded(self, dtype: torch.dtype) -> TrainedConcept:
+        """The concept with its weight change in another precision; the vectors stay fp32."""
+        return dataclasses.replace(
+            self, delta={name: value.to(dtype) for name, value in self.delta.items()}
+        )
+
+    @property
+    def architecture(self) -> str:
+        """The base model's name in the modelspec standard."""
+        return _ARCHITECTURES.get(self.base_family, self.base_family)
+
+
+def weight_file_keys(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weight change under the names that the stock LoRA loader reads (`.diff`, `.diff_b`)."""
+    named = {}
+    for name, value in delta.items():
+        path, _, kind = name.rpartition(".")
+        assert kind in ("weight", "bias"), f"no stock name for parameter {name}"
+        named[f"{_WEIGHT_PREFIX}{path}.{'diff' if kind == 'weight' else 'diff_b'}"] = value
+    return named
+
+
+def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know."""
+    delta, unknown = {}, []
+    for key, value in tensors.items():
+        path, _, kind = key.removeprefix(_WEIGHT_PREFIX).rpartition(".")
+        if not key.startswith(_WEIGHT_PREFIX) or kind not in ("diff", "diff_b"):
+            unknown.append(key)
+            continue
+        delta[f"{path}.{'weight' if kind == 'diff' else 'bias'}"] = value
+    if unknown:
+        raise ConceptFileError(
+            f"{file}: {len(unknown)} unknown keys, e.g. {', '.join(unknown[:3])}. It is not a "
+            "concept weight file of this pack; load it with the stock Load LoRA node instead"
+        )
+    return delta
+
+
+def vectors_from_file(tensors: Mapping[str, Tensor], file: str) -> tuple[str, Tensor]:
+    """Text-encoder key and vectors (V, D) of an embedding file. ConceptFileError on other keys."""
+    keys = sorted(tensors)
+    if len(keys) != 1 or keys[0] not in _CLIP_NAMES or tensors[keys[0]].ndim != 2:
+        raise ConceptFileError(
+            f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds one "
+            f"of {', '.join(_CLIP_NAMES)} with shape (vectors, width)"
+        )
+    return keys[0], tensors[keys[0]].float()

@@ -1,0 +1,194 @@
+"""What a training run is asked to do: frozen settings and the published presets.
+
+Every field carries its meaning and its edge cases below it; these texts are the manual.
+The numbers of `paper` and `fast` are those of the published recipe (METHOD: section 4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Trained = Literal["embedding", "cross-attention", "unet"]
+LayerChoice = Literal["all", "down", "middle", "up"]
+Precision = Literal["auto", "fp32", "bf16"]
+CategoryTie = Literal["last word", "first token"]
+Augmentation = Literal["reference", "none"]
+
+STAGE_TRAINS: dict[int, Trained] = {1: "embedding", 2: "cross-attention", 3: "unet"}
+
+
+def _require(condition: bool, field_name: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise ValueError(f"{field_name} = {value!r}: {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """Strength of the cross-attention map regulariser (paper, section 4.2)."""
+
+    mean_weight: float = 2.0
+    """lambda_mu: weight of the squared difference of the two columns' means. 0 leaves it out."""
+    variance_weight: float = 5.0
+    """lambda_sigma: weight of the squared difference of the two columns' variances."""
+    layers: LayerChoice = "all"
+    """Which cross-attention layers are tied. The loss is the mean over the chosen layers."""
+
+    def __post_init__(self) -> None:
+        _require(self.mean_weight >= 0, "mean_weight", self.mean_weight, "use 0 or more")
+        _require(self.variance_weight >= 0, "variance_weight", self.variance_weight, "use >= 0")
+        _require(
+            self.layers in ("all", "down", "middle", "up"),
+            "layers",
+            self.layers,
+            "choose one of all, down, middle, up",
+        )
+
+    @property
+    def active(self) -> bool:
+        """Whether the regulariser adds anything to the loss."""
+        return self.mean_weight > 0 or self.variance_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW as published: constant rate, no clipping."""
+
+    learning_rate: float
+    """Constant step size."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 1e-2
+    """Decoupled decay, applied to everything that is trained (the embedding included)."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "must be above 0")
+        _require(self.eps > 0, "eps", self.eps, "must be above 0")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "use 0 or more")
+        _require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "betas",
+            self.betas,
+            "two numbers in [0, 1)",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How photos become training samples."""
+
+    resolution: int = 512
+    """Side of the square crop in pixels, a multiple of 8."""
+    augmentation: Augmentation = "reference"
+    """`reference`: rotation up to 45 degrees (p 0.75), flip (p 0.25), random crop, as published.
+    `none`: resize and centre crop only."""
+    mask_fill: bool = True
+    """Leave the black corners that rotation makes out of the loss. The published code trains on
+    them (about 27 % of a square photo's pixels)."""
+    latent_pool: int = 0
+    """Augmented latents kept per photo and drawn again; 0 encodes a new one for every sample, as
+    published. With a pool the VAE runs `latent_pool` times per photo at most."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.resolution >= 32 and self.resolution % 8 == 0,
+            "resolution",
+            self.resolution,
+            "use a multiple of 8, at least 32",
+        )
+        _require(
+            self.augmentation in ("reference", "none"),
+            "augmentation",
+            self.augmentation,
+            "choose reference or none",
+        )
+        _require(self.latent_pool >= 0, "latent_pool", self.latent_pool, "use 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of the recipe."""
+
+    stage: int
+    """1: embedding alignment, 2: attention map, 3: subject identity. Decides what is trained."""
+    steps: int
+    """Optimiser steps. 0 is legal and returns what the stage was given."""
+    batch_size: int
+    """Samples per step. The regulariser is summed over the batch, so its strength grows with it."""
+    optimizer: OptimizerConfig
+    """Rate and AdamW constants."""
+    regularization: Regularization = field(default_factory=Regularization)
+    """The regulariser of this stage."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """How photos become samples."""
+    micro_batch: int = 0
+    """Samples per forward pass; gradients accumulate exactly. 0: the whole batch at once."""
+    vectors: int = 1
+    """Vectors of the placeholder token when stage 1 (or a stage without a concept) creates it."""
+    precision: Precision = "auto"
+    """Compute precision of the U-Net: weights stay fp32, `bf16` runs under autocast. `auto` is
+    bf16 on a CUDA card that has it, fp32 elsewhere."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: same gradient, less memory, more time."""
+    seed: int = 0
+    """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
+
+    def __post_init__(self) -> None:
+        _require(self.stage in STAGE_TRAINS, "stage", self.stage, "choose 1, 2 or 3")
+        _require(self.steps >= 0, "steps", self.steps, "use 0 or more")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        _require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
+        _require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
+        _require(
+            self.precision in ("auto", "fp32", "bf16"),
+            "precision",
+            self.precision,
+            "choose auto, fp32 or bf16",
+        )
+
+    @property
+    def trains(self) -> Trained:
+        """What the stage trains (paper, section 4.1)."""
+        return STAGE_TRAINS[self.stage]
+
+    def with_(self, **changes: Any) -> StageConfig:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON records."""
+        return dataclasses.asdict(self)
+
+
+Recipe = tuple[StageConfig, StageConfig, StageConfig]
+
+
+def _stage(stage: int, steps: int, batch: int, rate: float, mean: float, var: float) -> StageConfig:
+    return StageConfig(
+        stage=stage,
+        steps=steps,
+        batch_size=batch,
+        optimizer=OptimizerConfig(learning_rate=rate),
+        regularization=Regularization(mean_weight=mean, variance_weight=var),
+    )
+
+
+def paper() -> Recipe:
+    """The published recipe: 60 + 100 + 500 steps at batch 8."""
+    return (
+        _stage(1, 60, 8, 1e-3, 0.1, 0.0),
+        _stage(2, 100, 8, 2e-5, 2.0, 5.0),
+        _stage(3, 500, 8, 2e-6, 2.0, 5.0),
+    )
+
+
+def fast() -> Recipe:
+    """The published fast recipe: stage 3 takes 200 steps at batch 4 and rate 1e-5."""
+    first, second, _ = paper()
+    return first, second, _stage(3, 200, 4, 1e-5, 2.0, 5.0)
+
+
+PRESETS = {"paper": paper, "fast": fast}

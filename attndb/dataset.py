@@ -1,0 +1,196 @@
+"""ConceptDataset: the photos of one subject, upright, with the words that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+DEFAULT_TEMPLATE = "a photo of a {}"
+DEFAULT_PLACEHOLDER = "<my-subject>"
+
+
+class DatasetError(ValueError):
+    """A concept dataset that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo of the subject."""
+
+    name: str
+    """File name, or `image 3` for one that came over a wire; used in messages."""
+    image: Image.Image
+    """Upright RGB picture."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of size and pixels: the key of everything computed from this photo."""
+        content = hashlib.sha256(repr(self.image.size).encode())
+        content.update(self.image.tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class ConceptDataset:
+    """Photos of one subject with its placeholder, super-category and prompt template."""
+
+    photos: tuple[Photo, ...]
+    """3 to 6 photos are usual; one works."""
+    category: str
+    """The super-category: the plain word for what the subject is, e.g. `dog`."""
+    placeholder: str = DEFAULT_PLACEHOLDER
+    """The new word that stands for the subject in prompts, e.g. `<my-sloth>`."""
+    template: str = DEFAULT_TEMPLATE
+    """Training prompt; `{}` becomes `<placeholder> category`."""
+
+    def __post_init__(self) -> None:
+        if not self.photos:
+            raise DatasetError("the dataset holds no photo: give 3 to 6 photos of the subject")
+        check_category(self.category)
+        check_placeholder(self.placeholder, self.category)
+        check_template(self.template)
+
+    @property
+    def prompt(self) -> str:
+        """The training prompt, e.g. `a photo of a <my-sloth> sloth`."""
+        return self.template.replace("{}", f"{self.placeholder} {self.category}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of photos and words."""
+        content = hashlib.sha256()
+        for photo in self.photos:
+            content.update(photo.digest.encode())
+        content.update("\0".join((self.category, self.placeholder, self.template)).encode())
+        return content.hexdigest()
+
+
+def check_category(category: str) -> None:
+    """DatasetError if the super-category is empty or holds prompt syntax."""
+    if not category.strip():
+        raise DatasetError(
+            "category is empty: type the plain word for what the subject is, e.g. dog, backpack"
+        )
+    if category != category.strip() or re.search(r"[()<>{}\[\]:]", category):
+        raise DatasetError(
+            f"category {category!r}: use plain words without brackets, colons or spaces around"
+        )
+
+
+def check_placeholder(placeholder: str, category: str) -> None:
+    """DatasetError if the placeholder could not be found again in a prompt."""
+    if not placeholder.strip():
+        raise DatasetError("placeholder is empty: type a new word, e.g. <my-dog>")
+    if re.search(r"[\s(){}:,\\]", placeholder):
+        raise DatasetError(
+            f"placeholder {placeholder!r}: leave out spaces, commas, colons, backslashes and "
+            "round or curly brackets; a form like <my-dog> is safe"
+        )
+    if placeholder.lower() in category.lower().split():
+        raise DatasetError(
+            f"placeholder {placeholder!r} is the category itself: choose a new word, e.g. "
+            f"<my-{placeholder.strip('<>').lower()}>"
+        )
+
+
+def check_template(template: str) -> None:
+    """DatasetError unless the template holds `{}` exactly once."""
+    if template.count("{}") != 1:
+        raise DatasetError(
+            f"template {template!r} needs {{}} exactly once: it is where '<placeholder> category' "
+            f"goes, e.g. {DEFAULT_TEMPLATE!r}"
+        )
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF tag asks, in RGB; transparency becomes white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        backdrop = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(backdrop, rgba).convert("RGB")
+    if image.mode in ("I;16", "I;16B", "I"):
+        scaled = np.asarray(image, dtype=np.float32) / 256.0
+        return Image.fromarray(scaled.clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def read_photo(path: Path, name: str) -> Photo:
+    """One image file, upright. DatasetError names a file that is empty, broken or no image."""
+    try:
+        if path.stat().st_size == 0:
+            raise DatasetError(f"{name} is empty (0 bytes)")
+        with Image.open(path) as opened:
+            opened.load()
+            return Photo(name, upright(opened))
+    except UnidentifiedImageError as error:
+        raise DatasetError(f"{name} is not an image that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{name} is too large to be opened safely: {error}") from error
+    except (OSError, SyntaxError) as error:
+        raise DatasetError(f"{name} is broken or unreadable: {error}") from error
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder and its sub-folders, sorted by their path inside it.
+
+    Hidden files and folders are passed over. DatasetError if the folder is missing or holds none.
+    """
+    if not folder.exists():
+        raise DatasetError(f"folder {folder} does not exist: check the path")
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is a file: give the folder that holds the photos")
+    files = sorted(
+        (
+            path
+            for path in folder.rglob("*")
+            if path.is_file()
+            and path.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not files:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DatasetError(f"folder {folder} holds no image ({kinds}): put the photos there")
+    return files
+
+
+def load_folder(folder: Path, *, skip_broken: bool = False) -> tuple[Photo, ...]:
+    """The photos of a folder. A broken file is an error that names it, or is skipped on request."""
+    photos: list[Photo] = []
+    broken: list[str] = []
+    for path in image_files(folder):
+        try:
+            photos.append(read_photo(path, path.relative_to(folder).as_posix()))
+        except DatasetError as error:
+            broken.append(str(error))
+    if broken and not skip_broken:
+        raise DatasetError(
+            "; ".join(broken) + ". Mend or remove it, or turn on 'skip_broken' to use the rest"
+        )
+    for message in broken:
+        log.warning("skipped: %s", message)
+    if not photos:
+        raise DatasetError(f"no photo of {folder} could be read: " + "; ".join(broken))
+    return tuple(photos)
+
+
+def photos_from_arrays(images: Sequence[np.ndarray]) -> tuple[Photo, ...]:
+    """Photos from float arrays (height, width, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them."""
+    photos = []
+    for number, array in enumerate(images, start=1):
+        pixels = np.round(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
+        photos.append(Photo(f"image {number}", upright(Image.fromarray(pixels))))
+    return tuple(photos)

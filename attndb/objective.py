@@ -1,0 +1,84 @@
+"""The diffusion objective: noise schedule, prediction target, denoising loss.
+
+Shapes: B batch, C latent channels, Y X latent pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PredictionType = Literal["epsilon", "v"]
+
+
+def scaled_linear_alphas_cumprod(
+    timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
+) -> Tensor:
+    """abar_t of Stable Diffusion's schedule, shape (timesteps,), fp64 (METHOD: section 1)."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """The forward process and what the model predicts of it."""
+
+    alphas_cumprod: Tensor
+    """abar_t, shape (T,)."""
+    prediction_type: PredictionType
+    """`epsilon` (SD 1.5, SD 2.1-base) or `v` (SD 2.1-768)."""
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in ("epsilon", "v"):
+            raise ValueError(f"prediction_type = {self.prediction_type!r}: use epsilon or v")
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of noise levels."""
+        return len(self.alphas_cumprod)
+
+    def _scales(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
+        abar_B111 = self.alphas_cumprod.to(t_B.device)[t_B].float()[:, None, None, None]
+        return abar_B111.sqrt(), (1.0 - abar_B111).sqrt()
+
+    def add_noise(self, z0_BCYX: Tensor, noise_BCYX: Tensor, t_B: Tensor) -> Tensor:
+        """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps."""
+        signal, sigma = self._scales(t_B)
+        return signal * z0_BCYX + sigma * noise_BCYX
+
+    def target(self, z0_BCYX: Tensor, noise_BCYX: Tensor, t_B: Tensor) -> Tensor:
+        """What the U-Net should output: eps, or v = sqrt(abar) eps - sqrt(1 - abar) z_0."""
+        if self.prediction_type == "epsilon":
+            return noise_BCYX
+        signal, sigma = self._scales(t_B)
+        return signal * noise_BCYX - sigma * z0_BCYX
+
+
+def denoising_loss(
+    prediction_BCYX: Tensor,
+    target_BCYX: Tensor,
+    mask_B1YX: Tensor | None = None,
+    normalizer: float | None = None,
+) -> Tensor:
+    """Mean squared error in fp32 over samples, channels and pixels (METHOD: section 1).
+
+    With a mask (weights in 0..1) the mean is over the pixels that count. `normalizer` is the
+    number of counted values of the *whole* batch, so that micro-batches add up to the loss of the
+    batch: sum over micro-batches of this = the loss of all of them at once.
+    """
+    error_BCYX = (prediction_BCYX.float() - target_BCYX.float()).square()
+    if mask_B1YX is not None:
+        error_BCYX = error_BCYX * mask_B1YX
+    if normalizer is None:
+        normalizer = loss_normalizer(target_BCYX, mask_B1YX)
+    return error_BCYX.sum() / normalizer
+
+
+def loss_normalizer(target_BCYX: Tensor, mask_B1YX: Tensor | None) -> float:
+    """How many values the denoising loss of this batch averages over; at least 1."""
+    if mask_B1YX is None:
+        return float(target_BCYX.numel())
+    return max(float(mask_B1YX.double().sum()) * target_BCYX.shape[1], 1.0)

@@ -1,0 +1,1 @@
+"""The seam to ComfyUI: the only rooms that touch the host's insides."""

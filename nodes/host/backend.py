@@ -1,0 +1,105 @@
+"""HostBackend: a private, trainable copy of the model on the wires (attndb's Backend)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from ...attndb.objective import Diffusion
+from ...attndb.tokens import TokenizedPrompt
+from .families import is_v_prediction
+from .text import TextEncoder
+from .weights import UNET_PREFIX, merged_weights, private_unet, weights_digest
+
+
+class HostBackend:
+    """ComfyUI's U-Net, text encoder and VAE behind the training code's Backend protocol."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        text: TextEncoder,
+        diffusion: Diffusion,
+        device: torch.device,
+        encode_image: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.unet = unet
+        self.diffusion = diffusion
+        self.device = device
+        self._text = text
+        self._encode_image = encode_image
+
+    def predict(self, z_t_BCYX: Tensor, t_B: Tensor, context_BTD: Tensor) -> Tensor:
+        """The U-Net's output, (B, C, Y, X)."""
+        return self.unet(z_t_BCYX, t_B, context=context_BTD, transformer_options={})
+
+    def encode_text(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+        """Text states (1, T, D), differentiable in the placeholder's vectors."""
+        return self._text.encode(prompt, vectors_VD)
+
+    def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
+        """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""
+        return self._text.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
+
+    def encode_image(self, pixels_BHWC: Tensor) -> Tensor:
+        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
+        assert self._encode_image is not None, "this backend was made without a VAE"
+        return self._encode_image(pixels_BHWC)
+
+
+def host_backend(
+    model: Any, clip: Any, vae: Any, delta: Mapping[str, Tensor], placeholder: str
+) -> tuple[HostBackend, str]:
+    """A backend from the wires, and the SHA-256 of its base weights.
+
+    Patches on MODEL and CLIP are part of the base, except those of the concept being trained
+    (`placeholder`), whose weight change is given as `delta` and added on top.
+    """
+    device = comfy.model_management.get_torch_device()
+    weights = merged_weights(model, UNET_PREFIX, without_concept=placeholder)
+    digest = weights_digest(weights)
+    for name, change in delta.items():
+        weights[name] += change.float()
+    unet = private_unet(model.model.model_config.unet_config, weights, device)
+    diffusion = Diffusion(
+        alphas_cumprod=_alphas_cumprod(model),
+        prediction_type="v" if is_v_prediction(model) else "epsilon",
+    )
+    text = TextEncoder.from_clip(clip, device)
+
+    def encode_image(pixels_BHWC: Tensor) -> Tensor:
+        with torch.inference_mode():
+            latent = model.model.process_latent_in(vae.encode(pixels_BHWC))
+        return latent.clone()
+
+    return HostBackend(unet, text, diffusion, device, encode_image), digest
+
+
+def _alphas_cumprod(model: Any) -> Tensor:
+    """abar_t from the host's sigmas: sigma^2 = (1 - abar) / abar."""
+    sigmas = model.get_model_object("model_sampling").sigmas.detach().to("cpu", torch.float64)
+    return (1.0 / (1.0 + sigmas.square())).clone()
+
+
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """The host's state for training: gradients on, memory free, everything restored at the end."""
+    management = comfy.model_management
+    was_training = getattr(management, "in_training", None)
+    if management.get_torch_device().type != "cpu":
+        management.unload_all_models()
+        management.soft_empty_cache()
+    try:
+        if was_training is not None:
+            management.in_training = True
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if was_training is not None:
+            management.in_training = was_training
+        management.soft_empty_cache()

@@ -1,0 +1,108 @@
+"""The host's text encoders as the training needs them: tokenised prompts, differentiable states."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+from comfy.clip_model import CLIPLayer
+from torch import Tensor
+
+from ...attndb.config import CategoryTie
+from ...attndb.dataset import ConceptDataset
+from ...attndb.tokens import CategoryWord, TokenizedPrompt, locate
+from .patches import inner_name, with_vectors
+from .weights import merged_weights, private_copy
+
+
+
+
+def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
+    """Token ids of a text, one group per word, without start and end tokens."""
+    inner = getattr(clip.tokenizer, inner_name(clip.tokenizer))
+    end = -1 if getattr(inner, "tokenizer_adds_end_token", True) else None
+    return tuple(
+        tuple(inner.tokenizer(word)["input_ids"][inner.tokens_start : end]) for word in text.split()
+    )
+
+
+def tokenize_training_prompt(
+    clip: Any, dataset: ConceptDataset, vectors: int, tie: CategoryTie
+) -> tuple[TokenizedPrompt, CategoryWord]:
+    """The dataset's prompt as the stock text encode node would see it, and its category.
+
+    ValueError for a placeholder that the text encoder already knows as a word.
+    """
+    ids = words_of(clip, dataset.placeholder)
+    if len(ids) == 1 and len(ids[0]) == 1:
+        raise ValueError(
+            f"placeholder {dataset.placeholder!r} is already a word that the model knows: choose a "
+            f"new one in the dataset node, e.g. <my-{dataset.placeholder}>"
+        )
+    category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
+    marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    chunks = marked.tokenize(dataset.prompt)[clip.tokenizer.clip_name]
+    if any(weight != 1.0 for chunk in chunks for _, weight in chunk):
+        raise ValueError(
+            f"template {dataset.template!r} uses prompt weights (round brackets): training prompts "
+            "have none"
+        )
+    tokens = [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
+    return locate(dataset.prompt, tokens, category), category
+
+
+def embedding_width(clip: Any) -> int:
+    """Width of the text encoder's token embeddings."""
+    model = clip.cond_stage_model
+    return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight.shape[1]
+
+
+class TextEncoder:
+    """A private, differentiable copy of one of the host's CLIP text models."""
+
+    def __init__(self, model: Any) -> None:
+        """`model`: a private SDClipModel of the host; its layers are made out-of-place."""
+        self._model = model
+        for module in model.modules():
+            if isinstance(module, CLIPLayer):
+                module.forward = types.MethodType(_layer_forward, module)
+
+    @classmethod
+    def from_clip(cls, clip: Any, device: torch.device) -> TextEncoder:
+        """The text encoder of a CLIP wire, its patches merged, its clip skip kept."""
+        name = inner_name(clip.cond_stage_model)
+        weights = merged_weights(clip.patcher, f"{name}.")
+        model = private_copy(getattr(clip.cond_stage_model, name), weights, device)
+        model.reset_clip_options()
+        if clip.layer_idx is not None:
+            model.set_clip_options({"layer": clip.layer_idx})
+        model.set_clip_options({"execution_device": device})
+        return cls(model)
+
+    def encode(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+        """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
+        vectors = iter(vectors_VD)
+        tokens = [next(vectors) if token is None else token for token in prompt.tokens]
+        return self._model([tokens])[0]
+
+    def rows(self, token_ids: tuple[int, ...]) -> Tensor:
+        """Token embeddings (len(token_ids), D), fp32."""
+        table = self._model.transformer.get_input_embeddings().weight
+        return table[list(token_ids)].detach().clone().float()
+
+    def to(self, device: torch.device) -> TextEncoder:
+        """Moves the model; encodes there from now on."""
+        self._model.to(device)
+        self._model.set_clip_options({"execution_device": device})
+        return self
+
+
+def _layer_forward(
+    self: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None
+) -> Tensor:
+    """The host's CLIP layer without its in-place additions, which break the backward pass."""
+    x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+    return x + self.mlp(self.layer_norm2(x))
+
+
