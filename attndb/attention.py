@@ -122,8 +122,8 @@ class CrossAttentionLayer:
 
     name: str
     """Its path in the module, e.g. `input_blocks.1.1.transformer_blocks.0.attn2`."""
-    module: nn.Module
-    """Has `to_q`, `to_k`, `to_v`, `to_out`."""
+    module: Any
+    """The attention module: has `to_q`, `to_k`, `to_v`, `to_out`."""
     heads: int
     """Attention heads."""
 
@@ -143,7 +143,9 @@ def cross_attention_layers(unet: nn.Module) -> list[CrossAttentionLayer]:
         if name.rsplit(".", 1)[-1] == "attn2" and hasattr(module, "to_q")
     ]
     if not layers:
-        raise ValueError("the model has no cross-attention layer (attn2), so there is no map to tie")
+        raise ValueError(
+            "the model has no cross-attention layer (attn2), so there is no map to tie"
+        )
     return layers
 
 
@@ -206,8 +208,6 @@ class CrossAttentionTap:
             q_BPE = self._queries.pop(layer.name, None)
             if q_BPE is None or self._columns_BC is None:
                 return
-            self._found[layer.name] = column_statistics(
-                q_BPE, k_BTE, self._columns_BC, layer.heads
-            )
+            self._found[layer.name] = column_statistics(q_BPE, k_BTE, self._columns_BC, layer.heads)
 
         return hook

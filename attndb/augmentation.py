@@ -56,12 +56,12 @@ def render(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.ndarray,
         image = image.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
         mask = mask.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
     scale = resolution / min(image.size)
-    size = tuple(max(resolution, round(side * scale)) for side in image.size)
-    x = round(crop.left * (size[0] - resolution))
-    y = round(crop.top * (size[1] - resolution))
+    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    x = round(crop.left * (width - resolution))
+    y = round(crop.top * (height - resolution))
     box = (x, y, x + resolution, y + resolution)
-    pixels = _cut(image.resize(size, Image.Resampling.LANCZOS), box, crop.flip)
-    weights = _cut(mask.resize(size, Image.Resampling.BILINEAR), box, crop.flip)
+    pixels = _cut(image.resize((width, height), Image.Resampling.LANCZOS), box, crop.flip)
+    weights = _cut(mask.resize((width, height), Image.Resampling.BILINEAR), box, crop.flip)
     return pixels, (weights > 0.99).astype(np.float32)
 
 

@@ -24,11 +24,11 @@ class Backend(Protocol):
     device: torch.device
     """Where the U-Net computes."""
 
-    def predict(self, z_t_BCYX: Tensor, t_B: Tensor, context_BTD: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """The U-Net's output, (B, C, Y, X)."""
         ...
 
-    def encode_text(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+    def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
         ...
 
@@ -36,6 +36,6 @@ class Backend(Protocol):
         """`count` copies (V, D) of the mean token embedding of some words, fp32."""
         ...
 
-    def encode_image(self, pixels_BHWC: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor) -> Tensor:
         """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
         ...

@@ -32,26 +32,26 @@ LATENT_SCALE = 8
 class Batch:
     """What one optimiser step trains on."""
 
-    latents_BCYX: Tensor
-    noise_BCYX: Tensor
-    timesteps_B: Tensor
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
     prompts: tuple[TokenizedPrompt, ...]
     """One per sample."""
-    mask_B1YX: Tensor | None = None
+    mask: Tensor | None = None
     """Weight of every latent pixel in the loss; None counts all."""
 
     def __len__(self) -> int:
-        return len(self.timesteps_B)
+        return len(self.timesteps)
 
     def part(self, start: int, stop: int) -> Batch:
         """Samples start..stop as a batch of their own."""
         piece = slice(start, stop)
         return Batch(
-            self.latents_BCYX[piece],
-            self.noise_BCYX[piece],
-            self.timesteps_B[piece],
+            self.latents[piece],
+            self.noise[piece],
+            self.timesteps[piece],
             self.prompts[piece],
-            None if self.mask_B1YX is None else self.mask_B1YX[piece],
+            None if self.mask is None else self.mask[piece],
         )
 
 
@@ -92,14 +92,14 @@ class PhotoBatches:
             self._sample(self._photo(step * config.batch_size + i), generator)
             for i in range(config.batch_size)
         ]
-        latents_BCYX = torch.stack([latent for latent, _ in samples])
-        mask_B1YX = torch.stack([mask for _, mask in samples])
+        latents = torch.stack([latent for latent, _ in samples])
+        mask = torch.stack([mask for _, mask in samples])
         return Batch(
-            latents_BCYX,
-            torch.randn(latents_BCYX.shape, generator=generator),
+            latents,
+            torch.randn(latents.shape, generator=generator),
             torch.randint(0, self._timesteps, (config.batch_size,), generator=generator),
             (self._prompt,) * config.batch_size,
-            mask_B1YX if config.data.mask_fill else None,
+            mask if config.data.mask_fill else None,
         )
 
     def _photo(self, index: int) -> Photo:

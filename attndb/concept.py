@@ -40,7 +40,7 @@ class TrainedConcept:
     """Its super-category, e.g. `sloth`."""
     text_key: str
     """Which text encoder the vectors belong to: `clip_l` or `clip_h`."""
-    vectors_VD: Tensor
+    vectors: Tensor
     """The placeholder's embedding, fp32."""
     delta: dict[str, Tensor] = field(default_factory=dict)
     """Weight change of the U-Net by parameter name; only what was trained."""
@@ -49,7 +49,7 @@ class TrainedConcept:
     record: dict[str, Any] = field(default_factory=dict)
     """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
 
-    def grown(self, vectors_VD: Tensor, delta: Mapping[str, Tensor], stage: Any) -> TrainedConcept:
+    def grown(self, vectors: Tensor, delta: Mapping[str, Tensor], stage: Any) -> TrainedConcept:
         """The concept after one more stage: new vectors, changes added up, the stage recorded.
 
         The sum keeps the precision of `delta`'s tensors.
@@ -63,7 +63,7 @@ class TrainedConcept:
         stages = [*self.record.get("stages", []), stage]
         return dataclasses.replace(
             self,
-            vectors_VD=vectors_VD,
+            vectors=vectors,
             delta=summed,
             record={**self.record, "stages": stages},
         )
@@ -71,7 +71,7 @@ class TrainedConcept:
     def digest(self) -> str:
         """SHA-256 of the vectors and the weight change."""
         content = hashlib.sha256()
-        tensors = {"": self.vectors_VD, **self.delta}
+        tensors = {"": self.vectors, **self.delta}
         for name in sorted(tensors):
             tensor = tensors[name].contiguous()
             content.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -122,7 +122,7 @@ def vectors_from_file(tensors: Mapping[str, Tensor], file: str) -> tuple[str, Te
     keys = sorted(tensors)
     if len(keys) != 1 or keys[0] not in _CLIP_NAMES or tensors[keys[0]].ndim != 2:
         raise ConceptFileError(
-            f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds one "
-            f"of {', '.join(_CLIP_NAMES)} with shape (vectors, width)"
+            f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds "
+            f"one of {', '.join(_CLIP_NAMES)} with shape (vectors, width)"
         )
     return keys[0], tensors[keys[0]].float()

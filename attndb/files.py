@@ -33,7 +33,9 @@ def check_name(name: str) -> str:
         not name.strip()
         or len(name) > 200
         or any(
-            part in ("", ".", "..") or part != part.strip(" .") or re.search(r'[<>:"|?*\x00-\x1f]', part)
+            part in ("", ".", "..")
+            or part != part.strip(" .")
+            or re.search(r'[<>:"|?*\x00-\x1f]', part)
             for part in parts
         )
     )
@@ -79,8 +81,8 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{error.strerror or error}: nothing was saved. Free space or allow writing, then queue "
-            "again; the trained concept is still in memory",
+            f"{error.strerror or error}: nothing was saved. Free space or allow writing, then "
+            "queue again; the trained concept is still in memory",
             str(error.filename or next(iter(files)).parent),
         ) from error
     finally:
@@ -120,7 +122,7 @@ def concept_files(
     architecture = concept.architecture
     files = {
         embedding: encode_safetensors(
-            {concept.text_key: concept.vectors_VD},
+            {concept.text_key: concept.vectors},
             {**metadata, "modelspec.architecture": f"{architecture}/textual-inversion"},
         )
     }
@@ -138,7 +140,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
         with safetensors.safe_open(str(path), "pt") as handle:
             metadata = handle.metadata() or {}
     except Exception as error:  # the library raises its own kinds of error for a broken file
-        raise ConceptFileError(f"{path.name} is not a readable safetensors file: {error}") from error
+        raise ConceptFileError(
+            f"{path.name} is not a readable safetensors file: {error}"
+        ) from error
     if RECORD_KEY not in metadata:
         return None
     record = json.loads(metadata[RECORD_KEY])
@@ -156,8 +160,10 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
             "not known; use it as embedding:name in a prompt instead"
         )
     if record.get("format", 0) > FORMAT_VERSION:
-        raise ConceptFileError(f"{embedding.name} was saved by a newer version of this pack: update")
-    text_key, vectors_VD = vectors_from_file(
+        raise ConceptFileError(
+            f"{embedding.name} was saved by a newer version of this pack: update"
+        )
+    text_key, vectors = vectors_from_file(
         safetensors.torch.load_file(str(embedding)), embedding.name
     )
     delta: dict[str, Tensor] = {}
@@ -171,8 +177,8 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         theirs = read_record(weights)
         if theirs is None or theirs.get("digest") != record["digest"]:
             raise ConceptFileError(
-                f"{weights.name} in models/loras belongs to another concept than {embedding.name} in "
-                "models/embeddings: the two files of one save have to stay together"
+                f"{weights.name} in models/loras belongs to another concept than {embedding.name} "
+                "in models/embeddings: the two files of one save belong together"
             )
         delta = delta_from_file_keys(safetensors.torch.load_file(str(weights)), weights.name)
     own = ("format", "placeholder", "category", "text_key", "base_family", "digest", "has_weights")
@@ -180,7 +186,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         placeholder=record["placeholder"],
         category=record["category"],
         text_key=text_key,
-        vectors_VD=vectors_VD,
+        vectors=vectors,
         delta=delta,
         base_family=record["base_family"],
         record={key: value for key, value in record.items() if key not in own},

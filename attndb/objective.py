@@ -40,27 +40,27 @@ class Diffusion:
         """T, the number of noise levels."""
         return len(self.alphas_cumprod)
 
-    def _scales(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
-        abar_B111 = self.alphas_cumprod.to(t_B.device)[t_B].float()[:, None, None, None]
+    def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        abar_B111 = self.alphas_cumprod.to(t.device)[t].float()[:, None, None, None]
         return abar_B111.sqrt(), (1.0 - abar_B111).sqrt()
 
-    def add_noise(self, z0_BCYX: Tensor, noise_BCYX: Tensor, t_B: Tensor) -> Tensor:
+    def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps."""
-        signal, sigma = self._scales(t_B)
-        return signal * z0_BCYX + sigma * noise_BCYX
+        signal, sigma = self._scales(t)
+        return signal * z0 + sigma * noise
 
-    def target(self, z0_BCYX: Tensor, noise_BCYX: Tensor, t_B: Tensor) -> Tensor:
+    def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the U-Net should output: eps, or v = sqrt(abar) eps - sqrt(1 - abar) z_0."""
         if self.prediction_type == "epsilon":
-            return noise_BCYX
-        signal, sigma = self._scales(t_B)
-        return signal * noise_BCYX - sigma * z0_BCYX
+            return noise
+        signal, sigma = self._scales(t)
+        return signal * noise - sigma * z0
 
 
 def denoising_loss(
-    prediction_BCYX: Tensor,
-    target_BCYX: Tensor,
-    mask_B1YX: Tensor | None = None,
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
     normalizer: float | None = None,
 ) -> Tensor:
     """Mean squared error in fp32 over samples, channels and pixels (METHOD: section 1).
@@ -69,16 +69,16 @@ def denoising_loss(
     number of counted values of the *whole* batch, so that micro-batches add up to the loss of the
     batch: sum over micro-batches of this = the loss of all of them at once.
     """
-    error_BCYX = (prediction_BCYX.float() - target_BCYX.float()).square()
-    if mask_B1YX is not None:
-        error_BCYX = error_BCYX * mask_B1YX
+    error_BCYX = (prediction.float() - target.float()).square()
+    if mask is not None:
+        error_BCYX = error_BCYX * mask
     if normalizer is None:
-        normalizer = loss_normalizer(target_BCYX, mask_B1YX)
+        normalizer = loss_normalizer(target, mask)
     return error_BCYX.sum() / normalizer
 
 
-def loss_normalizer(target_BCYX: Tensor, mask_B1YX: Tensor | None) -> float:
+def loss_normalizer(target: Tensor, mask: Tensor | None) -> float:
     """How many values the denoising loss of this batch averages over; at least 1."""
-    if mask_B1YX is None:
-        return float(target_BCYX.numel())
-    return max(float(mask_B1YX.double().sum()) * target_BCYX.shape[1], 1.0)
+    if mask is None:
+        return float(target.numel())
+    return max(float(mask.double().sum()) * target.shape[1], 1.0)

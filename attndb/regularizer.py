@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
 class MapStatistics(NamedTuple):
     """Statistics of the attention columns of one cross-attention layer, over heads and pixels."""
 
-    mean_BC: Tensor
-    """Mean of each column; the last column is the super-category's, the others the placeholder's."""
-    variance_BC: Tensor
-    """Unbiased variance of each column."""
+    mean: Tensor
+    """(B, C) mean of each column; the super-category's is the last."""
+    variance: Tensor
+    """(B, C) unbiased variance of each column."""
 
 
 def attention_map_loss(
@@ -31,7 +30,7 @@ def attention_map_loss(
     """
     if not layers:
         raise ValueError("attention_map_loss needs the statistics of at least one layer")
-    total = layers[0].mean_BC.new_zeros(())
+    total = layers[0].mean.new_zeros(())
     for mean_BC, variance_BC in layers:
         mean_gap_BV = mean_BC[:, :-1] - mean_BC[:, -1:]
         variance_gap_BV = variance_BC[:, :-1] - variance_BC[:, -1:]
@@ -39,19 +38,3 @@ def attention_map_loss(
         total = total + gap_BV.mean(dim=1).sum()
     return total / len(layers)
 
-
-def explicit_attention_map_loss(
-    maps: Sequence[Tensor],
-    placeholder: Sequence[int],
-    category: int,
-    mean_weight: float,
-    variance_weight: float,
-) -> Tensor:
-    """The same loss from whole attention maps (B, heads, pixels, tokens): slow, for comparison."""
-    layers = []
-    columns = [*placeholder, category]
-    for map_BHPT in maps:
-        chosen_BCHP = torch.stack([map_BHPT[..., column] for column in columns], dim=1)
-        flat_BCN = chosen_BCHP.flatten(2)
-        layers.append(MapStatistics(flat_BCN.mean(dim=2), flat_BCN.var(dim=2, unbiased=True)))
-    return attention_map_loss(layers, mean_weight, variance_weight)

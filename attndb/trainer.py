@@ -28,7 +28,7 @@ from .tokens import TokenizedPrompt
 log = logging.getLogger(__name__)
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite; the message says at which step and which part of it."""
 
 
@@ -57,7 +57,7 @@ Observer = Callable[[StepLoss], None]
 class StageResult:
     """What a stage learned."""
 
-    vectors_VD: Tensor
+    vectors: Tensor
     """The placeholder's embedding after the stage, fp32, on the CPU."""
     delta: dict[str, Tensor] = field(default_factory=dict)
     """Final minus initial value of every U-Net parameter the stage trained, fp32, on the CPU."""
@@ -69,7 +69,7 @@ def train_stage(
     backend: Backend,
     batches: BatchSource,
     config: StageConfig,
-    vectors_VD: Tensor,
+    vectors: Tensor,
     observer: Observer | None = None,
 ) -> StageResult:
     """Trains one stage in place on the backend's private U-Net and returns what it learned.
@@ -77,7 +77,7 @@ def train_stage(
     Stage 1 trains the vectors, stages 2 and 3 the U-Net. On any error the U-Net is left as it was
     at that moment: it is private, and its owner drops it.
     """
-    training = StageTraining(backend, config, vectors_VD)
+    training = StageTraining(backend, config, vectors)
     losses: list[StepLoss] = []
     with training:
         for step in range(config.steps):
@@ -91,16 +91,14 @@ def train_stage(
 class StageTraining:
     """The state of one stage: parameters, optimiser, tap. A context manager."""
 
-    def __init__(self, backend: Backend, config: StageConfig, vectors_VD: Tensor) -> None:
+    def __init__(self, backend: Backend, config: StageConfig, vectors: Tensor) -> None:
         self.backend = backend
         self.config = config
         learns_vectors = config.trains == "embedding"
-        vectors = vectors_VD.detach().clone().float().to(backend.device)
+        vectors = vectors.detach().clone().float().to(backend.device)
         self.vectors = nn.Parameter(vectors, requires_grad=learns_vectors)
         self.parameters = trained_parameters(backend.unet, config.trains)
-        self._base = {
-            name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()
-        }
+        self._base = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         self.optimizer = create_optimizer(self.trainable, config.optimizer)
         layers = cross_attention_layers(backend.unet)
         self.tap = CrossAttentionTap(choose_layers(layers, config.regularization.layers))
@@ -128,7 +126,7 @@ class StageTraining:
     def step(self, step: int, batch: Batch) -> StepLoss:
         """One optimiser step over a batch, in micro-batches that add up to it exactly."""
         size = self.config.micro_batch or len(batch)
-        normalizer = loss_normalizer(batch.latents_BCYX, batch.mask_B1YX)
+        normalizer = loss_normalizer(batch.latents, batch.mask)
         parts = []
         for start in range(0, len(batch), size):
             denoising, regularization = self.loss(batch.part(start, start + size), normalizer)
@@ -144,9 +142,9 @@ class StageTraining:
     def loss(self, batch: Batch, normalizer: float | None = None) -> tuple[Tensor, Tensor]:
         """L_diff and L_reg of a batch (METHOD: sections 1 and 3)."""
         backend, config, device = self.backend, self.config, self.backend.device
-        z0_BCYX, noise_BCYX = batch.latents_BCYX.to(device), batch.noise_BCYX.to(device)
-        t_B = batch.timesteps_B.to(device)
-        mask_B1YX = None if batch.mask_B1YX is None else batch.mask_B1YX.to(device)
+        z0_BCYX, noise_BCYX = batch.latents.to(device), batch.noise.to(device)
+        t_B = batch.timesteps.to(device)
+        mask_B1YX = None if batch.mask is None else batch.mask.to(device)
         context_BTD = self._context(batch)
         columns_BC = torch.tensor([prompt.columns for prompt in batch.prompts], device=device)
         z_t_BCYX = backend.diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
@@ -196,7 +194,7 @@ class StageTraining:
 def _check_finite(loss: StepLoss) -> None:
     for part, value in (("denoising", loss.denoising), ("regularization", loss.regularization)):
         if not math.isfinite(value):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"step {loss.step + 1}: the {part} loss is {value}. Nothing was updated in this "
                 "step. Lower the learning rate, or set precision to fp32"
             )

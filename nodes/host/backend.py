@@ -34,22 +34,22 @@ class HostBackend:
         self._text = text
         self._encode_image = encode_image
 
-    def predict(self, z_t_BCYX: Tensor, t_B: Tensor, context_BTD: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """The U-Net's output, (B, C, Y, X)."""
-        return self.unet(z_t_BCYX, t_B, context=context_BTD, transformer_options={})
+        return self.unet(z_t, t, context=context, transformer_options={})
 
-    def encode_text(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+    def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
-        return self._text.encode(prompt, vectors_VD)
+        return self._text.encode(prompt, vectors)
 
     def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
         """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""
         return self._text.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
 
-    def encode_image(self, pixels_BHWC: Tensor) -> Tensor:
+    def encode_image(self, pixels: Tensor) -> Tensor:
         """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
         assert self._encode_image is not None, "this backend was made without a VAE"
-        return self._encode_image(pixels_BHWC)
+        return self._encode_image(pixels)
 
 
 def host_backend(
@@ -72,9 +72,9 @@ def host_backend(
     )
     text = TextEncoder.from_clip(clip, device)
 
-    def encode_image(pixels_BHWC: Tensor) -> Tensor:
+    def encode_image(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            latent = model.model.process_latent_in(vae.encode(pixels_BHWC))
+            latent = model.model.process_latent_in(vae.encode(pixels))
         return latent.clone()
 
     return HostBackend(unet, text, diffusion, device, encode_image), digest

@@ -1,4 +1,4 @@
-"""A trained concept on the host's wires: weights as patches on MODEL, vectors in CLIP's tokenizer."""
+"""A trained concept on the wires: weights as patches on MODEL, vectors in CLIP's tokenizer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def is_concept_patch(entry: Any, placeholder: str) -> bool:
 
 def without_concept(model: Any, placeholder: str) -> Any:
     """A clone of MODEL without this concept's patches, or MODEL itself where there are none."""
-    if not any(is_concept_patch(e, placeholder) for entries in model.patches.values() for e in entries):
+    if not any(
+        is_concept_patch(e, placeholder) for entries in model.patches.values() for e in entries
+    ):
         return model
     clone = model.clone()
     kept: dict[str, list[Any]] = {}
@@ -90,13 +92,13 @@ def apply_to_clip(clip: Any, concept: TrainedConcept) -> Any:
     key = inner_name(clip.tokenizer)
     model = clip.cond_stage_model
     table = getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
-    if concept.text_key != key or concept.vectors_VD.shape[1] != table.shape[1]:
+    if concept.text_key != key or concept.vectors.shape[1] != table.shape[1]:
         raise ValueError(
             f"the concept {concept.placeholder} was trained for {concept.base_family} "
-            f"({concept.text_key}, width {concept.vectors_VD.shape[1]}), and this CLIP is "
+            f"({concept.text_key}, width {concept.vectors.shape[1]}), and this CLIP is "
             f"{key}, width {table.shape[1]}: use the CLIP of a {concept.base_family} checkpoint"
         )
-    return with_vectors(clip, concept.placeholder, concept.vectors_VD)
+    return with_vectors(clip, concept.placeholder, concept.vectors)
 
 
 def inner_name(holder: Any) -> str:
@@ -104,7 +106,7 @@ def inner_name(holder: Any) -> str:
     return str(holder.clip)
 
 
-def with_vectors(clip: Any, placeholder: str, vectors_VD: Tensor) -> Any:
+def with_vectors(clip: Any, placeholder: str, vectors: Tensor) -> Any:
     """A clone of CLIP in whose prompts `placeholder` stands for these vectors.
 
     The host's own way for embeddings is used (`embedding:name` in a prompt), with the vectors in
@@ -114,7 +116,7 @@ def with_vectors(clip: Any, placeholder: str, vectors_VD: Tensor) -> Any:
     clone = clip.clone()
     key = inner_name(clip.tokenizer)
     outer, inner = copy.copy(clip.tokenizer), copy.copy(getattr(clip.tokenizer, key))
-    known: dict[str, Tensor] = {**getattr(outer, "attndb_known", {}), placeholder: vectors_VD}
+    known: dict[str, Tensor] = {**getattr(outer, "attndb_known", {}), placeholder: vectors}
     if inner.embedding_directory is None:
         inner.embedding_directory = []
     file_lookup = type(inner)._try_get_embedding.__get__(inner)
@@ -155,6 +157,8 @@ def spell_out(text: str, known: Mapping[str, Tensor]) -> str:
     if not known:
         return text
     choices = sorted(known, key=len, reverse=True)
-    pattern = "|".join(rf"(?<![\w-]){re.escape(word)}(?![\w-])" if word[0].isalnum() else
-                       re.escape(word) for word in choices)
+    pattern = "|".join(
+        rf"(?<![\w-]){re.escape(word)}(?![\w-])" if word[0].isalnum() else re.escape(word)
+        for word in choices
+    )
     return re.sub(pattern, lambda match: f" embedding:{_memory_name(match[0])} ", text)

@@ -16,8 +16,6 @@ from .patches import inner_name, with_vectors
 from .weights import merged_weights, private_copy
 
 
-
-
 def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
     """Token ids of a text, one group per word, without start and end tokens."""
     inner = getattr(clip.tokenizer, inner_name(clip.tokenizer))
@@ -80,9 +78,9 @@ class TextEncoder:
         model.set_clip_options({"execution_device": device})
         return cls(model)
 
-    def encode(self, prompt: TokenizedPrompt, vectors_VD: Tensor) -> Tensor:
+    def encode(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
-        vectors = iter(vectors_VD)
+        vectors = iter(vectors)
         tokens = [next(vectors) if token is None else token for token in prompt.tokens]
         return self._model([tokens])[0]
 
@@ -104,5 +102,3 @@ def _layer_forward(
     """The host's CLIP layer without its in-place additions, which break the backward pass."""
     x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
     return x + self.mlp(self.layer_norm2(x))
-
-

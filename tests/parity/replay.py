@@ -23,6 +23,10 @@ host_on_path()
 
 import comfy.ops
 import torch
+from comfy.sd1_clip import SDClipModel
+from safetensors import safe_open
+from torch import Tensor
+
 from attndreambooth.attndb.batches import Batch
 from attndreambooth.attndb.config import OptimizerConfig, Regularization, StageConfig
 from attndreambooth.attndb.objective import Diffusion, scaled_linear_alphas_cumprod
@@ -31,9 +35,6 @@ from attndreambooth.attndb.trainer import StageResult, train_stage
 from attndreambooth.nodes.host.backend import HostBackend
 from attndreambooth.nodes.host.text import TextEncoder
 from attndreambooth.nodes.host.weights import private_unet
-from comfy.sd1_clip import SDClipModel
-from safetensors import safe_open
-from torch import Tensor
 
 BOUNDS = {
     "loss": 1e-4,
@@ -51,7 +52,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         with safe_open(str(path), "pt") as handle:
-            self.tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+            self.tensors = {key: handle.get_tensor(key) for key in handle.keys()}
             self.metadata = handle.metadata()
 
     def json(self, key: str) -> dict:
@@ -63,7 +64,7 @@ class Recording:
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
 
     def prompt(self, ids: Tensor) -> TokenizedPrompt:
-        """Recorded token ids; ids from 49408 on are the new token's vectors, the category follows."""
+        """Recorded ids; those from 49408 on are the new token's vectors, the category follows."""
         tokens = tuple(None if i >= FIRST_NEW_ID else int(i) for i in ids.tolist())
         last = max(i for i, token in enumerate(tokens) if token is None)
         return TokenizedPrompt(self.metadata["prompt"], tokens, last + 1)
@@ -156,7 +157,7 @@ def weight_change(ours: dict[str, Tensor], recorded: dict[str, Tensor]) -> dict[
     """Cosine and norm ratio of the change, all recorded parameters as one vector."""
     lost = sorted(set(recorded) - set(ours))
     if lost:
-        raise SystemExit(f"the recording changed parameters that the stage did not train: {lost[:3]}")
+        raise SystemExit(f"the stage did not train what the recording changed: {lost[:3]}")
     a = torch.cat([ours[key].double().flatten() for key in sorted(recorded)])
     b = torch.cat([recorded[key].double().flatten() for key in sorted(recorded)])
     return {
@@ -197,7 +198,9 @@ def replay(path: Path) -> dict[str, dict[str, float]]:
 def measure(recording: Recording, stage: int, result: StageResult) -> dict[str, float]:
     """Distance of one stage's outcome from the recording."""
     found = {
-        "loss": relative([loss.total for loss in result.losses], recording.tensors[f"stage{stage}.loss"]),
+        "loss": relative(
+            [loss.total for loss in result.losses], recording.tensors[f"stage{stage}.loss"]
+        ),
         "attn_loss": relative(
             [loss.regularization for loss in result.losses],
             recording.tensors[f"stage{stage}.attn_loss"],
@@ -205,7 +208,7 @@ def measure(recording: Recording, stage: int, result: StageResult) -> dict[str, 
     }
     if stage == 1:
         learned = recording.tensors["stage1.learned_embedding"].float()
-        found["embedding"] = float((result.vectors_VD - learned).abs().max())
+        found["embedding"] = float((result.vectors - learned).abs().max())
         return found
     found.update(weight_change(result.delta, recording.part(f"stage{stage}.delta.")))
     norms = recording.tensors.get(f"stage{stage}.delta_norms")

@@ -1,0 +1,24 @@
+"""AttnDreamBooth for ComfyUI: the entry point the host looks for."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .nodes import all_nodes
+
+WEB_DIRECTORY = "./web"
+
+
+class AttnDreamBooth(ComfyExtension):
+    """The pack as the host sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return all_nodes()
+
+
+async def comfy_entrypoint() -> AttnDreamBooth:
+    """Called by ComfyUI when it loads the pack."""
+    return AttnDreamBooth()
+
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -1,0 +1,84 @@
+"""The loss curve of a training as a picture, drawn with PIL alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK = (228, 228, 232)
+FAINT = (70, 72, 80)
+PAPER = (28, 29, 33)
+CURVES = ((92, 164, 255), (255, 170, 80))
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Running mean over up to `window` values around each point; same length."""
+    array = np.asarray(values, dtype=np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(array)])
+    index = np.arange(len(array))
+    low = np.maximum(0, index - window // 2)
+    high = np.minimum(len(array), index + (window + 1) // 2)
+    return (sums[high] - sums[low]) / np.maximum(1, high - low)
+
+
+def loss_curve(
+    denoising: Sequence[float],
+    regularization: Sequence[float],
+    title: str,
+    size: tuple[int, int] = (768, 384),
+) -> Image.Image:
+    """Two panels over the steps: L_diff (raw and smoothed) and L_reg, each with its own scale."""
+    image = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=14)
+    draw.text((16, 10), title, INK, font=ImageFont.load_default(size=16))
+    parts = (("denoising loss", denoising), ("attention map loss", regularization))
+    width = size[0] // 2
+    for number, (name, values) in enumerate(parts):
+        box = (number * width + 64, 64, (number + 1) * width - 20, size[1] - 40)
+        draw.text((box[0], 40), name, CURVES[number], font=font)
+        _panel(draw, box, values, CURVES[number], font)
+    return image
+
+
+def _panel(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int, int],
+    values: Sequence[float],
+    color: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    left, top, right, bottom = box
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
+        draw.text((left, (top + bottom) // 2), "no steps", FAINT, font=font)
+        return
+    low, high = min(0.0, *finite), max(finite)
+    high = high if high > low else low + 1.0
+    for share in (0.0, 0.5, 1.0):
+        y = bottom - share * (bottom - top)
+        draw.line([(left, y), (right, y)], FAINT)
+        label = f"{low + share * (high - low):.3g}"
+        draw.text((left - 6, y), label, INK, font=font, anchor="rm")
+    draw.text((left, bottom + 8), "1", INK, font=font)
+    draw.text((right, bottom + 8), f"{len(values)} steps", INK, font=font, anchor="ra")
+
+    def points(series: Sequence[float] | np.ndarray) -> list[tuple[float, float]]:
+        last = max(1, len(series) - 1)
+        return [
+            (
+                left + i / last * (right - left),
+                bottom - (float(np.clip(v, low, high)) - low) / (high - low) * (bottom - top),
+            )
+            for i, v in enumerate(np.nan_to_num(np.asarray(series, dtype=np.float64)))
+        ]
+
+    pale = tuple(c // 3 + p * 2 // 3 for c, p in zip(color, PAPER, strict=True))
+    if len(values) > 1:
+        draw.line(points(values), pale)
+        draw.line(points(smooth(values, max(1, len(values) // 12))), color, width=2)
+    else:
+        x, y = points(values)[0]
+        draw.ellipse([x - 3, y - 3, x + 3, y + 3], color)

@@ -1,0 +1,190 @@
+"""Nodes for a trained concept: apply it, save it, load it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..attndb.concept import TrainedConcept
+from ..attndb.files import (
+    check_name,
+    concept_files,
+    free_name,
+    load_concept,
+    read_record,
+    write_whole,
+)
+from .errors import naming_node
+from .host.patches import apply_to_clip, apply_to_model
+from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
+from .types import Concept
+
+log = logging.getLogger(__name__)
+CATEGORY = "AttnDreamBooth/concept"
+
+
+class ApplyConcept(io.ComfyNode):
+    """A concept onto MODEL and CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBApplyConcept",
+            display_name="Apply Concept",
+            category=CATEGORY,
+            description="Adds a trained concept to a MODEL and a CLIP. Then write '<placeholder> "
+            "category' in any stock CLIP Text Encode. Several concepts can be chained.",
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A MODEL of the family the concept was trained on."
+                ),
+                io.Clip.Input("clip", tooltip="The CLIP that encodes the prompts."),
+                Concept.Input("concept", tooltip="A concept from a stage or from Load Concept."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much of the U-Net's change is added. 0: the untouched model, 1: "
+                    "the trained one. The placeholder is known to CLIP at every strength.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="MODEL with the concept."),
+                io.Clip.Output("clip", tooltip="CLIP that understands the placeholder."),
+                io.String.Output(
+                    "trigger", tooltip="The words to write in prompts, e.g. '<my-sloth> sloth'."
+                ),
+            ],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls, model: Any, clip: Any, concept: TrainedConcept, strength: float
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            apply_to_model(model, concept, strength),
+            apply_to_clip(clip, concept),
+            f"{concept.placeholder} {concept.category}",
+        )
+
+
+class SaveConcept(io.ComfyNode):
+    """A concept into models/embeddings and models/loras."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBSaveConcept",
+            display_name="Save Concept",
+            category=CATEGORY,
+            description="Saves the embedding (for 'embedding:name' in any prompt) and the weight "
+            "change (for the stock Load LoRA node). An existing file is never overwritten: a "
+            "different concept of the same name is saved as name-2.",
+            inputs=[
+                Concept.Input("concept", tooltip="The concept to keep."),
+                io.String.Input(
+                    "name",
+                    default="my-subject",
+                    tooltip="File name without extension; sub-folders with '/'. The same name is "
+                    "used in models/embeddings and models/loras.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("name", tooltip="The name the concept was saved under."),
+                Concept.Output("concept", tooltip="The concept, unchanged, to chain on."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    @naming_node
+    def execute(cls, concept: TrainedConcept, name: str) -> io.NodeOutput:
+        wanted = check_name(name)
+        saved = _name_for(concept, wanted)
+        embedding, weights = embedding_path(saved), weights_path(saved)
+        write_whole(concept_files(concept, saved, embedding, weights))
+        written = [str(embedding), *([str(weights)] if concept.delta else [])]
+        log.info("Save Concept: %s", ", ".join(written))
+        lines = [f"embedding:{saved}" + (f" + LoRA {saved}" if concept.delta else ""), *written]
+        if saved != wanted:
+            lines.insert(0, f"{wanted} exists and is another concept: saved as {saved}")
+        return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))
+
+
+def _name_for(concept: TrainedConcept, wanted: str) -> str:
+    """The wanted name if it is free or holds this very concept, else the next free one."""
+    digest, taken = concept.digest(), set()
+    candidate = wanted
+    while embedding_path(candidate).exists() or weights_path(candidate).exists():
+        if _holds(candidate, digest):
+            return candidate
+        taken.add(candidate)
+        candidate = free_name(wanted, taken)
+    return candidate
+
+
+def _holds(name: str, digest: str) -> bool:
+    for path in (embedding_path(name), weights_path(name)):
+        if path.exists():
+            try:
+                record = read_record(path)
+            except ValueError:
+                return False
+            if record is None or record.get("digest") != digest:
+                return False
+    return True
+
+
+class LoadConcept(io.ComfyNode):
+    """A saved concept."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBLoadConcept",
+            display_name="Load Concept",
+            category=CATEGORY,
+            description="Loads a concept that Save Concept kept in models/embeddings and "
+            "models/loras, with its placeholder, category and training record.",
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=saved_concepts(),
+                    tooltip="A saved concept. Refresh the page's node definitions (R) after saving "
+                    "a new one.",
+                )
+            ],
+            outputs=[
+                Concept.Output("concept", tooltip="To Apply Concept, or to a stage to go on."),
+                io.String.Output(
+                    "trigger", tooltip="The words to write in prompts, e.g. '<my-sloth> sloth'."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str) -> bool:
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str) -> str:
+        """Changes when the files do."""
+        try:
+            paths = [path for path in find_concept(name) if path is not None]
+            return repr([(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths])
+        except OSError as error:
+            return str(error)
+
+    @classmethod
+    @naming_node
+    def execute(cls, name: str) -> io.NodeOutput:
+        concept = load_concept(*find_concept(check_name(name)))
+        return io.NodeOutput(concept, f"{concept.placeholder} {concept.category}")
+
+
+NODES: list[type[io.ComfyNode]] = [ApplyConcept, SaveConcept, LoadConcept]

@@ -1,0 +1,38 @@
+"""PIL pictures and the host's IMAGE tensors (batch, height, width, 3), fp32 in 0..1."""
+
+from __future__ import annotations
+
+import base64
+import io as bytes_io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_image(pictures: Sequence[Image.Image]) -> Tensor:
+    """An IMAGE batch of pictures of one size."""
+    arrays = [np.asarray(p.convert("RGB"), dtype=np.float32) / 255.0 for p in pictures]
+    return torch.from_numpy(np.stack(arrays))
+
+
+def contact_strip(pictures: Sequence[Image.Image], side: int = 256) -> Image.Image:
+    """Pictures side by side, each centred in a square."""
+    strip = Image.new("RGB", (side * len(pictures), side), (28, 29, 33))
+    for number, picture in enumerate(pictures):
+        small = picture.copy()
+        small.thumbnail((side, side))
+        x = number * side + (side - small.width) // 2
+        strip.paste(small, (x, (side - small.height) // 2))
+    return strip
+
+
+def thumbnail_url(picture: Image.Image, side: int = 256) -> str:
+    """A small JPEG as a data URL, for file metadata."""
+    small = picture.copy()
+    small.thumbnail((side, side))
+    buffer = bytes_io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,355 @@
+"""The training nodes: one per stage, and one for all three."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attndb import config as configs
+from ..attndb.concept import TrainedConcept
+from ..attndb.config import StageConfig
+from ..attndb.plot import loss_curve
+from ..attndb.trainer import StepLoss
+from .errors import naming_node
+from .host.images import to_image
+from .host.patches import apply_to_clip, apply_to_model
+from .host.stage import Wires, run_stage
+from .types import Concept, Dataset, Regularization
+
+CATEGORY = "AttnDreamBooth/training"
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+def _wires() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="The base MODEL. LoRAs and other weight patches on it are part of the base. It "
+            "is not changed: training works on a private copy.",
+        ),
+        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It is not changed."),
+        io.Vae.Input("vae", tooltip="The VAE that turns photos into latents. It is not changed."),
+        Dataset.Input("dataset", tooltip="Photos and words of the subject."),
+    ]
+
+
+def _shared(resolution: int) -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=MAX_SEED,
+            control_after_generate=False,
+            tooltip="Decides every random draw of the training: the same seed on the same machine "
+            "gives the same concept, byte for byte.",
+        ),
+        io.Int.Input(
+            "resolution",
+            default=resolution,
+            min=64,
+            max=2048,
+            step=8,
+            tooltip="Side of the square training crops in pixels. 512 for SD 1.5 and 2.1-base, 768 "
+            "for 2.1-768.",
+        ),
+        io.Int.Input(
+            "micro_batch",
+            default=0,
+            min=0,
+            max=64,
+            tooltip="Samples per forward pass; the batch is made of several with exactly the same "
+            "gradient. 0: the whole batch at once. Lower it when memory runs out.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "precision",
+            options=["auto", "fp32", "bf16"],
+            default="auto",
+            tooltip="Compute precision; weights always stay fp32. auto: bf16 on a CUDA card that "
+            "has it, fp32 elsewhere.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "augmentation",
+            options=["reference", "none"],
+            default="reference",
+            tooltip="reference: random rotation, flip and crop, as published. none: centre crop.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "mask_fill",
+            default=True,
+            tooltip="Keep the black corners that rotation makes out of the loss. The published "
+            "code trains on them.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "latent_pool",
+            default=0,
+            min=0,
+            max=4096,
+            tooltip="Encoded crops kept per photo and drawn again, which spares VAE time. 0: a new "
+            "crop is encoded for every sample, as published.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "category_tie",
+            options=["last word", "first token"],
+            default="last word",
+            tooltip="Which part of a category of several words or tokens the new token starts from "
+            "and is tied to. first token: as the published code does.",
+            advanced=True,
+        ),
+    ]
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        Concept.Output(
+            "concept", tooltip="What was learned so far: to the next stage, or to Save Concept."
+        ),
+        io.Model.Output("model", tooltip="MODEL with the concept applied, ready to sample."),
+        io.Clip.Output(
+            "clip", tooltip="CLIP that understands the placeholder, e.g. '<my-sloth> sloth'."
+        ),
+        io.Image.Output("losses", tooltip="The loss curves as a picture."),
+        io.Custom("LOSS_MAP").Output(
+            "loss_map", tooltip="The total loss of every step, for the stock Plot Loss Graph node."
+        ),
+    ]
+
+
+def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> StageConfig:
+    changes: dict[str, Any] = {
+        "seed": shared["seed"],
+        "micro_batch": shared["micro_batch"],
+        "precision": shared["precision"],
+        "data": configs.DataConfig(
+            resolution=shared["resolution"],
+            augmentation=shared["augmentation"],
+            mask_fill=shared["mask_fill"],
+            latent_pool=shared["latent_pool"],
+        ),
+    }
+    if regularization is not None:
+        changes["regularization"] = regularization
+    return base.with_(**changes)
+
+
+def _result(
+    wires: Wires, concept: TrainedConcept, losses: tuple[StepLoss, ...], title: str
+) -> io.NodeOutput:
+    picture = loss_curve(
+        [loss.denoising for loss in losses], [loss.regularization for loss in losses], title
+    )
+    return io.NodeOutput(
+        concept,
+        apply_to_model(wires.model, concept, 1.0),
+        apply_to_clip(wires.clip, concept),
+        to_image([picture]),
+        {"loss": [loss.total for loss in losses]},
+    )
+
+
+class _Stage(io.ComfyNode):
+    """What the three stage nodes share: a published default and the run."""
+
+    STAGE = 0
+    NODE_ID = ""
+    NAME = ""
+    DESCRIPTION = ""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        published = configs.paper()[cls.STAGE - 1]
+        weights = published.regularization
+        inputs: list[io.Input] = [
+            *_wires(),
+            io.Int.Input(
+                "steps",
+                default=published.steps,
+                min=0,
+                max=100000,
+                tooltip=f"Optimiser steps. Published: {published.steps}.",
+            ),
+            io.Float.Input(
+                "learning_rate",
+                default=published.optimizer.learning_rate,
+                min=1e-8,
+                max=1.0,
+                step=1e-7,
+                round=False,
+                tooltip=f"Constant AdamW rate. Published: {published.optimizer.learning_rate:g}.",
+            ),
+            io.Int.Input(
+                "batch_size",
+                default=published.batch_size,
+                min=1,
+                max=256,
+                tooltip=f"Samples per step. Published: {published.batch_size}.",
+            ),
+            *_shared(published.data.resolution),
+        ]
+        if cls.STAGE == 1:
+            inputs.append(
+                io.Int.Input(
+                    "vectors",
+                    default=1,
+                    min=1,
+                    max=16,
+                    tooltip="Vectors of the new token. Published: 1. More hold more detail and "
+                    "take more places of the 77 that a prompt has.",
+                    advanced=True,
+                )
+            )
+        inputs += [
+            Regularization.Input(
+                "regularization",
+                optional=True,
+                tooltip=f"Weights of the attention map regulariser. Not connected: the published "
+                f"{weights.mean_weight:g} / {weights.variance_weight:g}.",
+            ),
+            Concept.Input(
+                "concept",
+                optional=True,
+                tooltip="The concept so far. "
+                + (
+                    "Connect one to train its embedding further."
+                    if cls.STAGE == 1
+                    else "Not connected: the placeholder starts untrained (an ablation)."
+                ),
+            ),
+        ]
+        return io.Schema(
+            node_id=cls.NODE_ID,
+            display_name=cls.NAME,
+            category=CATEGORY,
+            description=cls.DESCRIPTION,
+            inputs=inputs,
+            outputs=_outputs(),
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        dataset: Any,
+        steps: int,
+        learning_rate: float,
+        batch_size: int,
+        category_tie: str,
+        vectors: int = 1,
+        regularization: Any = None,
+        concept: TrainedConcept | None = None,
+        **shared: Any,
+    ) -> io.NodeOutput:
+        published = configs.paper()[cls.STAGE - 1]
+        config = _changed(published, regularization, shared).with_(
+            steps=steps,
+            batch_size=batch_size,
+            vectors=vectors,
+            optimizer=configs.OptimizerConfig(learning_rate=learning_rate),
+        )
+        wires = Wires(model, clip, vae, dataset, category_tie)
+        trained, losses = run_stage(wires, config, concept, cls.NAME)
+        return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
+
+
+class LearnEmbedding(_Stage):
+    """Stage 1."""
+
+    STAGE = 1
+    NODE_ID = "AttnDBStage1LearnEmbedding"
+    NAME = "Stage 1: Learn Embedding"
+    DESCRIPTION = (
+        "Learns the new token's embedding, so that it sits among the other words of a prompt. The "
+        "U-Net and the text encoder stay frozen. Published: 60 steps, rate 1e-3, batch 8."
+    )
+
+
+class TrainCrossAttention(_Stage):
+    """Stage 2."""
+
+    STAGE = 2
+    NODE_ID = "AttnDBStage2TrainCrossAttention"
+    NAME = "Stage 2: Train Cross-Attention"
+    DESCRIPTION = (
+        "Learns the new token's attention map by training the cross-attention layers alone. "
+        "Published: 100 steps, rate 2e-5, batch 8."
+    )
+
+
+class TrainUNet(_Stage):
+    """Stage 3."""
+
+    STAGE = 3
+    NODE_ID = "AttnDBStage3TrainUNet"
+    NAME = "Stage 3: Train U-Net"
+    DESCRIPTION = (
+        "Learns the subject's identity by training the whole U-Net. Published: 500 steps, rate "
+        "2e-6, batch 8 (fast: 200 steps, rate 1e-5, batch 4)."
+    )
+
+
+class AllStages(io.ComfyNode):
+    """The whole recipe in one node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBAllStages",
+            display_name="AttnDreamBooth (all stages)",
+            category=CATEGORY,
+            description="Runs the three stages one after the other with a published preset: paper "
+            "(60 + 100 + 500 steps) or fast (60 + 100 + 200).",
+            search_aliases=["dreambooth", "personalization", "train concept"],
+            inputs=[
+                *_wires(),
+                io.Combo.Input(
+                    "preset",
+                    options=list(configs.PRESETS),
+                    default="paper",
+                    tooltip="paper: the published recipe. fast: a shorter third stage, very close "
+                    "for short prompts, slightly worse for complex ones.",
+                ),
+                *_shared(512),
+                Regularization.Input(
+                    "regularization",
+                    optional=True,
+                    tooltip="Replaces the regulariser's weights in all three stages. Not "
+                    "connected: the preset's own (0.1 / 0, then 2 / 5).",
+                ),
+            ],
+            outputs=_outputs(),
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        dataset: Any,
+        preset: str,
+        category_tie: str,
+        regularization: Any = None,
+        **shared: Any,
+    ) -> io.NodeOutput:
+        wires = Wires(model, clip, vae, dataset, category_tie)
+        concept: TrainedConcept | None = None
+        losses: list[StepLoss] = []
+        for base in configs.PRESETS[preset]():
+            config = _changed(base, regularization, shared)
+            concept, own = run_stage(wires, config, concept, f"Stage {config.stage} of 3")
+            losses.extend(own)
+        assert concept is not None
+        return _result(wires, concept, tuple(losses), f"AttnDreamBooth: {dataset.placeholder}")
+
+
+NODES: list[type[io.ComfyNode]] = [LearnEmbedding, TrainCrossAttention, TrainUNet, AllStages]
