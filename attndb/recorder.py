@@ -10,6 +10,7 @@ W words, S slices of time, K kept heads (1 = their mean).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,11 +49,13 @@ class MapKey:
 class MapSum:
     """Sums of maps by slice of time, and how many maps each slice holds."""
 
-    total_SBWKP: Tensor
-    count_S: Tensor
+    total: Tensor
+    """(S, B, W, K, P)."""
+    count: Tensor
+    """(S,)."""
 
     def cpu(self) -> MapSum:
-        return MapSum(self.total_SBWKP.cpu(), self.count_S.cpu())
+        return MapSum(self.total.cpu(), self.count.cpu())
 
 
 @dataclass
@@ -72,23 +75,16 @@ class AttentionRecord:
         sums = dict(self.sums)
         for key, found in other.sums.items():
             mine = sums.get(key)
-            if mine is None or mine.total_SBWKP.shape != found.total_SBWKP.shape:
+            if mine is None or mine.total.shape != found.total.shape:
                 sums[key] = found
                 continue
-            sums[key] = MapSum(
-                mine.total_SBWKP + found.total_SBWKP, mine.count_S + found.count_S
-            )
-        return AttentionRecord(
-            self.words, self.slices, self.keep_heads, other.latent_size, sums
-        )
+            sums[key] = MapSum(mine.total + found.total, mine.count + found.count)
+        return AttentionRecord(self.words, self.slices, self.keep_heads, other.latent_size, sums)
 
     def select(self, samples: Sequence[int]) -> AttentionRecord:
         """The record of some samples of the batch, in the given order."""
         index = torch.tensor(list(samples), dtype=torch.long)
-        sums = {
-            key: MapSum(found.total_SBWKP[:, index], found.count_S)
-            for key, found in self.sums.items()
-        }
+        sums = {key: MapSum(found.total[:, index], found.count) for key, found in self.sums.items()}
         return AttentionRecord(self.words, self.slices, self.keep_heads, self.latent_size, sums)
 
     def concat(self, other: AttentionRecord) -> AttentionRecord:
@@ -102,18 +98,18 @@ class AttentionRecord:
         for key, mine in self.sums.items():
             yours = other.sums[key]
             # Sums of unlike many steps: bring both to means, then to one count.
-            total = torch.cat([_mean_S(mine), _mean_S(yours)], dim=1)
-            sums[key] = MapSum(total, ((mine.count_S > 0) & (yours.count_S > 0)).float())
+            total = torch.cat([_means(mine), _means(yours)], dim=1)
+            sums[key] = MapSum(total, ((mine.count > 0) & (yours.count > 0)).float())
         return AttentionRecord(self.words, self.slices, self.keep_heads, self.latent_size, sums)
 
     @property
     def bytes(self) -> int:
         """Memory in use."""
-        return sum(found.total_SBWKP.nbytes for found in self.sums.values())
+        return sum(found.total.nbytes for found in self.sums.values())
 
 
-def _mean_S(found: MapSum) -> Tensor:
-    return found.total_SBWKP / found.count_S.clamp(min=1)[:, None, None, None, None]
+def _means(found: MapSum) -> Tensor:
+    return found.total / found.count.clamp(min=1)[:, None, None, None, None]
 
 
 class MapRecorder:
@@ -132,7 +128,8 @@ class MapRecorder:
         if slices < 1:
             raise ValueError(f"slices = {slices}: use 1 or more")
         self._record = AttentionRecord(tuple(words), slices, keep_heads, latent_size)
-        self._gather: dict[tuple, Tensor] = {}
+        self._gather: dict[tuple[object, ...], Tensor] = {}
+        self._lock = threading.Lock()
 
     def slice_of(self, progress: Tensor) -> Tensor:
         """Index of the slice of time at `progress` (0 pure noise .. 1 none), shape (1,)."""
@@ -149,29 +146,31 @@ class MapRecorder:
         slice_index: Tensor,
         first_column: int = 0,
         period: int | None = None,
+        text_tokens: int | None = None,
     ) -> None:
         """Adds one layer's maps of one model call.
 
-        `first_column` is where the prompt begins on the key axis. A host may pad the keys by
-        repeating them, which leaves the output as it was but parts each column into several:
-        `period` is the length before that; the copies are added up.
+        `first_column` is where the prompt begins on the key axis. A host may pad the text by
+        repeating it, which leaves the output as it was but parts each column into several:
+        `period` is the length before that; the copies are added up. `text_tokens` is the length
+        after it; keys behind that are not text (other nodes append some).
         """
-        gather_TW = self._columns(k_BTE, first_column, period or k_BTE.shape[1])
-        maps_BWKP = word_maps(
-            q_BPE, k_BTE, heads, gather_TW, keep_heads=self._record.keep_heads
-        )
-        found = self._record.sums.get(key)
-        if found is None:
-            slices = self._record.slices
-            found = self._record.sums[key] = MapSum(
-                maps_BWKP.new_zeros((slices, *maps_BWKP.shape)), maps_BWKP.new_zeros(slices)
-            )
-        assert found.total_SBWKP.shape[1:] == maps_BWKP.shape, "the batch changed within one run"
-        device = found.total_SBWKP.device
-        index = slice_index.to(device)
-        # No host-device sync: the slice is chosen on the device.
-        found.total_SBWKP.index_add_(0, index, maps_BWKP.to(device)[None])
-        found.count_S.index_add_(0, index, torch.ones(1, device=device))
+        text_tokens = text_tokens or k_BTE.shape[1]
+        gather_TW = self._columns(k_BTE, first_column, period or text_tokens, text_tokens)
+        maps_BWKP = word_maps(q_BPE, k_BTE, heads, gather_TW, keep_heads=self._record.keep_heads)
+        with self._lock:  # a host may draw on several devices at once
+            found = self._record.sums.get(key)
+            if found is None:
+                slices = self._record.slices
+                found = self._record.sums[key] = MapSum(
+                    maps_BWKP.new_zeros((slices, *maps_BWKP.shape)), maps_BWKP.new_zeros(slices)
+                )
+            assert found.total.shape[1:] == maps_BWKP.shape, "the batch changed in one run"
+            device = found.total.device
+            index = slice_index.to(device)
+            # No host-device sync: the slice is chosen on the device.
+            found.total.index_add_(0, index, maps_BWKP.to(device)[None])
+            found.count.index_add_(0, index, torch.ones(1, device=device))
 
     def finish(self) -> AttentionRecord:
         """The record, on the CPU; the recorder is empty afterwards."""
@@ -183,10 +182,10 @@ class MapRecorder:
             record.words, record.slices, record.keep_heads, record.latent_size, sums
         )
 
-    def _columns(self, k_BTE: Tensor, first_column: int, period: int) -> Tensor:
+    def _columns(self, k_BTE: Tensor, first_column: int, period: int, text_tokens: int) -> Tensor:
         """0/1 matrix (T, W) that adds up the columns of each word."""
         tokens = k_BTE.shape[1]
-        cache_key = (tokens, first_column, period, k_BTE.device)
+        cache_key = (tokens, first_column, period, text_tokens, k_BTE.device)
         if cache_key not in self._gather:
             gather_TW = torch.zeros(tokens, len(self._record.words))
             for w, word in enumerate(self._record.words):
@@ -198,7 +197,7 @@ class MapRecorder:
                             f"conditioning has only {period - first_column}: the prompt of the "
                             "capture is not the prompt that is drawn"
                         )
-                    gather_TW[place::period, w] = 1.0
+                    gather_TW[place:text_tokens:period, w] = 1.0
             self._gather[cache_key] = gather_TW.to(k_BTE.device)
         return self._gather[cache_key]
 

@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,14 +64,31 @@ class WordMaps:
     """(B, W, Y, X), fp32: the share of attention, 0..1, that a place gives to a word. Sub-tokens
     are added up, so that a word of many tokens counts whole."""
 
-    def of(self, label: str) -> Tensor:
-        """Maps of one word, (B, Y, X). ValueError with the labels there are."""
-        asked = plain_text(label)
-        for index, word in enumerate(self.words):
-            if asked in (plain_text(word.label), plain_text(word.label.rsplit("#", 1)[0])):
-                return self.maps[:, index]
-        known = ", ".join(word.label for word in self.words)
-        raise ValueError(f"there is no map of {label!r}; there are maps of: {known}")
+    def of(self, query: str) -> Tensor:
+        """Maps of one word, (B, Y, X); of the first place if it occurs more than once.
+
+        ValueError with the words there are.
+        """
+        return self.maps[:, self._places(query)[0]]
+
+    def choose(self, queries: Sequence[str]) -> WordMaps:
+        """The maps of some words in the given order, every place of a repeated one; all of none."""
+        if not queries:
+            return self
+        places = dict.fromkeys(place for query in queries for place in self._places(query))
+        return WordMaps(tuple(self.words[place] for place in places), self.maps[:, list(places)])
+
+    def _places(self, query: str) -> list[int]:
+        asked = plain_text(query)
+        labels = [plain_text(word.label) for word in self.words]
+        exact = [place for place, label in enumerate(labels) if label == asked]
+        found = exact or [
+            place for place, label in enumerate(labels) if label.rsplit("#", 1)[0] == asked
+        ]
+        if not found:
+            known = ", ".join(word.label for word in self.words)
+            raise ValueError(f"there is no map of {query!r}; there are maps of: {known}")
+        return found
 
 
 def word_maps_of(record: AttentionRecord, selection: MapSelection) -> WordMaps:
@@ -152,7 +170,7 @@ def _window(record: AttentionRecord, selection: MapSelection) -> list[int]:
     count = record.slices
     first = min(int(selection.start * count + 1e-6), count - 1)
     stop = max(first + 1, -int(-selection.end * count + 1e-6))
-    filled = torch.stack([found.count_S for found in record.sums.values()]).sum(dim=0) > 0
+    filled = torch.stack([found.count for found in record.sums.values()]).sum(dim=0) > 0
     chosen = [index for index in range(first, min(stop, count)) if filled[index]]
     if not chosen:
         steps = [index for index in range(count) if filled[index]]
@@ -195,8 +213,8 @@ def _layer_map(
 def _mean_over_time(
     found: MapSum, slices: list[int], head: int | None, keep_heads: bool
 ) -> tuple[Tensor | None, float]:
-    total_BWKP = found.total_SBWKP[slices].sum(dim=0)
-    count = float(found.count_S[slices].sum())
+    total_BWKP = found.total[slices].sum(dim=0)
+    count = float(found.count[slices].sum())
     if head is not None:
         if not keep_heads:
             raise ValueError(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_PLACEHOLDER = re.compile(r"<[^<>\s]*>|(?:embedding:)?[^\s,:()]+", re.IGNORECASE)
+_PLACEHOLDER = r"<[^<>\s]*>|(?:embedding:)?[^\s,:()]+"
 _WORD_NUMBER = re.compile(r"^(.*\S)\s*#(\d+)$", re.DOTALL)
 
 
@@ -63,11 +63,17 @@ def label_words(texts_and_columns: Sequence[tuple[str, tuple[int, ...]]]) -> tup
 
 
 class PromptWords:
-    """The words of one prompt in order, punctuation included."""
+    """The words of one prompt in order, punctuation included.
 
-    def __init__(self, prompt: str, pieces: Iterable[Piece]) -> None:
+    `placeholders` are names of embeddings that are known to the tokeniser; others are read from
+    the prompt (`embedding:name`, `<name>`).
+    """
+
+    def __init__(
+        self, prompt: str, pieces: Iterable[Piece], placeholders: Iterable[str] = ()
+    ) -> None:
         self.prompt = prompt
-        self._spans = _name_vectors(prompt, _merge(pieces))
+        self._spans = _name_vectors(prompt, _merge(pieces), _vector_pattern(placeholders))
 
     def all(self) -> tuple[Word, ...]:
         """Every word that holds a letter, a digit or an embedding."""
@@ -158,8 +164,14 @@ def _merge(pieces: Iterable[Piece]) -> list[tuple[str, tuple[int, ...], bool]]:
     return spans
 
 
+def _vector_pattern(placeholders: Iterable[str]) -> re.Pattern[str]:
+    """What may stand in a prompt for vectors: a known name, the longest first, or a spelt one."""
+    known = [re.escape(name) for name in sorted(placeholders, key=len, reverse=True) if name]
+    return re.compile("|".join([*known, _PLACEHOLDER]), re.IGNORECASE)
+
+
 def _name_vectors(
-    prompt: str, spans: list[tuple[str, tuple[int, ...], bool]]
+    prompt: str, spans: list[tuple[str, tuple[int, ...], bool]], pattern: re.Pattern[str]
 ) -> list[tuple[str, tuple[int, ...], bool]]:
     """Gives each embedding the text that stands at its place in the prompt."""
     lowered = prompt.lower()
@@ -171,7 +183,7 @@ def _name_vectors(
             position = place + len(text) if place >= 0 else position
             named.append((text, columns, vector))
             continue
-        match = _PLACEHOLDER.search(prompt, position)
+        match = pattern.search(prompt, position)
         if match is None:
             named.append((f"embedding {number}", columns, vector))
             continue

@@ -1,0 +1,209 @@
+"""Sheet: heat maps in rows and columns, with captions and colour bars that say the values.
+
+Pictures are (Y, X, 3) fp32 in 0..1, maps (Y, X) and not negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .colormap import colour_table
+from .heatmaps import Cell, HeatmapStyle, overlay, resize_map, scaled
+
+BACKGROUND = (24, 24, 28)
+TEXT = (236, 236, 240)
+FAINT_TEXT = (160, 160, 170)
+_GAP = 10
+
+
+def grid(cells: Sequence[Cell], style: HeatmapStyle, *, title: str = "") -> Tensor:
+    """All cells in rows, with captions and colour bars, (Y, X, 3) in 0..1."""
+    if not cells:
+        raise ValueError("cells is empty: a grid needs at least one")
+    per_row = style.columns or _columns_for(len(cells))
+    per_row = min(per_row, len(cells))
+    rows = [list(cells[start : start + per_row]) for start in range(0, len(cells), per_row)]
+    return table(rows, style, title=title)
+
+
+def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "") -> Tensor:
+    """Cells at given rows and columns, like `grid`."""
+    cells = [cell for row in rows for cell in row]
+    width, height = _cell_size(cells, style.cell)
+    low, high = _range([cell.heat for cell in cells if cell.heat is not None])
+    shared = style.normalization == "shared" and high > low
+    font_size = max(12, style.cell // 17)
+    label_height = int(font_size * (1.7 if shared else 2.6))
+    title_lines = _wrap(title, _font(font_size + 1), _row_width(rows, width))
+    top = _GAP + (len(title_lines) * int(font_size * 1.5) + _GAP if title_lines else 0)
+    bar = int(font_size * 5.5) if shared else 0
+    sheet = Image.new(
+        "RGB",
+        (
+            _row_width(rows, width) + 2 * _GAP + bar,
+            top + len(rows) * (height + label_height + _GAP),
+        ),
+        BACKGROUND,
+    )
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(title_lines):
+        place = (_GAP, _GAP + number * int(font_size * 1.5))
+        draw.text(place, line, font=_font(font_size + 1), fill=TEXT)
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            left = _GAP + c * (width + _GAP)
+            upper = top + r * (height + label_height + _GAP)
+            span = (low, high) if shared else _range([cell.heat])
+            sheet.paste(_picture_of(cell, width, height, span, style.opacity), (left, upper))
+            _label(
+                draw, sheet, cell, left, upper + height, width, font_size, None if shared else span
+            )
+    if shared:
+        upright = sheet.height - top - label_height - _GAP
+        _upright_bar(draw, sheet, sheet.width - bar + _GAP, top, upright, font_size, (low, high))
+    return torch.from_numpy(np.array(sheet)).float() / 255
+
+
+def _columns_for(count: int) -> int:
+    if count <= 5:
+        return count
+    return min(8, int(np.ceil(np.sqrt(count * 1.6))))
+
+
+def _row_width(rows: Sequence[Sequence[Cell]], width: int) -> int:
+    return max(len(row) for row in rows) * (width + _GAP) - _GAP
+
+
+def _cell_size(cells: Sequence[Cell], longer: int) -> tuple[int, int]:
+    """Width and height of every cell: the shape of the first picture or map."""
+    for cell in cells:
+        shown = cell.picture if cell.picture is not None else cell.heat
+        if shown is not None:
+            height, width = shown.shape[:2]
+            scale = longer / max(height, width)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+    return longer, longer
+
+
+def _range(maps: Sequence[Tensor | None]) -> tuple[float, float]:
+    found = [heat for heat in maps if heat is not None]
+    if not found:
+        return 0.0, 0.0
+    return min(float(h.min()) for h in found), max(float(h.max()) for h in found)
+
+
+def _picture_of(
+    cell: Cell, width: int, height: int, span: tuple[float, float], opacity: float
+) -> Image.Image:
+    if cell.picture is None:
+        base, opacity = torch.full((height, width, 3), 1.0), 1.0
+    else:
+        whole = cell.picture.detach().cpu().float().clamp(0, 1)
+        picture = Image.fromarray((whole.numpy() * 255).round().astype(np.uint8))
+        fitted = picture.resize((width, height), Image.Resampling.LANCZOS)
+        base = torch.from_numpy(np.array(fitted)).float() / 255
+    if cell.heat is not None:
+        heat = scaled(resize_map(cell.heat.detach().cpu(), height, width), *span)
+        base = overlay(base, heat, opacity)
+    elif cell.picture is None:
+        base = torch.tensor(BACKGROUND).float().div(255).mul(1.5).expand(height, width, 3)
+    return Image.fromarray((base.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    sheet: Image.Image,
+    cell: Cell,
+    left: int,
+    top: int,
+    width: int,
+    font_size: int,
+    span: tuple[float, float] | None,
+) -> None:
+    """Caption left, detail right; below them the cell's own colour bar if it has one."""
+    small = _font(max(10, font_size - 3))
+    room = width
+    if cell.detail:
+        taken = draw.textlength(cell.detail, font=small)
+        draw.text(
+            (left + width - taken, top + font_size * 0.4), cell.detail, font=small, fill=FAINT_TEXT
+        )
+        room = int(width - taken - 6)
+    caption = _shorten(cell.caption, _font(font_size), room)
+    draw.text((left, top + font_size * 0.25), caption, font=_font(font_size), fill=TEXT)
+    if span is None or cell.heat is None:
+        return
+    low, high = (format_value(value) for value in span)
+    line = top + int(font_size * 1.65)
+    low_width, high_width = (int(draw.textlength(v, font=small)) + 5 for v in (low, high))
+    draw.text((left, line), low, font=small, fill=FAINT_TEXT)
+    draw.text((left + width, line), high, font=small, fill=FAINT_TEXT, anchor="ra")
+    length = width - low_width - high_width
+    if length > 8:
+        strip = np.repeat(colour_table(length)[None], max(4, font_size // 2), axis=0)
+        sheet.paste(Image.fromarray(strip), (left + low_width, line + font_size // 4))
+
+
+def _upright_bar(
+    draw: ImageDraw.ImageDraw,
+    sheet: Image.Image,
+    left: int,
+    top: int,
+    height: int,
+    font_size: int,
+    span: tuple[float, float],
+) -> None:
+    """The shared colour bar with the values at five places."""
+    thickness = max(10, font_size)
+    strip = np.repeat(colour_table(height)[::-1, None], thickness, axis=1)
+    sheet.paste(Image.fromarray(strip), (left, top))
+    small = _font(max(10, font_size - 2))
+    for step in range(5):
+        value = span[0] + (span[1] - span[0]) * step / 4
+        line = top + (height - 1) * (1 - step / 4)
+        draw.line((left + thickness, line, left + thickness + 4, line), fill=FAINT_TEXT)
+        anchor = "la" if step == 4 else ("ls" if step == 0 else "lm")
+        place = (left + thickness + 8, line)
+        draw.text(place, format_value(value), font=small, fill=TEXT, anchor=anchor)
+
+
+def format_value(value: float) -> str:
+    """A share as a short number with two figures that count: 12%, 0.84%, 0.013%."""
+    percent = 100 * value
+    if percent >= 10 or percent == 0:
+        return f"{percent:.0f}%"
+    decimals = max(1, 1 - int(np.floor(np.log10(abs(percent)))))
+    return f"{percent:.{min(decimals, 6)}f}%"
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(text + "...") > room:
+        text = text[:-1]
+    return text + "..."
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
+    """Lines of at most `room` pixels, four at most."""
+    lines: list[str] = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= room:
+            lines[-1] = joined
+        elif not lines:
+            lines.append(word)
+        else:
+            lines.append(word)
+    if len(lines) > 4:
+        lines = [*lines[:3], _shorten(" ".join(lines[3:]), font, room)]
+    return lines

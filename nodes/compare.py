@@ -1,0 +1,103 @@
+"""Node that lays pictures and maps of several models side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attndb.heatmaps import NORMALIZATIONS, HeatmapStyle
+from ..attndb.panel import Panel, comparison
+from ..attndb.words import split_queries
+from .attention import CATEGORY, MapsType
+
+_ADVANCED = {"advanced": True}
+_COMPARED = 8
+
+
+class CompareAttention(io.ComfyNode):
+    """Pictures over their maps, side by side."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBCompareAttention",
+            display_name="Compare Attention",
+            category=CATEGORY,
+            description=(
+                "The paper's figure: the same prompt and seed before training and after each "
+                "stage, or with several concepts, picture over map. Connect an Attention Maps "
+                "node for each."
+            ),
+            inputs=[
+                *(
+                    MapsType.Input(
+                        f"maps_{number}",
+                        optional=number > 1,
+                        tooltip=f"Column {number}: the maps output of an Attention Maps node.",
+                    )
+                    for number in range(1, _COMPARED + 1)
+                ),
+                io.String.Input(
+                    "labels",
+                    default="before training\nafter stage 1\nafter stage 2\nafter stage 3",
+                    multiline=True,
+                    tooltip="Names of the columns, one in a line.",
+                ),
+                io.String.Input(
+                    "words",
+                    default="",
+                    tooltip="Words to compare, parted by commas, a row of maps for each. A word "
+                    "that one prompt lacks is left out there. Empty takes the words of the last "
+                    "column.",
+                ),
+                io.Combo.Input(
+                    "normalization",
+                    options=list(reversed(NORMALIZATIONS)),
+                    tooltip="shared: one scale for all maps, to compare strengths. per word: each "
+                    "map from its own least to its own most.",
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=0.65,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How strongly the heat covers the picture.",
+                ),
+                io.Int.Input(
+                    "cell_size",
+                    default=256,
+                    min=64,
+                    max=1024,
+                    step=8,
+                    extra_dict=_ADVANCED,
+                    tooltip="Longer side of each picture, in pixels.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="IMAGE", tooltip="The columns side by side.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        labels: str,
+        words: str,
+        normalization: Any,
+        opacity: float,
+        cell_size: int,
+        **maps: Panel | None,
+    ) -> io.NodeOutput:
+        numbered = (maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1))
+        panels = [panel for panel in numbered if panel is not None]
+        try:
+            style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
+            shown = split_queries(words) or [word.label for word in panels[-1].maps.words]
+            names = [line.strip() for line in labels.splitlines() if line.strip()]
+            picture = comparison(panels, names, shown, style)
+        except ValueError as error:
+            raise ValueError(f"Compare Attention: {error}") from error
+        return io.NodeOutput(picture)
+
+
+NODES: list[type[io.ComfyNode]] = [CompareAttention]
