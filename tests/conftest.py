@@ -6,10 +6,12 @@ The pack is registered as the package `attndreambooth`, and the repository root 
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.pack import host_on_path, load_pack, without_root
+from support.server import HostServer
 
 sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,3 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def host() -> Path:
     """The host's modules are importable in this process, on the CPU; gives the host's folder."""
     return host_on_path()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostServer]:
+    """One real server with the pack installed, for all tests that do not harm it."""
+    with HostServer(tmp_path_factory.mktemp("host")) as running:
+        yield running
