@@ -70,9 +70,15 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
 
 
 def _columns_for(count: int) -> int:
+    """Columns of a wide rectangle with few empty places."""
     if count <= 5:
         return count
-    return min(8, int(np.ceil(np.sqrt(count * 1.6))))
+    return min(range(3, 9), key=lambda columns: _waste(count, columns))
+
+
+def _waste(count: int, columns: int) -> float:
+    rows = -(-count // columns)
+    return (rows * columns - count) / count + abs(np.log(columns / rows / 1.6))
 
 
 def _row_width(rows: Sequence[Sequence[Cell]], width: int) -> int:

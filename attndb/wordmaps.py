@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -168,8 +169,8 @@ def _listed(keys: list[MapKey], names: tuple[str, ...]) -> list[MapKey]:
 def _window(record: AttentionRecord, selection: MapSelection) -> list[int]:
     """Slices of time inside the window that hold steps."""
     count = record.slices
-    first = min(int(selection.start * count + 1e-6), count - 1)
-    stop = max(first + 1, -int(-selection.end * count + 1e-6))
+    first = min(math.floor(selection.start * count + 1e-6), count - 1)
+    stop = max(first + 1, math.ceil(selection.end * count - 1e-6))
     filled = torch.stack([found.count for found in record.sums.values()]).sum(dim=0) > 0
     chosen = [index for index in range(first, min(stop, count)) if filled[index]]
     if not chosen:

@@ -12,15 +12,14 @@ from ..attndb.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.panel import Panel
 from ..attndb.wordmaps import LAYER_GROUPS, MapSelection, word_maps_of
 from ..attndb.words import split_queries
+from .compare import CATEGORY, CompareAttention, Maps
+from .errors import naming_node
 from .host.capture import capture_model
 from .host.prompt import encode, prompt_words
 
 log = logging.getLogger(__name__)
 
-CaptureType = io.Custom("ATTNDB_CAPTURE")
-MapsType = io.Custom("ATTNDB_MAPS")
-CATEGORY = "AttnDreamBooth/Attention"
-_ADVANCED = {"advanced": True}
+CaptureHandle = io.Custom("ATTNDB_CAPTURE")
 
 
 class CaptureAttention(io.ComfyNode):
@@ -61,21 +60,21 @@ class CaptureAttention(io.ComfyNode):
                     default=10,
                     min=1,
                     max=50,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="Into how many parts the noise schedule is cut, so that Attention "
                     "Maps can show a window of it. Memory grows with it.",
                 ),
                 io.Boolean.Input(
                     "keep_heads",
                     default=False,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="Keep each attention head apart, so that Attention Maps can show one. "
                     "Needs 5 to 20 times the memory.",
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="Draws as before, and records."),
-                CaptureType.Output(
+                CaptureHandle.Output(
                     display_name="capture", tooltip="What is recorded; for Attention Maps."
                 ),
                 io.Conditioning.Output(
@@ -86,21 +85,18 @@ class CaptureAttention(io.ComfyNode):
         )
 
     @classmethod
+    @naming_node
     def execute(
         cls, model: Any, clip: Any, text: str, words: str, time_slices: int, keep_heads: bool
     ) -> io.NodeOutput:
         if clip is None:
             raise ValueError(
-                "Capture Attention: CLIP is missing: the checkpoint holds none; connect a CLIP "
-                "from its own loader"
+                "CLIP is missing: the checkpoint holds none; connect a CLIP from its own loader"
             )
-        try:
-            chosen = prompt_words(clip, text).choose(split_queries(words))
-            capture = Capture(prompt=text, words=chosen, slices=time_slices, keep_heads=keep_heads)
-            conditioning = encode(clip, text)
-            captured = capture_model(model, capture, conditioning)
-        except ValueError as error:
-            raise ValueError(f"Capture Attention: {error}") from error
+        chosen = prompt_words(clip, text).choose(split_queries(words))
+        capture = Capture(prompt=text, words=chosen, slices=time_slices, keep_heads=keep_heads)
+        conditioning = encode(clip, text)
+        captured = capture_model(model, capture, conditioning)
         return io.NodeOutput(captured, capture, conditioning)
 
 
@@ -119,7 +115,7 @@ class AttentionMaps(io.ComfyNode):
             ),
             search_aliases=["heatmap", "cross attention", "daam", "attention mask"],
             inputs=[
-                CaptureType.Input("capture", tooltip="From Capture Attention."),
+                CaptureHandle.Input("capture", tooltip="From Capture Attention."),
                 io.Latent.Input(
                     "samples",
                     tooltip="LATENT output of the sampler that drew with the captured MODEL, not "
@@ -194,7 +190,7 @@ class AttentionMaps(io.ComfyNode):
                 io.Combo.Input(
                     "mask_output",
                     options=["soft", "otsu"],
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="soft: the map from 0 to 1. otsu: 1 where the word looks, 0 elsewhere.",
                 ),
                 io.Int.Input(
@@ -203,7 +199,7 @@ class AttentionMaps(io.ComfyNode):
                     min=64,
                     max=1024,
                     step=8,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="Longer side of each picture in the grid, in pixels.",
                 ),
                 io.Int.Input(
@@ -211,7 +207,7 @@ class AttentionMaps(io.ComfyNode):
                     default=0,
                     min=0,
                     max=32,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="Pictures in a row; 0 chooses.",
                 ),
                 io.Int.Input(
@@ -219,13 +215,13 @@ class AttentionMaps(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=63,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="One attention head (needs keep_heads); -1 averages all.",
                 ),
                 io.String.Input(
                     "layer_list",
                     default="",
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="For layers = listed: resolutions (16x24, or 16) or beginnings of "
                     "layer names (input_blocks.1.), parted by commas.",
                 ),
@@ -233,7 +229,7 @@ class AttentionMaps(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="A grid for each picture."),
                 io.Mask.Output(display_name="MASK", tooltip="The map of the word, as a mask."),
-                MapsType.Output(display_name="maps", tooltip="For Compare Attention."),
+                Maps.Output(display_name="maps", tooltip="For Compare Attention."),
                 io.Float.Output(
                     display_name="mass", tooltip="Share of all attention that the word gets, 0..1."
                 ),
@@ -256,6 +252,7 @@ class AttentionMaps(io.ComfyNode):
         )
 
     @classmethod
+    @naming_node
     def execute(
         cls,
         capture: Capture,
@@ -276,26 +273,23 @@ class AttentionMaps(io.ComfyNode):
         image: Any = None,
         mask: Any = None,
     ) -> io.NodeOutput:
-        try:
-            record, note = capture.find(samples["samples"])
-            selection = MapSelection(
-                layers=layers,
-                layer_list=tuple(split_queries(layer_list)),
-                head=None if head < 0 else head,
-                start=start_percent,
-                end=end_percent,
-            )
-            maps = word_maps_of(record, selection).choose(split_queries(words))
-            panel = Panel(capture.prompt, maps, image)
-            subject = word.strip() or maps.words[0].label
-            found = panel.measure(subject, other=other_word.strip() or None, mask=mask)
-            style = HeatmapStyle(
-                cell=cell_size, opacity=opacity, normalization=normalization, columns=columns
-            )
-            picture = panel.sheet(style)
-            word_mask = panel.mask(subject, binary=mask_output == "otsu")
-        except ValueError as error:
-            raise ValueError(f"Attention Maps: {error}") from error
+        record, note = capture.find(samples["samples"])
+        selection = MapSelection(
+            layers=layers,
+            layer_list=tuple(split_queries(layer_list)),
+            head=None if head < 0 else head,
+            start=start_percent,
+            end=end_percent,
+        )
+        maps = word_maps_of(record, selection).choose(split_queries(words))
+        panel = Panel(capture.prompt, maps, image)
+        subject = word.strip() or maps.words[0].label
+        found = panel.measure(subject, other=other_word.strip() or None, mask=mask)
+        style = HeatmapStyle(
+            cell=cell_size, opacity=opacity, normalization=normalization, columns=columns
+        )
+        picture = panel.sheet(style)
+        word_mask = panel.mask(subject, binary=mask_output == "otsu")
         remarks = [note] if note else []
         if mask is not None and tuple(mask.shape[-2:]) != panel.size:
             remarks.append(
@@ -316,4 +310,4 @@ class AttentionMaps(io.ComfyNode):
         )
 
 
-NODES: list[type[io.ComfyNode]] = [CaptureAttention, AttentionMaps]
+NODES: list[type[io.ComfyNode]] = [CaptureAttention, AttentionMaps, CompareAttention]

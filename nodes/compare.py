@@ -9,9 +9,10 @@ from comfy_api.latest import io
 from ..attndb.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.panel import Panel, comparison
 from ..attndb.words import split_queries
-from .attention import CATEGORY, MapsType
+from .errors import naming_node
 
-_ADVANCED = {"advanced": True}
+Maps = io.Custom("ATTNDB_MAPS")
+CATEGORY = "AttnDreamBooth/attention"
 _COMPARED = 8
 
 
@@ -31,7 +32,7 @@ class CompareAttention(io.ComfyNode):
             ),
             inputs=[
                 *(
-                    MapsType.Input(
+                    Maps.Input(
                         f"maps_{number}",
                         optional=number > 1,
                         tooltip=f"Column {number}: the maps output of an Attention Maps node.",
@@ -71,7 +72,7 @@ class CompareAttention(io.ComfyNode):
                     min=64,
                     max=1024,
                     step=8,
-                    extra_dict=_ADVANCED,
+                    advanced=True,
                     tooltip="Longer side of each picture, in pixels.",
                 ),
             ],
@@ -79,6 +80,7 @@ class CompareAttention(io.ComfyNode):
         )
 
     @classmethod
+    @naming_node
     def execute(
         cls,
         labels: str,
@@ -90,14 +92,8 @@ class CompareAttention(io.ComfyNode):
     ) -> io.NodeOutput:
         numbered = (maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1))
         panels = [panel for panel in numbered if panel is not None]
-        try:
-            style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
-            shown = split_queries(words) or [word.label for word in panels[-1].maps.words]
-            names = [line.strip() for line in labels.splitlines() if line.strip()]
-            picture = comparison(panels, names, shown, style)
-        except ValueError as error:
-            raise ValueError(f"Compare Attention: {error}") from error
+        style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
+        shown = split_queries(words) or [word.label for word in panels[-1].maps.words]
+        names = [line.strip() for line in labels.splitlines() if line.strip()]
+        picture = comparison(panels, names, shown, style)
         return io.NodeOutput(picture)
-
-
-NODES: list[type[io.ComfyNode]] = [CompareAttention]
