@@ -7,13 +7,13 @@ stock LoRA loader; both carry the record in their safetensors metadata.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from .digest import tensors_digest
 
 FORMAT_VERSION = 1
 
@@ -70,19 +70,7 @@ class TrainedConcept:
 
     def digest(self) -> str:
         """SHA-256 of the vectors and the weight change."""
-        content = hashlib.sha256()
-        tensors = {"": self.vectors, **self.delta}
-        for name in sorted(tensors):
-            tensor = tensors[name].contiguous()
-            content.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            content.update(tensor.view(torch.uint8).numpy().data)
-        return content.hexdigest()
-
-    def rounded(self, dtype: torch.dtype) -> TrainedConcept:
-        """The concept with its weight change in another precision; the vectors stay fp32."""
-        return dataclasses.replace(
-            self, delta={name: value.to(dtype) for name, value in self.delta.items()}
-        )
+        return tensors_digest({"": self.vectors, **self.delta})
 
     @property
     def architecture(self) -> str:

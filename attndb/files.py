@@ -1,17 +1,13 @@
-"""Concept files on disk: safetensors with sorted metadata, written whole or not at all."""
+"""Concept files: what their tensors and metadata are called, and how a concept is read back."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from .concept import (
@@ -22,6 +18,7 @@ from .concept import (
     vectors_from_file,
     weight_file_keys,
 )
+from .tensorfile import Writer, read_metadata, read_tensors, tensors_writer
 
 RECORD_KEY = "attndb.record"
 
@@ -47,54 +44,10 @@ def check_name(name: str) -> str:
     return "/".join(parts).removesuffix(".safetensors")
 
 
-def encode_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with its header in sorted order: one content, one sequence of bytes."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    raw = safetensors.torch.save(plain, dict(metadata))
-    size = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + size])
-    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
-    ordered.update(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
-    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + raw[8 + size :]
-
-
-def write_whole(files: Mapping[Path, bytes]) -> None:
-    """Writes several files so that a failure leaves none of them half-written.
-
-    Each goes to a temporary neighbour first; only when all are complete are they renamed.
-    OSError says which folder could not be written and what to do.
-    """
-    temporary: dict[Path, Path] = {}
-    try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            temporary[path] = partial
-            with partial.open("wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-        for path, partial in temporary.items():
-            os.replace(partial, path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error}: nothing was saved. Free space or allow writing, then "
-            "queue again; the trained concept is still in memory",
-            str(error.filename or next(iter(files)).parent),
-        ) from error
-    finally:
-        for partial in temporary.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-
-
 def concept_files(
     concept: TrainedConcept, title: str, embedding: Path, weights: Path
-) -> dict[Path, bytes]:
-    """The bytes of a concept's files: the embedding, and the weights if there are any."""
+) -> dict[Path, Writer]:
+    """Writers of a concept's files: the embedding, and the weights if there are any."""
     digest = concept.digest()
     record = {
         **concept.record,
@@ -121,13 +74,13 @@ def concept_files(
         )
     architecture = concept.architecture
     files = {
-        embedding: encode_safetensors(
+        embedding: tensors_writer(
             {concept.text_key: concept.vectors},
             {**metadata, "modelspec.architecture": f"{architecture}/textual-inversion"},
         )
     }
     if concept.delta:
-        files[weights] = encode_safetensors(
+        files[weights] = tensors_writer(
             weight_file_keys(concept.delta),
             {**metadata, "modelspec.architecture": f"{architecture}/lora"},
         )
@@ -137,12 +90,9 @@ def concept_files(
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record in a safetensors file's metadata; None if it has none."""
     try:
-        with safetensors.safe_open(str(path), "pt") as handle:
-            metadata = handle.metadata() or {}
-    except Exception as error:  # the library raises its own kinds of error for a broken file
-        raise ConceptFileError(
-            f"{path.name} is not a readable safetensors file: {error}"
-        ) from error
+        metadata = read_metadata(path)
+    except ValueError as error:
+        raise ConceptFileError(str(error)) from error
     if RECORD_KEY not in metadata:
         return None
     record = json.loads(metadata[RECORD_KEY])
@@ -163,9 +113,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         raise ConceptFileError(
             f"{embedding.name} was saved by a newer version of this pack: update"
         )
-    text_key, vectors = vectors_from_file(
-        safetensors.torch.load_file(str(embedding)), embedding.name
-    )
+    text_key, vectors = vectors_from_file(_tensors(embedding), embedding.name)
     delta: dict[str, Tensor] = {}
     if record["has_weights"]:
         if weights is None or not weights.is_file():
@@ -180,7 +128,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
                 f"{weights.name} in models/loras belongs to another concept than {embedding.name} "
                 "in models/embeddings: the two files of one save belong together"
             )
-        delta = delta_from_file_keys(safetensors.torch.load_file(str(weights)), weights.name)
+        delta = delta_from_file_keys(_tensors(weights), weights.name)
     own = ("format", "placeholder", "category", "text_key", "base_family", "digest", "has_weights")
     return TrainedConcept(
         placeholder=record["placeholder"],
@@ -191,6 +139,13 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         base_family=record["base_family"],
         record={key: value for key, value in record.items() if key not in own},
     )
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors(path)[0]
+    except ValueError as error:
+        raise ConceptFileError(str(error)) from error
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:

@@ -37,4 +37,3 @@ def attention_map_loss(
         gap_BV = mean_weight * mean_gap_BV.square() + variance_weight * variance_gap_BV.square()
         total = total + gap_BV.mean(dim=1).sum()
     return total / len(layers)
-

@@ -8,14 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..attndb.concept import TrainedConcept
-from ..attndb.files import (
-    check_name,
-    concept_files,
-    free_name,
-    load_concept,
-    read_record,
-    write_whole,
-)
+from ..attndb.files import check_name, concept_files, free_name, load_concept, read_record
+from ..attndb.tensorfile import write_whole
 from .errors import naming_node
 from .host.patches import apply_to_clip, apply_to_model
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path

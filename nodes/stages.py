@@ -102,6 +102,16 @@ def _shared(resolution: int) -> list[io.Input]:
             "and is tied to. first token: as the published code does.",
             advanced=True,
         ),
+        io.Int.Input(
+            "checkpoint_every",
+            default=100,
+            min=0,
+            max=100000,
+            tooltip="Steps between checkpoints in output/attndb. A cancelled or crashed training "
+            "goes on from its checkpoint when the same graph is queued again. 0: only when it is "
+            "cancelled. Does not change the result.",
+            advanced=True,
+        ),
     ]
 
 
@@ -243,6 +253,7 @@ class _Stage(io.ComfyNode):
         learning_rate: float,
         batch_size: int,
         category_tie: str,
+        checkpoint_every: int,
         vectors: int = 1,
         regularization: Any = None,
         concept: TrainedConcept | None = None,
@@ -256,7 +267,7 @@ class _Stage(io.ComfyNode):
             optimizer=configs.OptimizerConfig(learning_rate=learning_rate),
         )
         wires = Wires(model, clip, vae, dataset, category_tie)
-        trained, losses = run_stage(wires, config, concept, cls.NAME)
+        trained, losses = run_stage(wires, config, concept, cls.NAME, checkpoint_every)
         return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
 
@@ -338,6 +349,7 @@ class AllStages(io.ComfyNode):
         dataset: Any,
         preset: str,
         category_tie: str,
+        checkpoint_every: int,
         regularization: Any = None,
         **shared: Any,
     ) -> io.NodeOutput:
@@ -346,7 +358,8 @@ class AllStages(io.ComfyNode):
         losses: list[StepLoss] = []
         for base in configs.PRESETS[preset]():
             config = _changed(base, regularization, shared)
-            concept, own = run_stage(wires, config, concept, f"Stage {config.stage} of 3")
+            title = f"Stage {config.stage} of 3"
+            concept, own = run_stage(wires, config, concept, title, checkpoint_every)
             losses.extend(own)
         assert concept is not None
         return _result(wires, concept, tuple(losses), f"AttnDreamBooth: {dataset.placeholder}")

@@ -14,7 +14,7 @@ from ...attndb.objective import Diffusion
 from ...attndb.tokens import TokenizedPrompt
 from .families import is_v_prediction
 from .text import TextEncoder
-from .weights import UNET_PREFIX, merged_weights, private_unet, weights_digest
+from .weights import private_unet
 
 
 class HostBackend:
@@ -53,31 +53,24 @@ class HostBackend:
 
 
 def host_backend(
-    model: Any, clip: Any, vae: Any, delta: Mapping[str, Tensor], placeholder: str
-) -> tuple[HostBackend, str]:
-    """A backend from the wires, and the SHA-256 of its base weights.
-
-    Patches on MODEL and CLIP are part of the base, except those of the concept being trained
-    (`placeholder`), whose weight change is given as `delta` and added on top.
-    """
+    model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, Tensor]
+) -> HostBackend:
+    """A backend from the wires: the U-Net with these base weights plus a concept's change."""
     device = comfy.model_management.get_torch_device()
-    weights = merged_weights(model, UNET_PREFIX, without_concept=placeholder)
-    digest = weights_digest(weights)
-    for name, change in delta.items():
-        weights[name] += change.float()
-    unet = private_unet(model.model.model_config.unet_config, weights, device)
+    start = {name: w + delta[name].float() if name in delta else w for name, w in weights.items()}
+    unet = private_unet(model.model.model_config.unet_config, start, device)
     diffusion = Diffusion(
         alphas_cumprod=_alphas_cumprod(model),
         prediction_type="v" if is_v_prediction(model) else "epsilon",
     )
-    text = TextEncoder.from_clip(clip, device)
 
     def encode_image(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
             latent = model.model.process_latent_in(vae.encode(pixels))
         return latent.clone()
 
-    return HostBackend(unet, text, diffusion, device, encode_image), digest
+    text = TextEncoder.from_clip(clip, device)
+    return HostBackend(unet, text, diffusion, device, encode_image)
 
 
 def _alphas_cumprod(model: Any) -> Tensor:

@@ -41,6 +41,11 @@ def weights_path(name: str) -> Path:
     return _first("loras") / f"{name}.safetensors"
 
 
+def run_folder(name: str) -> Path:
+    """Where a training of this name keeps its work, under the host's output directory."""
+    return Path(folder_paths.get_output_directory()) / "attndb" / name
+
+
 def _first(kind: str) -> Path:
     return Path(folder_paths.get_folder_paths(kind)[0])
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import torch
+from torch import Tensor
 
 from ...attndb.batches import PhotoBatches
 from ...attndb.concept import TrainedConcept
 from ...attndb.config import CategoryTie, StageConfig
 from ...attndb.dataset import ConceptDataset
+from ...attndb.digest import tensors_digest
+from ...attndb.run import Run, request_digest
 from ...attndb.tokens import CategoryWord, TokenizedPrompt
-from ...attndb.trainer import StepLoss, train_stage
-from .backend import HostBackend, host_backend, training_mode
+from ...attndb.trainer import StageResult, StepLoss, train_stage
+from .backend import host_backend, training_mode
 from .compat import versions
 from .families import check_trainable, family
 from .images import thumbnail_url
 from .patches import apply_to_clip, check_fits, inner_name
+from .paths import run_folder
 from .progress import TrainingProgress
 from .text import tokenize_training_prompt
+from .weights import UNET_PREFIX, merged_weights
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +44,18 @@ class Wires:
 
 
 def run_stage(
-    wires: Wires, config: StageConfig, concept: TrainedConcept | None, title: str
+    wires: Wires,
+    config: StageConfig,
+    concept: TrainedConcept | None,
+    title: str,
+    checkpoint_every: int = 100,
 ) -> tuple[TrainedConcept, tuple[StepLoss, ...]]:
     """Trains one stage on private copies and returns the concept it makes; the wires stay as is.
 
-    Without a concept (a skipped stage, legal as an ablation) the placeholder starts from the
-    category's embedding, and the log says so.
+    The training lives in a run folder under the host's output directory: asked for again, it goes
+    on where it was stopped, or answers at once if it was finished. Without a concept (a skipped
+    stage, legal as an ablation) the placeholder starts from the category's embedding, and the log
+    says so.
     """
     check_trainable(wires.model, wires.clip, wires.vae)
     if concept is not None:
@@ -57,30 +70,82 @@ def run_stage(
         category.text,
         category.ids[category.tied_offset],
     )
+    if concept is None and config.trains != "embedding":
+        log.warning(
+            "%s: no concept connected; the placeholder starts from the untrained embedding of %r "
+            "(an ablation of the method)",
+            title,
+            category.text,
+        )
+    weights = merged_weights(wires.model, UNET_PREFIX, without_concept=wires.dataset.placeholder)
+    request = _request(wires, config, concept, prompt, tensors_digest(weights))
+    name = f"{_slug(wires.dataset.placeholder)}-stage{config.stage}-{request_digest(request)[:12]}"
+    with Run(run_folder(name), request, checkpoint_every) as run:
+        result = run.finished()
+        if result is not None:
+            log.info("%s: finished before, taken from %s", title, run.folder)
+        else:
+            result = _train(wires, config, concept, prompt, category, weights, run, title)
+            run.finish(result)
+    if concept is None:
+        concept = _new_concept(wires, prompt, category, result.vectors, request)
+    dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
+    delta = {name: value.to(dtype) for name, value in result.delta.items()}
+    record = _stage_record(config, result.losses)
+    return concept.grown(result.vectors, delta, record), result.losses
+
+
+def _train(
+    wires: Wires,
+    config: StageConfig,
+    concept: TrainedConcept | None,
+    prompt: TokenizedPrompt,
+    category: CategoryWord,
+    weights: dict[str, Tensor],
+    run: Run,
+    title: str,
+) -> StageResult:
     with training_mode():
         delta = {} if concept is None else concept.delta
-        placeholder = wires.dataset.placeholder
-        backend, digest = host_backend(wires.model, wires.clip, wires.vae, delta, placeholder)
+        backend = host_backend(wires.model, wires.clip, wires.vae, weights, delta)
+        weights.clear()
         if concept is None:
-            concept = _new_concept(wires, backend, prompt, category, config, digest)
-            if config.trains != "embedding":
-                log.warning(
-                    "%s: no concept connected; the placeholder starts from the untrained "
-                    "embedding of %r (an ablation of the method)",
-                    title,
-                    category.text,
-                )
+            vectors = backend.initial_vectors(category.initial_ids, config.vectors)
+        else:
+            vectors = concept.vectors.clone()
         batches = PhotoBatches(
             wires.dataset, prompt, config, backend.diffusion, backend.encode_image
         )
         progress = TrainingProgress(title, config.steps)
-        result = train_stage(backend, batches, config, concept.vectors, progress)
-        del backend, batches
-    dtype = torch.float32 if _base_dtype(wires.model) == torch.float32 else torch.float16
-    delta = {name: value.to(dtype) for name, value in result.delta.items()}
-    return concept.grown(result.vectors, delta, _stage_record(config, result.losses)), (
-        result.losses
-    )
+        return train_stage(backend, batches, config, vectors, progress, run)
+
+
+def _request(
+    wires: Wires,
+    config: StageConfig,
+    concept: TrainedConcept | None,
+    prompt: TokenizedPrompt,
+    base_sha256: str,
+) -> dict[str, Any]:
+    """All that decides the outcome of a stage."""
+    return {
+        "base_family": family(wires.model),
+        "base_sha256": base_sha256,
+        "clip_sha256": tensors_digest(merged_weights(wires.clip.patcher, "")),
+        "clip_layer": wires.clip.layer_idx,
+        "vae_sha256": tensors_digest(merged_weights(wires.vae.patcher, "")),
+        "dataset_sha256": wires.dataset.digest,
+        "concept_sha256": None if concept is None else concept.digest(),
+        "prompt": prompt.text,
+        "tied_position": prompt.category,
+        "config": config.as_dict(),
+        "device": str(comfy.model_management.get_torch_device().type),
+        "versions": versions(),
+    }
+
+
+def _slug(placeholder: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "", placeholder) or "concept"
 
 
 def check_continues(wires: Wires, concept: TrainedConcept) -> None:
@@ -96,27 +161,26 @@ def check_continues(wires: Wires, concept: TrainedConcept) -> None:
 
 def _new_concept(
     wires: Wires,
-    backend: HostBackend,
     prompt: TokenizedPrompt,
     category: CategoryWord,
-    config: StageConfig,
-    digest: str,
+    vectors: Tensor,
+    request: dict[str, Any],
 ) -> TrainedConcept:
     dataset = wires.dataset
     return TrainedConcept(
         placeholder=dataset.placeholder,
         category=dataset.category,
         text_key=inner_name(wires.clip.tokenizer),
-        vectors=backend.initial_vectors(category.initial_ids, config.vectors),
-        base_family=family(wires.model),
+        vectors=vectors,
+        base_family=request["base_family"],
         record={
-            "base_sha256": digest,
+            "base_sha256": request["base_sha256"],
             "prompt": prompt.text,
             "tie": category.tie,
             "tied_token_id": category.ids[category.tied_offset],
             "photos": [{"name": p.name, "sha256": p.digest} for p in dataset.photos],
             "thumbnail": thumbnail_url(dataset.photos[0].image),
-            "versions": versions(),
+            "versions": request["versions"],
             "stages": [],
         },
     )
@@ -127,7 +191,3 @@ def _stage_record(config: StageConfig, losses: tuple[StepLoss, ...]) -> dict[str
         **config.as_dict(),
         "losses": [[loss.denoising, loss.regularization] for loss in losses],
     }
-
-
-def _base_dtype(model: Any) -> torch.dtype:
-    return model.model.get_dtype()

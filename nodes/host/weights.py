@@ -8,7 +8,6 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
-import hashlib
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -58,15 +57,6 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
                 value = comfy.lora.calculate_weight(patches, value, key)
             merged[key[len(prefix) :]] = value.clone()
     return merged
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and fp32 values, in name order."""
-    content = hashlib.sha256()
-    for name in sorted(weights):
-        content.update(name.encode())
-        content.update(weights[name].contiguous().view(torch.uint8).numpy().data)
-    return content.hexdigest()
 
 
 def private_unet(

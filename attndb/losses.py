@@ -1,0 +1,37 @@
+"""The loss of a training step, and the error of a loss that is none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became NaN or infinite; the message says at which step and which part of it."""
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """Loss of one step, measured before its update."""
+
+    step: int
+    """0-based."""
+    denoising: float
+    """L_diff."""
+    regularization: float
+    """L_reg, weights included."""
+
+    @property
+    def total(self) -> float:
+        """L = L_diff + L_reg."""
+        return self.denoising + self.regularization
+
+    def check_finite(self) -> None:
+        """TrainingDivergedError, with step and part, if a part is NaN or infinite."""
+        parts = (("denoising", self.denoising), ("attention map", self.regularization))
+        for part, value in parts:
+            if not math.isfinite(value):
+                raise TrainingDivergedError(
+                    f"step {self.step + 1}: the {part} loss is {value}. Nothing was updated in "
+                    "this step. Lower the learning rate, or set precision to fp32"
+                )

@@ -1,0 +1,164 @@
+"""Run: the folder of one stage's training. Checkpoints, exact resume, loss log, the result.
+
+    run.json                 what was asked for; its digest names the folder
+    losses.jsonl             one line per step
+    checkpoint.safetensors   weights, optimiser and losses of an unfinished training
+    result.safetensors       what a finished training learned
+    previews/                pictures
+
+All that decides the outcome is in run.json, so the same request finds the same folder again: a
+finished one answers at once, an unfinished one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .lock import FolderLock
+from .losses import StepLoss
+from .stage import StageResult, StageTraining
+from .tensorfile import read_tensors, tensors_writer, text_writer, write_whole
+
+log = logging.getLogger(__name__)
+
+
+def request_digest(request: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that decides a training's outcome."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+class Run:
+    """One stage's training on disk. A context manager that holds the folder's lock."""
+
+    def __init__(self, folder: Path, request: Mapping[str, Any], every: int = 50) -> None:
+        """`request`: plain data that decides the outcome. `every`: steps between checkpoints; 0
+        writes one only when the training is stopped."""
+        self.folder = folder
+        self.request = dict(request)
+        self.every = every
+        self._lock = FolderLock(folder / "lock")
+        self._saved = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        """The unfinished training."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def outcome(self) -> Path:
+        """The finished training."""
+        return self.folder / "result.safetensors"
+
+    def __enter__(self) -> Run:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            text = json.dumps(self.request, sort_keys=True, indent=1)
+            write_whole({self.folder / "run.json": text_writer(text)})
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def restore(self, training: StageTraining) -> list[StepLoss]:
+        """Puts the checkpoint, if there is one, into the training; the losses so far."""
+        if not self.checkpoint.is_file():
+            return []
+        try:
+            tensors, metadata = read_tensors(self.checkpoint)
+            losses = _losses(metadata)
+            training.restore(tensors, json.loads(metadata["optimizer"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"the checkpoint {self.checkpoint} cannot be used ({error}): delete it to start "
+                "this stage afresh"
+            ) from error
+        self._saved = len(losses)
+        self._write_log(losses)
+        log.info("resuming at step %d from %s", len(losses) + 1, self.checkpoint)
+        return losses
+
+    def after_step(self, training: StageTraining, losses: list[StepLoss]) -> None:
+        """Logs the newest loss; writes a checkpoint when one is due. A full disk is only warned
+        of: the training goes on unprotected."""
+        try:
+            with (self.folder / "losses.jsonl").open("a", encoding="utf-8") as handle:
+                handle.write(_line(losses[-1]))
+            if self.every and len(losses) % self.every == 0:
+                self.save(training, losses)
+        except OSError as error:
+            log.warning("%s: no checkpoint was written: %s", self.folder, error)
+
+    def save(self, training: StageTraining, losses: list[StepLoss]) -> None:
+        """Writes the checkpoint of this moment, unless there is nothing new or a value is not
+        finite: then the last good one stays."""
+        if len(losses) <= self._saved:
+            return
+        tensors, plain = training.state()
+        bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+        if bad:
+            log.warning("not saved: %s is not finite; the last good checkpoint stays", bad[0])
+            return
+        metadata = {"optimizer": json.dumps(plain), "losses": _dump(losses)}
+        write_whole({self.checkpoint: tensors_writer(tensors, metadata)})
+        self._saved = len(losses)
+        log.info("checkpoint after step %d: %s", len(losses), self.checkpoint)
+
+    def rescue(self, training: StageTraining, losses: list[StepLoss]) -> None:
+        """`save` for a training that is being stopped: a full disk must not hide the cause."""
+        try:
+            self.save(training, losses)
+        except OSError as error:
+            log.error("%s: the checkpoint could not be written: %s", self.folder, error)
+
+    def finished(self) -> StageResult | None:
+        """The result of an earlier, completed training of this request; None if there is none."""
+        if not self.outcome.is_file():
+            return None
+        try:
+            tensors, metadata = read_tensors(self.outcome)
+            vectors = tensors.pop("vectors")
+            return StageResult(vectors, tensors, tuple(_losses(metadata)))
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("%s cannot be read (%s): training again", self.outcome, error)
+            return None
+
+    def finish(self, result: StageResult) -> None:
+        """Keeps the result and drops the checkpoint."""
+        tensors = {"vectors": result.vectors, **result.delta}
+        metadata = {"losses": _dump(list(result.losses))}
+        write_whole({self.outcome: tensors_writer(tensors, metadata)})
+        self._write_log(list(result.losses))
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _write_log(self, losses: list[StepLoss]) -> None:
+        text = "".join(_line(loss) for loss in losses)
+        write_whole({self.folder / "losses.jsonl": text_writer(text)})
+
+
+def _line(loss: StepLoss) -> str:
+    entry = {
+        "step": loss.step,
+        "loss": loss.total,
+        "denoising": loss.denoising,
+        "attention_map": loss.regularization,
+    }
+    return json.dumps(entry) + "\n"
+
+
+def _dump(losses: list[StepLoss]) -> str:
+    return json.dumps([[loss.denoising, loss.regularization] for loss in losses])
+
+
+def _losses(metadata: Mapping[str, str]) -> list[StepLoss]:
+    return [StepLoss(i, *parts) for i, parts in enumerate(json.loads(metadata["losses"]))]
