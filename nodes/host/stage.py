@@ -26,7 +26,7 @@ from .images import thumbnail_url
 from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .progress import TrainingProgress
-from .text import tokenize_training_prompt
+from .text import text_digest, tokenize_training_prompt
 from .weights import UNET_PREFIX, merged_weights
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _request(
     return {
         "base_family": family(wires.model),
         "base_sha256": base_sha256,
-        "clip_sha256": tensors_digest(merged_weights(wires.clip.patcher, "")),
+        "clip_sha256": text_digest(wires.clip),
         "clip_layer": wires.clip.layer_idx,
         "vae_sha256": tensors_digest(merged_weights(wires.vae.patcher, "")),
         "dataset_sha256": wires.dataset.digest,
