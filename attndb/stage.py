@@ -17,7 +17,7 @@ from .attention import CrossAttentionTap, choose_layers, cross_attention_layers
 from .backend import Backend
 from .batches import Batch
 from .config import StageConfig
-from .losses import StepLoss
+from .losses import StepLoss, TrainingDivergedError
 from .objective import denoising_loss, loss_normalizer
 from .optim import create_optimizer
 from .parameters import difference, trained_parameters
@@ -158,12 +158,17 @@ class StageTraining:
         self.optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
 
     def result(self, losses: list[StepLoss]) -> StageResult:
-        """What has been learned so far."""
-        return StageResult(
-            self.vectors.detach().float().cpu().clone(),
-            difference(self.parameters, self._base),
-            tuple(losses),
-        )
+        """What has been learned so far. TrainingDivergedError if a value of it is not finite: the
+        last update has no later loss that would tell."""
+        vectors = self.vectors.detach().float().cpu().clone()
+        delta = difference(self.parameters, self._base)
+        for name, value in {"the embedding": vectors, **delta}.items():
+            if not bool(value.isfinite().all()):
+                raise TrainingDivergedError(
+                    f"after step {len(losses)}: {name} is not finite, so the stage gives nothing. "
+                    "Lower the learning rate, or set precision to fp32"
+                )
+        return StageResult(vectors, delta, tuple(losses))
 
     def _context(self, batch: Batch) -> Tensor:
         """Text states of the batch, (B, T, D): computed once where they do not change."""
