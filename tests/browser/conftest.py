@@ -1,0 +1,27 @@
+"""The front end of the shared server, in one browser for all browser tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.frontend import FrontEnd, browser_page, find_chromium
+from support.server import HostServer
+
+
+@pytest.fixture(scope="session")
+def _page(server: HostServer) -> Iterator[FrontEnd]:
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (install one, or set ATTNDB_CHROMIUM)")
+    with browser_page(chromium) as page:
+        front_end = FrontEnd(page)
+        front_end.open(server.address)
+        yield front_end
+
+
+@pytest.fixture
+def front_end(_page: FrontEnd) -> FrontEnd:
+    """The open front end; its `errors` are of this test, and of its start if they are ours."""
+    del _page.errors[_page.start_errors :]
+    return _page

@@ -1,0 +1,172 @@
+"""The real front end in a real browser: load, save, look at and run graphs as a user does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+START_MS = 120_000
+MARGIN = 60  # pixels of canvas around a graph in its picture
+HEADER = 40  # a node's title bar lies above its position
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ELSEWHERE = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
+)
+QUIET = (
+    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+)
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.UseNewMenu": "Top",
+    "Comfy.EnableTooltips": False,
+}
+
+
+def find_chromium() -> Path | None:
+    """A Chromium, Chrome or Edge: ATTNDB_CHROMIUM, else on PATH, else where it usually lies."""
+    named = os.environ.get("ATTNDB_CHROMIUM", "").strip()
+    if named:
+        return Path(named)
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        found = next((path for path in ELSEWHERE if Path(path).is_file()), None)
+    return Path(found) if found else None
+
+
+class FrontEnd:
+    """One browser page that shows ComfyUI. `errors` collects what it complained of.
+
+    The first `start_errors` of them are from its start.
+    """
+
+    def __init__(self, page: Any):
+        self.page = page
+        self.errors: list[str] = []
+        self.start_errors = 0
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        page.on("console", self._on_console)
+        page.on("response", self._on_response)
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.errors.append(f"console: {message.text}")
+
+    def _on_response(self, response: Any) -> None:
+        if response.status >= 500 or (response.status == 404 and "/extensions/" in response.url):
+            self.errors.append(f"{response.status}: {response.url}")
+
+    def open(self, address: str) -> None:
+        """Show the front end of the server at `host:port`, with nothing in front of the graph."""
+        self.page.request.post(f"http://{address}/settings", data=SETTINGS)
+        self.page.goto(f"http://{address}/", wait_until="domcontentloaded")
+        ready = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.KSampler"
+        self.page.wait_for_function(ready, timeout=START_MS)
+        self.page.wait_for_timeout(500)
+        # What the page says about its own start and its default graph's models is not about us.
+        self.errors = [error for error in self.errors if "attndreambooth" in error.lower()]
+        self.start_errors = len(self.errors)
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Open a saved graph, as dropping its file on the canvas does."""
+        self.page.evaluate("async (w) => { await app.loadGraphData(w) }", workflow)
+        self.page.wait_for_timeout(300)
+
+    def load_prompt(self, prompt: dict[str, Any]) -> None:
+        """Open an API-format prompt; the front end makes nodes and wires of it."""
+        self.page.evaluate("async (p) => { await app.loadApiJson(p, 'prompt') }", prompt)
+        self.page.wait_for_timeout(300)
+
+    def missing_nodes(self, workflow: dict[str, Any]) -> list[str]:
+        """Types of nodes in a saved graph that the front end does not know."""
+        types = sorted({node["type"] for node in workflow["nodes"]})
+        return self.page.evaluate(
+            "(types) => types.filter(t => !(t in LiteGraph.registered_node_types))", types
+        )
+
+    def graph(self) -> dict[str, Any]:
+        """The open graph as the front end would save it."""
+        return self.page.evaluate("() => app.graph.serialize()")
+
+    def prompt(self) -> dict[str, dict[str, Any]]:
+        """The API prompt that the front end would post for the open graph."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def run(self, timeout: float = 300) -> None:
+        """Press Run, and wait until the queue is empty again."""
+        self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
+        idle = """async () => {
+            const queue = await (await fetch('/queue')).json();
+            return queue.queue_running.length + queue.queue_pending.length === 0;
+        }"""
+        for _ in range(int(timeout * 2)):
+            self.page.wait_for_timeout(500)
+            if self.page.evaluate(idle):
+                self.page.wait_for_timeout(1500)
+                return
+        raise TimeoutError(f"the queue is not empty after {timeout} s")
+
+    def picture(self, path: Path, width: int = 1800) -> None:
+        """Save a picture (JPEG or PNG by its name) of the whole graph, fitted, without menus."""
+        box = self.page.evaluate(BOUNDING_BOX)
+        scale = min(1.5, width / (box[2] + 2 * MARGIN))
+        size = [round((side + 2 * MARGIN) * scale) for side in box[2:]]
+        self.page.set_viewport_size({"width": max(size[0], 400), "height": max(size[1], 300)})
+        self.page.wait_for_timeout(500)
+        self.page.add_style_tag(content=ONLY_THE_GRAPH)
+        offset = [MARGIN - box[0], MARGIN - box[1]]
+        self.page.evaluate(SHOW, {"scale": scale, "offset": offset})
+        self.page.wait_for_timeout(1200)
+        kind = "png" if path.suffix == ".png" else "jpeg"
+        options: dict[str, Any] = {} if kind == "png" else {"quality": 88}
+        self.page.screenshot(path=str(path), type=kind, **options)
+
+
+BOUNDING_BOX = f"""() => {{
+    const boxes = [
+        ...app.graph._nodes.map(n => [...n.pos, ...n.size]).map(
+            ([x, y, w, h]) => [x, y - {HEADER}, w, h + {HEADER}]),
+        ...app.graph._groups.map(g => [...g.pos, ...g.size]),
+    ];
+    const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
+    const right = Math.max(...boxes.map(b => b[0] + b[2]));
+    const bottom = Math.max(...boxes.map(b => b[1] + b[3]));
+    return [left, top, right - left, bottom - top];
+}}"""
+SHOW = """({scale, offset}) => {
+    app.canvas.ds.scale = scale;
+    app.canvas.ds.offset = offset;
+    app.canvas.deselectAll?.();
+    app.canvas.setDirty(true, true);
+}"""
+ONLY_THE_GRAPH = """
+    .workflow-tabs-container, .z-999, .p-toast, .p-dialog-mask, .comfy-menu
+    { visibility: hidden !important; }
+    .z-999 *, .workflow-tabs-container * { visibility: hidden !important; }
+"""
+
+
+@contextlib.contextmanager
+def browser_page(chromium: Path) -> Iterator[Any]:
+    """A fresh page of a headless browser with no history."""
+    from playwright.sync_api import sync_playwright
+
+    sandbox = [] if not hasattr(os, "geteuid") or os.geteuid() else ["--no-sandbox"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(chromium), args=[*QUIET, *sandbox], headless=True
+        )
+        try:
+            yield browser.new_page(viewport={"width": 1800, "height": 1000})
+        finally:
+            browser.close()
