@@ -54,6 +54,10 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
     assert not overlaps(workflow), overlaps(workflow)
     front_end.load(workflow)
     saved = front_end.graph()
+    for node in saved["nodes"]:
+        for part in (node, *node.get("inputs", []), *node.get("outputs", [])):
+            for key in [k for k, v in part.items() if v is None and k not in ("link", "links")]:
+                del part[key]
     return {**{key: saved[key] for key in KEPT if key in saved}, "extra": {}}
 
 
