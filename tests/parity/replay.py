@@ -29,7 +29,7 @@ from torch import Tensor
 
 from attndreambooth.attndb.batches import Batch
 from attndreambooth.attndb.config import OptimizerConfig, Regularization, StageConfig
-from attndreambooth.attndb.objective import Diffusion, scaled_linear_alphas_cumprod
+from attndreambooth.attndb.objective import Diffusion, PredictionType, scaled_linear_alphas_cumprod
 from attndreambooth.attndb.tokens import TokenizedPrompt
 from attndreambooth.attndb.trainer import StageResult, train_stage
 from attndreambooth.nodes.host.backend import HostBackend
@@ -42,6 +42,11 @@ BOUNDS = {
     "embedding": 1e-4,
     "cosine": 0.999,
     "norm": 0.01,
+}
+PREDICTION_TYPES: dict[str, PredictionType] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v",
+    "v": "v",
 }
 FIRST_NEW_ID = 49408
 ENDS = 49407
@@ -172,11 +177,14 @@ def replay(path: Path) -> dict[str, dict[str, float]]:
     schedule = recording.json("schedule")
     if schedule["beta_schedule"] != "scaled_linear":
         raise SystemExit(f"beta schedule {schedule['beta_schedule']!r} is not replayed")
+    predicted = recording.metadata["prediction_type"]
+    if predicted not in PREDICTION_TYPES:
+        raise SystemExit(f"prediction type {predicted!r} is not replayed")
     diffusion = Diffusion(
         alphas_cumprod=scaled_linear_alphas_cumprod(
             schedule["num_train_timesteps"], schedule["beta_start"], schedule["beta_end"]
         ),
-        prediction_type="v" if recording.metadata["prediction_type"].startswith("v") else "epsilon",
+        prediction_type=PREDICTION_TYPES[predicted],
     )
     text = text_encoder(recording)
     device = torch.device("cpu")
