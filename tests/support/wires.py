@@ -79,6 +79,49 @@ class Calls:
         return clone
 
 
+class Oracle:
+    """Attention of every layer of a shared U-Net, from its projections, by forward hooks.
+
+    It knows nothing of wrappers, options or conditionings: `rows` of each call are for the test to
+    choose. For tests only; hooks on a shared module are seen by every clone.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.weights: dict[str, list[Tensor]] = {}
+        """By layer, for each call: mean over heads of softmax(q k / sqrt d), (B, P, T)."""
+        self._unet = model.model.diffusion_model
+        self._handles: list[Any] = []
+        self._q: dict[str, Tensor] = {}
+
+    def __enter__(self) -> Oracle:
+        for name, module in self._unet.named_modules():
+            if name.endswith("attn2"):
+                self._handles += [
+                    module.to_q.register_forward_hook(self._on_q(name)),
+                    module.to_k.register_forward_hook(self._on_k(name, module.heads)),
+                ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _on_q(self, name: str) -> Any:
+        def hook(_module: Any, _inputs: Any, q: Tensor) -> None:
+            self._q[name] = q
+
+        return hook
+
+    def _on_k(self, name: str, heads: int) -> Any:
+        def hook(_module: Any, _inputs: Any, k: Tensor) -> None:
+            q = self._q.pop(name)
+            q, k = (part.float().unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k))
+            logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            self.weights.setdefault(name, []).append(logits.softmax(dim=-1).mean(dim=1))
+
+        return hook
+
+
 def load(kind: Kind) -> Loaded:
     """The wires of a small checkpoint; `host_on_path` first."""
     import comfy.sd
