@@ -28,6 +28,11 @@ class Backend(Protocol):
         """The U-Net's output, (B, C, Y, X)."""
         ...
 
+    def checkpoint_activations(self) -> None:
+        """From now on the U-Net recomputes activations in the backward pass: the same gradient,
+        less memory."""
+        ...
+
     def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
         ...

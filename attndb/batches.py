@@ -94,10 +94,15 @@ class PhotoBatches:
         ]
         latents = torch.stack([latent for latent, _ in samples])
         mask = torch.stack([mask for _, mask in samples])
+        noise = torch.randn(latents.shape, generator=generator)
+        timesteps = torch.randint(0, self._timesteps, (config.batch_size,), generator=generator)
+        if config.offset_noise:
+            offset = torch.randn((*latents.shape[:2], 1, 1), generator=generator)
+            noise = noise + config.offset_noise * offset
         return Batch(
             latents,
-            torch.randn(latents.shape, generator=generator),
-            torch.randint(0, self._timesteps, (config.batch_size,), generator=generator),
+            noise,
+            timesteps,
             (self._prompt,) * config.batch_size,
             mask if config.data.mask_fill else None,
         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Trained = Literal["embedding", "cross-attention", "unet"]
 LayerChoice = Literal["all", "down", "middle", "up"]
 Precision = Literal["auto", "fp32", "bf16"]
+OptimizerName = Literal["AdamW", "AdamW 8-bit", "Prodigy", "AdamW schedule-free"]
+Schedule = Literal["constant", "linear", "cosine"]
 CategoryTie = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
 
@@ -22,6 +24,10 @@ STAGE_TRAINS: dict[int, Trained] = {1: "embedding", 2: "cross-attention", 3: "un
 def _require(condition: bool, field_name: str, value: object, remedy: str) -> None:
     if not condition:
         raise ValueError(f"{field_name} = {value!r}: {remedy}")
+
+
+def _require_choice(field_name: str, value: object, choices: tuple[str, ...]) -> None:
+    _require(value in choices, field_name, value, f"choose one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +44,7 @@ class Regularization:
     def __post_init__(self) -> None:
         _require(self.mean_weight >= 0, "mean_weight", self.mean_weight, "use 0 or more")
         _require(self.variance_weight >= 0, "variance_weight", self.variance_weight, "use >= 0")
-        _require(
-            self.layers in ("all", "down", "middle", "up"),
-            "layers",
-            self.layers,
-            "choose one of all, down, middle, up",
-        )
+        _require_choice("layers", self.layers, get_args(LayerChoice))
 
     @property
     def active(self) -> bool:
@@ -53,10 +54,18 @@ class Regularization:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW as published: constant rate, no clipping."""
+    """How gradients become updates. The defaults are the published recipe's."""
 
     learning_rate: float
-    """Constant step size."""
+    """Step size; the peak of a schedule. Prodigy finds its own: give it 1."""
+    name: OptimizerName = "AdamW"
+    """Published: AdamW. The others come from optional packages."""
+    schedule: Schedule = "constant"
+    """Course of the rate over the stage, after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises from 0."""
+    clip_norm: float = 0.0
+    """Largest L2 norm of the whole gradient; 0 does not clip, as published."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""
     eps: float = 1e-8
@@ -66,6 +75,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "must be above 0")
+        _require_choice("optimizer", self.name, get_args(OptimizerName))
+        _require_choice("schedule", self.schedule, get_args(Schedule))
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "use 0 or more")
+        _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "use 0 or more")
         _require(self.eps > 0, "eps", self.eps, "must be above 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "use 0 or more")
         _require(
@@ -99,12 +112,7 @@ class DataConfig:
             self.resolution,
             "use a multiple of 8, at least 32",
         )
-        _require(
-            self.augmentation in ("reference", "none"),
-            "augmentation",
-            self.augmentation,
-            "choose reference or none",
-        )
+        _require_choice("augmentation", self.augmentation, get_args(Augmentation))
         _require(self.latent_pool >= 0, "latent_pool", self.latent_pool, "use 0 or more")
 
 
@@ -133,6 +141,13 @@ class StageConfig:
     bf16 on a CUDA card that has it, fp32 elsewhere."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: same gradient, less memory, more time."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of what is trained, which becomes the result; 0: the
+    last weights, as published."""
+    min_snr_gamma: float = 0.0
+    """Min-SNR weighting of the denoising loss (Hang et al. 2023); 5 is usual, 0 off."""
+    offset_noise: float = 0.0
+    """Share of noise that is constant over each channel (0.05 to 0.1 is usual); 0 off."""
     seed: int = 0
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
@@ -142,12 +157,10 @@ class StageConfig:
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         _require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
         _require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
-        _require(
-            self.precision in ("auto", "fp32", "bf16"),
-            "precision",
-            self.precision,
-            "choose auto, fp32 or bf16",
-        )
+        _require_choice("precision", self.precision, get_args(Precision))
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
+        _require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
+        _require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
 
     @property
     def trains(self) -> Trained:

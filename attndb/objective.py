@@ -56,22 +56,34 @@ class Diffusion:
         signal, sigma = self._scales(t)
         return signal * noise - sigma * z0
 
+    def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """Weight (B,) of each sample's loss: min(SNR, gamma) / SNR, or / (SNR + 1) for v
+        (Hang et al. 2023, section 3.4), with SNR = abar / (1 - abar)."""
+        abar_B = self.alphas_cumprod.to(t.device)[t].float()
+        snr_B = abar_B / (1.0 - abar_B).clamp_min(1e-8)
+        clamped_B = snr_B.clamp_max(gamma)
+        return clamped_B / (snr_B + 1.0 if self.prediction_type == "v" else snr_B)
+
 
 def denoising_loss(
     prediction: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
     normalizer: float | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error in fp32 over samples, channels and pixels (METHOD: section 1).
 
     With a mask (weights in 0..1) the mean is over the pixels that count. `normalizer` is the
     number of counted values of the *whole* batch, so that micro-batches add up to the loss of the
-    batch: sum over micro-batches of this = the loss of all of them at once.
+    batch: sum over micro-batches of this = the loss of all of them at once. `weights` (B,) scale
+    the samples.
     """
     error_BCYX = (prediction.float() - target.float()).square()
     if mask is not None:
         error_BCYX = error_BCYX * mask
+    if weights is not None:
+        error_BCYX = error_BCYX * weights[:, None, None, None]
     if normalizer is None:
         normalizer = loss_normalizer(target, mask)
     return error_BCYX.sum() / normalizer

@@ -19,7 +19,7 @@ from .batches import Batch
 from .config import StageConfig
 from .losses import StepLoss, TrainingDivergedError
 from .objective import denoising_loss, loss_normalizer
-from .optim import create_optimizer
+from .optim import Average, create_optimizer, create_schedule
 from .parameters import difference, trained_parameters
 from .regularizer import attention_map_loss
 from .tokens import TokenizedPrompt
@@ -50,6 +50,8 @@ class StageTraining:
         self.parameters = trained_parameters(backend.unet, config.trains)
         self._base = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         self.optimizer = create_optimizer(self.trainable, config.optimizer)
+        self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
+        self.average = Average(self.trainable, config.ema_decay) if config.ema_decay else None
         layers = cross_attention_layers(backend.unet)
         self.tap = CrossAttentionTap(choose_layers(layers, config.regularization.layers))
         self._text: dict[TokenizedPrompt, Tensor] = {}
@@ -60,6 +62,8 @@ class StageTraining:
         return [self.vectors] if self.vectors.requires_grad else list(self.parameters.values())
 
     def __enter__(self) -> StageTraining:
+        if self.config.gradient_checkpointing:
+            self.backend.checkpoint_activations()
         self.backend.unet.requires_grad_(False)
         for parameter in self.trainable:
             parameter.requires_grad_(True)
@@ -85,7 +89,13 @@ class StageTraining:
         denoising, regularization = torch.stack(parts).double().sum(dim=0).tolist()
         loss = StepLoss(step, denoising, regularization)
         loss.check_finite()
+        if self.config.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(self.trainable, self.config.optimizer.clip_norm)
         self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -115,7 +125,10 @@ class StageTraining:
         with self.tap.watching(columns_BC) as statistics, self._autocast():
             prediction_BCYX = backend.predict(z_t_BCYX, t_B, context_BTD)
         target_BCYX = backend.diffusion.target(z0_BCYX, noise_BCYX, t_B)
-        denoising = denoising_loss(prediction_BCYX, target_BCYX, mask_B1YX, normalizer)
+        weights_B = None
+        if config.min_snr_gamma:
+            weights_B = backend.diffusion.min_snr_weights(t_B, config.min_snr_gamma)
+        denoising = denoising_loss(prediction_BCYX, target_BCYX, mask_B1YX, normalizer, weights_B)
         if not config.regularization.active:
             return denoising, denoising.new_zeros(())
         regularization = attention_map_loss(
@@ -137,7 +150,12 @@ class StageTraining:
                     tensors[f"optimizer.{index}.{key}"] = value.detach()
                 else:
                     plain.setdefault(str(index), {})[key] = value
-        return tensors, {"state": plain, "param_groups": optimizer["param_groups"]}
+        if self.average is not None:
+            for index, value in enumerate(self.average.values):
+                tensors[f"average.{index}"] = value
+        schedule = None if self.schedule is None else self.schedule.state_dict()
+        groups = optimizer["param_groups"]
+        return tensors, {"state": plain, "param_groups": groups, "schedule": schedule}
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Puts back what `state` gave. ValueError if it is of another training."""
@@ -156,10 +174,20 @@ class StageTraining:
                 _, index, name = key.split(".", 2)
                 state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+        if self.schedule is not None:
+            self.schedule.load_state_dict(plain["schedule"])
+        if self.average is not None:
+            for index, value in enumerate(self.average.values):
+                value.copy_(tensors[f"average.{index}"])
 
     def result(self, losses: list[StepLoss]) -> StageResult:
-        """What has been learned so far. TrainingDivergedError if a value of it is not finite: the
-        last update has no later loss that would tell."""
+        """What the finished stage learned: the average if there is one, else the last weights.
+        TrainingDivergedError if a value of it is not finite: the last update has no later loss that
+        would tell."""
+        if hasattr(self.optimizer, "eval"):  # schedule-free keeps two sets of weights
+            self.optimizer.eval()  # type: ignore[operator]
+        if self.average is not None:
+            self.average.copy_to_parameters()
         vectors = self.vectors.detach().float().cpu().clone()
         delta = difference(self.parameters, self._base)
         for name, value in {"the embedding": vectors, **delta}.items():

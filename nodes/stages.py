@@ -15,7 +15,8 @@ from .errors import naming_node
 from .host.images import to_image
 from .host.patches import apply_to_clip, apply_to_model
 from .host.stage import Wires, run_stage
-from .types import Concept, Dataset, Regularization
+from .options import TrainingOptions
+from .types import Concept, Dataset, Options, Regularization
 
 CATEGORY = "AttnDreamBooth/training"
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -113,6 +114,15 @@ def _shared(resolution: int) -> list[io.Input]:
             advanced=True,
         ),
     ]
+
+
+def _options() -> io.Input:
+    return Options.Input(
+        "options",
+        optional=True,
+        tooltip="From Training Options: optimiser, schedule, EMA and other choices beyond the "
+        "published recipe. Not connected: the published recipe.",
+    )
 
 
 def _outputs() -> list[io.Output]:
@@ -221,6 +231,7 @@ class _Stage(io.ComfyNode):
                 tooltip=f"Weights of the attention map regulariser. Not connected: the published "
                 f"{weights.mean_weight:g} / {weights.variance_weight:g}.",
             ),
+            _options(),
             Concept.Input(
                 "concept",
                 optional=True,
@@ -256,6 +267,7 @@ class _Stage(io.ComfyNode):
         checkpoint_every: int,
         vectors: int = 1,
         regularization: Any = None,
+        options: TrainingOptions | None = None,
         concept: TrainedConcept | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
@@ -266,6 +278,8 @@ class _Stage(io.ComfyNode):
             vectors=vectors,
             optimizer=configs.OptimizerConfig(learning_rate=learning_rate),
         )
+        if options is not None:
+            config = options.applied(config)
         wires = Wires(model, clip, vae, dataset, category_tie)
         trained, losses = run_stage(wires, config, concept, cls.NAME, checkpoint_every)
         return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
@@ -335,6 +349,7 @@ class AllStages(io.ComfyNode):
                     tooltip="Replaces the regulariser's weights in all three stages. Not "
                     "connected: the preset's own (0.1 / 0, then 2 / 5).",
                 ),
+                _options(),
             ],
             outputs=_outputs(),
         )
@@ -351,6 +366,7 @@ class AllStages(io.ComfyNode):
         category_tie: str,
         checkpoint_every: int,
         regularization: Any = None,
+        options: TrainingOptions | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
         wires = Wires(model, clip, vae, dataset, category_tie)
@@ -358,6 +374,8 @@ class AllStages(io.ComfyNode):
         losses: list[StepLoss] = []
         for base in configs.PRESETS[preset]():
             config = _changed(base, regularization, shared)
+            if options is not None:
+                config = options.applied(config)
             title = f"Stage {config.stage} of 3"
             concept, own = run_stage(wires, config, concept, title, checkpoint_every)
             losses.extend(own)

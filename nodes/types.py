@@ -6,4 +6,5 @@ from comfy_api.latest import io
 
 Dataset = io.Custom("ATTNDB_DATASET")
 Concept = io.Custom("ATTNDB_CONCEPT")
+Options = io.Custom("ATTNDB_OPTIONS")
 Regularization = io.Custom("ATTNDB_REGULARIZATION")

@@ -14,7 +14,7 @@ from ...attndb.objective import Diffusion
 from ...attndb.tokens import TokenizedPrompt
 from .families import is_v_prediction
 from .text import TextEncoder
-from .weights import private_unet
+from .weights import checkpoint_blocks, private_unet
 
 
 class HostBackend:
@@ -37,6 +37,10 @@ class HostBackend:
     def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """The U-Net's output, (B, C, Y, X)."""
         return self.unet(z_t, t, context=context, transformer_options={})
+
+    def checkpoint_activations(self) -> None:
+        """Recomputes the activations of residual and transformer blocks in the backward pass."""
+        checkpoint_blocks(self.unet)
 
     def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""

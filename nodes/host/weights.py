@@ -8,17 +8,19 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
+import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.lora
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import CrossAttention
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .patches import is_concept_patch
 
@@ -78,6 +80,18 @@ def private_unet(
         if isinstance(module, CrossAttention):
             module.forward = types.MethodType(_attention_forward, module)
     return unet
+
+
+def checkpoint_blocks(unet: nn.Module) -> None:
+    """Makes every residual and transformer block of a private U-Net recompute its activations in
+    the backward pass. Asked for again, does nothing."""
+    for module in unet.modules():
+        if isinstance(module, (ResBlock, SpatialTransformer)) and "forward" not in vars(module):
+            module.forward = functools.partial(_checkpointed, module.forward)
+
+
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
 def _attention_forward(

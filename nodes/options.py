@@ -1,0 +1,127 @@
+"""The node of the choices that the published recipe does not make."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from comfy_api.latest import io
+
+from ..attndb.config import OptimizerName, Schedule, StageConfig
+from .errors import naming_node
+from .types import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What the node changes in a stage's settings."""
+
+    optimizer: dict[str, Any]
+    """Fields of OptimizerConfig."""
+    stage: dict[str, Any]
+    """Fields of StageConfig."""
+
+    def applied(self, config: StageConfig) -> StageConfig:
+        """The settings with these choices made."""
+        optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
+        return config.with_(optimizer=optimizer, **self.stage)
+
+
+class TrainingOptionsNode(io.ComfyNode):
+    """Optimiser, schedule and loss options."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBTrainingOptions",
+            display_name="Training Options",
+            category="AttnDreamBooth/training",
+            description="Choices beyond the published recipe. Every default leaves the recipe "
+            "as it is; connect to any stage.",
+            inputs=[
+                io.Combo.Input(
+                    "optimizer",
+                    options=list(get_args(OptimizerName)),
+                    default="AdamW",
+                    tooltip="Published: AdamW. 8-bit needs bitsandbytes, Prodigy needs "
+                    "prodigyopt (use a learning rate of 1), schedule-free needs schedulefree.",
+                ),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(get_args(Schedule)),
+                    default="constant",
+                    tooltip="Course of the learning rate after the warm-up. Published: constant.",
+                ),
+                io.Int.Input(
+                    "warmup_steps",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip="Steps over which the learning rate rises from 0. Published: 0.",
+                ),
+                io.Float.Input(
+                    "clip_norm",
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Largest norm of the gradient; 0 does not clip, as published.",
+                ),
+                io.Float.Input(
+                    "ema_decay",
+                    default=0.0,
+                    min=0.0,
+                    max=0.99999,
+                    step=0.001,
+                    round=False,
+                    tooltip="Decay of a moving average of what is trained, which becomes the "
+                    "result (0.99 suits a few hundred steps). 0: the last weights, as published.",
+                ),
+                io.Float.Input(
+                    "min_snr_gamma",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="Min-SNR weighting of the denoising loss; 5 is usual, 0 is off.",
+                ),
+                io.Float.Input(
+                    "offset_noise",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of noise that is constant over each latent channel, for "
+                    "very dark or bright subjects; 0.05 to 0.1 is usual, 0 off as published.",
+                ),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=False,
+                    tooltip="Recompute activations instead of keeping them: the same gradient, "
+                    "much less memory, about a third more time.",
+                ),
+            ],
+            outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls,
+        optimizer: str,
+        schedule: str,
+        warmup_steps: int,
+        clip_norm: float,
+        **stage: Any,
+    ) -> io.NodeOutput:
+        chosen = {
+            "name": optimizer,
+            "schedule": schedule,
+            "warmup_steps": warmup_steps,
+            "clip_norm": clip_norm,
+        }
+        return io.NodeOutput(TrainingOptions(optimizer=chosen, stage=stage))
+
+
+NODES: list[type[io.ComfyNode]] = [TrainingOptionsNode]
