@@ -183,8 +183,7 @@ class CrossAttentionTap:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._queries.clear()
-        self._found.clear()
+        self.rest()
 
     @contextmanager
     def watching(self, columns_BC: Tensor) -> Iterator[Mapping[str, MapStatistics]]:
@@ -195,6 +194,12 @@ class CrossAttentionTap:
             yield found
         finally:
             self._queries.clear()
+
+    def rest(self) -> None:
+        """Until the next `watching` the layers are left alone, whoever calls them."""
+        self._columns_BC = None
+        self._queries.clear()
+        self._found = {}
 
     def _on_query(self, layer: CrossAttentionLayer) -> Any:
         def hook(_module: nn.Module, _inputs: Any, q_BPE: Tensor) -> None:

@@ -24,9 +24,6 @@ from .dataset import ConceptDataset, Photo
 from .objective import Diffusion
 from .tokens import TokenizedPrompt
 
-LATENT_SCALE = 8
-"""Pixels per latent pixel of the Stable Diffusion autoencoders."""
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -86,6 +86,7 @@ class StageTraining:
             denoising, regularization = self.loss(batch.part(start, start + size), normalizer)
             (denoising + regularization).backward()
             parts.append(torch.stack([denoising.detach(), regularization.detach()]))
+        self.tap.rest()
         denoising, regularization = torch.stack(parts).double().sum(dim=0).tolist()
         loss = StepLoss(step, denoising, regularization)
         loss.check_finite()

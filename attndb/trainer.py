@@ -26,8 +26,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Observer = Callable[[StepLoss], None]
-"""Told of every finished step; may raise to stop the training."""
+Observer = Callable[[StepLoss, StageTraining], None]
+"""Told of every finished step, with the training as it is then; may raise to stop it."""
 
 
 def train_stage(
@@ -61,7 +61,7 @@ def train_stage(
                 if run is not None:
                     run.after_step(training, losses)
                 if observer is not None:
-                    observer(loss)
+                    observer(loss, training)
             return training.result(losses)
     except BaseException:
         if run is not None:

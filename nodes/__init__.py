@@ -6,7 +6,16 @@ import importlib
 from importlib.util import find_spec
 from typing import Any
 
-MODULES = ("dataset", "regularization", "options", "stages", "concept", "attention", "demo")
+MODULES = (
+    "dataset",
+    "regularization",
+    "options",
+    "preview",
+    "stages",
+    "concept",
+    "attention",
+    "demo",
+)
 
 
 def all_nodes() -> list[Any]:

@@ -14,9 +14,10 @@ from ..attndb.trainer import StepLoss
 from .errors import naming_node
 from .host.images import to_image
 from .host.patches import apply_to_clip, apply_to_model
-from .host.stage import Wires, run_stage
+from .host.preview import PreviewSettings
+from .host.stage import Keeping, Wires, run_stage
 from .options import TrainingOptions
-from .types import Concept, Dataset, Options, Regularization
+from .types import Concept, Dataset, Options, Preview, Regularization
 
 CATEGORY = "AttnDreamBooth/training"
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -116,13 +117,20 @@ def _shared(resolution: int) -> list[io.Input]:
     ]
 
 
-def _options() -> io.Input:
-    return Options.Input(
-        "options",
-        optional=True,
-        tooltip="From Training Options: optimiser, schedule, EMA and other choices beyond the "
-        "published recipe. Not connected: the published recipe.",
-    )
+def _extras() -> list[io.Input]:
+    return [
+        Options.Input(
+            "options",
+            optional=True,
+            tooltip="From Training Options: optimiser, schedule, EMA and other choices beyond the "
+            "published recipe. Not connected: the published recipe.",
+        ),
+        Preview.Input(
+            "preview",
+            optional=True,
+            tooltip="From Training Preview: a picture every n steps. Does not change the result.",
+        ),
+    ]
 
 
 def _outputs() -> list[io.Output]:
@@ -231,7 +239,7 @@ class _Stage(io.ComfyNode):
                 tooltip=f"Weights of the attention map regulariser. Not connected: the published "
                 f"{weights.mean_weight:g} / {weights.variance_weight:g}.",
             ),
-            _options(),
+            *_extras(),
             Concept.Input(
                 "concept",
                 optional=True,
@@ -268,6 +276,7 @@ class _Stage(io.ComfyNode):
         vectors: int = 1,
         regularization: Any = None,
         options: TrainingOptions | None = None,
+        preview: PreviewSettings | None = None,
         concept: TrainedConcept | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
@@ -281,7 +290,9 @@ class _Stage(io.ComfyNode):
         if options is not None:
             config = options.applied(config)
         wires = Wires(model, clip, vae, dataset, category_tie)
-        trained, losses = run_stage(wires, config, concept, cls.NAME, checkpoint_every)
+        trained, losses = run_stage(
+            wires, config, concept, Keeping(cls.NAME, checkpoint_every, preview)
+        )
         return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
 
@@ -349,7 +360,7 @@ class AllStages(io.ComfyNode):
                     tooltip="Replaces the regulariser's weights in all three stages. Not "
                     "connected: the preset's own (0.1 / 0, then 2 / 5).",
                 ),
-                _options(),
+                *_extras(),
             ],
             outputs=_outputs(),
         )
@@ -367,6 +378,7 @@ class AllStages(io.ComfyNode):
         checkpoint_every: int,
         regularization: Any = None,
         options: TrainingOptions | None = None,
+        preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
         wires = Wires(model, clip, vae, dataset, category_tie)
@@ -376,8 +388,8 @@ class AllStages(io.ComfyNode):
             config = _changed(base, regularization, shared)
             if options is not None:
                 config = options.applied(config)
-            title = f"Stage {config.stage} of 3"
-            concept, own = run_stage(wires, config, concept, title, checkpoint_every)
+            keeping = Keeping(f"Stage {config.stage} of 3", checkpoint_every, preview)
+            concept, own = run_stage(wires, config, concept, keeping)
             losses.extend(own)
         assert concept is not None
         return _result(wires, concept, tuple(losses), f"AttnDreamBooth: {dataset.placeholder}")

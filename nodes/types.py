@@ -7,4 +7,5 @@ from comfy_api.latest import io
 Dataset = io.Custom("ATTNDB_DATASET")
 Concept = io.Custom("ATTNDB_CONCEPT")
 Options = io.Custom("ATTNDB_OPTIONS")
+Preview = io.Custom("ATTNDB_PREVIEW")
 Regularization = io.Custom("ATTNDB_REGULARIZATION")

@@ -18,6 +18,12 @@ def to_image(pictures: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
+def from_image(image: Tensor) -> Image.Image:
+    """The first picture of an IMAGE batch."""
+    pixels = (image[0].clamp(0.0, 1.0) * 255.0).round().to("cpu", torch.uint8)
+    return Image.fromarray(pixels.numpy())
+
+
 def contact_strip(pictures: Sequence[Image.Image], side: int = 256) -> Image.Image:
     """Pictures side by side, each centred in a square."""
     strip = Image.new("RGB", (side * len(pictures), side), (28, 29, 33))

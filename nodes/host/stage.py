@@ -25,6 +25,7 @@ from .families import check_trainable, family
 from .images import thumbnail_url
 from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
+from .preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .progress import TrainingProgress
 from .text import text_digest, tokenize_training_prompt
 from .weights import UNET_PREFIX, merged_weights
@@ -43,12 +44,23 @@ class Wires:
     tie: CategoryTie = "last word"
 
 
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept and shown of a training; none of it changes the outcome."""
+
+    title: str
+    """Named in the log and in the loss curve."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0: only when it is stopped."""
+    preview: PreviewSettings | None = None
+    """Pictures during the training."""
+
+
 def run_stage(
     wires: Wires,
     config: StageConfig,
     concept: TrainedConcept | None,
-    title: str,
-    checkpoint_every: int = 100,
+    keeping: Keeping,
 ) -> tuple[TrainedConcept, tuple[StepLoss, ...]]:
     """Trains one stage on private copies and returns the concept it makes; the wires stay as is.
 
@@ -57,6 +69,7 @@ def run_stage(
     stage, legal as an ablation) the placeholder starts from the category's embedding, and the log
     says so.
     """
+    title = keeping.title
     check_trainable(wires.model, wires.clip, wires.vae)
     if concept is not None:
         check_continues(wires, concept)
@@ -80,12 +93,12 @@ def run_stage(
     weights = merged_weights(wires.model, UNET_PREFIX, without_concept=wires.dataset.placeholder)
     request = _request(wires, config, concept, prompt, tensors_digest(weights))
     name = f"{_slug(wires.dataset.placeholder)}-stage{config.stage}-{request_digest(request)[:12]}"
-    with Run(run_folder(name), request, checkpoint_every) as run:
+    with Run(run_folder(name), request, keeping.checkpoint_every) as run:
         result = run.finished()
         if result is not None:
             log.info("%s: finished before, taken from %s", title, run.folder)
         else:
-            result = _train(wires, config, concept, prompt, category, weights, run, title)
+            result = _train(wires, config, concept, prompt, category, weights, run, keeping)
             run.finish(result)
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
@@ -103,7 +116,7 @@ def _train(
     category: CategoryWord,
     weights: dict[str, Tensor],
     run: Run,
-    title: str,
+    keeping: Keeping,
 ) -> StageResult:
     with training_mode():
         delta = {} if concept is None else concept.delta
@@ -116,7 +129,14 @@ def _train(
         batches = PhotoBatches(
             wires.dataset, prompt, config, backend.diffusion, backend.encode_image
         )
-        progress = TrainingProgress(title, config.steps)
+        pictures = None
+        if keeping.preview is not None:
+            words = (wires.dataset.placeholder, wires.dataset.category)
+            sampler = PreviewSampler(
+                keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, words
+            )
+            pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
+        progress = TrainingProgress(keeping.title, config.steps, pictures)
         return train_stage(backend, batches, config, vectors, progress, run)
 
 

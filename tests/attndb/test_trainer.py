@@ -258,7 +258,7 @@ def test_an_observer_can_stop_the_training_and_nothing_stays_hooked(number):
     backend = tiny_backend()
     seen = []
 
-    def observer(loss):
+    def observer(loss, _training):
         seen.append(loss)
         if len(seen) == 2:
             raise Stopped
@@ -273,7 +273,8 @@ def test_an_observer_can_stop_the_training_and_nothing_stays_hooked(number):
 def test_the_observer_changes_nothing():
     seen = []
     config = stage(2)
-    watched = train_stage(tiny_backend(), RandomBatches(), config, VECTORS, seen.append)
+    note = lambda loss, _training: seen.append(loss)  # noqa: E731
+    watched = train_stage(tiny_backend(), RandomBatches(), config, VECTORS, note)
     assert tuple(seen) == watched.losses
     assert same(watched, run(2))
 
@@ -296,7 +297,7 @@ def test_a_nan_stops_at_once_and_is_not_learned(number):
     backend = tiny_backend()
     kept = {}
 
-    def observer(loss):
+    def observer(loss, _training):
         kept.update(weights_of(backend.unet))
 
     with pytest.raises(TrainingDivergedError, match=r"step 3: the denoising loss is nan"):
@@ -314,7 +315,7 @@ def test_a_nan_in_the_regulariser_is_named_as_such():
 def test_weights_that_became_nan_in_the_last_step_are_not_handed_out():
     backend = tiny_backend()
 
-    def observer(loss):
+    def observer(loss, _training):
         if loss.step == 2:
             with torch.no_grad():
                 next(backend.unet.parameters())[0] = math.nan

@@ -1,0 +1,157 @@
+"""Pictures from the weights of this moment, sampled by the host's own sampler during a training."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .images import from_image
+from .patches import with_vectors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings:
+    """What to draw during a training, and when."""
+
+    prompt: str
+    """Prompt; `{}` becomes `<placeholder> category`."""
+    every: int
+    """Steps between pictures; one more is drawn after the last step."""
+    steps: int
+    """Sampler steps."""
+    cfg: float
+    """Guidance."""
+    width: int
+    height: int
+    """Size in pixels."""
+    seed: int
+    """Of the sampler's noise: the same for every picture, so that they can be compared."""
+
+    def due(self, done: int, total: int) -> bool:
+        """Whether a picture is drawn after `done` of `total` steps."""
+        return done == total or done % self.every == 0
+
+
+class ResidentPatcher(comfy.model_patcher.ModelPatcher):
+    """A patcher of a module that is in use by the training: it is sampled where it is, and the host
+    neither moves nor casts nor patches it."""
+
+    def load(self, device_to: Any = None, *_: Any, **__: Any) -> None:
+        self.model.model_loaded_weight_memory = self.model_size()
+        self.model.device = device_to
+
+    def unpatch_model(self, *_: Any, **__: Any) -> None:
+        self.model.model_loaded_weight_memory = 0
+
+    def partially_unload(self, *_: Any, **__: Any) -> int:
+        return 0
+
+
+class PreviewSampler:
+    """Draws the settings' prompt with the private U-Net and the vectors of a moment."""
+
+    def __init__(
+        self,
+        settings: PreviewSettings,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        unet: nn.Module,
+        words: tuple[str, str],
+    ) -> None:
+        """`words`: placeholder and category."""
+        self.settings = settings
+        self._clip, self._vae = clip, vae
+        self._placeholder = words[0]
+        self._prompt = settings.prompt.replace("{}", " ".join(words))
+        self._patcher = _around(model, unet)
+
+    def draw(self, vectors: Tensor) -> Image.Image:
+        """One picture. The user's interrupt stops it within a sampler step."""
+        settings = self.settings
+        with torch.inference_mode(), _not_training():
+            clip = with_vectors(self._clip, self._placeholder, vectors.detach().float().cpu())
+            positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
+            negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+            form = self._patcher.model.latent_format
+            ratio = getattr(form, "spacial_downscale_ratio", 8)
+            size = (settings.height // ratio, settings.width // ratio)
+            latent = torch.zeros(1, form.latent_channels, *size)
+            noise = comfy.sample.prepare_noise(latent, settings.seed)
+            samples = comfy.sample.sample(
+                self._patcher,
+                noise,
+                settings.steps,
+                settings.cfg,
+                "dpmpp_2m",
+                "normal",
+                positive,
+                negative,
+                latent,
+                disable_pbar=True,
+                seed=settings.seed,
+            )
+            return from_image(self._vae.decode(samples))
+
+
+class PreviewPictures:
+    """Draws when it is due and keeps the pictures in the run's folder."""
+
+    def __init__(self, sampler: PreviewSampler, folder: Path, total: int) -> None:
+        self._sampler, self._folder, self._total = sampler, folder, total
+        self.latest: Image.Image | None = None
+
+    def after_step(self, done: int, vectors: Tensor) -> bool:
+        """Draws after `done` steps if it is due; whether it did."""
+        if not self._sampler.settings.due(done, self._total):
+            return False
+        self.latest = self._sampler.draw(vectors)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.latest.save(self._folder / f"step-{done:05d}.png")
+        except OSError as error:
+            log.warning("the preview of step %d was not saved: %s", done, error)
+        return True
+
+
+def _around(model: Any, unet: nn.Module) -> ResidentPatcher:
+    """A patcher of the host's model with another U-Net in it; nothing is shared that changes."""
+    base = copy.copy(model.model)
+    base._modules = {**model.model._modules, "diffusion_model": unet}
+    base.manual_cast_dtype = None
+    unet.dtype = torch.float32
+    device = comfy.model_management.get_torch_device()
+    patcher = ResidentPatcher(base, load_device=device, offload_device=device)
+    patcher.object_patches = {
+        name: value
+        for name, value in model.object_patches.items()
+        if not name.startswith("diffusion_model.")
+    }
+    return patcher
+
+
+@contextmanager
+def _not_training() -> Iterator[None]:
+    management = comfy.model_management
+    before = getattr(management, "in_training", None)
+    try:
+        if before is not None:
+            management.in_training = False
+        yield
+    finally:
+        if before is not None:
+            management.in_training = before

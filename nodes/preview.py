@@ -1,0 +1,68 @@
+"""The node that asks for pictures during a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .errors import naming_node
+from .host.preview import PreviewSettings
+from .types import Preview
+
+
+class TrainingPreview(io.ComfyNode):
+    """A prompt to draw every n steps."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBTrainingPreview",
+            display_name="Training Preview",
+            category="AttnDreamBooth/training",
+            description="Draws a picture every n steps with the weights of that moment, through "
+            "ComfyUI's own sampler (dpmpp_2m, normal). Shown on the stage node, kept in the run's "
+            "previews folder. It does not change the training.",
+            inputs=[
+                io.String.Input(
+                    "prompt",
+                    default="a photo of a {} on the beach",
+                    multiline=True,
+                    tooltip="What to draw; {} becomes '<placeholder> category'.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=50,
+                    min=1,
+                    max=100000,
+                    tooltip="Training steps between pictures.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampler steps."),
+                io.Float.Input(
+                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="Guidance strength."
+                ),
+                io.Int.Input(
+                    "width", default=512, min=64, max=4096, step=8, tooltip="Width in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=64, max=4096, step=8, tooltip="Height in pixels."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="Of the sampler's noise: the same for every picture.",
+                ),
+            ],
+            outputs=[Preview.Output("preview", tooltip="Connect to one stage or several.")],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(cls, **settings: Any) -> io.NodeOutput:
+        return io.NodeOutput(PreviewSettings(**settings))
+
+
+NODES: list[type[io.ComfyNode]] = [TrainingPreview]
