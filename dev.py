@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 HOSTS_FOLDER = ROOT / ".host"
 LOCK = ROOT / "tests" / "requirements.txt"
+ALONE = ROOT / "tests" / "requirements-alone.txt"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 STAMP = VENV / "attndb-setup.sha256"
@@ -208,7 +209,7 @@ def make_venv() -> None:
 
 def install_requirements(host: Path) -> None:
     """Install the lock, and what another host than the default adds to it; once."""
-    wanted = [LOCK]
+    wanted = [LOCK, ALONE]
     if host_version(host) != DEFAULT_HOST and (host / "requirements.txt").is_file():
         wanted.append(host / "requirements.txt")
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in wanted)).hexdigest()
@@ -219,11 +220,14 @@ def install_requirements(host: Path) -> None:
     for path in wanted:
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         # Pinned to the lock, an older host's open ranges cannot swap torch for another build.
-        keep = (
-            [] if path == LOCK else ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
-        )
-        with step(f"installing {shown} into .venv (several GB the first time: PyTorch)"):
-            if call([*pip, "--quiet", "-r", path, *keep]) != 0:
+        if path == LOCK:
+            note, more = " (several GB the first time: PyTorch)", []
+        elif path == ALONE:
+            note, more = "", ["--no-deps"]
+        else:  # an older host's open ranges must not swap torch for another build
+            note, more = "", ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
+        with step(f"installing {shown} into .venv{note}"):
+            if call([*pip, "--quiet", "-r", path, *more]) != 0:
                 raise SetupError(f"pip could not install {shown}: see its messages above")
     STAMP.write_text(digest, encoding="ascii")
 

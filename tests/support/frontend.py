@@ -146,6 +146,7 @@ BOUNDING_BOX = f"""() => {{
 SHOW = """({scale, offset}) => {
     app.canvas.ds.scale = scale;
     app.canvas.ds.offset = offset;
+    app.graph._nodes.forEach(node => { node.has_errors = false });  // a model not on this machine
     app.canvas.deselectAll?.();
     app.canvas.setDirty(true, true);
 }"""

@@ -20,7 +20,7 @@ class Group:
     """Ids; nodes of one column are stacked in this order."""
     row: int = 0
     """Rows of groups from the top; in a row groups lie in the order of the list."""
-    color: str = "#3f5159"
+    color: str = "#7f9fb0"
     columns: dict[int, int] = field(default_factory=dict)
     """Column (from 0) of nodes that should not lie where their wires put them."""
 
