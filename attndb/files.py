@@ -21,6 +21,8 @@ from .concept import (
 from .tensorfile import Writer, read_metadata, read_tensors, tensors_writer
 
 RECORD_KEY = "attndb.record"
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10))}
+_NEEDED = ("placeholder", "category", "base_family", "digest", "has_weights")
 
 
 def check_name(name: str) -> str:
@@ -42,6 +44,19 @@ def check_name(name: str) -> str:
             "'..', e.g. my-sloth"
         )
     return "/".join(parts).removesuffix(".safetensors")
+
+
+def check_new_name(name: str) -> str:
+    """`check_name` for a name that is to be written: also usable as `embedding:name` in a prompt,
+    where the host ends a name at spaces, brackets and commas, and legal on every system."""
+    checked = check_name(name)
+    reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in _RESERVED]
+    if reserved or re.search(r"[\s()\[\],]", checked):
+        raise ValueError(
+            f"name {name!r} cannot be a file name that works as embedding:{name} in a prompt: use "
+            "letters, digits, '-', '_' and '/', e.g. my-sloth"
+        )
+    return checked
 
 
 def concept_files(
@@ -88,14 +103,23 @@ def concept_files(
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a safetensors file's metadata; None if it has none."""
+    """The record in a safetensors file's metadata; None if it has none. ConceptFileError if the
+    file or the record is broken."""
     try:
         metadata = read_metadata(path)
     except ValueError as error:
         raise ConceptFileError(str(error)) from error
     if RECORD_KEY not in metadata:
         return None
-    record = json.loads(metadata[RECORD_KEY])
+    try:
+        record = json.loads(metadata[RECORD_KEY])
+        lacking = [key for key in _NEEDED if key not in record]
+    except (ValueError, TypeError) as error:
+        raise ConceptFileError(f"{path.name}: its record cannot be read ({error})") from error
+    if lacking:
+        raise ConceptFileError(
+            f"{path.name}: its record lacks {', '.join(lacking)}; save the concept again"
+        )
     if "modelspec.thumbnail" in metadata:
         record["thumbnail"] = metadata["modelspec.thumbnail"]
     return record

@@ -8,7 +8,14 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..attndb.concept import TrainedConcept
-from ..attndb.files import check_name, concept_files, free_name, load_concept, read_record
+from ..attndb.files import (
+    check_name,
+    check_new_name,
+    concept_files,
+    free_name,
+    load_concept,
+    read_record,
+)
 from ..attndb.tensorfile import write_whole
 from .errors import naming_node
 from .host.patches import apply_to_clip, apply_to_model
@@ -98,7 +105,7 @@ class SaveConcept(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, concept: TrainedConcept, name: str) -> io.NodeOutput:
-        wanted = check_name(name)
+        wanted = check_new_name(name)
         saved = _name_for(concept, wanted)
         embedding, weights = embedding_path(saved), weights_path(saved)
         write_whole(concept_files(concept, saved, embedding, weights))
