@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
+from comfy.model_sampling import V_PREDICTION
 from comfy.sd1_clip import SDClipModel
 
 SUPPORTED = "Stable Diffusion 1.5, 2.1-base and 2.1-768 (and attndb-micro)"
@@ -25,17 +26,20 @@ def family(model: Any) -> str:
     config = type(model.model.model_config).__name__
     if config == "SD20":
         return "SD 2.1-768" if is_v_prediction(model) else "SD 2.1-base"
-    return _NAMES.get(config, config)
+    inpainting = " inpainting" if getattr(model.model, "concat_keys", ()) else ""
+    return _NAMES.get(config, config) + inpainting
 
 
 def is_v_prediction(model: Any) -> bool:
-    """Whether the MODEL predicts v instead of epsilon."""
-    return model.model.model_type == ModelType.V_PREDICTION
+    """Whether the MODEL predicts v instead of epsilon; Model Sampling Discrete may have said so."""
+    return isinstance(model.get_model_object("model_sampling"), V_PREDICTION)
 
 
 def check_trainable(model: Any, clip: Any, vae: Any) -> None:
     """ValueError, naming the family or the missing part, unless these can be trained."""
-    for part, wire in (("MODEL", model), ("CLIP", clip), ("VAE", vae)):
+    # a checkpoint without a VAE gives one on the wire that holds nothing
+    vae_module = getattr(vae, "first_stage_model", vae)
+    for part, wire in (("MODEL", model), ("CLIP", clip), ("VAE", vae_module)):
         if wire is None:
             raise ValueError(
                 f"{part} is missing: the checkpoint holds none. Load a full checkpoint, or connect "
@@ -57,6 +61,12 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
         raise ValueError(
             f"MODEL ({family(model)}) reads text of width {wanted}, and this CLIP gives {width}: "
             "connect the CLIP of the same checkpoint"
+        )
+    channels = model.model.model_config.unet_config.get("in_channels", 4)
+    if getattr(vae, "latent_channels", channels) != channels:
+        raise ValueError(
+            f"MODEL ({family(model)}) works on {channels} latent channels, and this VAE gives "
+            f"{vae.latent_channels}: connect the VAE of the same checkpoint"
         )
 
 
