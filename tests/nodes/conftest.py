@@ -1,0 +1,124 @@
+"""The host's real classes on small checkpoints, in a home of their own; nodes run as it does."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.checkpoints import make_checkpoint
+from support.stages import STAGES, Wires, dataset, load
+
+
+@pytest.fixture(scope="session")
+def home(host, tmp_path_factory) -> Iterator[Path]:
+    """Folders of the host's files, apart from any real ones."""
+    import folder_paths
+
+    root = tmp_path_factory.mktemp("home")
+    before = dict(folder_paths.folder_names_and_paths)
+    inputs, outputs = folder_paths.get_input_directory(), folder_paths.get_output_directory()
+    for kind in ("embeddings", "loras", "input"):
+        (root / kind).mkdir()
+        if kind != "input":
+            extensions = folder_paths.folder_names_and_paths[kind][1]
+            folder_paths.folder_names_and_paths[kind] = ([str(root / kind)], extensions)
+    folder_paths.set_input_directory(str(root / "input"))
+    yield root
+    folder_paths.folder_names_and_paths.update(before)
+    folder_paths.set_input_directory(inputs)
+    folder_paths.set_output_directory(outputs)
+
+
+@pytest.fixture(autouse=True)
+def output(home, tmp_path) -> Path:
+    """An output folder per test: no training is answered from another test's run."""
+    import folder_paths
+
+    folder_paths.set_output_directory(str(tmp_path / "output"))
+    folder_paths.filename_list_cache.clear()
+    return tmp_path / "output"
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    """As the host runs nodes."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def sd15(home) -> Wires:
+    return load(make_checkpoint("sd15", dtype=torch.float32))
+
+
+@pytest.fixture(scope="session")
+def sd21(home) -> Wires:
+    return load(make_checkpoint("sd21", dtype=torch.float32))
+
+
+@pytest.fixture(scope="session")
+def run(host) -> Callable[..., tuple[Any, ...]]:
+    """Runs a node by its id as the host would: widgets not named have their default."""
+    from attndreambooth.nodes import all_nodes
+
+    nodes = {node.define_schema().node_id: node for node in all_nodes()}
+
+    def run_node(node_id: str, **values: Any) -> tuple[Any, ...]:
+        node = nodes[node_id]
+        known = {i.id: i for i in node.define_schema().inputs}
+        assert not set(values) - set(known), set(values) - set(known)
+        defaults = {
+            n: i.default for n, i in known.items() if getattr(i, "default", None) is not None
+        }
+        result = node.execute(**{**defaults, **values})
+        if inspect.isawaitable(result):
+            result = asyncio.run(result)
+        return result.args
+
+    return run_node
+
+
+@pytest.fixture(scope="session")
+def train(run) -> Callable[..., tuple[Any, ...]]:
+    """Runs a stage node with small settings: concept, model, clip, losses, loss_map."""
+
+    def train_stage(number: int, wires: Wires, concept: Any = None, **changes: Any) -> Any:
+        node, rate = STAGES[number]
+        small = {
+            "steps": 2,
+            "batch_size": 2,
+            "resolution": 64,
+            "learning_rate": rate,
+            "seed": 7,
+            "dataset": changes.pop("dataset", None) or dataset(run),
+            "concept": concept,
+        }
+        return run(node, **{**wires.named(), **small, **changes})
+
+    return train_stage
+
+
+@pytest.fixture(scope="session")
+def chain(sd15, train, tmp_path_factory) -> tuple[Any, Any, Any]:
+    """Concepts of SD 1.5 after stages 1, 2 and 3, two steps each, on the plain wires."""
+    import folder_paths
+
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("chain")))
+    with torch.inference_mode():
+        one = train(1, sd15)[0]
+        two = train(2, sd15, one)[0]
+        three = train(3, sd15, two)[0]
+    folder_paths.set_output_directory(before)
+    return one, two, three
+
+
+@pytest.fixture(scope="session")
+def trained(chain) -> Any:
+    """A finished concept, to be applied and saved by many tests."""
+    return chain[2]
