@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support.captured import NEGATIVE, assert_maps, capture, conditional_rows
-from support.wires import Calls, Loaded, Oracle
+from support.wires import Calls, Oracle, control_net
 
 pytestmark = pytest.mark.host
 
@@ -109,24 +109,6 @@ def test_layers_whose_queries_another_node_multiplies_are_left_out_and_named(sd1
     record, note = handle.find(drawn)
     assert record.sums == {}
     assert "another node changes its queries" in note
-
-
-def control_net(loaded: Loaded):
-    """A small ControlNet with seeded weights."""
-    import comfy.cldm.cldm
-    import comfy.controlnet
-    import comfy.ops
-
-    config = dict(loaded.model.model.model_config.unet_config)
-    for name in ("out_channels", "use_temporal_attention", "transformer_depth_output", "dtype"):
-        config.pop(name, None)
-    torch.manual_seed(5)
-    model = comfy.cldm.cldm.ControlNet(
-        **config, hint_channels=3, operations=comfy.ops.disable_weight_init, dtype=torch.float32
-    )
-    for parameter in model.parameters():
-        parameter.data.normal_(0, 0.02)
-    return comfy.controlnet.ControlNet(model, load_device=loaded.model.load_device)
 
 
 def test_a_control_net_acts_and_is_not_taken_for_the_model(sd15):
@@ -258,8 +240,8 @@ def test_models_without_words_are_refused_by_name(sd15):
 
     flux = Flux(
         in_channels=4, vec_in_dim=8, context_in_dim=8, hidden_size=16, mlp_ratio=2.0, num_heads=2,
-        depth=1, depth_single_blocks=1, axes_dim=[2, 2, 4], theta=10, txt_ids_dims=[], patch_size=2, qkv_bias=True,
-        guidance_embed=False, out_channels=4, operations=comfy.ops.disable_weight_init,
+        depth=1, depth_single_blocks=1, axes_dim=[2, 2, 4], theta=10, txt_ids_dims=[],
+        patch_size=2, qkv_bias=True, guidance_embed=False, out_channels=4, operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     config = comfy.supported_models.Flux({})
     model = SimpleNamespace(model=SimpleNamespace(diffusion_model=flux, model_config=config))

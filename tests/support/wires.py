@@ -130,3 +130,21 @@ def load(kind: Kind) -> Loaded:
         path = str(make_checkpoint(kind, dtype=torch.float32))
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(path)
     return Loaded(model, clip, vae)
+
+
+def control_net(loaded: Loaded) -> Any:
+    """A small ControlNet with seeded weights."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    config = dict(loaded.model.model.model_config.unet_config)
+    for name in ("out_channels", "use_temporal_attention", "transformer_depth_output", "dtype"):
+        config.pop(name, None)
+    torch.manual_seed(5)
+    model = comfy.cldm.cldm.ControlNet(
+        **config, hint_channels=3, operations=comfy.ops.disable_weight_init, dtype=torch.float32
+    )
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02)
+    return comfy.controlnet.ControlNet(model, load_device=loaded.model.load_device)
