@@ -27,6 +27,6 @@ def naming_node(execute: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return execute(cls, *args, **kwargs)
         except _USER_ERRORS as error:
-            raise NodeError(f"{cls.GET_SCHEMA().display_name}: {error}") from error
+            raise NodeError(f"{cls.define_schema().display_name}: {error}") from error
 
     return wrapped
