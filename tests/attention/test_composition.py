@@ -241,7 +241,8 @@ def test_models_without_words_are_refused_by_name(sd15):
     flux = Flux(
         in_channels=4, vec_in_dim=8, context_in_dim=8, hidden_size=16, mlp_ratio=2.0, num_heads=2,
         depth=1, depth_single_blocks=1, axes_dim=[2, 2, 4], theta=10, txt_ids_dims=[],
-        patch_size=2, qkv_bias=True, guidance_embed=False, out_channels=4, operations=comfy.ops.disable_weight_init,
+        patch_size=2, qkv_bias=True, guidance_embed=False, out_channels=4,
+        operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     config = comfy.supported_models.Flux({})
     model = SimpleNamespace(model=SimpleNamespace(diffusion_model=flux, model_config=config))

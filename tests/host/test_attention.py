@@ -66,8 +66,8 @@ class Captured:
     """A graph from checkpoint to a picture and its maps; parts can be put between."""
 
     def __init__(
-        self, *, size=(96, 64), seed=1, steps=2, cfg=7.5, custom=False, control=False, foreign="", words="",
-        opacity=0.65, capture=True,
+        self, *, size=(96, 64), seed=1, steps=2, cfg=7.5, custom=False, control=False, foreign="",
+        words="", opacity=0.65, capture=True,
     ) -> None:  # fmt: skip
         graph = self.graph = Graph()
         self.cfg = cfg
