@@ -59,7 +59,10 @@ class FrontEnd:
         page.on("response", self._on_response)
 
     def _on_console(self, message: Any) -> None:
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        quiet = message.text.startswith("Failed to load resource") or (
+            "huggingface.co" in message.text  # the default graph's models, looked for in vain
+        )
+        if message.type == "error" and not quiet:
             self.errors.append(f"console: {message.text}")
 
     def _on_response(self, response: Any) -> None:
