@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from .change import Change, LowRank, added, flat, low_rank
 from .digest import tensors_digest
 
 FORMAT_VERSION = 1
@@ -42,24 +44,21 @@ class TrainedConcept:
     """Which text encoder the vectors belong to: `clip_l` or `clip_h`."""
     vectors: Tensor
     """The placeholder's embedding, fp32."""
-    delta: dict[str, Tensor] = field(default_factory=dict)
+    delta: dict[str, Change] = field(default_factory=dict)
     """Weight change of the U-Net by parameter name; only what was trained."""
     base_family: str = ""
     """Family of the base model, e.g. `SD 1.5`."""
     record: dict[str, Any] = field(default_factory=dict)
     """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
 
-    def grown(self, vectors: Tensor, delta: Mapping[str, Tensor], stage: Any) -> TrainedConcept:
+    def grown(self, vectors: Tensor, delta: Mapping[str, Change], stage: Any) -> TrainedConcept:
         """The concept after one more stage: new vectors, changes added up, the stage recorded.
 
         The sum keeps the precision of `delta`'s tensors.
         """
         summed = dict(self.delta)
         for name, change in delta.items():
-            before = summed.get(name)
-            summed[name] = (
-                change if before is None else (before.float() + change.float()).to(change.dtype)
-            )
+            summed[name] = added(summed.get(name), change)
         stages = [*self.record.get("stages", []), stage]
         return dataclasses.replace(
             self,
@@ -70,7 +69,7 @@ class TrainedConcept:
 
     def digest(self) -> str:
         """SHA-256 of the vectors and the weight change."""
-        return tensors_digest({"": self.vectors, **self.delta})
+        return tensors_digest({"": self.vectors, **flat(self.delta)})
 
     @property
     def architecture(self) -> str:
@@ -78,25 +77,41 @@ class TrainedConcept:
         return _ARCHITECTURES.get(self.base_family, self.base_family)
 
 
-def weight_file_keys(delta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weight change under the names that the stock LoRA loader reads (`.diff`, `.diff_b`)."""
+def weight_file_keys(delta: Mapping[str, Change]) -> dict[str, Tensor]:
+    """The weight change under the names that the stock LoRA loader reads: `.diff`, `.diff_b`, or
+    `.lora_up.weight`, `.lora_down.weight` and `.alpha`."""
     named = {}
     for name, value in delta.items():
         path, _, kind = name.rpartition(".")
         assert kind in ("weight", "bias"), f"no stock name for parameter {name}"
+        if isinstance(value, LowRank):
+            rank, kernel = value.up.shape[1], (1,) * (len(value.shape) - 2)
+            stem = f"{_WEIGHT_PREFIX}{path}"
+            named[f"{stem}.lora_up.weight"] = value.up.reshape(-1, rank, *kernel)
+            named[f"{stem}.lora_down.weight"] = value.down.reshape(rank, *value.shape[1:])
+            named[f"{stem}.alpha"] = torch.tensor(float(rank))
+            continue
         named[f"{_WEIGHT_PREFIX}{path}.{'diff' if kind == 'weight' else 'diff_b'}"] = value
     return named
 
 
-def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, Change]:
     """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know."""
-    delta, unknown = {}, []
+    delta: dict[str, Change] = {}
+    unknown = []
     for key, value in tensors.items():
-        path, _, kind = key.removeprefix(_WEIGHT_PREFIX).rpartition(".")
-        if not key.startswith(_WEIGHT_PREFIX) or kind not in ("diff", "diff_b"):
+        name = key.removeprefix(_WEIGHT_PREFIX)
+        down = key.replace(".lora_up.", ".lora_down.")
+        if name == key:
             unknown.append(key)
-            continue
-        delta[f"{path}.{'weight' if kind == 'diff' else 'bias'}"] = value
+        elif name.endswith(".diff_b"):
+            delta[f"{name.removesuffix('.diff_b')}.bias"] = value
+        elif name.endswith(".diff"):
+            delta[f"{name.removesuffix('.diff')}.weight"] = value
+        elif name.endswith(".lora_up.weight") and down in tensors:
+            delta[f"{name.removesuffix('.lora_up.weight')}.weight"] = low_rank(value, tensors[down])
+        elif not name.endswith((".lora_down.weight", ".alpha")):
+            unknown.append(key)
     if unknown:
         raise ConceptFileError(
             f"{file}: {len(unknown)} unknown keys, e.g. {', '.join(unknown[:3])}. It is not a "

@@ -141,6 +141,9 @@ class StageConfig:
     bf16 on a CUDA card that has it, fp32 elsewhere."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: same gradient, less memory, more time."""
+    lora_rank: int = 0
+    """Rank of a low-rank change in stages 2 and 3 (LoRA), for small cards and small files; 0 trains
+    the weights themselves, as published. Biases and norms stay as they are with a rank."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of what is trained, which becomes the result; 0: the
     last weights, as published."""
@@ -158,6 +161,7 @@ class StageConfig:
         _require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
         _require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
         _require_choice("precision", self.precision, get_args(Precision))
+        _require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "use 0 or more")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         _require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
         _require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")

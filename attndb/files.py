@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .change import Change
 from .concept import (
     FORMAT_VERSION,
     ConceptFileError,
@@ -138,7 +139,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
             f"{embedding.name} was saved by a newer version of this pack: update"
         )
     text_key, vectors = vectors_from_file(_tensors(embedding), embedding.name)
-    delta: dict[str, Tensor] = {}
+    delta: dict[str, Change] = {}
     if record["has_weights"]:
         if weights is None or not weights.is_file():
             where = weights or f"{embedding.stem}.safetensors in models/loras"

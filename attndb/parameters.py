@@ -1,10 +1,31 @@
-"""Which parameters of the U-Net a stage trains (paper, section 4.1)."""
+"""What a stage trains of the U-Net (paper, section 4.1): whole weights, or a LoRA on them."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Mapping
+from typing import Protocol
 
-from .config import Trained
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .batches import step_generator
+from .change import Change, LowRankParameter
+from .config import StageConfig, Trained
+
+
+class TrainedWeights(Protocol):
+    """The trainable part of a U-Net during a stage."""
+
+    parameters: dict[str, nn.Parameter]
+    """What the optimiser updates, by name."""
+
+    def change(self) -> dict[str, Change]:
+        """What training changed so far, by weight name, fp32, on the CPU."""
+        ...
+
+    def release(self) -> None:
+        """Leaves the U-Net's structure as it was found."""
+        ...
 
 
 def trained_parameters(unet: nn.Module, trained: Trained) -> dict[str, nn.Parameter]:
@@ -19,9 +40,60 @@ def trained_parameters(unet: nn.Module, trained: Trained) -> dict[str, nn.Parame
     return named
 
 
-def difference(parameters: dict[str, nn.Parameter], base: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What training changed: final minus base (held on the CPU), fp32, by parameter name."""
-    return {
-        name: value.detach().cpu().float() - base[name].float()
-        for name, value in parameters.items()
-    }
+def trained_weights(unet: nn.Module, config: StageConfig) -> TrainedWeights:
+    """The trainable part of the U-Net that a stage's settings ask for."""
+    named = trained_parameters(unet, config.trains)
+    if config.lora_rank:
+        return LowRankWeights(unet, named, config.lora_rank, config.seed)
+    return WholeWeights(named)
+
+
+class WholeWeights:
+    """The weights themselves, as published."""
+
+    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = dict(named)
+        self._base = {name: p.detach().to("cpu", copy=True) for name, p in named.items()}
+
+    def change(self) -> dict[str, Change]:
+        """Final minus initial weights."""
+        return {
+            name: value.detach().cpu().float() - self._base[name].float()
+            for name, value in self.parameters.items()
+        }
+
+    def release(self) -> None:
+        """Nothing to do."""
+
+
+class LowRankWeights:
+    """A low-rank change on every matrix and convolution; biases and norms stay as they are."""
+
+    def __init__(self, unet: nn.Module, named: Mapping[str, Tensor], rank: int, seed: int) -> None:
+        self._unet = unet
+        self._changes: dict[str, LowRankParameter] = {}
+        for name, weight in named.items():
+            if weight.ndim >= 2:
+                change = LowRankParameter(weight, rank, step_generator("lora", seed, name))
+                parametrize.register_parametrization(*self._place(name), change, unsafe=True)
+                self._changes[name] = change
+        self.parameters = {
+            f"{name}:{part}": parameter
+            for name, change in self._changes.items()
+            for part, parameter in change.named_parameters()
+        }
+
+    def _place(self, name: str) -> tuple[nn.Module, str]:
+        path, _, kind = name.rpartition(".")
+        return self._unet.get_submodule(path), kind
+
+    def change(self) -> dict[str, Change]:
+        """The low-rank factors."""
+        return {name: change.change() for name, change in self._changes.items()}
+
+    def release(self) -> None:
+        """Takes the changes off the modules; the weights are as they were."""
+        for name in self._changes:
+            module, kind = self._place(name)
+            if parametrize.is_parametrized(module, kind):
+                parametrize.remove_parametrizations(module, kind, leave_parametrized=False)

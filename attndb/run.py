@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from .change import flat, unflat
 from .lock import FolderLock
 from .losses import StepLoss
 from .stage import StageResult, StageTraining
@@ -128,14 +129,14 @@ class Run:
         try:
             tensors, metadata = read_tensors(self.outcome)
             vectors = tensors.pop("vectors")
-            return StageResult(vectors, tensors, tuple(_losses(metadata)))
+            return StageResult(vectors, unflat(tensors), tuple(_losses(metadata)))
         except (OSError, ValueError, KeyError) as error:
             log.warning("%s cannot be read (%s): training again", self.outcome, error)
             return None
 
     def finish(self, result: StageResult) -> None:
         """Keeps the result and drops the checkpoint."""
-        tensors = {"vectors": result.vectors, **result.delta}
+        tensors = {"vectors": result.vectors, **flat(result.delta)}
         metadata = {"losses": _dump(list(result.losses))}
         write_whole({self.outcome: tensors_writer(tensors, metadata)})
         self._write_log(list(result.losses))

@@ -185,7 +185,7 @@ def _upright_bar(
 def format_value(value: float) -> str:
     """A share as a short number with two figures that count: 12%, 0.84%, 0.013%."""
     percent = 100 * value
-    if percent >= 10 or percent == 0:
+    if percent >= 9.95 or percent == 0:
         return f"{percent:.0f}%"
     decimals = max(1, 1 - int(np.floor(np.log10(abs(percent)))))
     return f"{percent:.{min(decimals, 6)}f}%"

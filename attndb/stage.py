@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from .attention import CrossAttentionTap, choose_layers, cross_attention_layers
 from .backend import Backend
 from .batches import Batch
+from .change import Change, flat
 from .config import StageConfig
 from .losses import StepLoss, TrainingDivergedError
 from .objective import denoising_loss, loss_normalizer
 from .optim import Average, create_optimizer, create_schedule
-from .parameters import difference, trained_parameters
+from .parameters import trained_weights
 from .regularizer import attention_map_loss
 from .tokens import TokenizedPrompt
 
@@ -31,8 +32,8 @@ class StageResult:
 
     vectors: Tensor
     """The placeholder's embedding after the stage, (V, D), fp32, on the CPU."""
-    delta: dict[str, Tensor] = field(default_factory=dict)
-    """Final minus initial value of every U-Net parameter the stage trained, fp32, on the CPU."""
+    delta: dict[str, Change] = field(default_factory=dict)
+    """Change of every U-Net parameter the stage trained, fp32, on the CPU."""
     losses: tuple[StepLoss, ...] = ()
     """One per step."""
 
@@ -47,8 +48,8 @@ class StageTraining:
         learns_vectors = config.trains == "embedding"
         vectors = vectors.detach().clone().float().to(backend.device)
         self.vectors = nn.Parameter(vectors, requires_grad=learns_vectors)
-        self.parameters = trained_parameters(backend.unet, config.trains)
-        self._base = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+        self._weights = trained_weights(backend.unet, config)
+        self.parameters = self._weights.parameters
         self.optimizer = create_optimizer(self.trainable, config.optimizer)
         self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
         self.average = Average(self.trainable, config.ema_decay) if config.ema_decay else None
@@ -75,6 +76,7 @@ class StageTraining:
         self.tap.__exit__()
         self.optimizer.zero_grad(set_to_none=True)
         self.backend.unet.requires_grad_(False)
+        self._weights.release()
         self._text.clear()
 
     def step(self, step: int, batch: Batch) -> StepLoss:
@@ -190,8 +192,8 @@ class StageTraining:
         if self.average is not None:
             self.average.copy_to_parameters()
         vectors = self.vectors.detach().float().cpu().clone()
-        delta = difference(self.parameters, self._base)
-        for name, value in {"the embedding": vectors, **delta}.items():
+        delta = self._weights.change()
+        for name, value in {"the embedding": vectors, **flat(delta)}.items():
             if not bool(value.isfinite().all()):
                 raise TrainingDivergedError(
                     f"after step {len(losses)}: {name} is not finite, so the stage gives nothing. "

@@ -95,6 +95,15 @@ class TrainingOptionsNode(io.ComfyNode):
                     tooltip="Share of noise that is constant over each latent channel, for "
                     "very dark or bright subjects; 0.05 to 0.1 is usual, 0 off as published.",
                 ),
+                io.Int.Input(
+                    "lora_rank",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    tooltip="Rank of a LoRA in stages 2 and 3, for small cards and small files; 4 "
+                    "to 64 is usual, with a higher learning rate (about 1e-4). 0: whole weights, "
+                    "as published.",
+                ),
                 io.Boolean.Input(
                     "gradient_checkpointing",
                     default=False,

@@ -10,6 +10,7 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ...attndb.change import Change, dense
 from ...attndb.objective import Diffusion
 from ...attndb.tokens import TokenizedPrompt
 from .families import is_v_prediction
@@ -57,11 +58,11 @@ class HostBackend:
 
 
 def host_backend(
-    model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, Tensor]
+    model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, Change]
 ) -> HostBackend:
     """A backend from the wires: the U-Net with these base weights plus a concept's change."""
     device = comfy.model_management.get_torch_device()
-    start = {name: w + delta[name].float() if name in delta else w for name, w in weights.items()}
+    start = {name: w + dense(delta[name]) if name in delta else w for name, w in weights.items()}
     unet = private_unet(model.model.model_config.unet_config, start, device)
     diffusion = Diffusion(
         alphas_cumprod=_alphas_cumprod(model),

@@ -7,30 +7,36 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import comfy.lora
 from torch import Tensor
 
-from ...attndb.concept import TrainedConcept
+from ...attndb.concept import TrainedConcept, weight_file_keys
 
 UNET_PREFIX = "diffusion_model."
 
 
 class ConceptPatch(tuple):
-    """A `("diff", (tensor,))` patch that remembers which concept it belongs to."""
+    """A `("diff", (tensor,))` patch that can remember which concept it belongs to."""
 
     placeholder: str
 
-    @classmethod
-    def of(cls, delta: Tensor, placeholder: str) -> ConceptPatch:
-        """The patch that adds `delta`."""
-        patch = cls(("diff", (delta,)))
-        patch.placeholder = placeholder
-        return patch
+
+def concept_patches(concept: TrainedConcept) -> dict[str, Any]:
+    """The concept's weight change as the stock LoRA loader would patch it, by model key; every
+    patch remembers the concept's placeholder."""
+    paths = {UNET_PREFIX + name.rpartition(".")[0] for name in concept.delta}
+    keys = {path: f"{path}.weight" for path in paths}
+    patches = comfy.lora.load_lora(weight_file_keys(concept.delta), keys, log_missing=False)
+    marked = {}
+    for key, patch in patches.items():
+        marked[key] = ConceptPatch(patch) if isinstance(patch, tuple) else patch
+        marked[key].placeholder = concept.placeholder
+    return marked
 
 
 def is_concept_patch(entry: Any, placeholder: str) -> bool:
     """Whether a patcher's patch entry (strength, patch, ...) was put there for this placeholder."""
-    patch = entry[1]
-    return isinstance(patch, ConceptPatch) and patch.placeholder == placeholder
+    return getattr(entry[1], "placeholder", None) == placeholder
 
 
 def without_concept(model: Any, placeholder: str) -> Any:
@@ -61,11 +67,9 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     if strength == 0 or not concept.delta:
         return model.clone()
     clone = model.clone()
-    patches = {
-        UNET_PREFIX + name: ConceptPatch.of(delta, concept.placeholder)
-        for name, delta in concept.delta.items()
-    }
-    missed = set(patches) - set(clone.add_patches(patches, strength))
+    patches = concept_patches(concept)
+    wanted = {UNET_PREFIX + name for name in concept.delta}
+    missed = wanted - set(clone.add_patches(patches, strength))
     if missed:
         raise ValueError(f"the model took no patch for {', '.join(sorted(missed)[:5])}")
     return clone

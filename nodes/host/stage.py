@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...attndb.batches import PhotoBatches
+from ...attndb.change import cast
 from ...attndb.concept import TrainedConcept
 from ...attndb.config import CategoryTie, StageConfig
 from ...attndb.dataset import ConceptDataset
@@ -103,7 +104,7 @@ def run_stage(
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
     dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
-    delta = {name: value.to(dtype) for name, value in result.delta.items()}
+    delta = {name: cast(change, dtype) for name, change in result.delta.items()}
     record = _stage_record(config, result.losses)
     return concept.grown(result.vectors, delta, record), result.losses
 

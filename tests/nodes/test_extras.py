@@ -1,0 +1,70 @@
+"""LoRA and previews in the stages: the same promises as without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.stages import draw, encode
+
+
+def options(run, **changes):
+    return run("AttnDBTrainingOptions", **changes)[0]
+
+
+@pytest.fixture(scope="module")
+def lora_chain(sd15, train, run):
+    """A concept after stages 2 and 3 as LoRAs of rank 2 and 3."""
+    with torch.inference_mode():
+        two = train(2, sd15, options=options(run, lora_rank=2))[0]
+        return train(3, sd15, two, options=options(run, lora_rank=3))
+
+
+def test_a_lora_concept_is_thin_and_draws_the_same_through_the_stock_loader(sd15, run, lora_chain):
+    import folder_paths
+    import nodes
+
+    concept, model, clip, *_ = lora_chain
+    name, _ = run("AttnDBSaveConcept", concept=concept, name="thin")
+    thin = folder_paths.get_full_path("loras", f"{name}.safetensors")
+    whole = sum(w.numel() * 4 for k, w in sd15.model.model.state_dict().items())
+    assert 0 < Path(thin).stat().st_size < whole / 10
+    stock, _ = nodes.LoraLoader().load_lora(sd15.model, sd15.clip, f"{name}.safetensors", 1.0, 0.0)
+    prompt = "a photo of a {} person"
+    ours = draw(model, clip, prompt.format("<astro>"))
+    assert torch.equal(draw(stock, sd15.clip, prompt.format(f"embedding:{name}")), ours)
+    base = draw(sd15.model, clip, prompt.format("<astro>"))
+    assert (base - ours).abs().max() > 1e-4
+    loaded, _ = run("AttnDBLoadConcept", name=name)
+    assert loaded.digest() == concept.digest()
+
+
+def test_a_lora_stage_leaves_biases_and_norms_alone(lora_chain):
+    concept = lora_chain[0]
+    assert concept.delta and all(name.endswith(".weight") for name in concept.delta)
+    assert all(len(change.shape) >= 2 for change in concept.delta.values())
+
+
+def test_whole_weights_can_be_trained_on_a_lora(sd15, train, lora_chain):
+    concept = lora_chain[0]
+    grown, model, clip, *_ = train(2, sd15, concept)
+    assert draw(model, clip, "a <astro> person").isfinite().all()
+    assert set(concept.delta) <= set(grown.delta)
+
+
+def test_previews_are_drawn_and_change_nothing(sd15, train, run, output, chain):
+    preview = run("AttnDBTrainingPreview", every=1, steps=2, width=64, height=64)[0]
+    one, two, _ = chain
+    concept = train(2, sd15, one, preview=preview)[0]
+    assert concept.digest() == two.digest()
+    pictures = sorted(path.name for path in output.rglob("previews/*.png"))
+    assert pictures == ["step-00001.png", "step-00002.png"]
+
+
+def test_previews_show_the_vectors_of_the_moment(sd15, train, run, output):
+    preview = run("AttnDBTrainingPreview", prompt="{}", every=1, steps=2, width=64, height=64)[0]
+    train(1, sd15, preview=preview, steps=2)
+    first, second = sorted(output.rglob("previews/*.png"))
+    assert first.read_bytes() != second.read_bytes()
+    assert encode(sd15.clip, "person").isfinite().all()
