@@ -130,7 +130,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, rows: int) -> None:
         super().__init__()
-        width = TEXT_CONFIG["hidden_size"]
+        self.width = width = TEXT_CONFIG["hidden_size"]
         layers = [
             _Layer(width, TEXT_CONFIG["intermediate_size"], TEXT_CONFIG["num_attention_heads"])
             for _ in range(TEXT_CONFIG["num_hidden_layers"])

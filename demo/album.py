@@ -1,0 +1,46 @@
+"""`python demo/photos.py FOLDER [NAME ...]`: the concepts as folders of photos and masks."""
+
+import argparse
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image
+
+from .concepts import CONCEPTS, Concept
+
+log = logging.getLogger(__name__)
+
+
+def write_concept(concept: Concept, folder: Path, side: int = 64) -> list[Path]:
+    """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos."""
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    paths, scenes = [], []
+    for number, (picture, mask, scene) in enumerate(concept.photos(), start=1):
+        paths.append(folder / f"photo-{number}.png")
+        _save(Image.fromarray(picture), paths[-1], side)
+        _save(Image.fromarray(mask.astype("uint8") * 255), folder / "truth" / paths[-1].name, side)
+        scenes.append(asdict(scene))
+    record = {"name": concept.name, "category": concept.category, "scenes": scenes}
+    (folder / "truth" / "scenes.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return paths
+
+
+def _save(image: Image.Image, path: Path, side: int) -> None:
+    part = path.with_suffix(".part")
+    image.resize((side, side), Image.Resampling.NEAREST).save(part, format="PNG")
+    os.replace(part, path)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="photos.py", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the folders of the concepts go")
+    parser.add_argument("names", nargs="*", choices=[[], *CONCEPTS], help="default: all")
+    parser.add_argument("--side", type=int, default=64, help="px of a photo (64 is the true size)")
+    options = parser.parse_args(arguments)
+    for name in options.names or CONCEPTS:
+        paths = write_concept(CONCEPTS[name], options.folder / name, options.side)
+        log.info("%s: %d photos in %s", name, len(paths), paths[0].parent)
+    return 0

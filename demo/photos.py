@@ -1,0 +1,10 @@
+"""Write the held-out concepts as folders of PNG photos (see album.py)."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from launch import run
+
+    raise SystemExit(run("album"))
