@@ -12,6 +12,10 @@ uses two wrappers on a clone of the MODEL:
   this node or after it - or else the host's own attention with the host's own arguments. So the
   output is computed by the same operations as without capture.
 
+A compiled U-Net (TorchCompileModel and the like) runs uncompiled while it is captured: the host
+compiles with the guards on `transformer_options` left out, so a compiled block would go on calling
+the function that it met first.
+
 Nothing is written to the MODEL that came in, to its options, nor to the module; there is nothing
 to restore. ControlNets have a forward of their own and are not seen. Weights may be offloaded,
 reloaded or streamed: only q and k of the moment are read. Two captures on one MODEL are two
@@ -22,8 +26,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +146,8 @@ class _Session:
         """Around one sampling run of any guider."""
         before, self._run = self._run, self._begin(executor.class_obj, noise)
         try:
-            output = executor(noise, latent_image, *args, **kwargs)
+            with _not_compiled():
+                output = executor(noise, latent_image, *args, **kwargs)
             run = self._run
         finally:
             self._run = before
@@ -250,6 +257,14 @@ class _Session:
             )
 
         return attend
+
+
+def _not_compiled() -> AbstractContextManager[object]:
+    """Whatever torch.compile has wrapped runs as it was written; nothing else is affected."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
+    if set_stance is None or "torch._dynamo" not in sys.modules:  # nothing can be compiled
+        return nullcontext()
+    return set_stance("force_eager")
 
 
 def _observe(

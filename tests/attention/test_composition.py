@@ -130,6 +130,22 @@ def test_a_control_net_acts_and_is_not_taken_for_the_model(sd15):
     assert_maps(record, oracle, conditional_rows(calls, 1))
 
 
+def test_a_compiled_model_is_captured_as_it_is_run_after_run(sd15):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    model, handle, positive = capture(sd15)
+    compiled = model.clone()
+    options = {"guard_filter_fn": skip_torch_compile_dict}  # as the stock node does
+    set_torch_compile_wrapper(compiled, backend="eager", options=options)
+    negative = sd15.encode(NEGATIVE)
+    for seed in (1, 2):
+        calls = Calls()
+        with Oracle(sd15.model) as oracle:
+            drawn = sd15.draw(calls.watch(compiled), positive, negative, seed=seed)
+        assert_maps(handle.find(drawn)[0], oracle, conditional_rows(calls, 1))
+
+
 def test_two_captures_on_one_model_do_not_mix(sd15):
     first, one, positive = capture(sd15, words="cats")
     second, two, _ = capture(sd15, words="guitarist", model=first)
