@@ -17,136 +17,10 @@ from .host.patches import apply_to_clip, apply_to_model
 from .host.preview import PreviewSettings
 from .host.stage import Keeping, Wires, run_stage
 from .options import TrainingOptions
-from .types import Concept, Dataset, Options, Preview, Regularization
+from .training_sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
+from .types import Concept, Regularization
 
 CATEGORY = "AttnDreamBooth/training"
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
-
-
-def _wires() -> list[io.Input]:
-    return [
-        io.Model.Input(
-            "model",
-            tooltip="The base MODEL. LoRAs and other weight patches on it are part of the base. It "
-            "is not changed: training works on a private copy.",
-        ),
-        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It is not changed."),
-        io.Vae.Input("vae", tooltip="The VAE that turns photos into latents. It is not changed."),
-        Dataset.Input("dataset", tooltip="Photos and words of the subject."),
-    ]
-
-
-def _shared(resolution: int) -> list[io.Input]:
-    return [
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=MAX_SEED,
-            control_after_generate=False,
-            tooltip="Decides every random draw of the training: the same seed on the same machine "
-            "gives the same concept, byte for byte.",
-        ),
-        io.Int.Input(
-            "resolution",
-            default=resolution,
-            min=64,
-            max=2048,
-            step=8,
-            tooltip="Side of the square training crops in pixels. 512 for SD 1.5 and 2.1-base, 768 "
-            "for 2.1-768.",
-        ),
-        io.Int.Input(
-            "micro_batch",
-            default=0,
-            min=0,
-            max=64,
-            tooltip="Samples per forward pass; the batch is made of several with exactly the same "
-            "gradient. 0: the whole batch at once. Lower it when memory runs out.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "precision",
-            options=["auto", "fp32", "bf16"],
-            default="auto",
-            tooltip="Compute precision; weights always stay fp32. auto: bf16 on a CUDA card that "
-            "has it, fp32 elsewhere.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "augmentation",
-            options=["reference", "none"],
-            default="reference",
-            tooltip="reference: random rotation, flip and crop, as published. none: centre crop.",
-            advanced=True,
-        ),
-        io.Boolean.Input(
-            "mask_fill",
-            default=True,
-            tooltip="Keep the black corners that rotation makes out of the loss. The published "
-            "code trains on them.",
-            advanced=True,
-        ),
-        io.Int.Input(
-            "latent_pool",
-            default=0,
-            min=0,
-            max=4096,
-            tooltip="Encoded crops kept per photo and drawn again, which spares VAE time. 0: a new "
-            "crop is encoded for every sample, as published.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "category_tie",
-            options=["last word", "first token"],
-            default="last word",
-            tooltip="Which part of a category of several words or tokens the new token starts from "
-            "and is tied to. first token: as the published code does.",
-            advanced=True,
-        ),
-        io.Int.Input(
-            "checkpoint_every",
-            default=100,
-            min=0,
-            max=100000,
-            tooltip="Steps between checkpoints in output/attndb. A cancelled or crashed training "
-            "goes on from its checkpoint when the same graph is queued again. 0: only when it is "
-            "cancelled. Does not change the result.",
-            advanced=True,
-        ),
-    ]
-
-
-def _extras() -> list[io.Input]:
-    return [
-        Options.Input(
-            "options",
-            optional=True,
-            tooltip="From Training Options: optimiser, schedule, EMA and other choices beyond the "
-            "published recipe. Not connected: the published recipe.",
-        ),
-        Preview.Input(
-            "preview",
-            optional=True,
-            tooltip="From Training Preview: a picture every n steps. Does not change the result.",
-        ),
-    ]
-
-
-def _outputs() -> list[io.Output]:
-    return [
-        Concept.Output(
-            "concept", tooltip="What was learned so far: to the next stage, or to Save Concept."
-        ),
-        io.Model.Output("model", tooltip="MODEL with the concept applied, ready to sample."),
-        io.Clip.Output(
-            "clip", tooltip="CLIP that understands the placeholder, e.g. '<my-sloth> sloth'."
-        ),
-        io.Image.Output("losses", tooltip="The loss curves as a picture."),
-        io.Custom("LOSS_MAP").Output(
-            "loss_map", tooltip="The total loss of every step, for the stock Plot Loss Graph node."
-        ),
-    ]
 
 
 def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> StageConfig:
@@ -194,7 +68,7 @@ class _Stage(io.ComfyNode):
         published = configs.paper()[cls.STAGE - 1]
         weights = published.regularization
         inputs: list[io.Input] = [
-            *_wires(),
+            *wire_sockets(),
             io.Int.Input(
                 "steps",
                 default=published.steps,
@@ -218,7 +92,7 @@ class _Stage(io.ComfyNode):
                 max=256,
                 tooltip=f"Samples per step. Published: {published.batch_size}.",
             ),
-            *_shared(published.data.resolution),
+            *shared_widgets(published.data.resolution),
         ]
         if cls.STAGE == 1:
             inputs.append(
@@ -239,7 +113,7 @@ class _Stage(io.ComfyNode):
                 tooltip=f"Weights of the attention map regulariser. Not connected: the published "
                 f"{weights.mean_weight:g} / {weights.variance_weight:g}.",
             ),
-            *_extras(),
+            *extra_sockets(),
             Concept.Input(
                 "concept",
                 optional=True,
@@ -257,7 +131,7 @@ class _Stage(io.ComfyNode):
             category=CATEGORY,
             description=cls.DESCRIPTION,
             inputs=inputs,
-            outputs=_outputs(),
+            outputs=result_sockets(),
         )
 
     @classmethod
@@ -345,7 +219,7 @@ class AllStages(io.ComfyNode):
             "(60 + 100 + 500 steps) or fast (60 + 100 + 200).",
             search_aliases=["dreambooth", "personalization", "train concept"],
             inputs=[
-                *_wires(),
+                *wire_sockets(),
                 io.Combo.Input(
                     "preset",
                     options=list(configs.PRESETS),
@@ -353,16 +227,16 @@ class AllStages(io.ComfyNode):
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
                     "for short prompts, slightly worse for complex ones.",
                 ),
-                *_shared(512),
+                *shared_widgets(512),
                 Regularization.Input(
                     "regularization",
                     optional=True,
                     tooltip="Replaces the regulariser's weights in all three stages. Not "
                     "connected: the preset's own (0.1 / 0, then 2 / 5).",
                 ),
-                *_extras(),
+                *extra_sockets(),
             ],
-            outputs=_outputs(),
+            outputs=result_sockets(),
         )
 
     @classmethod
