@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from .errors import naming_node
 from .host.micro import load_micro
+from .host.paths import embedding_folders
 
 CATEGORY = "AttnDreamBooth/demo"
 
@@ -45,7 +45,7 @@ class LoadMicroModel(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_micro(folder_paths.get_folder_paths("embeddings")))
+        return io.NodeOutput(*load_micro(embedding_folders()))
 
 
 NODES: list[Any] = [LoadMicroModel]

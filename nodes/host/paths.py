@@ -31,6 +31,11 @@ def resolve_folder(text: str) -> Path:
     return path if path.is_absolute() else Path(folder_paths.get_input_directory()) / path
 
 
+def embedding_folders() -> list[str]:
+    """The host's folders of embeddings."""
+    return list(folder_paths.get_folder_paths("embeddings"))
+
+
 def embedding_path(name: str) -> Path:
     """Where an embedding of this name is saved: the host's first embeddings folder."""
     return _first("embeddings") / f"{name}.safetensors"

@@ -18,6 +18,9 @@ MAY_IMPORT = {
     "nodes": {"attndb"},
     "demo": {"attndb"},
 }
+PROGRAMS = {"demo.personalise", "demo.evaluation"}
+"""Of demo/, what a person runs: they use the whole pack as a graph does, and nothing imports them.
+The rest of demo/ is a library below the nodes."""
 LAYERS = [f"attndb.{n}" for n in ("config", "tokens", "regularizer", "attention", "trainer")]
 """Of attndb, lowest first: a layer imports none above it."""
 
@@ -44,9 +47,12 @@ def violations(source: str, path) -> list[str]:
         if item.name.startswith("<outside>") or not item.name:
             bad("leaves the pack")
         elif item.top != folder and item.top in OWN_TOPS:
+            program = name in PROGRAMS and item.top == "nodes"
             demo_node = name in ("nodes.demo", "nodes.host.micro") and item.top == "demo"
-            if item.top not in MAY_IMPORT.get(folder, OWN_TOPS) and not demo_node:
+            if item.top not in MAY_IMPORT.get(folder, OWN_TOPS) and not (demo_node or program):
                 bad(f"{folder}/ does not depend on {item.top}/")
+        if item.name in PROGRAMS and folder != "demo":
+            bad("nothing imports a program")
         if name.startswith("nodes.host") and item.top == "nodes" and ".host" not in item.name:
             bad("the seam does not depend on the nodes")
         if name == "attndb.config":
