@@ -81,10 +81,10 @@ def stop_after_first_step(monkeypatch):
     plain = progress.TrainingProgress.__call__
 
     def arrange(kind: str) -> type[BaseException]:
-        def broken(self, loss):
+        def broken(self, loss, *others):
             if kind == "interrupt":
                 comfy.model_management.interrupt_current_processing()
-                return plain(self, loss)
+                return plain(self, loss, *others)
             raise Broken("in the middle")
 
         monkeypatch.setattr(progress.TrainingProgress, "__call__", broken)
