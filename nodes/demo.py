@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from comfy_api.latest import io
 
+from ..demo.concepts import CONCEPTS
 from .errors import naming_node
 from .host.micro import load_micro
 from .host.paths import embedding_folders
@@ -48,4 +51,42 @@ class LoadMicroModel(io.ComfyNode):
         return io.NodeOutput(*load_micro(embedding_folders()))
 
 
-NODES: list[Any] = [LoadMicroModel]
+class MicroConcept(io.ComfyNode):
+    """Photos of a subject that the micro model cannot name."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBMicroConcept",
+            display_name="Micro Concept Photos (demo)",
+            category=CATEGORY,
+            description=(
+                "Five photos (64 x 64 px) of a subject of the micro world that the micro model was "
+                "never shown, with the true outline of the subject. Connect them to Concept Dataset "
+                "From Images."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "concept",
+                    options=list(CONCEPTS),
+                    tooltip="Which subject: the last word of its name is its category.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="The photos, in five places."),
+                io.String.Output("category", tooltip="What the subject is, e.g. robot."),
+                io.Mask.Output("masks", tooltip="1 where the subject is, for each photo."),
+            ],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(cls, concept: str) -> io.NodeOutput:
+        chosen = CONCEPTS[concept]
+        pictures, masks, _ = zip(*chosen.photos(), strict=True)
+        images = torch.from_numpy(np.stack(pictures)).float() / 255.0
+        outlines = torch.from_numpy(np.stack(masks)).float()
+        return io.NodeOutput(images, chosen.category, outlines)
+
+
+NODES: list[Any] = [LoadMicroModel, MicroConcept]
