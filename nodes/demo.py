@@ -63,7 +63,7 @@ class MicroConcept(io.ComfyNode):
             description=(
                 "Five photos (64 x 64 px) of a subject of the micro world that the micro model was "
                 "never shown, with the true outline of the subject. Connect them to Concept Dataset "
-                "From Images."
+                "Dataset From Images."
             ),
             inputs=[
                 io.Combo.Input(
