@@ -53,9 +53,11 @@ class MapSum:
     """(S, B, W, K, P)."""
     count: Tensor
     """(S,)."""
+    heads: int = 1
+    """Attention heads that were averaged, or kept."""
 
     def cpu(self) -> MapSum:
-        return MapSum(self.total.cpu(), self.count.cpu())
+        return MapSum(self.total.cpu(), self.count.cpu(), self.heads)
 
 
 @dataclass
@@ -78,13 +80,16 @@ class AttentionRecord:
             if mine is None or mine.total.shape != found.total.shape:
                 sums[key] = found
                 continue
-            sums[key] = MapSum(mine.total + found.total, mine.count + found.count)
+            sums[key] = MapSum(mine.total + found.total, mine.count + found.count, mine.heads)
         return AttentionRecord(self.words, self.slices, self.keep_heads, other.latent_size, sums)
 
     def select(self, samples: Sequence[int]) -> AttentionRecord:
         """The record of some samples of the batch, in the given order."""
         index = torch.tensor(list(samples), dtype=torch.long)
-        sums = {key: MapSum(found.total[:, index], found.count) for key, found in self.sums.items()}
+        sums = {
+            key: MapSum(found.total[:, index], found.count, found.heads)
+            for key, found in self.sums.items()
+        }
         return AttentionRecord(self.words, self.slices, self.keep_heads, self.latent_size, sums)
 
     def concat(self, other: AttentionRecord) -> AttentionRecord:
@@ -99,7 +104,8 @@ class AttentionRecord:
             yours = other.sums[key]
             # Sums of unlike many steps: bring both to means, then to one count.
             total = torch.cat([_means(mine), _means(yours)], dim=1)
-            sums[key] = MapSum(total, ((mine.count > 0) & (yours.count > 0)).float())
+            both = ((mine.count > 0) & (yours.count > 0)).float()
+            sums[key] = MapSum(total, both, mine.heads)
         return AttentionRecord(self.words, self.slices, self.keep_heads, self.latent_size, sums)
 
     @property
@@ -163,7 +169,9 @@ class MapRecorder:
             if found is None:
                 slices = self._record.slices
                 found = self._record.sums[key] = MapSum(
-                    maps_BWKP.new_zeros((slices, *maps_BWKP.shape)), maps_BWKP.new_zeros(slices)
+                    maps_BWKP.new_zeros((slices, *maps_BWKP.shape)),
+                    maps_BWKP.new_zeros(slices),
+                    heads,
                 )
             assert found.total.shape[1:] == maps_BWKP.shape, "the batch changed in one run"
             device = found.total.device

@@ -188,7 +188,7 @@ class AttentionWatch:
             size = layer_size((height, width), q_BPE.shape[1])
             now = torch.zeros(1, dtype=torch.long, device=q_BPE.device)
             recorder.add(MapKey(layer.name, *size), q_BPE, k_BTE, layer.heads, slice_index=now)
-        return word_maps_of(recorder.finish(), MapSelection()).maps.mean(dim=0)
+        return word_maps_of(recorder.finish(), MapSelection(layers="all")).maps.mean(dim=0)
 
     def _numbers(self, step: int, taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]]) -> Look:
         means, variances = [], []

@@ -21,7 +21,7 @@ from .words import Word, plain_text
 
 log = logging.getLogger(__name__)
 
-LayerGroup = Literal["all", "down", "middle", "up", "finest", "coarsest", "listed"]
+LayerGroup = Literal["down and up", "all", "down", "middle", "up", "finest", "coarsest", "listed"]
 LAYER_GROUPS: tuple[str, ...] = get_args(LayerGroup)
 
 
@@ -29,8 +29,9 @@ LAYER_GROUPS: tuple[str, ...] = get_args(LayerGroup)
 class MapSelection:
     """Which of the recorded maps are averaged."""
 
-    layers: LayerGroup = "all"
-    """`down`, `middle`, `up`: part of the U-Net. `finest`, `coarsest`: the layers with the largest
+    layers: LayerGroup = "down and up"
+    """`down and up`: all but the middle block, whose maps are the coarsest (daam's choice).
+    `down`, `middle`, `up`: part of the U-Net. `finest`, `coarsest`: the layers with the largest
     or the smallest maps. `listed`: those that `layer_list` names."""
     layer_list: tuple[str, ...] = ()
     """For `listed`: resolutions as `16x24` (height x width; `16` for any with this height), or
@@ -95,8 +96,9 @@ class WordMaps:
 def word_maps_of(record: AttentionRecord, selection: MapSelection) -> WordMaps:
     """Mean maps of the chosen layers, heads and time, on the latent's pixels.
 
-    Each layer is averaged over the steps, brought to the latent's size (bicubic, below 0 cut off,
-    as daam does) and the layers are averaged with equal weight. ValueError if nothing is left.
+    As in daam (Tang et al., 2023, equation 8), every head of every layer counts the same: each
+    layer is averaged over the steps, brought to the latent's size (bicubic, below 0 cut off), and
+    the layers are averaged by their number of heads. ValueError if nothing is left.
     """
     if not record.sums:
         raise ValueError("nothing was recorded: the model has not drawn with this prompt")
@@ -105,17 +107,19 @@ def word_maps_of(record: AttentionRecord, selection: MapSelection) -> WordMaps:
     layers: dict[str, list[MapKey]] = {}
     for key in keys:
         layers.setdefault(key.layer, []).append(key)
-    maps = [
-        on_canvas
-        for group in layers.values()
-        if (on_canvas := _layer_map(record, group, slices, selection.head)) is not None
-    ]
+    maps, weights = [], []
+    for group in layers.values():
+        on_canvas = _layer_map(record, group, slices, selection.head)
+        if on_canvas is not None:
+            maps.append(on_canvas)
+            weights.append(record.sums[group[0]].heads if selection.head is None else 1)
     if not maps:
         raise ValueError(
             f"head = {selection.head}: none of the chosen layers has this head; heads are counted "
             "from 0"
         )
-    return WordMaps(record.words, torch.stack(maps).mean(dim=0))
+    share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+    return WordMaps(record.words, torch.einsum("l,lbwyx->bwyx", share, torch.stack(maps)))
 
 
 def choose_keys(record: AttentionRecord, selection: MapSelection) -> list[MapKey]:
@@ -129,7 +133,8 @@ def choose_keys(record: AttentionRecord, selection: MapSelection) -> list[MapKey
         return [key for key in found if scales[key] == pick(scales.values())]
     if selection.layers == "listed":
         return _listed(found, selection.layer_list)
-    chosen = [key for key in found if region_of(key.layer) == selection.layers]
+    regions = selection.layers.split(" and ")
+    chosen = [key for key in found if region_of(key.layer) in regions]
     if not chosen:
         raise ValueError(f"layers = {selection.layers!r}: this model has no such layer")
     return chosen

@@ -148,8 +148,9 @@ class AttentionMaps(io.ComfyNode):
                 io.Combo.Input(
                     "layers",
                     options=list(LAYER_GROUPS),
-                    tooltip="Which layers are averaged: all; a part of the U-Net (down, middle, "
-                    "up); the largest or smallest maps (finest, coarsest); those in layer_list.",
+                    tooltip="Which layers are averaged: down and up (all but the coarse middle "
+                    "block, as in DAAM); all; a part of the U-Net; the largest or smallest maps "
+                    "(finest, coarsest); those in layer_list (listed).",
                 ),
                 io.Float.Input(
                     "start_percent",

@@ -6,19 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support.wires import Loaded, load
+from support.wires import Loaded, small_sd15
 
 
 @pytest.fixture(scope="session")
 def sd15(host) -> Loaded:
-    """A small SD 1.5."""
-    return load("sd15")
-
-
-@pytest.fixture(scope="session")
-def sd21(host) -> Loaded:
-    """A small SD 2.1-base."""
-    return load("sd21")
+    """SD 1.5 with a narrow U-Net."""
+    return small_sd15()
 
 
 @pytest.fixture(autouse=True)

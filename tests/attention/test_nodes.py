@@ -12,7 +12,7 @@ DEFAULTS = {
     "words": "",
     "word": "",
     "normalization": "per word",
-    "layers": "all",
+    "layers": "down and up",
     "start_percent": 0.0,
     "end_percent": 1.0,
     "opacity": 0.65,

@@ -54,7 +54,8 @@ def test_a_window_without_a_step_says_where_steps_are():
 @pytest.mark.parametrize(
     ("selection", "names"),
     [
-        (MapSelection(), {FINE, COARSE, MIDDLE}),
+        (MapSelection(), {FINE, COARSE}),
+        (MapSelection(layers="all"), {FINE, COARSE, MIDDLE}),
         (MapSelection(layers="down"), {FINE, COARSE}),
         (MapSelection(layers="middle"), {MIDDLE}),
         (MapSelection(layers="finest"), {FINE}),
@@ -86,8 +87,17 @@ def test_layers_count_the_same_whatever_their_size():
     flat = MapSum(torch.full((4, 2, 2, 1, 6), 0.5), torch.ones(4))
     record = record_of([(MapKey(FINE, 8, 12), fine), (MapKey(MIDDLE, 2, 3), flat)])
     alone = word_maps_of(record, MapSelection(layers="finest")).maps
-    both = word_maps_of(record, MapSelection()).maps
+    both = word_maps_of(record, MapSelection(layers="all")).maps
     torch.testing.assert_close(both, (alone + 0.5) / 2)
+
+
+def test_layers_count_by_their_heads():
+    few, _ = sums(8, 12)
+    flat = MapSum(torch.full((4, 2, 2, 1, 6), 0.5), torch.ones(4), heads=3)
+    record = record_of([(MapKey(FINE, 8, 12), few), (MapKey(MIDDLE, 2, 3), flat)])
+    alone = word_maps_of(record, MapSelection(layers="finest")).maps
+    both = word_maps_of(record, MapSelection(layers="all")).maps
+    torch.testing.assert_close(both, (alone + 3 * 0.5) / 4)
 
 
 def test_one_head_can_be_chosen_where_heads_were_kept():

@@ -102,7 +102,7 @@ class Captured:
         if self.capture is not None:
             self.maps = graph.add(
                 "AttnDBAttentionMaps", capture=self.capture[1], samples=self.sampled[0],
-                image=image, words="", word="cat", normalization="per word", layers="all",
+                image=image, words="", word="cat", normalization="per word", layers="down and up",
                 start_percent=0.0, end_percent=1.0, opacity=opacity, other_word="table",
                 mask_output="soft", cell_size=128, columns=0, head=-1, layer_list="",
             )  # fmt: skip
