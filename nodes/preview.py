@@ -55,6 +55,12 @@ class TrainingPreview(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="Of the sampler's noise: the same for every picture.",
                 ),
+                io.Boolean.Input(
+                    "attention_maps",
+                    default=True,
+                    tooltip="Also keep where the placeholder and its category look on a training "
+                    "photo, as pictures and curves, in the run's attention folder.",
+                ),
             ],
             outputs=[Preview.Output("preview", tooltip="Connect to one stage or several.")],
         )

@@ -40,6 +40,8 @@ class PreviewSettings:
     """Size in pixels."""
     seed: int
     """Of the sampler's noise: the same for every picture, so that they can be compared."""
+    attention_maps: bool = False
+    """Also look where placeholder and category look on a training photo, at the same steps."""
 
     def due(self, done: int, total: int) -> bool:
         """Whether a picture is drawn after `done` of `total` steps."""

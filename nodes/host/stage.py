@@ -9,8 +9,10 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ...attndb.augmentation import Crop, render
 from ...attndb.batches import PhotoBatches
 from ...attndb.change import cast
 from ...attndb.concept import TrainedConcept
@@ -19,8 +21,9 @@ from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
 from ...attndb.run import Run, request_digest
 from ...attndb.tokens import CategoryWord, TokenizedPrompt
-from ...attndb.trainer import StageResult, StepLoss, train_stage
-from .backend import host_backend, training_mode
+from ...attndb.trainer import StageResult, StageTraining, StepLoss, train_stage
+from ...attndb.watch import AttentionWatch, WatchSettings
+from .backend import HostBackend, host_backend, training_mode
 from .compat import versions
 from .families import check_trainable, family
 from .images import thumbnail_url
@@ -138,7 +141,37 @@ def _train(
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
         progress = TrainingProgress(keeping.title, config.steps, pictures)
-        return train_stage(backend, batches, config, vectors, progress, run)
+        if keeping.preview is None or not keeping.preview.attention_maps:
+            return train_stage(backend, batches, config, vectors, progress, run)
+        watch = _attention_watch(wires, config, prompt, backend, keeping.preview.every, run)
+        watch.begin(backend, vectors)
+
+        def observe(loss: StepLoss, training: StageTraining) -> None:
+            watch(loss, training)
+            progress(loss, training)
+
+        return train_stage(backend, batches, config, vectors, observe, run)
+
+
+def _attention_watch(
+    wires: Wires,
+    config: StageConfig,
+    prompt: TokenizedPrompt,
+    backend: HostBackend,
+    every: int,
+    run: Run,
+) -> AttentionWatch:
+    """Looks at the first training photo, cut from its centre."""
+    pixels, _ = render(wires.dataset.photos[0].image, Crop(), config.data.resolution)
+    return AttentionWatch(
+        WatchSettings(every=every, seed=config.seed),
+        prompt,
+        (wires.dataset.placeholder, wires.dataset.category),
+        backend.encode_image(torch.from_numpy(pixels)[None]).float().cpu(),
+        Image.fromarray((pixels * 255.0).round().astype("uint8")),
+        config.steps,
+        run.folder / "attention",
+    )
 
 
 def _request(

@@ -60,6 +60,8 @@ def test_previews_are_drawn_and_change_nothing(sd15, train, run, output, chain):
     assert concept.digest() == two.digest()
     pictures = sorted(path.name for path in output.rglob("previews/*.png"))
     assert pictures == ["step-00001.png", "step-00002.png"]
+    kept = {path.name for path in output.rglob("attention/*")}
+    assert {"maps.png", "curves.png", "looks.jsonl"} <= kept
 
 
 def test_previews_show_the_vectors_of_the_moment(sd15, train, run, output):
