@@ -62,8 +62,7 @@ class MicroConcept(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Five photos (64 x 64 px) of a subject of the micro world that the micro model was "
-                "never shown, with the true outline of the subject. Connect them to Concept Dataset "
-                "Dataset From Images."
+                "never shown, with its true outline. Connect them to Concept Dataset From Images."
             ),
             inputs=[
                 io.Combo.Input(
