@@ -1,0 +1,128 @@
+"""Step time and peak memory of training, ours and the published step, side by side on the CPU.
+
+    python dev.py bench [--quick] [--full] [--json FILE]
+
+--quick: the small sizes, a few rounds, under 5 minutes on two cores. --full adds SD 2.1 at its
+full size (stages 1 and 2, 256 px, batch 1; needs 24 GB). For a CUDA card: benchmarks/gpu.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.pack import host_on_path, load_pack
+
+QUICK_ROUNDS = {"micro": 9, "sd15-small": 3, "sd21": 2}
+ROUNDS = {"micro": 25, "sd15-small": 7, "sd21": 3}
+STAGES = {"micro": (1, 2, 3), "sd15-small": (1, 2, 3), "sd21": (1, 2)}
+
+
+def main() -> None:
+    """Prints the table; with --json writes the rows as well."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
+    parser.add_argument("--full", action="store_true", help="also SD 2.1 at its full size")
+    parser.add_argument("--only", choices=list(STAGES), help="this size alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--memory-of", choices=("ours", "published"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    load_pack()
+    host_on_path()
+    if options.memory_of:
+        print(json.dumps(memory(options.memory_of, options.only)))
+        return
+    names = [options.only] if options.only else list(STAGES)[: 3 if options.full else 2]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name])
+        print(table(found, header=not rows), flush=True)
+        rows += found
+    if options.json:
+        options.json.write_text(json.dumps(report(rows), indent=1) + "\n", encoding="utf-8")
+
+
+def measured(name: str, rounds: int) -> list[dict[str, Any]]:
+    """Rows of a size: times from this process, peak memory from one of its own for each side."""
+    from attndreambooth.benchmarks.comparison import times_of
+
+    peaks = {side: memory_apart(side, name) for side in ("ours", "published")}
+    rows = times_of(size_of(name), STAGES[name], rounds)
+    for row in rows:
+        ours = peaks["ours"][f"{row['stage']}/{row['precision']}"]
+        row["memory_ours_mb"] = round(ours, 1)
+        row["memory_published_mb"] = round(peaks["published"][f"{row['stage']}/fp32"], 1)
+    return rows
+
+
+def size_of(name: str) -> Any:
+    """The size of that name."""
+    sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
+    return {"micro": sizes.micro, "sd15-small": sizes.sd15_small, "sd21": sizes.sd21}[name]()
+
+
+def memory_apart(side: str, name: str) -> dict[str, float]:
+    """What `memory` says in a fresh process, where freed blocks go back to the system at once."""
+    command = [sys.executable, __file__, "--memory-of", side, "--only", name]
+    environ = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def memory(side: str, name: str) -> dict[str, float]:
+    """Peak MB by `stage/precision`, above the process with its libraries loaded."""
+    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    size = size_of(name)
+    baseline = psutil.Process().memory_info().rss
+    return getattr(comparison, f"memory_of_{side}")(size, STAGES[name], baseline)
+
+
+def table(rows: list[dict[str, Any]], header: bool) -> str:
+    """Rows for the screen."""
+    lines = []
+    if header:
+        lines.append(
+            f"{'size':<11}{'stage':>6}{'':>6}{'ours s':>9}{'publ. s':>9}{'ratio':>7}"
+            f"{'CPU ratio':>11}{'no VAE':>8}{'reg. cost':>11}{'ours MB':>9}{'publ. MB':>10}"
+        )
+    for row in rows:
+        lines.append(
+            f"{row['size']:<11}{row['stage']:>6}{row['precision']:>6}{row['time_ours_s']:>9.3f}"
+            f"{row['time_published_s']:>9.3f}{row['time_ratio']:>7.2f}"
+            f"{row['processor_ratio']:>11.2f}{row['processor_ratio_without_encoding']:>8.2f}"
+            f"{row['regularization_cost']:>11.1%}{row['memory_ours_mb']:>9.0f}"
+            f"{row['memory_published_mb']:>10.0f}"
+        )
+    return "\n".join(lines)
+
+
+def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows with the circumstances."""
+    versions = {n: importlib.import_module(n).__version__ for n in ("torch", "diffusers")}
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": platform.platform(terse=True),
+        "processors": psutil.cpu_count(),
+        "load_average": [round(load, 2) for load in psutil.getloadavg()],
+        "versions": versions,
+        "rows": [
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Ours and the published step side by side: rows of the benchmark for one size of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from ..attndb.config import Precision
+from ..attndb.stage import StageTraining
+from .measure import PeakMemory, Timing, collect, describe, time_in_turn
+from .ours import initial_vector, our_backend, our_batch, stage_config
+from .published import PublishedModel, PublishedStep
+from .sizes import Size, inputs_of, weights_of
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+CPU = torch.device("cpu")
+
+
+def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """A row per stage and precision, without memory. All steps are timed in turn, on the CPU."""
+    weights, inputs = weights_of(size), inputs_of(size, 0)
+    backend = our_backend(size, weights, CPU)
+    published = PublishedModel(size, weights, CPU)
+    del weights
+    vector, batch = initial_vector(backend), our_batch(inputs)
+    rows = []
+    for stage in stages:
+        theirs = PublishedStep(published, stage, vector[0])
+        steps: dict[str, Callable[[], object]] = {
+            "published": lambda theirs=theirs: theirs.step(inputs),
+            "encoding": lambda: published.encode(inputs.pixels),
+        }
+        with ExitStack() as entered:
+            for precision in PRECISIONS:
+                for name, regularized in ((precision, True), (f"{precision}, free", False)):
+                    config = stage_config(stage, size, precision, regularized)
+                    ours = entered.enter_context(StageTraining(backend, config, vector))
+                    steps[name] = lambda ours=ours: ours.step(0, batch)
+            timed = time_in_turn(steps, rounds, CPU)
+        rows += [row(size, stage, precision, timed) for precision in PRECISIONS]
+        del theirs, ours, steps
+        collect(CPU)
+    return rows
+
+
+def row(size: Size, stage: int, precision: str, timed: dict[str, Timing]) -> dict[str, Any]:
+    """Ours (latents from a pool) at a precision against the published fp32 step."""
+    ours, theirs, encoding = timed[precision], timed["published"], timed["encoding"]
+    free = timed[f"{precision}, free"]
+    return {
+        "size": size.name,
+        "resolution": size.resolution,
+        "batch": size.batch,
+        "stage": stage,
+        "precision": precision,
+        "time_ours_s": ours.wall,
+        "time_published_s": theirs.wall,
+        "time_ratio": theirs.wall / ours.wall,
+        "processor_ours_s": ours.processor,
+        "processor_published_s": theirs.processor,
+        "processor_ratio": theirs.processor / ours.processor,
+        "encoding_published_s": encoding.wall,
+        "processor_ratio_encoding_every_step": theirs.processor
+        / (ours.processor + encoding.processor),
+        "processor_ratio_without_encoding": (theirs.processor - encoding.processor)
+        / ours.processor,
+        "regularization_cost": ours.processor / free.processor - 1.0,
+        "device": describe(CPU),
+    }
+
+
+def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
+    """Peak MB of our training by `stage/precision`, in this process."""
+    backend = our_backend(size, weights_of(size), CPU)
+    vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
+    found = {}
+    for stage in stages:
+        for precision in PRECISIONS:
+            collect(CPU)
+            config = stage_config(stage, size, precision)
+            with PeakMemory(CPU, baseline) as peak, StageTraining(backend, config, vector) as ours:
+                for step in range(2):  # the second holds the optimiser's state as well
+                    ours.step(step, batch)
+            found[f"{stage}/{precision}"] = peak.megabytes
+            del ours
+    return found
+
+
+def memory_of_published(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
+    """Peak MB of the published training by `stage/precision` (fp32 alone), in this process."""
+    published = PublishedModel(size, weights_of(size), CPU)
+    inputs = inputs_of(size, 0)
+    vector = torch.zeros(size.clip["hidden_size"])
+    found = {}
+    for stage in stages:
+        published.text.zero_grad()
+        published.unet.zero_grad()
+        collect(CPU)
+        theirs = PublishedStep(published, stage, vector)
+        with PeakMemory(CPU, baseline) as peak:
+            for _ in range(2):
+                theirs.step(inputs)
+        found[f"{stage}/fp32"] = peak.megabytes
+        del theirs
+    return found

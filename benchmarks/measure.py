@@ -1,0 +1,112 @@
+"""Time and memory of steps: taken in turn, so that other work on the machine hits all of them."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians over rounds."""
+
+    wall: float
+    """Seconds on the clock."""
+    processor: float
+    """Seconds of processor time of this process, all threads: hardly moved by other processes."""
+
+
+def time_in_turn(
+    steps: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, warmup: int = 0
+) -> dict[str, Timing]:
+    """Timing of each step: A B C, A B C, ... for `rounds`, after `warmup` rounds of no account."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for round_ in range(warmup + rounds):
+        for name, step in steps.items():
+            synchronize(device)
+            wall, processor = time.perf_counter(), time.process_time()
+            step()
+            synchronize(device)
+            if round_ >= warmup:
+                taken[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {
+        name: Timing(*(statistics.median(column) for column in zip(*pairs, strict=True)))
+        for name, pairs in taken.items()
+    }
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for a card to finish."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def collect(device: torch.device) -> None:
+    """Gives back what nobody holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class PeakMemory:
+    """The most memory in use inside a `with`, in MB: allocated on a card, resident on the CPU.
+
+    On the CPU a thread looks every 2 ms, and `baseline` bytes (the interpreter with its libraries)
+    are taken off.
+    """
+
+    def __init__(self, device: torch.device, baseline: int = 0) -> None:
+        self._device = device
+        self._baseline = baseline
+        self._done = threading.Event()
+        self._peak = 0
+
+    @property
+    def megabytes(self) -> float:
+        """After the `with`."""
+        return self._peak / MB
+
+    def __enter__(self) -> PeakMemory:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self._peak = torch.cuda.max_memory_allocated(self._device)
+            return
+        self._done.set()
+        self._watcher.join()
+        self._peak -= self._baseline
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._done.is_set():
+            self._peak = max(self._peak, process.memory_info().rss)
+            self._done.wait(0.002)
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype, side: int = 8192) -> float:
+    """FLOP/s of one large square matrix product: what the device gives in practice."""
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    timing = time_in_turn({"product": lambda: a @ a}, rounds=5, device=device, warmup=2)
+    return 2.0 * side**3 / timing["product"].wall
+
+
+def describe(device: torch.device) -> str:
+    """The device, by name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} of {psutil.cpu_count()} threads"
