@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
+_CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 DEFAULT_TEMPLATE = "a photo of a {}"
 DEFAULT_PLACEHOLDER = "<my-subject>"
@@ -97,6 +98,11 @@ def check_placeholder(placeholder: str, category: str) -> None:
             f"placeholder {placeholder!r}: leave out spaces, commas, colons, backslashes and "
             "round or curly brackets; a form like <my-dog> is safe"
         )
+    if placeholder.isalpha():
+        raise DatasetError(
+            f"placeholder {placeholder!r} is already a word, or could be one to the model: write a "
+            f"new one, e.g. <my-{placeholder.lower()}>"
+        )
     if placeholder.lower() in category.lower().split():
         raise DatasetError(
             f"placeholder {placeholder!r} is the category itself: choose a new word, e.g. "
@@ -151,26 +157,39 @@ def image_files(folder: Path) -> list[Path]:
         raise DatasetError(f"folder {folder} does not exist: check the path")
     if not folder.is_dir():
         raise DatasetError(f"{folder} is a file: give the folder that holds the photos")
-    files = sorted(
-        (
-            path
-            for path in folder.rglob("*")
-            if path.is_file()
-            and path.suffix.lower() in IMAGE_SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
+    files = [path for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DatasetError(f"folder {folder} holds no image ({kinds}): put the photos there")
     return files
 
 
+def foreign_files(folder: Path) -> list[str]:
+    """Names of the files below a folder that are no images; the system's own clutter left out."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in _files(folder)
+        if path.suffix.lower() not in IMAGE_SUFFIXES and path.name.lower() not in _CLUTTER
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Visible files below a folder, sorted by their path inside it."""
+    return sorted(
+        (
+            path
+            for path in folder.rglob("*")
+            if path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+
+
 def load_folder(folder: Path, *, skip_broken: bool = False) -> tuple[Photo, ...]:
     """The photos of a folder. A broken file is an error that names it, or is skipped on request."""
     photos: list[Photo] = []
-    broken: list[str] = []
+    broken = [f"{name} is not an image" for name in foreign_files(folder)]
     for path in image_files(folder):
         try:
             photos.append(read_photo(path, path.relative_to(folder).as_posix()))

@@ -155,7 +155,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
             )
         delta = delta_from_file_keys(_tensors(weights), weights.name)
     own = ("format", "placeholder", "category", "text_key", "base_family", "digest", "has_weights")
-    return TrainedConcept(
+    concept = TrainedConcept(
         placeholder=record["placeholder"],
         category=record["category"],
         text_key=text_key,
@@ -164,6 +164,12 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         base_family=record["base_family"],
         record={key: value for key, value in record.items() if key not in own},
     )
+    if concept.digest() != record["digest"]:
+        raise ConceptFileError(
+            f"{embedding.name} or its weight file was changed after it was saved: restore the "
+            "files, or use them with embedding:name and the stock Load LoRA node"
+        )
+    return concept
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

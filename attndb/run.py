@@ -105,6 +105,9 @@ class Run:
         finite: then the last good one stays."""
         if len(losses) <= self._saved:
             return
+        if not training.settled:
+            log.warning("not saved: stopped inside an update; the last good checkpoint stays")
+            return
         tensors, plain = training.state()
         bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
         if bad:

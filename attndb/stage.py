@@ -45,6 +45,8 @@ class StageTraining:
         self.backend = backend
         self.config = config
         self.micro_batch = config.micro_batch or config.batch_size
+        self.settled = True
+        """Whether weights and optimiser are those of a whole number of steps."""
         learns_vectors = config.trains == "embedding"
         vectors = vectors.detach().clone().float().to(backend.device)
         self.vectors = nn.Parameter(vectors, requires_grad=learns_vectors)
@@ -94,6 +96,7 @@ class StageTraining:
         loss.check_finite()
         if self.config.optimizer.clip_norm:
             nn.utils.clip_grad_norm_(self.trainable, self.config.optimizer.clip_norm)
+        self.settled = False
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
@@ -108,6 +111,11 @@ class StageTraining:
         ValueError if a single sample did not fit either.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        if not self.settled:
+            raise ValueError(
+                "out of memory in the optimiser's update: turn on a LoRA rank or an 8-bit "
+                "optimizer in Training Options; queue again to go on from the last checkpoint"
+            )
         if self.micro_batch == 1:
             raise ValueError(
                 "out of memory with one sample at a time: lower the resolution, turn on "

@@ -58,6 +58,7 @@ def train_stage(
                     log.warning("step %d: out of memory; micro-batch is now %d", step + 1, size)
                     continue
                 losses.append(loss)
+                training.settled = True
                 if run is not None:
                     run.after_step(training, losses)
                 if observer is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
-from comfy.model_sampling import V_PREDICTION
+from comfy.model_sampling import EPS, V_PREDICTION
 from comfy.sd1_clip import SDClipModel
 
 SUPPORTED = "Stable Diffusion 1.5, 2.1-base and 2.1-768 (and attndb-micro)"
@@ -32,7 +32,12 @@ def family(model: Any) -> str:
 
 def is_v_prediction(model: Any) -> bool:
     """Whether the MODEL predicts v instead of epsilon; Model Sampling Discrete may have said so."""
-    return isinstance(model.get_model_object("model_sampling"), V_PREDICTION)
+    return _denoised(model) is V_PREDICTION.calculate_denoised
+
+
+def _denoised(model: Any) -> Any:
+    """How the MODEL's sampling reads the U-Net's output."""
+    return type(model.get_model_object("model_sampling")).calculate_denoised
 
 
 def check_trainable(model: Any, clip: Any, vae: Any) -> None:
@@ -48,6 +53,11 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
     if not _is_trainable_unet(model.model):
         raise ValueError(
             f"MODEL is {family(model)}, which cannot be trained here. Supported: {SUPPORTED}"
+        )
+    if _denoised(model) not in (EPS.calculate_denoised, V_PREDICTION.calculate_denoised):
+        raise ValueError(
+            "MODEL was told by a model sampling node to predict neither epsilon nor v (LCM, x0, "
+            "...): connect the MODEL from before that node"
         )
     encoder = clip.cond_stage_model
     if not isinstance(getattr(encoder, str(getattr(encoder, "clip", None)), None), SDClipModel):

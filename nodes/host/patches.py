@@ -11,6 +11,7 @@ import comfy.lora
 from torch import Tensor
 
 from ...attndb.concept import TrainedConcept, weight_file_keys
+from .families import family
 
 UNET_PREFIX = "diffusion_model."
 
@@ -83,11 +84,12 @@ def check_fits(model: Any, concept: TrainedConcept) -> None:
         for name, delta in concept.delta.items()
         if shapes.get(UNET_PREFIX + name) != tuple(delta.shape)
     ]
-    if wrong:
+    theirs = family(model)
+    if wrong or theirs != concept.base_family:
         raise ValueError(
-            f"the concept {concept.placeholder} was trained for {concept.base_family}, and its "
-            f"weights do not fit this MODEL ({len(wrong)} of {len(concept.delta)}, e.g. "
-            f"{wrong[0]}): use a {concept.base_family} checkpoint, or train the concept on this one"
+            f"the concept {concept.placeholder} was trained for {concept.base_family}, and this "
+            f"MODEL is {theirs} ({len(wrong)} of {len(concept.delta)} weights do not fit): use a "
+            f"{concept.base_family} checkpoint, or train the concept on this one"
         )
 
 

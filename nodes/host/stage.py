@@ -96,6 +96,13 @@ def run_stage(
         )
     weights = merged_weights(wires.model, UNET_PREFIX, without_concept=wires.dataset.placeholder)
     request = _request(wires, config, concept, prompt, tensors_digest(weights))
+    if concept is not None and concept.record.get("base_sha256") != request["base_sha256"]:
+        log.warning(
+            "%s: the concept was trained on another %s checkpoint than this MODEL; going on from "
+            "it anyway",
+            title,
+            concept.base_family,
+        )
     name = f"{_slug(wires.dataset.placeholder)}-stage{config.stage}-{request_digest(request)[:12]}"
     with Run(run_folder(name), request, keeping.checkpoint_every) as run:
         result = run.finished()

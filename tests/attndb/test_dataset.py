@@ -90,7 +90,7 @@ def test_a_folder_is_read_sorted_with_its_sub_folders_and_without_hidden_files(t
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         two_halves().save(path)
-    (tmp_path / "notes.txt").write_text("captions")
+    (tmp_path / "Thumbs.db").write_bytes(b"clutter")
     assert [p.name for p in load_folder(tmp_path)] == [
         "10.png",
         "2.png",
@@ -98,6 +98,15 @@ def test_a_folder_is_read_sorted_with_its_sub_folders_and_without_hidden_files(t
         "b.png",
         "sub/c.webp",
     ]
+
+
+def test_a_file_that_is_no_image_is_named_or_passed_over_on_request(tmp_path):
+    two_halves().save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("captions")
+    (tmp_path / "b.heic").write_bytes(b"not for PIL")
+    with pytest.raises(DatasetError, match=r"b\.heic is not an image; notes\.txt.*skip_broken"):
+        load_folder(tmp_path)
+    assert [p.name for p in load_folder(tmp_path, skip_broken=True)] == ["a.png"]
 
 
 def broken_files(folder):
