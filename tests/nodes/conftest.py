@@ -122,3 +122,20 @@ def chain(sd15, train, tmp_path_factory) -> tuple[Any, Any, Any]:
 def trained(chain) -> Any:
     """A finished concept, to be applied and saved by many tests."""
     return chain[2]
+
+
+@pytest.fixture
+def privately(monkeypatch):
+    """The private model of the newest training in this test, as it was left."""
+    from attndreambooth.nodes.host import stage
+
+    kept: dict[str, Any] = {}
+    plain = stage.train_stage
+
+    def keep(backend, *args, **kwargs):
+        kept["backend"] = backend
+        kept["result"] = plain(backend, *args, **kwargs)
+        return kept["result"]
+
+    monkeypatch.setattr(stage, "train_stage", keep)
+    return kept

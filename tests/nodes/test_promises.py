@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from typing import Any
 
 import pytest
 import torch
-from support.checkpoints import make_checkpoint
-from support.stages import STAGES, dataset, draw, encode, load
+from support.comparing import (
+    distance,
+    example,
+    output_of,
+    private_output,
+    snapshot,
+)
+from support.stages import STAGES, dataset, draw, encode
 
 PROMPT = "a photo of a <astro> person on the beach"
-
-
-def digest(module: torch.nn.Module) -> list[tuple[str, torch.dtype, int]]:
-    """Name, type and checksum of every weight."""
-    return [
-        (
-            name,
-            value.dtype,
-            zlib.crc32(value.detach().contiguous().view(-1).view(torch.uint8).numpy()),
-        )
-        for name, value in module.state_dict().items()
-    ]
-
-
-def patches_of(patcher: Any) -> dict[str, list[int]]:
-    return {key: [id(entry) for entry in entries] for key, entries in patcher.patches.items()}
-
-
-def snapshot(wires: Any) -> dict[str, Any]:
-    """All that the host could see change on the wires."""
-    modules = {
-        "model": wires.model.model,
-        "clip": wires.clip.cond_stage_model,
-        "vae": wires.vae.first_stage_model,
-    }
-    tokenizer = wires.clip.tokenizer
-    inner = getattr(tokenizer, tokenizer.clip)
-    return {
-        **{f"{name} weights": digest(module) for name, module in modules.items()},
-        "grad": [
-            name
-            for name, module in modules.items()
-            for p in module.parameters()
-            if p.requires_grad or p.grad is not None
-        ],
-        "training": [m.training for module in modules.values() for m in module.modules()],
-        "hooks": sum(
-            len(m._forward_hooks) for module in modules.values() for m in module.modules()
-        ),
-        "forwards": [
-            name
-            for module in modules.values()
-            for name, m in module.named_modules()
-            if "forward" in vars(m)
-        ],
-        "patches": [patches_of(p) for p in (wires.model, wires.clip.patcher, wires.vae.patcher)],
-        "uuids": [p.patches_uuid for p in (wires.model, wires.clip.patcher, wires.vae.patcher)],
-        "options": repr(wires.model.model_options),
-        "objects": sorted(wires.model.object_patches),
-        "tokenizer": (id(tokenizer), sorted(vars(tokenizer)), id(inner), sorted(vars(inner))),
-        "tokens": repr(wires.clip.tokenize(PROMPT)),
-        "layer": wires.clip.layer_idx,
-    }
 
 
 class Broken(RuntimeError):
@@ -116,47 +68,6 @@ def test_the_wires_are_bit_identical_afterwards(sd15, train, stop_after_first_st
     assert comfy.model_management.in_training is False
     assert torch.is_inference_mode_enabled()
     comfy.model_management.throw_exception_if_processing_interrupted()
-
-
-@pytest.fixture
-def privately(monkeypatch):
-    """The private model of the newest training in this test, as it was left."""
-    from attndreambooth.nodes.host import stage
-
-    kept: dict[str, Any] = {}
-    plain = stage.train_stage
-
-    def keep(backend, *args, **kwargs):
-        kept["backend"] = backend
-        kept["result"] = plain(backend, *args, **kwargs)
-        return kept["result"]
-
-    monkeypatch.setattr(stage, "train_stage", keep)
-    return kept
-
-
-def example(width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 4, 8, 8, generator=generator)
-    return x, torch.tensor([20, 700]), torch.randn(2, 77, width, generator=generator)
-
-
-def output_of(model: Any, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The U-Net of a MODEL on the wires, its patches merged by the host."""
-    import comfy.model_management
-
-    x, t, context = inputs
-    comfy.model_management.load_models_gpu([model], force_patch_weights=True)
-    return model.model.diffusion_model(x, t, context=context, transformer_options={}).clone()
-
-
-def private_output(backend: Any, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    x, t, context = inputs
-    return backend.predict(x, t, context)
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max())
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -320,77 +231,3 @@ def test_an_interrupted_training_queued_again_equals_an_uninterrupted_one(
     assert "resuming at step 2" in caplog.text
     assert resumed.digest() == two.digest()
     assert resumed.record == two.record
-
-
-# ---- other checkpoints
-
-
-def test_an_fp16_file_trains_and_applies_within_rounding(home, train, privately):
-    wires = load(make_checkpoint("sd15", dtype=torch.float16))
-    before = snapshot(wires)
-    _, applied, *_ = train(3, wires)
-    inputs = example(768)
-    trained = private_output(privately["backend"], inputs)
-    dtype = wires.model.model.get_dtype()
-    assert distance(output_of(applied, inputs), trained) < (1e-5 if dtype.itemsize == 4 else 1e-2)
-    output_of(wires.model, inputs)
-    assert snapshot(wires)["model weights"] == before["model weights"]
-
-
-def test_half_precision_weights_on_the_wire_are_trained_in_fp32(home, train, privately):
-    import comfy.sd
-    import folder_paths
-
-    path = make_checkpoint("sd15", dtype=torch.float16)
-    model, clip, vae = comfy.sd.load_checkpoint_guess_config(
-        str(path),
-        embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        model_options={"dtype": torch.float16},
-    )[:3]
-    from support.stages import Wires
-
-    assert model.model.get_dtype() == torch.float16
-    concept, applied, *_ = train(3, Wires(model, clip, vae))
-    assert {p.dtype for p in privately["backend"].unet.parameters()} == {torch.float32}
-    assert {value.dtype for value in concept.delta.values()} == {torch.float16}
-    inputs = example(768)
-    trained = private_output(privately["backend"], inputs)
-    half = tuple(x.half() if x.is_floating_point() else x for x in inputs)
-    assert distance(output_of(applied, half).float(), trained) < 2e-2
-
-
-def test_a_velocity_checkpoint_is_trained_as_one(home, train, privately):
-    wires = load(make_checkpoint("sd21v", dtype=torch.float32))
-    concept, applied, *_ = train(3, wires)
-    backend = privately["backend"]
-    assert backend.diffusion.prediction_type == "v"
-    assert concept.base_family == "SD 2.1-768"
-    inputs = example(1024)
-    assert distance(output_of(applied, inputs), private_output(backend, inputs)) < 1e-5
-
-
-def test_a_model_told_to_predict_velocity_is_trained_so(sd15, train, privately):
-    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-
-    told = ModelSamplingDiscrete().patch(sd15.model, "v_prediction", True)[0]
-    train(1, type(sd15)(told, sd15.clip, sd15.vae), steps=0)
-    diffusion = privately["backend"].diffusion
-    assert diffusion.prediction_type == "v"
-    assert float(diffusion.alphas_cumprod[-1]) < 1e-6  # zero terminal signal, as asked for
-
-
-def test_an_sd21_base_checkpoint_is_trained_on_noise(sd21, train, privately):
-    concept, applied, *_ = train(2, sd21)
-    backend = privately["backend"]
-    assert backend.diffusion.prediction_type == "epsilon"
-    assert (concept.base_family, concept.text_key) == ("SD 2.1-base", "clip_h")
-    inputs = example(1024)
-    assert distance(output_of(applied, inputs), private_output(backend, inputs)) < 1e-5
-
-
-def test_a_stage_without_a_concept_says_that_it_is_an_ablation(sd15, train, caplog):
-    with caplog.at_level(logging.WARNING):
-        concept, *_ = train(2, sd15, steps=0)
-    assert "no concept connected" in caplog.text and "'person'" in caplog.text
-    table = sd15.clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
-    torch.testing.assert_close(concept.vectors[0], table[2533].float())
