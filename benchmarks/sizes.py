@@ -112,6 +112,13 @@ def sd21() -> Size:
     return Size(name="sd21", unet=unet, clip=_clip(1024, 24, 16, "gelu"), clip_skip=1, batch=1)
 
 
+def tiny() -> Size:
+    """A few thousand parameters: to rehearse, not to measure."""
+    from support.tiny_model import CLIP_CONFIG, UNET_CONFIG
+
+    return Size(name="tiny", unet=UNET_CONFIG, clip=CLIP_CONFIG, autoencoder="micro", resolution=64)
+
+
 @dataclass(frozen=True)
 class Weights:
     """Random weights of a size, fp32 on the CPU, under ComfyUI's names."""

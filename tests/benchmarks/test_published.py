@@ -10,11 +10,9 @@ DEVICE = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def size(host):
-    from support.tiny_model import CLIP_CONFIG, UNET_CONFIG
+    from attndreambooth.benchmarks.sizes import tiny
 
-    from attndreambooth.benchmarks.sizes import Size
-
-    return Size(name="tiny", unet=UNET_CONFIG, clip=CLIP_CONFIG, autoencoder="micro", resolution=64)
+    return tiny()
 
 
 @pytest.fixture(scope="module")

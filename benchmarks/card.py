@@ -1,0 +1,173 @@
+"""Rows of the benchmark of a card: steps of every stage and mode, and whole recipes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..attndb.batches import PhotoBatches
+from ..attndb.config import PRESETS, DataConfig, StageConfig
+from ..attndb.dataset import ConceptDataset, photos_from_arrays
+from ..attndb.stage import StageTraining
+from ..attndb.trainer import train_stage
+from .measure import PeakMemory, collect, synchronize, time_in_turn
+from .ours import initial_vector, our_backend, our_batch, stage_config
+from .published import PublishedModel, PublishedStep
+from .sizes import Size, Weights, autoencoder_of, inputs_of, weights_of
+
+LOW_MEMORY: dict[str, Any] = {"gradient_checkpointing": True, "micro_batch": 2}
+MODES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "checkpointing": {"gradient_checkpointing": True},
+    "low memory": LOW_MEMORY,
+    "low memory, LoRA 16": {**LOW_MEMORY, "lora_rank": 16},
+}
+WARMUP = 3
+POOL = 16
+"""Augmented latents per photo in the timed recipes."""
+
+
+def rows(
+    size: Size, device: torch.device, steps: int, ceilings: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Time, memory and FLOP/s of the published step and of ours in each mode, by stage."""
+    weights = weights_of(size)
+    for stage in (1, 2, 3):
+        times: dict[str, float | None] = {}
+        for precision in ("fp32", "bf16"):
+            row = _row("published", stage, precision)
+            row.update(
+                _attempt(partial(_published, size, weights, stage, precision, device), steps)
+            )
+            times[precision] = row["time_s"]
+            yield _completed(row, ceilings)
+        for mode, changes in MODES.items():
+            if changes.get("lora_rank") and stage == 1:
+                continue
+            for precision in ("fp32", "bf16") if mode == "default" else ("bf16",):
+                row = _row(f"ours, {mode}", stage, precision)
+                config = stage_config(stage, size, precision, **changes)
+                row.update(_attempt(partial(_ours, size, weights, config, device), steps))
+                for theirs, taken in times.items():
+                    row[f"ratio_published_{theirs}"] = (
+                        taken / row["time_s"] if taken and row["time_s"] else None
+                    )
+                yield _completed(row, ceilings)
+        plain = stage_config(stage, size, "bf16", regularized=False)
+        row = _row("ours, not regularized", stage, "bf16")
+        row.update(_attempt(partial(_ours, size, weights, plain, device), steps))
+        yield _completed(row, ceilings)
+
+
+def _row(what: str, stage: int, precision: str) -> dict[str, Any]:
+    return {"what": what, "stage": stage, "precision": precision}
+
+
+def _completed(row: dict[str, Any], ceilings: Mapping[str, float]) -> dict[str, Any]:
+    if row["time_s"]:
+        row["tflops"] = row["tflop_per_step"] / row["time_s"]
+        row["share_of_ceiling"] = row["tflops"] * 1e12 / ceilings[row["precision"]]
+    return row
+
+
+Made = tuple[Callable[[], object], Callable[[], None], torch.device]
+"""A step, how to end, and where it runs."""
+
+
+def _attempt(make: Callable[[], Made], steps: int) -> dict[str, Any]:
+    """Median time and peak MB of what `make` makes; None and a note if it does not fit."""
+    try:
+        step, end, device = make()
+        with PeakMemory(device) as peak:
+            timing = time_in_turn({"step": step}, steps, device, WARMUP)["step"]
+        with FlopCounterMode(display=False) as counter:
+            step()
+        end()
+        found = {
+            "time_s": timing.wall,
+            "memory_mb": peak.megabytes,
+            "tflop_per_step": counter.get_total_flops() / 1e12,
+        }
+    except torch.OutOfMemoryError:
+        found = {"time_s": None, "memory_mb": None, "note": "out of memory"}
+    step = end = None  # what it holds is on the card
+    collect(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return found
+
+
+def _published(
+    size: Size, weights: Weights, stage: int, precision: str, device: torch.device
+) -> Made:
+    model = PublishedModel(size, weights, device)
+    vector = torch.zeros(size.clip["hidden_size"])
+    step = PublishedStep(model, stage, vector, autocast=precision == "bf16")
+    inputs = inputs_of(size, 0)
+    return lambda: step.step(inputs), lambda: None, device
+
+
+def _ours(size: Size, weights: Weights, config: StageConfig, device: torch.device) -> Made:
+    backend = our_backend(size, weights, device)
+    training = StageTraining(backend, config, initial_vector(backend))
+    batch = our_batch(inputs_of(size, 0))
+    training.__enter__()
+    return lambda: training.step(0, batch), lambda: training.__exit__(), device
+
+
+def recipes(size: Size, device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]]:
+    """Seconds of whole trainings by preset, photos to weights: all three stages, augmentation, VAE
+    and text encoder included, model loading not. `quick`: two steps a stage."""
+    for name, preset in PRESETS.items():
+        if name not in ("paper", "fast"):
+            continue
+        backend = our_backend(size, weights_of(size), device)
+        encode = _encoder(size, device)
+        vectors, seconds = initial_vector(backend), []
+        prompt = our_batch(inputs_of(size.at(size.resolution, 1), 0)).prompts[0]
+        for config in preset():
+            data = DataConfig(resolution=size.resolution, latent_pool=POOL)
+            config = config.with_(data=data, precision="bf16")
+            if quick:
+                config = config.with_(steps=2, batch_size=2)
+            synchronize(device)
+            start = time.perf_counter()
+            batches = PhotoBatches(_dataset(), prompt, config, backend.diffusion, encode)
+            vectors = train_stage(backend, batches, config, vectors).vectors
+            synchronize(device)
+            seconds.append(time.perf_counter() - start)
+        yield {
+            "recipe": name,
+            "latent_pool": POOL,
+            "stage_seconds": seconds,
+            "seconds": sum(seconds),
+        }
+        del backend, encode
+        collect(device)
+
+
+def _dataset() -> ConceptDataset:
+    """Five made-up photos of 640 x 512."""
+    pictures = np.random.default_rng(0).random((5, 40, 32, 3), dtype=np.float32)
+    enlarged = [p.repeat(16, axis=0).repeat(16, axis=1) for p in pictures]
+    return ConceptDataset(photos=photos_from_arrays(enlarged), category="doll", placeholder="<v>")
+
+
+def _encoder(size: Size, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Pictures (B, H, W, 3) in 0..1 to scaled latents, in bf16 as the host encodes on a card."""
+    autoencoder = autoencoder_of(size).to(device).requires_grad_(False).eval()
+
+    def encode(pixels: Tensor) -> Tensor:
+        pictures = 2.0 * pixels.to(device).movedim(-1, 1).float() - 1.0
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            encoded = autoencoder.encode(pictures)
+        if isinstance(encoded, Tensor):
+            return encoded.float()
+        return encoded.latent_dist.sample().float() * autoencoder.config.scaling_factor
+
+    return encode

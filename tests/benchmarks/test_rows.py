@@ -1,0 +1,93 @@
+"""The benchmarks' own machinery: rows hold what is promised, nothing is lost when memory is."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+import pytest
+import torch
+
+CPU = torch.device("cpu")
+PROMISED = ("time_ours_s", "time_published_s", "time_ratio", "device", "size", "stage", "precision")
+
+
+@pytest.fixture(scope="module")
+def tiny(host):
+    from attndreambooth.benchmarks.sizes import tiny
+
+    return tiny()
+
+
+def test_a_comparison_has_a_row_per_stage_and_precision(tiny):
+    from attndreambooth.benchmarks.comparison import times_of
+
+    rows = times_of(tiny, (1, 3), rounds=2)
+    assert [(r["stage"], r["precision"]) for r in rows] == [
+        (1, "fp32"),
+        (1, "bf16"),
+        (3, "fp32"),
+        (3, "bf16"),
+    ]
+    for row in rows:
+        assert set(PROMISED) <= set(row)
+        assert row["time_ratio"] == pytest.approx(row["time_published_s"] / row["time_ours_s"])
+        assert row["time_published_s"] > row["encoding_published_s"] > 0
+
+
+def test_steps_are_timed_in_turn_and_the_warm_up_is_of_no_account():
+    from attndreambooth.benchmarks.measure import time_in_turn
+
+    order = []
+    steps = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    timed = time_in_turn(steps, rounds=2, device=CPU, warmup=1)
+    assert "".join(order) == "ababab"
+    assert set(timed) == {"a", "b"}
+
+
+def test_the_peak_of_memory_is_seen_after_it_is_gone():
+    from attndreambooth.benchmarks.measure import PeakMemory
+
+    with PeakMemory(CPU) as before:
+        torch.ones(10).sum()
+    with PeakMemory(CPU) as peak:
+        for _ in range(4):  # each fills 400 MB, and lets go of it
+            torch.ones(100_000_000).sum()
+    assert 300 < peak.megabytes - before.megabytes < 900
+
+
+def test_rows_of_a_card_compare_ours_with_the_published_step(tiny):
+    from attndreambooth.benchmarks.card import rows
+
+    theirs, halved, ours = islice(rows(tiny, CPU, 1, {"fp32": 1e12, "bf16": 1e12}), 3)
+    assert (theirs["what"], halved["precision"], ours["what"]) == (
+        "published",
+        "bf16",
+        "ours, default",
+    )
+    assert ours["ratio_published_fp32"] == pytest.approx(theirs["time_s"] / ours["time_s"])
+    assert ours["tflop_per_step"] > 0
+    assert ours["share_of_ceiling"] == pytest.approx(ours["tflops"])
+
+
+def test_a_row_that_does_not_fit_says_so_and_the_others_go_on(tiny, monkeypatch):
+    from attndreambooth.benchmarks import card
+
+    def too_big(*_):
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(card, "_published", too_big)
+    theirs, _, ours = islice(card.rows(tiny, CPU, 1, {"fp32": 1e12, "bf16": 1e12}), 3)
+    assert theirs["time_s"] is None
+    assert theirs["note"] == "out of memory"
+    assert ours["time_s"] > 0
+    assert ours["ratio_published_fp32"] is None
+
+
+def test_a_recipe_trains_all_stages_from_photos(tiny):
+    from attndreambooth.benchmarks.card import recipes
+
+    paper = next(recipes(tiny, CPU, quick=True))
+    assert paper["recipe"] == "paper"
+    assert len(paper["stage_seconds"]) == 3
+    assert math.isclose(paper["seconds"], sum(paper["stage_seconds"]))
