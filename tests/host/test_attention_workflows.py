@@ -1,0 +1,62 @@
+"""The shipped attention workflows run in a real server on attndb-micro, and show what they say."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pack import ROOT
+from support.workflow import ui_workflow_to_api
+
+pytestmark = pytest.mark.host
+
+
+def prompt_of(server, name: str) -> dict:
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return ui_workflow_to_api(workflow, server.object_info())
+
+
+def nodes_of(prompt: dict, kind: str) -> list[str]:
+    return [key for key, node in prompt.items() if node["class_type"] == kind]
+
+
+def picture_of(server, outcome, key: str) -> np.ndarray:
+    [file] = outcome.outputs[key]["images"]
+    return np.asarray(Image.open(io.BytesIO(server.view(file))).convert("RGB"))
+
+
+def test_attention_maps_finds_the_robot(server):
+    prompt = prompt_of(server, "attention_maps")
+    outcome = server.run(prompt)
+    [sheet] = nodes_of(prompt, "SaveImage")
+    assert min(picture_of(server, outcome, sheet).shape[:2]) > 500
+    [preview] = nodes_of(prompt, "PreviewImage")
+    mask = picture_of(server, outcome, preview)[..., 0] > 127
+    columns = np.nonzero(mask)[1]
+    # The micro model draws the thing in the middle, and the word looks at it, not at the rest.
+    assert 0.03 < mask.mean() < 0.5
+    assert abs(columns.mean() / mask.shape[1] - 0.5) < 0.2
+    [text] = nodes_of(prompt, "PreviewAny")
+    report = outcome.outputs[text]["text"][0]
+    mass = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in report.splitlines()[1:]}
+    entropy = {line.split()[0]: float(line.split()[2]) for line in report.splitlines()[1:]}
+    assert mass["robot"] > max(mass["a#1"], mass["on"], mass["the"])
+    assert entropy["robot"] < min(entropy["on"], entropy["the"], entropy["beach"])
+
+
+def test_compare_stages_has_a_column_for_each_stage(server):
+    prompt = prompt_of(server, "compare_stages")
+    for node in prompt.values():
+        if node["class_type"].startswith("AttnDBStage"):
+            node["inputs"].update(steps=1, batch_size=2)
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 2
+    outcome = server.run(prompt)
+    [figure] = nodes_of(prompt, "SaveImage")
+    height, width, _ = picture_of(server, outcome, figure).shape
+    cell = prompt[nodes_of(prompt, "AttnDBCompareAttention")[0]]["inputs"]["cell_size"]
+    assert width > 4 * cell
+    assert height > 3 * cell  # pictures, the placeholder's maps, the category's maps
