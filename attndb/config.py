@@ -208,4 +208,19 @@ def fast() -> Recipe:
     return first, second, _stage(3, 200, 4, 1e-5, 2.0, 5.0)
 
 
-PRESETS = {"paper": paper, "fast": fast}
+def micro() -> Recipe:
+    """For attndb-micro (64 px, 7 M): 120 + 100 + 300 steps at batch 4, rates found by measuring.
+
+    On the concept hat-robot, 16 pictures in unseen scenes: place 100 %, style 94 % right after
+    stage 3. At twice the rates (2e-2, 3e-4, 2e-4) it was 94 % and 88 %; with stage 1 at 5e-3 for
+    60 steps the embedding hardly moved, and 150 third-stage steps left the subject unfinished.
+    """
+    data = DataConfig(resolution=64, augmentation="none")
+    return (
+        _stage(1, 120, 4, 1e-2, 0.1, 0.0).with_(data=data),
+        _stage(2, 100, 4, 2e-4, 2.0, 5.0).with_(data=data),
+        _stage(3, 300, 4, 1e-4, 2.0, 5.0).with_(data=data),
+    )
+
+
+PRESETS = {"paper": paper, "fast": fast, "micro": micro}
