@@ -98,15 +98,15 @@ def check_placeholder(placeholder: str, category: str) -> None:
             f"placeholder {placeholder!r}: leave out spaces, commas, colons, backslashes and "
             "round or curly brackets; a form like <my-dog> is safe"
         )
-    if placeholder.isalpha():
-        raise DatasetError(
-            f"placeholder {placeholder!r} is already a word, or could be one to the model: write a "
-            f"new one, e.g. <my-{placeholder.lower()}>"
-        )
     if placeholder.lower() in category.lower().split():
         raise DatasetError(
             f"placeholder {placeholder!r} is the category itself: choose a new word, e.g. "
             f"<my-{placeholder.strip('<>').lower()}>"
+        )
+    if placeholder.isalpha():
+        raise DatasetError(
+            f"placeholder {placeholder!r} is already a word, or could be one to the model: write a "
+            f"new one, e.g. <my-{placeholder.lower()}>"
         )
 
 

@@ -205,5 +205,5 @@ def test_an_sd15_concept_on_sd21_is_refused_with_both_families(sd15, sd21, run, 
 
     with pytest.raises(NodeError, match=r"Apply Concept: .*<astro>.*SD 1\.5.*use a SD 1\.5"):
         run("AttnDBApplyConcept", model=sd21.model, clip=sd21.clip, concept=trained)
-    with pytest.raises(NodeError, match=r"Apply Concept: .*<astro>.*SD 1\.5.*clip_h, width 1024"):
+    with pytest.raises(NodeError, match=r"Apply Concept: .*<astro>.*SD 1\.5.*MODEL is SD 2\.1"):
         run("AttnDBApplyConcept", model=sd21.model, clip=sd21.clip, concept=chain[0])

@@ -68,8 +68,8 @@ def test_a_concept_of_another_placeholder_is_refused(sd15, run, train, chain, re
 
 
 def test_a_placeholder_that_is_already_a_word_is_refused(sd15, run, train, refused):
-    data = dataset(run, placeholder="dog")
-    refused(r"Stage 1.*placeholder 'dog' is already a word.*<my-dog>", train, 1, sd15, dataset=data)
+    data = dataset(run, placeholder="5")
+    refused(r"Stage 1.*placeholder '5' is already a word.*<my-5>", train, 1, sd15, dataset=data)
 
 
 def test_a_prompt_that_is_too_long_is_refused(sd15, run, train, refused):
@@ -104,6 +104,7 @@ def test_a_category_of_several_tokens_works_and_the_log_says_what_is_tied(sd15, 
         ({"category": "a:b"}, "category 'a:b'"),
         ({"placeholder": ""}, "placeholder is empty"),
         ({"placeholder": "my dog"}, "placeholder 'my dog'"),
+        ({"placeholder": "axolotl"}, "placeholder 'axolotl' is already a word"),
         ({"placeholder": "person"}, "placeholder 'person' is the category itself"),
         ({"template": "a photo"}, r"template 'a photo' needs \{\}"),
     ],
