@@ -73,7 +73,7 @@ def train_micro_clip(
     captions: CaptionEncoder,
     *,
     seed: int = 0,
-    pairs: int = 12000,
+    pairs: int = 10000,
     epochs: int = 5,
     rate: float = 1.5e-3,
 ) -> MicroClip:

@@ -44,7 +44,7 @@ def train_decoder(
     *,
     minutes: float,
     seed: int = 0,
-    batch: int = 32,
+    batch: int = 24,
     rate: float = 2e-3,
 ) -> None:
     """Train the decoder only, in place; the rate decays to zero as the time budget runs out."""

@@ -1,0 +1,152 @@
+"""attndb-micro behaves like any model of the host."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from attndreambooth.demo import weights
+from attndreambooth.demo.autoencoder import to_model_range
+from attndreambooth.demo.data import PROMPTS, make_scenes
+from attndreambooth.demo.evaluation import agreement
+from attndreambooth.demo.judges import load_judges
+from attndreambooth.demo.sampling import sample
+from attndreambooth.demo.text import CaptionEncoder, TextEncoder, Vocabulary
+from attndreambooth.demo.world import full_caption, render
+
+PROMPT = "a photo of a striped red robot on the beach"
+
+
+def encode(clip, text):
+    with torch.inference_mode():
+        return clip.encode_from_tokens(clip.tokenize(text))
+
+
+def test_the_parts_are_the_hosts_own_types(micro):
+    import comfy.model_patcher
+    import comfy.sd
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    model, clip, vae = micro
+    assert isinstance(model, comfy.model_patcher.ModelPatcher)
+    assert isinstance(model.model.diffusion_model, UNetModel)
+    assert isinstance(clip, comfy.sd.CLIP) and isinstance(vae, comfy.sd.VAE)
+
+
+def test_the_host_encodes_text_as_the_training_did(micro):
+    """One prompt through the host's CLIP and through the encoder that was trained."""
+    tensors, metadata = weights.load(weights.MODEL)
+    vocabulary = Vocabulary([int(token) for token in metadata["vocabulary"].split()])
+    trained = TextEncoder(vocabulary.rows)
+    state = weights.take(tensors, "cond_stage_model.")
+    trained.load_state_dict({k: v.float() for k, v in state.items()})
+    captions = CaptionEncoder(micro[1].tokenizer.clip_l.tokenizer)
+    assert captions.vocabulary.tokens == vocabulary.tokens
+    with torch.no_grad():
+        expected = trained(captions([PROMPT]))
+    assert torch.allclose(encode(micro[1], PROMPT), expected, atol=1e-4)
+
+
+def test_unknown_words_are_named_and_read_as_one_word(micro, caplog):
+    clip = micro[1]
+    with caplog.at_level(logging.WARNING):
+        first = encode(clip, "a photo of a glockenspiel in the city")
+        assert "'glockenspiel'" in caplog.text and "'city'" not in caplog.text
+    inner = clip.tokenizer.clip_l
+    for word in ("sks", "zebra"):
+        assert inner.unknown_words(inner.tokenizer(f"a {word}, robot")["input_ids"]) == [word]
+    one_token = [encode(clip, f"a photo of a {w} in the city") for w in ("sks", "zebra")]
+    assert torch.equal(*one_token)
+    assert not torch.equal(first, encode(clip, "a photo of a robot in the city"))
+
+
+def test_a_learned_embedding_works_as_a_word(micro, tmp_path):
+    """`embedding:name` with a row of the table gives what the word itself gives."""
+    clip = micro[1].clone()
+    inner = clip.tokenizer.clip_l
+    token = inner.tokenizer("robot")["input_ids"][1]
+    table = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
+    save_file({"clip_l": table[token : token + 1].float().clone()}, tmp_path / "thing.safetensors")
+    before = inner.embedding_directory
+    inner.embedding_directory = [str(tmp_path)]
+    try:
+        with_file = encode(clip, "a photo of a embedding:thing in the city")
+    finally:
+        inner.embedding_directory = before
+    expected = encode(clip, "a photo of a robot in the city")
+    assert torch.allclose(with_file, expected, atol=1e-5)
+
+
+def test_a_picture_survives_the_vae(micro):
+    vae = micro[2]
+    scenes = make_scenes(0, PROMPTS, 8)
+    pictures = torch.from_numpy(np.stack([render(scene)[0] for scene in scenes]))
+    with torch.inference_mode():
+        latents = vae.encode(pictures.float() / 255)
+        again = vae.decode(latents)
+    assert latents.shape == (8, 24, 8, 8)
+    assert 0.7 < float(latents.std()) < 1.3
+    error = (again - pictures.float() / 255).square().mean()
+    assert -10 * torch.log10(error) > 25  # dB
+    linear = vae.first_stage_model.linear_in(to_model_range(pictures))
+    assert torch.allclose(latents, linear.to(latents), atol=1e-4)
+
+
+def test_the_stock_nodes_draw_with_it(micro):
+    import nodes
+
+    model, clip, vae = micro
+    with torch.inference_mode():
+        positive = nodes.CLIPTextEncode().encode(clip, PROMPT)[0]
+        negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+        empty = nodes.EmptyLatentImage().generate(64, 64, 2)[0]
+        arguments = (7, 6, 4.0, "dpmpp_2m", "normal", positive, negative, empty)
+        drawn = nodes.KSampler().sample(model, *arguments)[0]
+        again = nodes.KSampler().sample(model, *arguments)[0]
+        image = nodes.VAEDecode().decode(vae, drawn)[0]
+    assert image.shape == (2, 64, 64, 3) and torch.isfinite(image).all()
+    assert torch.equal(drawn["samples"], again["samples"])
+    assert float(image.std()) > 0.1
+
+
+def test_the_stock_lora_loader_changes_every_weight_it_names(micro):
+    import comfy.sd
+
+    model, clip, _ = micro
+    unet = model.model.diffusion_model.state_dict()
+    deltas = {f"diffusion_model.{k}.diff": torch.ones_like(v) for k, v in unet.items()}
+    deltas = {k.replace(".weight.diff", ".diff"): v for k, v in deltas.items() if ".weight." in k}
+    patched, _ = comfy.sd.load_lora_for_models(model, clip, deltas, 0.5, 0.0)
+    assert len(patched.patches) == len(deltas) > 50
+
+
+def test_it_follows_prompts(micro):
+    """A dozen held-out prompts in few steps; the real figures come from evaluate-micro."""
+    scenes = make_scenes(1, PROMPTS, 12)
+    prompts = [full_caption(scene) for scene in scenes]
+    pictures = sample(*micro, prompts, seed=1, steps=12, batch=12)
+    scores = agreement(load_judges(), pictures, scenes)
+    assert scores["place"] >= 0.75 and scores["style"] >= 0.75
+
+
+def test_the_judges_judge():
+    """Near-perfect on renderings, and near chance when told another scene's prompt."""
+    scenes = make_scenes(2, PROMPTS, 60)
+    pictures = torch.from_numpy(np.stack([render(scene)[0] for scene in scenes]))
+    judges = load_judges()
+    assert min(agreement(judges, pictures, scenes).values()) >= 0.95
+    wrong = agreement(judges, pictures, scenes[1:] + scenes[:1])
+    assert wrong["category"] < 0.4 and wrong["place"] < 0.4
+
+
+@pytest.mark.parametrize("part", ["model", "clip", "vae"])
+def test_two_loads_share_nothing(micro, part):
+    from attndreambooth.nodes.host.micro import load_micro
+
+    other = dict(zip(("model", "clip", "vae"), load_micro(), strict=True))[part]
+    mine = dict(zip(("model", "clip", "vae"), micro, strict=True))[part]
+    key = {"model": "model", "clip": "cond_stage_model", "vae": "first_stage_model"}[part]
+    first = next(getattr(mine, key).parameters())
+    assert first.data_ptr() != next(getattr(other, key).parameters()).data_ptr()
