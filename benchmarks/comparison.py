@@ -26,12 +26,12 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
     published = PublishedModel(size, weights, CPU)
     del weights
     vector, batch = initial_vector(backend), our_batch(inputs)
+    encoding = time_in_turn({"encoding": lambda: published.encode(inputs.pixels)}, rounds, CPU)
     rows = []
     for stage in stages:
         theirs = PublishedStep(published, stage, vector[0])
         steps: dict[str, Callable[[], object]] = {
-            "published": lambda theirs=theirs: theirs.step(inputs),
-            "encoding": lambda: published.encode(inputs.pixels),
+            "published": lambda theirs=theirs: theirs.step(inputs)
         }
         with ExitStack() as entered:
             for precision in PRECISIONS:
@@ -39,7 +39,7 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
                     config = stage_config(stage, size, precision, regularized)
                     ours = entered.enter_context(StageTraining(backend, config, vector))
                     steps[name] = lambda ours=ours: ours.step(0, batch)
-            timed = time_in_turn(steps, rounds, CPU)
+            timed = {**encoding, **time_in_turn(steps, rounds, CPU)}
         rows += [row(size, stage, precision, timed) for precision in PRECISIONS]
         del theirs, ours, steps
         collect(CPU)
