@@ -28,14 +28,15 @@ from .concepts import CONCEPTS
 log = logging.getLogger(__name__)
 
 OUTPUT = Path(__file__).resolve().parent / "output"
-SCENES = (
-    "a photo of a {} in the forest",
-    "a photo of a {} underwater",
-    "a photo of a {} in space",
-    "a photo of a {} at night",
-    "a sketch of a {} in the desert",
-    "pixel art of a {} on the beach",
-)
+SCENES = {
+    "a photo of a {} in a forest": "forest",
+    "a photo of a {} underwater": "underwater",
+    "a photo of a {} in space": "space",
+    "a photo of a {} at night": "night",
+    "a sketch of a {} in the desert": "sketch, desert",
+    "pixel art of a {} on the beach": "pixel art, beach",
+}
+"""Prompts that no photo shows, and their short names."""
 MAPPED = (0, 3)
 """Scenes whose attention maps are shown."""
 
@@ -122,7 +123,7 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     model, clip, vae = graph("AttnDBLoadMicroModel")
     rows = [_photo_row(dataset.photos)]
     drawn = [f"{words[0]} {words[1]}", words[1]]
-    rows.append(_scene_row("before training", host, (model, clip, vae), drawn[1], seed, output))
+    rows.append(_scene_row("before", host, (model, clip, vae), drawn[1], seed, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
     from ..nodes.host.stage import Keeping, Wires, run_stage
@@ -134,7 +135,7 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)
-        rows.append(_scene_row(f"after {title}", host, trained, drawn[0], seed, output))
+        rows.append(_scene_row(title, host, trained, drawn[0], seed, output))
         maps.append(_map_row(title, graph, host, trained, words, seed))
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
     _save(
@@ -170,11 +171,10 @@ def _scene_row(
     model, clip, vae = wires
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells = []
-    for number, scene in enumerate(SCENES):
+    for number, (scene, short) in enumerate(SCENES.items()):
         positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
         _, picture = host.draw(model, vae, positive, negative, seed + number)
-        label = f"{title}: {scene.format('{}').replace(' of a {}', '')}"
-        cells.append(Cell(label, picture[0]))
+        cells.append(Cell(f"{title}: {short}", picture[0]))
         _save(
             _picture(picture[0]),
             output / "pictures" / f"{title} {number + 1}.png".replace(" ", "-"),
@@ -196,7 +196,7 @@ def _map_row(
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells: list[Cell] = []
     for number in MAPPED:
-        text = SCENES[number].format(" ".join(words))
+        text = list(SCENES)[number].format(" ".join(words))
         captured, capture, positive = graph(
             "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
         )

@@ -28,7 +28,7 @@ def stock_graph(checkpoint: str, **options) -> tuple[Graph, str]:
 
 
 def test_the_pack_is_loaded_without_a_complaint(server):
-    log = server.log()
+    log = server.log().split("got prompt")[0]  # other tests provoke errors on this server
     assert "IMPORT FAILED" not in log
     assert "Traceback" not in log, server.log_tail()
 
