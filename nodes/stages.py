@@ -29,8 +29,12 @@ def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> 
         "micro_batch": shared["micro_batch"],
         "precision": shared["precision"],
         "data": configs.DataConfig(
-            resolution=shared["resolution"],
-            augmentation=shared["augmentation"],
+            resolution=shared["resolution"] or base.data.resolution,
+            augmentation=(
+                base.data.augmentation
+                if shared["augmentation"] == "preset"
+                else shared["augmentation"]
+            ),
             mask_fill=shared["mask_fill"],
             latent_pool=shared["latent_pool"],
         ),
@@ -225,9 +229,9 @@ class AllStages(io.ComfyNode):
                     options=list(configs.PRESETS),
                     default="paper",
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
-                    "for short prompts, slightly worse for complex ones.",
+                    "for short prompts, slightly worse for complex ones. micro: the toy model's.",
                 ),
-                *shared_widgets(512),
+                *shared_widgets(None),
                 Regularization.Input(
                     "regularization",
                     optional=True,

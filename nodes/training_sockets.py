@@ -23,8 +23,10 @@ def wire_sockets() -> list[io.Input]:
     ]
 
 
-def shared_widgets(resolution: int) -> list[io.Input]:
-    """Widgets that mean the same in every stage."""
+def shared_widgets(resolution: int | None) -> list[io.Input]:
+    """Widgets that mean the same in every stage. Without a resolution they can be left to a preset:
+    resolution 0 and augmentation `preset`."""
+    by_preset = resolution is None
     return [
         io.Int.Input(
             "seed",
@@ -37,12 +39,12 @@ def shared_widgets(resolution: int) -> list[io.Input]:
         ),
         io.Int.Input(
             "resolution",
-            default=resolution,
-            min=64,
+            default=resolution or 0,
+            min=0 if by_preset else 64,
             max=2048,
             step=8,
             tooltip="Side of the square training crops in pixels. 512 for SD 1.5 and 2.1-base, 768 "
-            "for 2.1-768.",
+            "for 2.1-768." + (" 0: the preset's own." if by_preset else ""),
         ),
         io.Int.Input(
             "micro_batch",
@@ -63,9 +65,10 @@ def shared_widgets(resolution: int) -> list[io.Input]:
         ),
         io.Combo.Input(
             "augmentation",
-            options=["reference", "none"],
-            default="reference",
-            tooltip="reference: random rotation, flip and crop, as published. none: centre crop.",
+            options=[*(["preset"] if by_preset else []), "reference", "none"],
+            default="preset" if by_preset else "reference",
+            tooltip="reference: random rotation, flip and crop, as published. none: centre crop."
+            + (" preset: the preset's own." if by_preset else ""),
             advanced=True,
         ),
         io.Boolean.Input(
