@@ -33,8 +33,16 @@ class Backend(Protocol):
         less memory."""
         ...
 
+    def compile_blocks(self) -> None:
+        """From now on the U-Net's blocks run compiled (torch.compile)."""
+        ...
+
     def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
+        ...
+
+    def rest_text_encoder(self) -> None:
+        """The text encoder is not needed for long: its memory may be used for something else."""
         ...
 
     def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:

@@ -40,6 +40,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def to(self, device: torch.device) -> Batch:
+        """On a device; a copy to a card is queued, not waited for."""
+        return Batch(
+            _sent(self.latents, device),
+            _sent(self.noise, device),
+            _sent(self.timesteps, device),
+            self.prompts,
+            None if self.mask is None else _sent(self.mask, device),
+        )
+
     def part(self, start: int, stop: int) -> Batch:
         """Samples start..stop as a batch of their own."""
         piece = slice(start, stop)
@@ -50,6 +60,12 @@ class Batch:
             self.prompts[piece],
             None if self.mask is None else self.mask[piece],
         )
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 class BatchSource(Protocol):

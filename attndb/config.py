@@ -141,6 +141,13 @@ class StageConfig:
     bf16 on a CUDA card that has it, fp32 elsewhere."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: same gradient, less memory, more time."""
+    low_memory: bool = False
+    """Train on a small card: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
+    weights and running means, rounded by chance, with the update inside the backward pass. Changes
+    the result a little, as bf16 does."""
+    compile: bool = False
+    """Compile the U-Net's blocks with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA),
+    takes a minute or two at the start."""
     lora_rank: int = 0
     """Rank of a low-rank change in stages 2 and 3 (LoRA), for small cards and small files; 0 trains
     the weights themselves, as published. Biases and norms stay as they are with a rank."""
@@ -165,6 +172,19 @@ class StageConfig:
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         _require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
         _require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
+        if self.low_memory:
+            _require(self.precision != "fp32", "precision", "fp32", "low_memory computes in bf16")
+        if self.streams:
+            name, clip = self.optimizer.name, self.optimizer.clip_norm
+            own = "low_memory has its own AdamW in stage 3: "
+            _require(name == "AdamW", "optimizer", name, own + "choose AdamW")
+            _require(clip == 0, "clip_norm", clip, own + "it never has all gradients; use 0")
+            _require(self.ema_decay == 0, "ema_decay", self.ema_decay, own + "use 0")
+
+    @property
+    def streams(self) -> bool:
+        """Whether the update happens inside the backward pass, on bf16 weights."""
+        return self.low_memory and self.trains == "unet" and not self.lora_rank
 
     @property
     def trains(self) -> Trained:

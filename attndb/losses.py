@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite; the message says at which step and which part of it."""
@@ -32,6 +34,22 @@ class StepLoss:
         for part, value in parts:
             if not math.isfinite(value):
                 raise TrainingDivergedError(
-                    f"step {self.step + 1}: the {part} loss is {value}. Nothing was updated in "
-                    "this step. Lower the learning rate, or set precision to fp32"
+                    f"step {self.step + 1}: the {part} loss is {value}. The last good checkpoint "
+                    "is kept. Lower the learning rate, or set precision to fp32"
                 )
+
+
+@dataclass(frozen=True)
+class UnreadLoss:
+    """Loss of one step that may still be on its way: reading it waits for the device."""
+
+    step: int
+    parts: Tensor
+    """(micro-batches, 2): L_diff and L_reg."""
+
+    def read(self) -> StepLoss:
+        """The loss. TrainingDivergedError if it is not finite."""
+        denoising, regularization = self.parts.double().sum(dim=0).tolist()
+        loss = StepLoss(self.step, denoising, regularization)
+        loss.check_finite()
+        return loss

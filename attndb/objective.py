@@ -5,7 +5,7 @@ Shapes: B batch, C latent channels, Y X latent pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,6 +39,10 @@ class Diffusion:
     def timesteps(self) -> int:
         """T, the number of noise levels."""
         return len(self.alphas_cumprod)
+
+    def to(self, device: torch.device) -> Diffusion:
+        """The same, its schedule on a device."""
+        return replace(self, alphas_cumprod=self.alphas_cumprod.to(device))
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         abar_B111 = self.alphas_cumprod.to(t.device)[t].float()[:, None, None, None]

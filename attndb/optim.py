@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from .config import OptimizerConfig
+from .config import OptimizerConfig, StageConfig
+from .streamed import StreamedAdamW
 
 _PACKAGES = {
     "AdamW 8-bit": ("bitsandbytes.optim", "AdamW8bit", "bitsandbytes"),
@@ -20,15 +21,19 @@ _PACKAGES = {
 
 
 def create_optimizer(
-    parameters: Sequence[nn.Parameter], config: OptimizerConfig
+    parameters: Sequence[nn.Parameter], stage: StageConfig
 ) -> torch.optim.Optimizer:
-    """The optimiser over the parameters. ValueError with the install line of a missing package."""
+    """A stage's optimiser over the parameters. ValueError with the install line of a missing
+    package."""
+    config = stage.optimizer
     common: dict[str, Any] = {
         "lr": config.learning_rate,
         "betas": config.betas,
         "eps": config.eps,
         "weight_decay": config.weight_decay,
     }
+    if stage.streams:
+        return StreamedAdamW(parameters, seed=stage.seed, **common)
     if config.name == "AdamW":
         fused = all(p.device.type in ("cuda", "cpu") for p in parameters)
         return torch.optim.AdamW(parameters, fused=fused, **common)

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from .batches import step_generator
 from .change import Change, LowRankParameter
 from .config import StageConfig, Trained
+from .precision import is_matrix
 
 
 class TrainedWeights(Protocol):
@@ -45,25 +46,30 @@ def trained_weights(unet: nn.Module, config: StageConfig) -> TrainedWeights:
     named = trained_parameters(unet, config.trains)
     if config.lora_rank:
         return LowRankWeights(unet, named, config.lora_rank, config.seed)
-    return WholeWeights(named)
+    return WholeWeights(named, in_bf16=config.streams)
 
 
 class WholeWeights:
-    """The weights themselves, as published."""
+    """The weights themselves, as published; the matrices in bf16 if asked for."""
 
-    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, named: Mapping[str, nn.Parameter], in_bf16: bool = False) -> None:
         self.parameters = dict(named)
+        for parameter in named.values():
+            if in_bf16 and is_matrix(parameter):
+                parameter.data = parameter.data.bfloat16()
         self._base = {name: p.detach().to("cpu", copy=True) for name, p in named.items()}
 
     def change(self) -> dict[str, Change]:
-        """Final minus initial weights."""
+        """Final minus initial weights, both as they were kept: rounding is no change."""
         return {
             name: value.detach().cpu().float() - self._base[name].float()
             for name, value in self.parameters.items()
         }
 
     def release(self) -> None:
-        """Nothing to do."""
+        """The weights are fp32 again."""
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.float()
 
 
 class LowRankWeights:

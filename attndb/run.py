@@ -89,13 +89,17 @@ class Run:
         log.info("resuming at step %d from %s", len(losses) + 1, self.checkpoint)
         return losses
 
-    def after_step(self, training: StageTraining, losses: list[StepLoss]) -> None:
-        """Logs the newest loss; writes a checkpoint when one is due. A full disk is only warned
-        of: the training goes on unprotected."""
+    def due(self, done: int) -> bool:
+        """Whether a checkpoint is written after `done` steps."""
+        return self.every > 0 and done % self.every == 0
+
+    def after_steps(self, training: StageTraining, losses: list[StepLoss], logged: int) -> None:
+        """Logs the losses from number `logged` on; writes a checkpoint when one is due. A full disk
+        is only warned of: the training goes on unprotected."""
         try:
             with (self.folder / "losses.jsonl").open("a", encoding="utf-8") as handle:
-                handle.write(_line(losses[-1]))
-            if self.every and len(losses) % self.every == 0:
+                handle.writelines(_line(loss) for loss in losses[logged:])
+            if self.due(len(losses)):
                 self.save(training, losses)
         except OSError as error:
             log.warning("%s: no checkpoint was written: %s", self.folder, error)

@@ -6,7 +6,7 @@ Shapes: B batch, C latent channels or attention columns, Y X latent pixels, T to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,13 @@ from .backend import Backend
 from .batches import Batch
 from .change import Change, flat
 from .config import StageConfig
-from .losses import StepLoss, TrainingDivergedError
+from .losses import StepLoss, TrainingDivergedError, UnreadLoss
 from .objective import denoising_loss, loss_normalizer
 from .optim import Average, create_optimizer, create_schedule
 from .parameters import trained_weights
+from .precision import FrozenInBf16, autocast, computes_in_bf16
 from .regularizer import attention_map_loss
+from .streamed import StreamedAdamW
 from .tokens import TokenizedPrompt
 
 
@@ -47,17 +49,22 @@ class StageTraining:
         self.micro_batch = config.micro_batch or config.batch_size
         self.settled = True
         """Whether weights and optimiser are those of a whole number of steps."""
+        self._rehearsed = 0
+        self._entered = ExitStack()
         learns_vectors = config.trains == "embedding"
         vectors = vectors.detach().clone().float().to(backend.device)
         self.vectors = nn.Parameter(vectors, requires_grad=learns_vectors)
         self._weights = trained_weights(backend.unet, config)
         self.parameters = self._weights.parameters
-        self.optimizer = create_optimizer(self.trainable, config.optimizer)
+        self.optimizer = create_optimizer(self.trainable, config)
         self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
         self.average = Average(self.trainable, config.ema_decay) if config.ema_decay else None
+        self.diffusion = backend.diffusion.to(backend.device)
+        self.bf16 = config.low_memory or computes_in_bf16(config.precision, backend.device)
         layers = cross_attention_layers(backend.unet)
         self.tap = CrossAttentionTap(choose_layers(layers, config.regularization.layers))
         self._text: dict[TokenizedPrompt, Tensor] = {}
+        self._tied: dict[tuple[tuple[int, ...], ...], Tensor] = {}
 
     @property
     def trainable(self) -> list[nn.Parameter]:
@@ -65,38 +72,53 @@ class StageTraining:
         return [self.vectors] if self.vectors.requires_grad else list(self.parameters.values())
 
     def __enter__(self) -> StageTraining:
-        if self.config.gradient_checkpointing:
-            self.backend.checkpoint_activations()
-        self.backend.unet.requires_grad_(False)
-        for parameter in self.trainable:
-            parameter.requires_grad_(True)
-        if self.config.regularization.active:
-            self.tap.__enter__()
+        with ExitStack() as entered:
+            entered.callback(self._leave)
+            if self.config.gradient_checkpointing or self.config.low_memory:
+                self.backend.checkpoint_activations()
+            if self.config.compile:
+                self.backend.compile_blocks()
+            self.backend.unet.requires_grad_(False)
+            for parameter in self.trainable:
+                parameter.requires_grad_(True)
+            if self.bf16 and (self.config.low_memory or not self.config.lora_rank):
+                entered.enter_context(FrozenInBf16(self.backend.unet))
+            if isinstance(self.optimizer, StreamedAdamW):
+                entered.enter_context(self.optimizer)
+            if self.config.regularization.active:
+                entered.enter_context(self.tap)
+            self._entered = entered.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.tap.__exit__()
+        self._entered.close()
+
+    def _leave(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.backend.unet.requires_grad_(False)
         self._weights.release()
         self._text.clear()
 
     def step(self, step: int, batch: Batch) -> StepLoss:
-        """One optimiser step over a batch, in micro-batches that add up to it exactly."""
-        size = min(self.micro_batch, len(batch))
-        normalizer = loss_normalizer(batch.latents, batch.mask)
-        parts = []
-        for start in range(0, len(batch), size):
-            denoising, regularization = self.loss(batch.part(start, start + size), normalizer)
-            (denoising + regularization).backward()
-            parts.append(torch.stack([denoising.detach(), regularization.detach()]))
-        self.tap.rest()
-        denoising, regularization = torch.stack(parts).double().sum(dim=0).tolist()
-        loss = StepLoss(step, denoising, regularization)
-        loss.check_finite()
+        """`launch`, and its loss."""
+        return self.launch(step, batch).read()
+
+    def launch(self, step: int, batch: Batch) -> UnreadLoss:
+        """One optimiser step over a batch, in micro-batches that add up to it exactly.
+
+        On a card this only queues the work: the loss is on its way. On the CPU a loss that is not
+        finite raises before it is learned.
+        """
+        streamed = isinstance(self.optimizer, StreamedAdamW)
+        if streamed and self._rehearsed != self.micro_batch:
+            self._rehearse(batch)
+        loss = self._gradients(step, batch)
+        if not streamed:
+            if self.backend.device.type == "cpu":
+                loss.read()
+            self.settled = False
         if self.config.optimizer.clip_norm:
             nn.utils.clip_grad_norm_(self.trainable, self.config.optimizer.clip_norm)
-        self.settled = False
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
@@ -104,6 +126,33 @@ class StageTraining:
             self.average.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def _gradients(self, step: int, batch: Batch) -> UnreadLoss:
+        """Gradients of a batch; with a streamed optimiser the update itself."""
+        size = min(self.micro_batch, len(batch))
+        normalizer = loss_normalizer(batch.latents, batch.mask)
+        batch = batch.to(self.backend.device)
+        parts = []
+        for start in range(0, len(batch), size):
+            denoising, regularization = self.loss(batch.part(start, start + size), normalizer)
+            parts.append(torch.stack([denoising.detach(), regularization.detach()]))
+            if isinstance(self.optimizer, StreamedAdamW) and self.optimizer.mode != "drop":
+                self.optimizer.mode = "gather"
+                if start + size >= len(batch):  # updates as it goes: no way back from here
+                    UnreadLoss(step, torch.stack(parts)).read()
+                    self.optimizer.mode, self.settled = "update", False
+            (denoising + regularization).backward()
+        self.tap.rest()
+        return UnreadLoss(step, torch.stack(parts))
+
+    def _rehearse(self, batch: Batch) -> None:
+        """A backward pass that changes nothing: running out of memory is harmless in it, and is not
+        in one that updates as it goes."""
+        assert isinstance(self.optimizer, StreamedAdamW)
+        self.optimizer.mode = "drop"
+        self._gradients(0, batch)
+        self.optimizer.mode = "gather"
+        self._rehearsed = self.micro_batch
 
     def after_out_of_memory(self) -> int:
         """Halves the micro-batch and forgets the step's gradients; the new size.
@@ -113,33 +162,36 @@ class StageTraining:
         self.optimizer.zero_grad(set_to_none=True)
         if not self.settled:
             raise ValueError(
-                "out of memory in the optimiser's update: turn on a LoRA rank or an 8-bit "
-                "optimizer in Training Options; queue again to go on from the last checkpoint"
+                "out of memory in the optimiser's update: turn on low_memory, a LoRA rank or an "
+                "8-bit optimizer in Training Options; queue again to go on from the last checkpoint"
             )
         if self.micro_batch == 1:
             raise ValueError(
-                "out of memory with one sample at a time: lower the resolution, turn on "
-                "gradient_checkpointing, or close what else uses the card"
+                "out of memory with one sample at a time: turn on gradient_checkpointing or "
+                "low_memory in Training Options, lower the resolution, or close what else uses "
+                "the card"
             )
         self.micro_batch = (self.micro_batch + 1) // 2
         return self.micro_batch
 
+    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        """The U-Net's output in the stage's precision, (B, C, Y, X)."""
+        with autocast(self.backend.device, self.bf16):
+            return self.backend.predict(z_t, t, context)
+
     def loss(self, batch: Batch, normalizer: float | None = None) -> tuple[Tensor, Tensor]:
-        """L_diff and L_reg of a batch (METHOD: sections 1 and 3)."""
-        backend, config, device = self.backend, self.config, self.backend.device
-        z0_BCYX, noise_BCYX = batch.latents.to(device), batch.noise.to(device)
-        t_B = batch.timesteps.to(device)
-        mask_B1YX = None if batch.mask is None else batch.mask.to(device)
+        """L_diff and L_reg of a batch on the device (METHOD: sections 1 and 3)."""
+        config, diffusion = self.config, self.diffusion
+        z0_BCYX, noise_BCYX, t_B = batch.latents, batch.noise, batch.timesteps
         context_BTD = self._context(batch)
-        columns_BC = torch.tensor([prompt.columns for prompt in batch.prompts], device=device)
-        z_t_BCYX = backend.diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
-        with self.tap.watching(columns_BC) as statistics, self._autocast():
-            prediction_BCYX = backend.predict(z_t_BCYX, t_B, context_BTD)
-        target_BCYX = backend.diffusion.target(z0_BCYX, noise_BCYX, t_B)
+        z_t_BCYX = diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
+        with self.tap.watching(self._columns(batch)) as statistics:
+            prediction_BCYX = self.predict(z_t_BCYX, t_B, context_BTD)
+        target_BCYX = diffusion.target(z0_BCYX, noise_BCYX, t_B)
         weights_B = None
         if config.min_snr_gamma:
-            weights_B = backend.diffusion.min_snr_weights(t_B, config.min_snr_gamma)
-        denoising = denoising_loss(prediction_BCYX, target_BCYX, mask_B1YX, normalizer, weights_B)
+            weights_B = diffusion.min_snr_weights(t_B, config.min_snr_gamma)
+        denoising = denoising_loss(prediction_BCYX, target_BCYX, batch.mask, normalizer, weights_B)
         if not config.regularization.active:
             return denoising, denoising.new_zeros(())
         regularization = attention_map_loss(
@@ -212,20 +264,22 @@ class StageTraining:
     def _context(self, batch: Batch) -> Tensor:
         """Text states of the batch, (B, T, D): computed once where they do not change."""
         if self.vectors.requires_grad:
-            unique = {
-                prompt: self.backend.encode_text(prompt, self.vectors)
-                for prompt in dict.fromkeys(batch.prompts)
-            }
+            with autocast(self.backend.device, self.bf16):
+                unique = {
+                    prompt: self.backend.encode_text(prompt, self.vectors)
+                    for prompt in dict.fromkeys(batch.prompts)
+                }
             return torch.cat([unique[prompt] for prompt in batch.prompts])
         for prompt in batch.prompts:
             if prompt not in self._text:
                 with torch.no_grad():
                     self._text[prompt] = self.backend.encode_text(prompt, self.vectors)
+                self.backend.rest_text_encoder()
         return torch.cat([self._text[prompt] for prompt in batch.prompts])
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        device = self.backend.device.type
-        wanted = self.config.precision
-        if wanted == "auto":
-            wanted = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-        return torch.autocast(device, dtype=torch.bfloat16) if wanted == "bf16" else nullcontext()
+    def _columns(self, batch: Batch) -> Tensor:
+        """(B, C) token columns of the placeholder and, last, the category."""
+        key = tuple(prompt.columns for prompt in batch.prompts)
+        if key not in self._tied:
+            self._tied[key] = torch.tensor(key, device=self.backend.device)
+        return self._tied[key]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,23 +12,62 @@ from torch import Tensor
 from .backend import Backend
 from .batches import BatchSource
 from .config import StageConfig
-from .losses import StepLoss, TrainingDivergedError
+from .losses import StepLoss, TrainingDivergedError, UnreadLoss
 from .run import Run
 from .stage import StageResult, StageTraining
 
 __all__ = [
     "Observer",
+    "Silent",
     "StageResult",
     "StageTraining",
     "StepLoss",
+    "Together",
     "TrainingDivergedError",
     "train_stage",
 ]
 
 log = logging.getLogger(__name__)
 
-Observer = Callable[[StepLoss, StageTraining], None]
-"""Told of every finished step, with the training as it is then; may raise to stop it."""
+READ_EVERY_S = 0.5
+"""Longest time between two readings of the loss from a card."""
+
+
+class Observer(Protocol):
+    """Told of every finished step; may raise to stop the training."""
+
+    def due(self, done: int) -> bool:
+        """Asked right after each step, when `done` are queued on the device: whether to wait for
+        them, so that the training can be looked at as it is then."""
+        ...
+
+    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
+        """The loss of a step, in order. The training is at this very step only if it was due."""
+        ...
+
+
+class Silent:
+    """An observer of nothing."""
+
+    def due(self, done: int) -> bool:
+        return False
+
+    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
+        pass
+
+
+class Together:
+    """Several observers as one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def due(self, done: int) -> bool:
+        return any([observer.due(done) for observer in self._observers])
+
+    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
+        for observer in self._observers:
+            observer(loss, training)
 
 
 def train_stage(
@@ -46,25 +86,70 @@ def train_stage(
     it is private, and its owner drops it.
     """
     training = StageTraining(backend, config, vectors)
-    losses = run.restore(training) if run is not None else []
+    progress = _Progress(training, observer or Silent(), run)
     try:
         with training:
-            while len(losses) < config.steps:
-                step = len(losses)
+            while progress.done < config.steps:
+                step = progress.done
                 try:
-                    loss = training.step(step, batches[step])
+                    loss = training.launch(step, batches[step])
                 except torch.OutOfMemoryError:
                     size = training.after_out_of_memory()
                     log.warning("step %d: out of memory; micro-batch is now %d", step + 1, size)
                     continue
-                losses.append(loss)
-                training.settled = True
-                if run is not None:
-                    run.after_step(training, losses)
-                if observer is not None:
-                    observer(loss, training)
-            return training.result(losses)
+                progress.launched(loss)
+            return training.result(progress.losses)
     except BaseException:
-        if run is not None:
-            run.rescue(training, losses)
+        progress.rescue()
         raise
+
+
+class _Progress:
+    """The losses of a training: which are read, who is told of them, what is kept."""
+
+    def __init__(self, training: StageTraining, observer: Observer, run: Run | None) -> None:
+        self._training, self._observer, self._run = training, observer, run
+        self.losses: list[StepLoss] = run.restore(training) if run is not None else []
+        self._unread: list[UnreadLoss] = []
+        self._read_at = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        return len(self.losses) + len(self._unread)
+
+    def launched(self, loss: UnreadLoss) -> None:
+        """A step is queued on the device; its loss, and those before it, are read if due."""
+        self._unread.append(loss)
+        self._training.settled = True
+        if (
+            self._observer.due(self.done)
+            or self.done == self._training.config.steps
+            or (self._run is not None and self._run.due(self.done))
+            or self._training.backend.device.type == "cpu"
+            or time.monotonic() - self._read_at > READ_EVERY_S
+        ):
+            self._read()
+
+    def _read(self) -> None:
+        new = len(self.losses)
+        self._take()
+        if self._run is not None:
+            self._run.after_steps(self._training, self.losses, new)
+        for loss in self.losses[new:]:
+            self._observer(loss, self._training)
+
+    def _take(self) -> None:
+        while self._unread:
+            self.losses.append(self._unread[0].read())
+            self._unread.pop(0)
+        self._read_at = time.monotonic()
+
+    def rescue(self) -> None:
+        """Keeps what can be kept of a training that is being stopped."""
+        if self._run is None:
+            return
+        try:
+            self._take()
+        except TrainingDivergedError:
+            self._training.settled = False  # it went on from there
+        self._run.rescue(self._training, self.losses)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class WatchSettings:
             raise ValueError(f"every = {self.every}: use 1 or more")
         if not self.timesteps or not all(0 <= t <= 999 for t in self.timesteps):
             raise ValueError(f"timesteps = {self.timesteps}: use numbers from 0 to 999")
+
+
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""As Backend.predict."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,17 @@ class AttentionWatch:
     def begin(self, backend: Backend, vectors: Tensor) -> None:
         """Looks at the model before the first step, unless that was done before."""
         if 0 not in self._looks:
-            self._look(0, backend, vectors)
+            self._look(0, backend, backend.predict, vectors)
+
+    def due(self, done: int) -> bool:
+        """Every so many steps, and at the end."""
+        return done == self._total or done % self._settings.every == 0
 
     def __call__(self, loss: StepLoss, training: StageTraining) -> None:
         """Told after every step; looks when it is due."""
         done = loss.step + 1
-        if done == self._total or done % self._settings.every == 0:
-            self._look(done, training.backend, training.vectors)
+        if self.due(done):
+            self._look(done, training.backend, training.predict, training.vectors)
 
     def maps_picture(self) -> Image.Image:
         """The photo, and both maps over it at up to eight looks: a column for each."""
@@ -158,7 +166,7 @@ class AttentionWatch:
         )
 
     @torch.no_grad()
-    def _look(self, step: int, backend: Backend, vectors: Tensor) -> None:
+    def _look(self, step: int, backend: Backend, predict: Predict, vectors: Tensor) -> None:
         device = backend.device
         settings = self._settings
         count = len(settings.timesteps)
@@ -171,7 +179,9 @@ class AttentionWatch:
         context_BTD = backend.encode_text(self._prompt, vectors.to(device)).expand(count, -1, -1)
         taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]] = []
         with _projections(backend.unet, taken):
-            backend.predict(z_t_BCYX, t_B, context_BTD)
+            predict(z_t_BCYX, t_B, context_BTD)
+        if not vectors.requires_grad:
+            backend.rest_text_encoder()
         self._maps[step] = self._mean_maps(taken)
         self._looks[step] = self._numbers(step, taken)
         self._write(step)

@@ -22,10 +22,11 @@ CPU = torch.device("cpu")
 def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, Any]]:
     """A row per stage and precision, without memory. All steps are timed in turn, on the CPU."""
     weights, inputs = weights_of(size), inputs_of(size, 0)
-    backend = our_backend(size, weights, CPU)
+    # one each: a stage keeps its U-Net's weights in its own precision
+    backends = {precision: our_backend(size, weights, CPU) for precision in PRECISIONS}
     published = PublishedModel(size, weights, CPU)
     del weights
-    vector, batch = initial_vector(backend), our_batch(inputs)
+    vector, batch = initial_vector(backends["fp32"]), our_batch(inputs)
     encoding = time_in_turn({"encoding": lambda: published.encode(inputs.pixels)}, rounds, CPU)
     rows = []
     for stage in stages:
@@ -37,6 +38,7 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
             for precision in PRECISIONS:
                 for name, regularized in ((precision, True), (f"{precision}, free", False)):
                     config = stage_config(stage, size, precision, regularized)
+                    backend = backends[precision]
                     ours = entered.enter_context(StageTraining(backend, config, vector))
                     steps[name] = lambda ours=ours: ours.step(0, batch)
             timed = {**encoding, **time_in_turn(steps, rounds, CPU)}

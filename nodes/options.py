@@ -110,6 +110,20 @@ class TrainingOptionsNode(io.ComfyNode):
                     tooltip="Recompute activations instead of keeping them: the same gradient, "
                     "much less memory, about a third more time.",
                 ),
+                io.Boolean.Input(
+                    "low_memory",
+                    default=False,
+                    tooltip="For small cards: the U-Net in bf16, activations recomputed, and in "
+                    "stage 3 every weight updated the moment its gradient is there. A third of the "
+                    "memory and some more time; the result differs a little, as bf16 does.",
+                ),
+                io.Boolean.Input(
+                    "compile",
+                    default=False,
+                    tooltip="Compile the U-Net's blocks (torch.compile): faster steps after a "
+                    "minute or two of compiling. Needs Triton on a card, a C++ compiler on a CPU.",
+                    advanced=True,
+                ),
             ],
             outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
         )

@@ -15,7 +15,7 @@ from ...attndb.objective import Diffusion
 from ...attndb.tokens import TokenizedPrompt
 from .families import is_v_prediction
 from .text import TextEncoder
-from .weights import checkpoint_blocks, private_unet
+from .weights import checkpoint_blocks, compile_blocks, private_unet
 
 
 class HostBackend:
@@ -43,9 +43,17 @@ class HostBackend:
         """Recomputes the activations of residual and transformer blocks in the backward pass."""
         checkpoint_blocks(self.unet)
 
+    def compile_blocks(self) -> None:
+        """Compiles what a U-Net is made of, block by block."""
+        compile_blocks(self.unet)
+
     def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
-        return self._text.encode(prompt, vectors)
+        return self._text.to(self.device).encode(prompt, vectors)
+
+    def rest_text_encoder(self) -> None:
+        """Moves the text encoder off the card, until it is asked again."""
+        self._text.to(torch.device("cpu"))
 
     def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
         """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ...attndb.precision import autocast
 from .images import from_image
 from .patches import with_vectors
 
@@ -117,9 +118,13 @@ class PreviewPictures:
         self._sampler, self._folder, self._total = sampler, folder, total
         self.latest: Image.Image | None = None
 
+    def due(self, done: int) -> bool:
+        """Whether a picture is drawn after `done` steps."""
+        return self._sampler.settings.due(done, self._total)
+
     def after_step(self, done: int, vectors: Tensor) -> bool:
         """Draws after `done` steps if it is due; whether it did."""
-        if not self._sampler.settings.due(done, self._total):
+        if not self.due(done):
             return False
         self.latest = self._sampler.draw(vectors)
         try:
@@ -143,6 +148,13 @@ def _around(model: Any, unet: nn.Module) -> ResidentPatcher:
         for name, value in model.object_patches.items()
         if not name.startswith("diffusion_model.")
     }
+
+    def predict(apply: Any, call: dict[str, Any]) -> Tensor:
+        bf16 = any(parameter.dtype == torch.bfloat16 for parameter in unet.parameters())
+        with autocast(device, bf16):
+            return apply(call["input"], call["timestep"], **call["c"])
+
+    patcher.set_model_unet_function_wrapper(predict)
     return patcher
 
 

@@ -32,9 +32,13 @@ class TrainingProgress:
         self._first: int | None = None
         self._losses: list[StepLoss] = []
 
+    def due(self, done: int) -> bool:
+        """Whether a picture is. Raises the host's interrupt if the user pressed Cancel."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return self._pictures is not None and self._pictures.due(done)
+
     def __call__(self, loss: StepLoss, training: StageTraining) -> None:
         """Told after every step. Raises the host's interrupt if the user pressed Cancel."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
         self._losses.append(loss)
         done = loss.step + 1
         if self._first is None:

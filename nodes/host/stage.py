@@ -21,7 +21,7 @@ from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
 from ...attndb.run import Run, request_digest
 from ...attndb.tokens import CategoryWord, TokenizedPrompt
-from ...attndb.trainer import StageResult, StageTraining, StepLoss, train_stage
+from ...attndb.trainer import StageResult, StepLoss, Together, train_stage
 from ...attndb.watch import AttentionWatch, WatchSettings
 from .backend import HostBackend, host_backend, training_mode
 from .compat import versions
@@ -152,12 +152,7 @@ def _train(
             return train_stage(backend, batches, config, vectors, progress, run)
         watch = _attention_watch(wires, config, prompt, backend, keeping.preview.every, run)
         watch.begin(backend, vectors)
-
-        def observe(loss: StepLoss, training: StageTraining) -> None:
-            watch(loss, training)
-            progress(loss, training)
-
-        return train_stage(backend, batches, config, vectors, observe, run)
+        return train_stage(backend, batches, config, vectors, Together(watch, progress), run)
 
 
 def _attention_watch(

@@ -74,6 +74,7 @@ class TextEncoder:
     def __init__(self, model: Any) -> None:
         """`model`: a private SDClipModel of the host; its layers are made out-of-place."""
         self._model = model
+        self._device: torch.device | None = None
         for module in model.modules():
             if isinstance(module, CLIPLayer):
                 module.forward = types.MethodType(_layer_forward, module)
@@ -102,9 +103,11 @@ class TextEncoder:
         return table[list(token_ids)].detach().clone().float()
 
     def to(self, device: torch.device) -> TextEncoder:
-        """Moves the model; encodes there from now on."""
-        self._model.to(device)
-        self._model.set_clip_options({"execution_device": device})
+        """Moves the model, unless it is there; encodes there from now on."""
+        if self._device != device:
+            self._model.to(device)
+            self._model.set_clip_options({"execution_device": device})
+            self._device = device
         return self
 
 

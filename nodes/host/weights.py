@@ -16,7 +16,7 @@ from typing import Any
 import comfy.lora
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer
+from comfy.ldm.modules.attention import CrossAttention, FeedForward, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
@@ -88,6 +88,15 @@ def checkpoint_blocks(unet: nn.Module) -> None:
     for module in unet.modules():
         if isinstance(module, (ResBlock, SpatialTransformer)) and "forward" not in vars(module):
             module.forward = functools.partial(_checkpointed, module.forward)
+
+
+def compile_blocks(unet: nn.Module) -> None:
+    """Compiles the residual and feed-forward blocks and the self-attention of a private U-Net: the
+    parts without hooks. Asked for again, does nothing."""
+    for name, module in unet.named_modules():
+        whole = isinstance(module, (ResBlock, FeedForward)) or name.endswith(".attn1")
+        if whole and module._compiled_call_impl is None:
+            module.compile()
 
 
 def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
