@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _CHUNK_VALUES = 1 << 25
 """Attention values held at once: 128 MiB in fp32."""
+_KEPT_VALUES = 1 << 21
+"""Attention values of a layer, up to 8 MiB in fp32, that are kept for the backward pass."""
 
 
 def attention_columns(q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int) -> Tensor:
@@ -37,10 +39,13 @@ def attention_columns(q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: i
 
 
 def _attention(q_BPE: Tensor, k_BTE: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    q_BHPD = rearrange(q_BPE.float(), "b p (h d) -> b h p d", h=heads)
-    k_BHTD = rearrange(k_BTE.float(), "b t (h d) -> b h t d", h=heads)
+    q_BHPD, k_BHTD = _heads(q_BPE, heads), _heads(k_BTE, heads)
     logits_BHPT = (q_BHPD * q_BHPD.shape[-1] ** -0.5) @ k_BHTD.transpose(-1, -2)
     return logits_BHPT.softmax(dim=-1), q_BHPD, k_BHTD
+
+
+def _heads(x_BNE: Tensor, heads: int) -> Tensor:
+    return rearrange(x_BNE.float(), "b n (h d) -> b h n d", h=heads)
 
 
 def _gather(attention_BHPT: Tensor, columns_BC: Tensor) -> Tensor:
@@ -49,35 +54,42 @@ def _gather(attention_BHPT: Tensor, columns_BC: Tensor) -> Tensor:
 
 
 class _ColumnStatistics(torch.autograd.Function):
-    """Mean and unbiased variance of columns; memory of Q and K only, attention recomputed."""
+    """Mean and unbiased variance of columns. Of a large layer only Q and K are kept, and the
+    attention is computed again in the backward pass."""
 
     @staticmethod
     def forward(
         ctx: Any, q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(q_BPE.device.type, enabled=False):
-            means, variances = [], []
+            means, variances, kept = [], [], []
+            keeps = q_BPE.shape[:2].numel() * heads * k_BTE.shape[1] <= _KEPT_VALUES
             for part in _chunks(q_BPE, k_BTE, heads):
-                column_BCN = _flat(
-                    attention_columns(q_BPE[part], k_BTE[part], columns_BC[part], heads)
-                )
+                attention_BHPT, _, _ = _attention(q_BPE[part], k_BTE[part], heads)
+                column_BCN = _flat(_gather(attention_BHPT, columns_BC[part]))
+                if keeps:
+                    kept.append(attention_BHPT)
                 means.append(column_BCN.mean(dim=2))
                 variances.append(column_BCN.var(dim=2, unbiased=True))
         mean_BC, variance_BC = torch.cat(means), torch.cat(variances)
-        ctx.save_for_backward(q_BPE, k_BTE, columns_BC, mean_BC)
+        ctx.save_for_backward(q_BPE, k_BTE, columns_BC, mean_BC, *kept)
         ctx.heads = heads
         return mean_BC, variance_BC
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_mean_BC, grad_variance_BC = grads
-        q_BPE, k_BTE, columns_BC, mean_BC = ctx.saved_tensors
+        q_BPE, k_BTE, columns_BC, mean_BC, *kept = ctx.saved_tensors
         heads = ctx.heads
         count = heads * q_BPE.shape[1]
         dq, dk = [], []
         with torch.autocast(q_BPE.device.type, enabled=False):
-            for part in _chunks(q_BPE, k_BTE, heads):
-                attention_BHPT, q_BHPD, k_BHTD = _attention(q_BPE[part], k_BTE[part], heads)
+            for index, part in enumerate(_chunks(q_BPE, k_BTE, heads)):
+                if kept:
+                    attention_BHPT = kept[index]
+                    q_BHPD, k_BHTD = _heads(q_BPE[part], heads), _heads(k_BTE[part], heads)
+                else:
+                    attention_BHPT, q_BHPD, k_BHTD = _attention(q_BPE[part], k_BTE[part], heads)
                 columns = columns_BC[part]
                 a_BHPC = _gather(attention_BHPT, columns)
                 g_BHPC = grad_mean_BC[part, None, None, :] / count
@@ -87,8 +99,8 @@ class _ColumnStatistics(torch.autograd.Function):
                 # softmax backward: dS_t = A_t * (g_t [t chosen] - sum_c g_c A_c)
                 weighted_BHPC = g_BHPC * a_BHPC
                 dS_BHPT = attention_BHPT * -weighted_BHPC.sum(dim=-1, keepdim=True)
-                index = columns[:, None, None, :].expand_as(weighted_BHPC)
-                dS_BHPT = dS_BHPT.scatter_add(3, index, weighted_BHPC)
+                chosen = columns[:, None, None, :].expand_as(weighted_BHPC)
+                dS_BHPT.scatter_add_(3, chosen, weighted_BHPC)
                 dS_BHPT *= q_BHPD.shape[-1] ** -0.5
                 dq.append(rearrange(dS_BHPT @ k_BHTD, "b h p d -> b p (h d)"))
                 dk.append(rearrange(dS_BHPT.transpose(-1, -2) @ q_BHPD, "b h t d -> b t (h d)"))

@@ -115,6 +115,26 @@ def test_chunking_changes_nothing(monkeypatch, samples):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("samples", [2, 5])
+def test_a_kept_attention_and_one_computed_again_give_the_same_bits(monkeypatch, samples):
+    q, k, columns, heads = example(batch=5)
+    q.requires_grad_()
+    k.requires_grad_()
+    weights = torch.randn(2, *columns.shape)
+    monkeypatch.setattr(attention, "_CHUNK_VALUES", samples * heads * q.shape[1] * k.shape[1])
+    kept = column_statistics(q, k, columns, heads)
+    saved = len(kept.mean.grad_fn.saved_tensors)
+    kept_gradients = gradients(kept, q, k, weights)
+    monkeypatch.setattr(attention, "_KEPT_VALUES", 0)
+    again = column_statistics(q, k, columns, heads)
+    assert saved - len(again.mean.grad_fn.saved_tensors) == -(-5 // samples)
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(kept_gradients, gradients(again, q, k, weights), strict=True)
+    )
+
+
 def test_under_bf16_autocast_the_statistics_stay_fp32():
     q, k, columns, heads = example(pixels=64)
     q, k = q.bfloat16().float(), k.bfloat16().float()  # what a bf16 projection hands over
