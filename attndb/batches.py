@@ -97,6 +97,25 @@ class PhotoBatches:
         self._timesteps = diffusion.timesteps
         self._encode_image = encode_image
         self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
+        data = config.data
+        self._pool = [
+            draw_crop(data.augmentation, step_generator("pool", config.seed, slot))
+            for slot in range(data.latent_pool)
+        ]
+        if data.augmentation == "none" and not self._pool:
+            self._pool = [Crop()]  # there is no other
+
+    def fill(self, told: Callable[[int, int], None] | None = None) -> bool:
+        """Encodes the pool, if the stage draws more samples than it holds; whether nothing will be
+        encoded any more. `told` hears how many crops are done, and of how many."""
+        wanted = {(p.digest, crop): p for p in self._dataset.photos for crop in self._pool}
+        if not 0 < len(wanted) <= self._config.steps * self._config.batch_size:
+            return False
+        for done, ((digest, crop), photo) in enumerate(wanted.items(), start=1):
+            self._kept[digest, crop] = self._encode(photo, crop)
+            if told is not None:
+                told(done, len(wanted))
+        return True
 
     def __getitem__(self, step: int) -> Batch:
         config = self._config
@@ -130,10 +149,10 @@ class PhotoBatches:
     def _sample(self, photo: Photo, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         data = self._config.data
         crop = draw_crop(data.augmentation, generator)
-        if data.latent_pool == 0:
+        if data.latent_pool:
+            crop = self._pool[int(torch.randint(0, data.latent_pool, (1,), generator=generator))]
+        elif not self._pool:
             return self._encode(photo, crop)
-        slot = int(torch.randint(0, data.latent_pool, (1,), generator=generator))
-        crop = draw_crop(data.augmentation, step_generator("pool", self._config.seed, slot))
         key = (photo.digest, crop)
         if key not in self._kept:
             self._kept[key] = self._encode(photo, crop)

@@ -143,6 +143,7 @@ def recipes(size: Size, device: torch.device, quick: bool = False) -> Iterator[d
             synchronize(device)
             start = time.perf_counter()
             batches = PhotoBatches(_dataset(), prompt, config, backend.diffusion, encode)
+            batches.fill()
             vectors = train_stage(backend, batches, config, vectors).vectors
             synchronize(device)
             seconds.append(time.perf_counter() - start)

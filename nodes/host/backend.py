@@ -64,6 +64,12 @@ class HostBackend:
         assert self._encode_image is not None, "this backend was made without a VAE"
         return self._encode_image(pixels)
 
+    def rest_autoencoder(self) -> None:
+        """Takes the VAE, and whatever else the host has loaded, off the card."""
+        if self.device.type != "cpu":
+            comfy.model_management.unload_all_models()
+            comfy.model_management.soft_empty_cache()
+
 
 def host_backend(
     model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, Change]

@@ -145,3 +145,33 @@ def test_generators_depend_on_every_part_of_their_key():
     ]
     assert len(set(draws)) == 3
     assert draws[0] == torch.rand(1, generator=step_generator(1, 23)).item()
+
+
+@pytest.mark.parametrize("data", [{"latent_pool": 4}, {"augmentation": "none"}])
+def test_a_filled_pool_gives_the_same_batches_and_needs_the_encoder_no_more(data):
+    encoder, told = Encoder(), []
+    filled, lazy = source(encoder, **data), source(**data)
+    assert filled.fill(lambda done, total: told.append((done, total)))
+    crops = data.get("latent_pool", 1)
+    assert encoder.calls == PHOTOS * crops == len(told)
+    assert told[-1] == (encoder.calls, encoder.calls)
+    for step in range(9):
+        assert same(filled[step], lazy[step])
+    assert encoder.calls == PHOTOS * crops
+
+
+def test_a_pool_that_is_larger_than_the_stage_is_not_filled():
+    encoder = Encoder()
+    assert not source(encoder, latent_pool=13).fill()  # 3 x 13 crops, 9 x 4 samples
+    assert source(encoder, latent_pool=12).fill()
+    assert not source(encoder).fill()  # every sample is encoded, as published
+    assert encoder.calls == 36
+
+
+def test_without_augmentation_every_photo_is_encoded_once_and_nothing_else_changes():
+    encoder = Encoder()
+    plain, turned = source(encoder, augmentation="none"), source()
+    for step in range(9):
+        assert torch.equal(plain[step].noise, turned[step].noise)
+        assert torch.equal(plain[step].timesteps, turned[step].timesteps)
+    assert encoder.calls == PHOTOS
