@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .objective import Diffusion
-from .tokens import TokenizedPrompt
+from .tokens import TokenizedText
 
 
 class Backend(Protocol):
@@ -37,7 +37,7 @@ class Backend(Protocol):
         """From now on the U-Net's blocks run compiled (torch.compile)."""
         ...
 
-    def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
+    def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
         ...
 

@@ -9,7 +9,7 @@ Shapes: B batch, C latent channels, Y X latent pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from .augmentation import Crop, draw_crop, render
 from .config import StageConfig
 from .dataset import ConceptDataset, Photo
 from .objective import Diffusion
-from .tokens import TokenizedPrompt
+from .tokens import TokenizedPrompt, TokenizedText
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,14 @@ class Batch:
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
-    prompts: tuple[TokenizedPrompt, ...]
+    prompts: tuple[TokenizedText, ...]
     """One per sample."""
     mask: Tensor | None = None
     """Weight of every latent pixel in the loss; None counts all."""
+    prior: Batch | None = None
+    """Samples of the category for prior preservation; the regulariser does not look at them."""
+    prior_weight: float = 1.0
+    """What the denoising loss of the prior samples counts."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -48,10 +52,12 @@ class Batch:
             _sent(self.timesteps, device),
             self.prompts,
             None if self.mask is None else _sent(self.mask, device),
+            None if self.prior is None else self.prior.to(device),
+            self.prior_weight,
         )
 
     def part(self, start: int, stop: int) -> Batch:
-        """Samples start..stop as a batch of their own."""
+        """Samples start..stop as a batch of their own, without prior samples."""
         piece = slice(start, stop)
         return Batch(
             self.latents[piece],
@@ -60,6 +66,11 @@ class Batch:
             self.prompts[piece],
             None if self.mask is None else self.mask[piece],
         )
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The samples in order, up to `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.part(start, start + size)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
@@ -78,6 +89,24 @@ def step_generator(*key: object) -> torch.Generator:
     """A CPU generator seeded by a key, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def in_rounds(index: int, count: int, *key: object) -> int:
+    """Which of `count` things draw `index` takes: all of them once per round, each round in an
+    order of its own, decided by the key."""
+    round_, place = divmod(index, count)
+    return int(torch.randperm(count, generator=step_generator(*key, round_))[place])
+
+
+def draw_noise(
+    shape: torch.Size, timesteps: int, offset_noise: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """eps of this shape (B, C, Y, X), with a share constant over each channel, and t (B,)."""
+    noise = torch.randn(shape, generator=generator)
+    t = torch.randint(0, timesteps, shape[:1], generator=generator)
+    if offset_noise:
+        noise = noise + offset_noise * torch.randn((*shape[:2], 1, 1), generator=generator)
+    return noise, t
 
 
 class PhotoBatches:
@@ -126,11 +155,9 @@ class PhotoBatches:
         ]
         latents = torch.stack([latent for latent, _ in samples])
         mask = torch.stack([mask for _, mask in samples])
-        noise = torch.randn(latents.shape, generator=generator)
-        timesteps = torch.randint(0, self._timesteps, (config.batch_size,), generator=generator)
-        if config.offset_noise:
-            offset = torch.randn((*latents.shape[:2], 1, 1), generator=generator)
-            noise = noise + config.offset_noise * offset
+        noise, timesteps = draw_noise(
+            latents.shape, self._timesteps, config.offset_noise, generator
+        )
         return Batch(
             latents,
             noise,
@@ -141,10 +168,8 @@ class PhotoBatches:
 
     def _photo(self, index: int) -> Photo:
         """The photo of sample `index`, counted from the start of the stage."""
-        photos = self._dataset.photos
-        round_, place = divmod(index, len(photos))
-        generator = step_generator("round", self._config.seed, self._config.stage, round_)
-        return photos[int(torch.randperm(len(photos), generator=generator)[place])]
+        photos, config = self._dataset.photos, self._config
+        return photos[in_rounds(index, len(photos), "round", config.seed, config.stage)]
 
     def _sample(self, photo: Photo, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         data = self._config.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import re
@@ -13,33 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .photo import DatasetError, Photo
+from .prior import DEFAULT_PRIOR_PROMPT, PriorImages
+
 log = logging.getLogger(__name__)
 
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 DEFAULT_TEMPLATE = "a photo of a {}"
 DEFAULT_PLACEHOLDER = "<my-subject>"
-
-
-class DatasetError(ValueError):
-    """A concept dataset that cannot be used; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One photo of the subject."""
-
-    name: str
-    """File name, or `image 3` for one that came over a wire; used in messages."""
-    image: Image.Image
-    """Upright RGB picture."""
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of size and pixels: the key of everything computed from this photo."""
-        content = hashlib.sha256(repr(self.image.size).encode())
-        content.update(self.image.tobytes())
-        return content.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -54,6 +37,8 @@ class ConceptDataset:
     """The new word that stands for the subject in prompts, e.g. `<my-sloth>`."""
     template: str = DEFAULT_TEMPLATE
     """Training prompt; `{}` becomes `<placeholder> category`."""
+    prior: PriorImages | None = None
+    """Pictures of the category for prior preservation in stages 2 and 3; None: as published."""
 
     def __post_init__(self) -> None:
         if not self.photos:
@@ -61,6 +46,26 @@ class ConceptDataset:
         check_category(self.category)
         check_placeholder(self.placeholder, self.category)
         check_template(self.template)
+        if self.prior is not None:
+            self.prior.check_fits(self.category, self.placeholder, self.photos)
+
+    def with_prior(
+        self, images: tuple[Photo, ...], prompt: str = DEFAULT_PRIOR_PROMPT, weight: float = 1.0
+    ) -> ConceptDataset:
+        """The dataset with prior images; in their prompt `{}` becomes the category. DatasetError
+        if they cannot be used, or if there are some already."""
+        if self.prior is not None:
+            raise DatasetError(
+                f"the dataset has {len(self.prior.images)} prior images already: make one batch of "
+                "all images with Batch Images, and use this node once"
+            )
+        prompt = prompt.replace("{}", self.category)
+        prior = PriorImages(images=images, prompt=prompt, weight=weight)
+        return dataclasses.replace(self, prior=prior)
+
+    def without_prior(self) -> ConceptDataset:
+        """The same photos and words without prior images."""
+        return dataclasses.replace(self, prior=None)
 
     @property
     def prompt(self) -> str:
@@ -69,11 +74,13 @@ class ConceptDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of photos and words."""
+        """SHA-256 of photos and words, and of the prior images if there are any."""
         content = hashlib.sha256()
         for photo in self.photos:
             content.update(photo.digest.encode())
         content.update("\0".join((self.category, self.placeholder, self.template)).encode())
+        if self.prior is not None:
+            content.update(f"\0prior {self.prior.digest}".encode())
         return content.hexdigest()
 
 
@@ -206,10 +213,13 @@ def load_folder(folder: Path, *, skip_broken: bool = False) -> tuple[Photo, ...]
     return tuple(photos)
 
 
-def photos_from_arrays(images: Sequence[np.ndarray]) -> tuple[Photo, ...]:
-    """Photos from float arrays (height, width, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them."""
+def photos_from_arrays(images: Sequence[np.ndarray], name: str = "image") -> tuple[Photo, ...]:
+    """Photos from float arrays (height, width, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them.
+
+    They are called `<name> 1`, `<name> 2`, ... in messages.
+    """
     photos = []
     for number, array in enumerate(images, start=1):
         pixels = np.round(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
-        photos.append(Photo(f"image {number}", upright(Image.fromarray(pixels))))
+        photos.append(Photo(f"{name} {number}", upright(Image.fromarray(pixels))))
     return tuple(photos)

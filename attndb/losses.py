@@ -22,16 +22,23 @@ class StepLoss:
     """L_diff."""
     regularization: float
     """L_reg, weights included."""
+    prior: float = 0.0
+    """L_diff of the prior samples, weight included; 0 without prior preservation."""
 
     @property
     def total(self) -> float:
-        """L = L_diff + L_reg."""
-        return self.denoising + self.regularization
+        """L = L_diff + L_reg, plus the prior's part."""
+        return self.denoising + self.regularization + self.prior
+
+    @property
+    def parts(self) -> list[float]:
+        """The values for files: [denoising, regularization], and the prior's where it has one."""
+        return [self.denoising, self.regularization, *([self.prior] if self.prior else [])]
 
     def check_finite(self) -> None:
         """TrainingDivergedError, with step and part, if a part is NaN or infinite."""
-        parts = (("denoising", self.denoising), ("attention map", self.regularization))
-        for part, value in parts:
+        names = ("denoising", "attention map", "prior preservation")
+        for part, value in zip(names, self.parts, strict=False):
             if not math.isfinite(value):
                 raise TrainingDivergedError(
                     f"step {self.step + 1}: the {part} loss is {value}. The last good checkpoint "
@@ -45,11 +52,10 @@ class UnreadLoss:
 
     step: int
     parts: Tensor
-    """(micro-batches, 2): L_diff and L_reg."""
+    """(micro-batches, 3): L_diff, L_reg and the prior's part."""
 
     def read(self) -> StepLoss:
         """The loss. TrainingDivergedError if it is not finite."""
-        denoising, regularization = self.parts.double().sum(dim=0).tolist()
-        loss = StepLoss(self.step, denoising, regularization)
+        loss = StepLoss(self.step, *self.parts.double().sum(dim=0).tolist())
         loss.check_finite()
         return loss

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 INK = (228, 228, 232)
 FAINT = (70, 72, 80)
 PAPER = (28, 29, 33)
-CURVES = ((92, 164, 255), (255, 170, 80))
+CURVES = ((92, 164, 255), (255, 170, 80), (120, 210, 130))
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -28,14 +28,18 @@ def loss_curve(
     regularization: Sequence[float],
     title: str,
     size: tuple[int, int] = (768, 384),
+    prior: Sequence[float] = (),
 ) -> Image.Image:
-    """Two panels over the steps: L_diff (raw and smoothed) and L_reg, each with its own scale."""
+    """Panels over the steps, raw and smoothed, each with its own scale: L_diff, L_reg, and the
+    prior preservation loss if a step has one."""
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=14)
     draw.text((16, 10), title, INK, font=ImageFont.load_default(size=16))
-    parts = (("denoising loss", denoising), ("attention map loss", regularization))
-    width = size[0] // 2
+    parts = [("denoising loss", denoising), ("attention map loss", regularization)]
+    if any(prior):
+        parts.append(("prior preservation loss", prior))
+    width = size[0] // len(parts)
     for number, (name, values) in enumerate(parts):
         box = (number * width + 64, 64, (number + 1) * width - 20, size[1] - 40)
         draw.text((box[0], 40), name, CURVES[number], font=font)

@@ -161,11 +161,13 @@ def _line(loss: StepLoss) -> str:
         "denoising": loss.denoising,
         "attention_map": loss.regularization,
     }
+    if loss.prior:
+        entry["prior"] = loss.prior
     return json.dumps(entry) + "\n"
 
 
 def _dump(losses: list[StepLoss]) -> str:
-    return json.dumps([[loss.denoising, loss.regularization] for loss in losses])
+    return json.dumps([loss.parts for loss in losses])
 
 
 def _losses(metadata: Mapping[str, str]) -> list[StepLoss]:

@@ -5,7 +5,7 @@ Shapes: B batch, C latent channels or attention columns, Y X latent pixels, T to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ from .parameters import trained_weights
 from .precision import FrozenInBf16, autocast, computes_in_bf16
 from .regularizer import attention_map_loss
 from .streamed import StreamedAdamW
-from .tokens import TokenizedPrompt
+from .tokens import TokenizedText
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class StageTraining:
         self.bf16 = config.low_memory or computes_in_bf16(config.precision, backend.device)
         layers = cross_attention_layers(backend.unet)
         self.tap = CrossAttentionTap(choose_layers(layers, config.regularization.layers))
-        self._text: dict[TokenizedPrompt, Tensor] = {}
+        self._text: dict[TokenizedText, Tensor] = {}
         self._tied: dict[tuple[tuple[int, ...], ...], Tensor] = {}
 
     @property
@@ -104,7 +104,8 @@ class StageTraining:
         return self.launch(step, batch).read()
 
     def launch(self, step: int, batch: Batch) -> UnreadLoss:
-        """One optimiser step over a batch, in micro-batches that add up to it exactly.
+        """One optimiser step over a batch and its prior samples, in micro-batches that add up to
+        them exactly.
 
         On a card this only queues the work: the loss is on its way. On the CPU a loss that is not
         finite raises before it is learned.
@@ -129,21 +130,40 @@ class StageTraining:
 
     def _gradients(self, step: int, batch: Batch) -> UnreadLoss:
         """Gradients of a batch; with a streamed optimiser the update itself."""
-        size = min(self.micro_batch, len(batch))
-        normalizer = loss_normalizer(batch.latents, batch.mask)
-        batch = batch.to(self.backend.device)
-        parts = []
-        for start in range(0, len(batch), size):
-            denoising, regularization = self.loss(batch.part(start, start + size), normalizer)
-            parts.append(torch.stack([denoising.detach(), regularization.detach()]))
+        parts: list[Tensor] = []
+        for loss, last in self._losses(batch):
+            parts.append(loss.detach())
             if isinstance(self.optimizer, StreamedAdamW) and self.optimizer.mode != "drop":
                 self.optimizer.mode = "gather"
-                if start + size >= len(batch):  # updates as it goes: no way back from here
+                if last:  # updates as it goes: no way back from here
                     UnreadLoss(step, torch.stack(parts)).read()
                     self.optimizer.mode, self.settled = "update", False
-            (denoising + regularization).backward()
-        self.tap.rest()
+            loss.sum().backward()
         return UnreadLoss(step, torch.stack(parts))
+
+    def _losses(self, batch: Batch) -> Iterator[tuple[Tensor, bool]]:
+        """For each micro-batch the parts of its loss, (3,), and whether it is the last: L_diff,
+        L_reg, and the weighted L_diff of prior samples (DreamBooth: Ruiz et al. 2022, section 3.2).
+
+        Prior samples come last, with the tap at rest: their prompt has no placeholder whose map
+        could be tied.
+        """
+        normalizer = loss_normalizer(batch.latents, batch.mask)
+        batch = batch.to(self.backend.device)
+        none = torch.zeros((), device=self.backend.device)
+        prior = [] if batch.prior is None else list(batch.prior.parts(self.micro_batch))
+        assert not (prior and self.vectors.requires_grad), "no gradient in the embedding"
+        left = -(-len(batch) // self.micro_batch) + len(prior)
+        for part in batch.parts(self.micro_batch):
+            left -= 1
+            denoising, regularization = self.loss(part, normalizer)
+            yield torch.stack([denoising, regularization, none]), left == 0
+        self.tap.rest()
+        normalizer = sum(part.latents.numel() for part in prior)
+        for part in prior:
+            left -= 1
+            denoising = batch.prior_weight * self.denoising(part, normalizer)
+            yield torch.stack([none, none, denoising]), left == 0
 
     def _rehearse(self, batch: Batch) -> None:
         """A backward pass that changes nothing: running out of memory is harmless in it, and is not
@@ -181,25 +201,26 @@ class StageTraining:
 
     def loss(self, batch: Batch, normalizer: float | None = None) -> tuple[Tensor, Tensor]:
         """L_diff and L_reg of a batch on the device (METHOD: sections 1 and 3)."""
+        weights = self.config.regularization
+        with self.tap.watching(self._columns(batch)) as statistics:
+            denoising = self.denoising(batch, normalizer)
+        if not weights.active:
+            return denoising, denoising.new_zeros(())
+        layers = list(statistics.values())
+        return denoising, attention_map_loss(layers, weights.mean_weight, weights.variance_weight)
+
+    def denoising(self, batch: Batch, normalizer: float | None = None) -> Tensor:
+        """L_diff of a batch on the device (METHOD: section 1)."""
         config, diffusion = self.config, self.diffusion
         z0_BCYX, noise_BCYX, t_B = batch.latents, batch.noise, batch.timesteps
         context_BTD = self._context(batch)
         z_t_BCYX = diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
-        with self.tap.watching(self._columns(batch)) as statistics:
-            prediction_BCYX = self.predict(z_t_BCYX, t_B, context_BTD)
+        prediction_BCYX = self.predict(z_t_BCYX, t_B, context_BTD)
         target_BCYX = diffusion.target(z0_BCYX, noise_BCYX, t_B)
         weights_B = None
         if config.min_snr_gamma:
             weights_B = diffusion.min_snr_weights(t_B, config.min_snr_gamma)
-        denoising = denoising_loss(prediction_BCYX, target_BCYX, batch.mask, normalizer, weights_B)
-        if not config.regularization.active:
-            return denoising, denoising.new_zeros(())
-        regularization = attention_map_loss(
-            list(statistics.values()),
-            config.regularization.mean_weight,
-            config.regularization.variance_weight,
-        )
-        return denoising, regularization
+        return denoising_loss(prediction_BCYX, target_BCYX, batch.mask, normalizer, weights_B)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a checkpoint has to hold: tensors by name, and plain data for JSON."""

@@ -46,13 +46,24 @@ class CategoryWord:
 
 
 @dataclass(frozen=True)
-class TokenizedPrompt:
-    """A prompt of one CLIP chunk: token ids, with the placeholder's vectors as None."""
+class TokenizedText:
+    """A prompt of one CLIP chunk; without a placeholder, e.g. that of prior images."""
 
     text: str
     """The prompt as a person reads it."""
     tokens: tuple[int | None, ...]
     """Ids; None marks a place that a placeholder vector fills, in order."""
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Attention columns the regulariser compares: none without a placeholder."""
+        return ()
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt(TokenizedText):
+    """A training prompt of one CLIP chunk: token ids, with the placeholder's vectors as None."""
+
     category: int
     """Position of the category token whose map the placeholder's is tied to."""
 
@@ -73,17 +84,22 @@ class TokenizedPrompt:
         return (*self.placeholder, self.category)
 
 
+def check_length(text: str, tokens: Sequence[int | None], source: str) -> None:
+    """ValueError unless the tokens are one CLIP chunk; `source` names what has to be shortened."""
+    if len(tokens) != CONTEXT_LENGTH:
+        raise ValueError(
+            f"prompt {text!r} takes {len(tokens)} tokens; training prompts have to fit in one "
+            f"CLIP chunk of {CONTEXT_LENGTH}: shorten {source}"
+        )
+
+
 def locate(text: str, tokens: Sequence[int | None], category: CategoryWord) -> TokenizedPrompt:
     """Finds the category's tokens in a tokenised training prompt.
 
     The category is looked for right after the placeholder, where the published prompt has it, and
     then anywhere. ValueError names the prompt when it is not there.
     """
-    if len(tokens) != CONTEXT_LENGTH:
-        raise ValueError(
-            f"prompt {text!r} takes {len(tokens)} tokens; training prompts have to fit in one "
-            f"CLIP chunk of {CONTEXT_LENGTH}: shorten the template"
-        )
+    check_length(text, tokens, "the template")
     places = [i for i, token in enumerate(tokens) if token is None]
     wanted = list(category.ids)
     after = places[-1] + 1 if places else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 MODULES = (
     "dataset",
+    "prior",
     "regularization",
     "options",
     "preview",

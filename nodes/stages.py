@@ -48,7 +48,10 @@ def _result(
     wires: Wires, concept: TrainedConcept, losses: tuple[StepLoss, ...], title: str
 ) -> io.NodeOutput:
     picture = loss_curve(
-        [loss.denoising for loss in losses], [loss.regularization for loss in losses], title
+        [loss.denoising for loss in losses],
+        [loss.regularization for loss in losses],
+        title,
+        prior=[loss.prior for loss in losses],
     )
     return io.NodeOutput(
         concept,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...attndb.change import Change, dense
 from ...attndb.objective import Diffusion
-from ...attndb.tokens import TokenizedPrompt
+from ...attndb.tokens import TokenizedText
 from .families import is_v_prediction
 from .text import TextEncoder
 from .weights import checkpoint_blocks, compile_blocks, private_unet
@@ -47,7 +47,7 @@ class HostBackend:
         """Compiles what a U-Net is made of, block by block."""
         compile_blocks(self.unet)
 
-    def encode_text(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
+    def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""
         return self._text.to(self.device).encode(prompt, vectors)
 

@@ -58,12 +58,13 @@ class TrainingProgress:
     def _log(self, loss: StepLoss, done: int, now: float) -> None:
         rate = (done - (self._first or 0)) / max(1e-6, now - self._start)
         log.info(
-            "%s: step %d/%d, loss %.4f + %.5f, %.2f it/s, %.0f s left",
+            "%s: step %d/%d, loss %.4f + %.5f%s, %.2f it/s, %.0f s left",
             self._title,
             done,
             self._steps,
             loss.denoising,
             loss.regularization,
+            f" + {loss.prior:.4f} (prior)" if loss.prior else "",
             rate,
             (self._steps - done) / rate,
         )
@@ -74,6 +75,7 @@ class TrainingProgress:
             [loss.denoising for loss in self._losses],
             [loss.regularization for loss in self._losses],
             self._title,
+            prior=[loss.prior for loss in self._losses],
         )
         latest = None if self._pictures is None else self._pictures.latest
         if latest is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -13,14 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from ...attndb.augmentation import Crop, render
-from ...attndb.batches import PhotoBatches
+from ...attndb.batches import BatchSource, PhotoBatches
 from ...attndb.change import cast
 from ...attndb.concept import TrainedConcept
 from ...attndb.config import CategoryTie, StageConfig
 from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
+from ...attndb.prior_batches import PriorBatches
 from ...attndb.run import Run, request_digest
-from ...attndb.tokens import CategoryWord, TokenizedPrompt
+from ...attndb.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ...attndb.trainer import StageResult, StepLoss, Together, train_stage
 from ...attndb.watch import AttentionWatch, WatchSettings
 from .backend import HostBackend, host_backend, training_mode
@@ -31,7 +32,7 @@ from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .progress import TrainingProgress
-from .text import text_digest, tokenize_training_prompt
+from .text import text_digest, tokenize_prior_prompt, tokenize_training_prompt
 from .weights import UNET_PREFIX, merged_weights
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def run_stage(
     check_trainable(wires.model, wires.clip, wires.vae)
     if concept is not None:
         check_continues(wires, concept)
+    wires, prior_prompt = _prior(wires, config, title)
     count = config.vectors if concept is None else concept.vectors.shape[0]
     prompt, category = tokenize_training_prompt(wires.clip, wires.dataset, count, wires.tie)
     log.info(
@@ -109,22 +111,64 @@ def run_stage(
         if result is not None:
             log.info("%s: finished before, taken from %s", title, run.folder)
         else:
-            result = _train(wires, config, concept, prompt, category, weights, run, keeping)
+            words = _Words(prompt, category, prior_prompt)
+            result = _train(wires, config, concept, words, weights, run, keeping)
             run.finish(result)
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
     dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
     delta = {name: cast(change, dtype) for name, change in result.delta.items()}
-    record = _stage_record(config, result.losses)
+    record = _stage_record(config, wires.dataset, result.losses)
     return concept.grown(result.vectors, delta, record), result.losses
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What a stage trains on, as the text encoder sees it."""
+
+    prompt: TokenizedPrompt
+    category: CategoryWord
+    prior: TokenizedText | None
+    """Prompt of the prior images, if there are any."""
+
+
+def _prior(wires: Wires, config: StageConfig, title: str) -> tuple[Wires, TokenizedText | None]:
+    """The wires with the prior images that this stage uses, and their prompt. Stage 1 uses none:
+    its embedding is not in their prompt, and nothing else is trained."""
+    prior = wires.dataset.prior
+    if prior is None:
+        return wires, None
+    if config.trains == "embedding":
+        log.info(
+            "%s: the %d prior images are not used here: they have no gradient in the embedding",
+            title,
+            len(prior.images),
+        )
+        return replace(wires, dataset=wires.dataset.without_prior()), None
+    prompt = tokenize_prior_prompt(wires.clip, prior.prompt)
+    log.info(
+        "%s: prior preservation on %d images of %r, weight %g",
+        title,
+        len(prior.images),
+        prior.prompt,
+        prior.weight,
+    )
+    return wires, prompt
+
+
+def _batches(wires: Wires, config: StageConfig, words: _Words, backend: HostBackend) -> BatchSource:
+    dataset, diffusion, encode = wires.dataset, backend.diffusion, backend.encode_image
+    batches = PhotoBatches(dataset, words.prompt, config, diffusion, encode)
+    if dataset.prior is None or words.prior is None:
+        return batches
+    return PriorBatches(batches, dataset.prior, words.prior, config, diffusion, encode)
 
 
 def _train(
     wires: Wires,
     config: StageConfig,
     concept: TrainedConcept | None,
-    prompt: TokenizedPrompt,
-    category: CategoryWord,
+    words: _Words,
     weights: dict[str, Tensor],
     run: Run,
     keeping: Keeping,
@@ -134,23 +178,21 @@ def _train(
         backend = host_backend(wires.model, wires.clip, wires.vae, weights, delta)
         weights.clear()
         if concept is None:
-            vectors = backend.initial_vectors(category.initial_ids, config.vectors)
+            vectors = backend.initial_vectors(words.category.initial_ids, config.vectors)
         else:
             vectors = concept.vectors.clone()
-        batches = PhotoBatches(
-            wires.dataset, prompt, config, backend.diffusion, backend.encode_image
-        )
+        batches = _batches(wires, config, words, backend)
         pictures = None
         if keeping.preview is not None:
-            words = (wires.dataset.placeholder, wires.dataset.category)
+            names = (wires.dataset.placeholder, wires.dataset.category)
             sampler = PreviewSampler(
-                keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, words
+                keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, names
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
         progress = TrainingProgress(keeping.title, config.steps, pictures)
         if keeping.preview is None or not keeping.preview.attention_maps:
             return train_stage(backend, batches, config, vectors, progress, run)
-        watch = _attention_watch(wires, config, prompt, backend, keeping.preview.every, run)
+        watch = _attention_watch(wires, config, words.prompt, backend, keeping.preview.every, run)
         watch.begin(backend, vectors)
         return train_stage(backend, batches, config, vectors, Together(watch, progress), run)
 
@@ -242,8 +284,10 @@ def _new_concept(
     )
 
 
-def _stage_record(config: StageConfig, losses: tuple[StepLoss, ...]) -> dict[str, Any]:
-    return {
-        **config.as_dict(),
-        "losses": [[loss.denoising, loss.regularization] for loss in losses],
-    }
+def _stage_record(
+    config: StageConfig, dataset: ConceptDataset, losses: tuple[StepLoss, ...]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {**config.as_dict(), "losses": [loss.parts for loss in losses]}
+    if dataset.prior is not None:
+        record["prior"] = dataset.prior.record()
+    return record

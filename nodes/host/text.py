@@ -12,7 +12,13 @@ from torch import Tensor
 from ...attndb.config import CategoryTie
 from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
-from ...attndb.tokens import CategoryWord, TokenizedPrompt, locate
+from ...attndb.tokens import (
+    CategoryWord,
+    TokenizedPrompt,
+    TokenizedText,
+    check_length,
+    locate,
+)
 from .patches import inner_name, with_vectors
 from .weights import merged_weights, private_copy
 
@@ -41,14 +47,33 @@ def tokenize_training_prompt(
         )
     category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
     marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
-    chunks = marked.tokenize(dataset.prompt)[clip.tokenizer.clip_name]
+    tokens = _tokens(marked, dataset.prompt, f"template {dataset.template!r}")
+    return locate(dataset.prompt, tokens, category), category
+
+
+def tokenize_prior_prompt(clip: Any, prompt: str) -> TokenizedText:
+    """The prompt of prior images as the stock text encode node would see it.
+
+    ValueError if it holds an embedding, or does not fit in one CLIP chunk.
+    """
+    tokens = _tokens(clip, prompt, f"the prior images' prompt {prompt!r}")
+    if None in tokens:
+        raise ValueError(
+            f"the prior images' prompt {prompt!r} uses an embedding or a learned placeholder: it "
+            "names the category in plain words; change it in Add Prior Images"
+        )
+    check_length(prompt, tokens, "the prompt in Add Prior Images")
+    return TokenizedText(prompt, tuple(tokens))
+
+
+def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
+    """Token ids of all chunks, None for a vector; ValueError names the `source` of weights."""
+    chunks = clip.tokenize(prompt)[clip.tokenizer.clip_name]
     if any(weight != 1.0 for chunk in chunks for _, weight in chunk):
         raise ValueError(
-            f"template {dataset.template!r} uses prompt weights (round brackets): training prompts "
-            "have none"
+            f"{source} uses prompt weights (round brackets): training prompts have none"
         )
-    tokens = [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
-    return locate(dataset.prompt, tokens, category), category
+    return [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
 
 
 def embedding_width(clip: Any) -> int:
@@ -91,7 +116,7 @@ class TextEncoder:
         model.set_clip_options({"execution_device": device})
         return cls(model)
 
-    def encode(self, prompt: TokenizedPrompt, vectors: Tensor) -> Tensor:
+    def encode(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
         """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
         vectors = iter(vectors)
         tokens = [next(vectors) if token is None else token for token in prompt.tokens]

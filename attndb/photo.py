@@ -1,0 +1,30 @@
+"""Photo: one picture with its name and digest; what dataset and prior images are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from PIL import Image
+
+
+class DatasetError(ValueError):
+    """A concept dataset that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo of the subject, or one picture of its category."""
+
+    name: str
+    """File name, or `image 3` for one that came over a wire; used in messages."""
+    image: Image.Image
+    """Upright RGB picture."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of size and pixels: the key of everything computed from this photo."""
+        content = hashlib.sha256(repr(self.image.size).encode())
+        content.update(self.image.tobytes())
+        return content.hexdigest()

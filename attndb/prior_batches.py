@@ -1,0 +1,73 @@
+"""PriorBatches: prior samples next to every batch of the subject's photos.
+
+Shapes: C latent channels, Y X latent pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .augmentation import Crop, render
+from .batches import Batch, BatchSource, draw_noise, in_rounds, step_generator
+from .config import StageConfig
+from .objective import Diffusion
+from .photo import Photo
+from .prior import PriorImages
+from .tokens import TokenizedText
+
+
+class PriorBatches:
+    """Another source's batches, each with as many prior samples as it has samples of its own.
+
+    The other source draws what it would draw alone: prior samples have generators of their own.
+    Every prior image comes once per round, in a shuffled order, cut from its centre as it is: it
+    has one latent, which is computed once.
+    """
+
+    def __init__(
+        self,
+        batches: BatchSource,
+        prior: PriorImages,
+        prompt: TokenizedText,
+        config: StageConfig,
+        diffusion: Diffusion,
+        encode_image: Callable[[Tensor], Tensor],
+    ) -> None:
+        """`prompt`: that of the prior images. `encode_image`: latents of pixels in 0..1."""
+        self._batches = batches
+        self._prior = prior
+        self._prompt = prompt
+        self._config = config
+        self._timesteps = diffusion.timesteps
+        self._encode_image = encode_image
+        self._kept: dict[str, Tensor] = {}
+
+    def __getitem__(self, step: int) -> Batch:
+        batch = self._batches[step]
+        return dataclasses.replace(
+            batch, prior=self._draw(step, len(batch)), prior_weight=self._prior.weight
+        )
+
+    def _draw(self, step: int, count: int) -> Batch:
+        config, images = self._config, self._prior.images
+        latents = []
+        for index in range(step * count, (step + 1) * count):
+            place = in_rounds(index, len(images), "prior round", config.seed, config.stage)
+            latents.append(self._latent(images[place]))
+        generator = step_generator("prior step", config.seed, config.stage, step)
+        stacked = torch.stack(latents)
+        noise, timesteps = draw_noise(
+            stacked.shape, self._timesteps, config.offset_noise, generator
+        )
+        return Batch(stacked, noise, timesteps, (self._prompt,) * count)
+
+    def _latent(self, image: Photo) -> Tensor:
+        if image.digest not in self._kept:
+            pixels, _ = render(image.image, Crop(), self._config.data.resolution)
+            latent_CYX = self._encode_image(torch.from_numpy(pixels)[None])[0].float().cpu()
+            self._kept[image.digest] = latent_CYX
+        return self._kept[image.digest]

@@ -1,0 +1,66 @@
+"""The node that adds prior images to a concept dataset."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..attndb.dataset import ConceptDataset, photos_from_arrays
+from ..attndb.prior import DEFAULT_PRIOR_PROMPT
+from .errors import naming_node
+from .types import Dataset
+
+
+class AddPriorImages(io.ComfyNode):
+    """Pictures of the category, for prior preservation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBAddPriorImages",
+            display_name="Add Prior Images",
+            category="AttnDreamBooth/dataset",
+            description="Prior preservation (DreamBooth): stages 2 and 3 also train on pictures of "
+            "the plain category, so that the model keeps its idea of it. Draw them in the graph "
+            "with the base model, or load them. Not part of the published AttnDreamBooth recipe.",
+            search_aliases=["prior preservation", "class images", "regularization images"],
+            inputs=[
+                Dataset.Input("dataset", tooltip="Photos and words of the subject."),
+                io.Image.Input(
+                    "images",
+                    tooltip="Pictures of the category as one batch, e.g. drawn by KSampler from "
+                    "'a photo of a cat' with the base model. 100 to 200 are usual.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default=DEFAULT_PRIOR_PROMPT,
+                    tooltip="What the images show: the prompt they were drawn from. {} becomes "
+                    "the dataset's category. Without the placeholder.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.05,
+                    tooltip="What the loss of these images counts next to the subject's; above 0. "
+                    "DreamBooth: 1.",
+                ),
+            ],
+            outputs=[
+                Dataset.Output(
+                    "dataset", tooltip="The dataset with prior images: connect to the stages."
+                )
+            ],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls, dataset: ConceptDataset, images: io.Image.Type, prompt: str, weight: float
+    ) -> io.NodeOutput:
+        arrays = [image.cpu().float().numpy() for image in images]
+        photos = photos_from_arrays(arrays, name="prior image")
+        return io.NodeOutput(dataset.with_prior(photos, prompt, weight))
+
+
+NODES: list[type[io.ComfyNode]] = [AddPriorImages]
