@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .augmentation import Crop, render
-from .batches import Batch, BatchSource, draw_noise, in_rounds, step_generator
+from .batches import Batch, PhotoBatches, draw_noise, in_rounds, step_generator
 from .config import StageConfig
 from .objective import Diffusion
 from .photo import Photo
@@ -21,16 +21,16 @@ from .tokens import TokenizedText
 
 
 class PriorBatches:
-    """Another source's batches, each with as many prior samples as it has samples of its own.
+    """The batches of a subject's photos, each with as many prior samples next to its own.
 
-    The other source draws what it would draw alone: prior samples have generators of their own.
+    The photos are drawn as they would be alone: prior samples have generators of their own.
     Every prior image comes once per round, in a shuffled order, cut from its centre as it is: it
     has one latent, which is computed once.
     """
 
     def __init__(
         self,
-        batches: BatchSource,
+        photos: PhotoBatches,
         prior: PriorImages,
         prompt: TokenizedText,
         config: StageConfig,
@@ -38,7 +38,7 @@ class PriorBatches:
         encode_image: Callable[[Tensor], Tensor],
     ) -> None:
         """`prompt`: that of the prior images. `encode_image`: latents of pixels in 0..1."""
-        self._batches = batches
+        self._photos = photos
         self._prior = prior
         self._prompt = prompt
         self._config = config
@@ -46,8 +46,20 @@ class PriorBatches:
         self._encode_image = encode_image
         self._kept: dict[str, Tensor] = {}
 
+    def fill(self, told: Callable[[int, int], None] | None = None) -> bool:
+        """As `PhotoBatches.fill`, with the prior images after the photos."""
+        complete = self._photos.fill(told)
+        wanted = {image.digest: image for image in self._prior.images}
+        if len(wanted) > self._config.steps * self._config.batch_size:
+            return False
+        for done, image in enumerate(wanted.values(), start=1):
+            self._latent(image)
+            if told is not None:
+                told(done, len(wanted))
+        return complete
+
     def __getitem__(self, step: int) -> Batch:
-        batch = self._batches[step]
+        batch = self._photos[step]
         return dataclasses.replace(
             batch, prior=self._draw(step, len(batch)), prior_weight=self._prior.weight
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...attndb.augmentation import Crop, render
-from ...attndb.batches import BatchSource, PhotoBatches
+from ...attndb.batches import PhotoBatches
 from ...attndb.change import cast
 from ...attndb.concept import TrainedConcept
 from ...attndb.config import CategoryTie, StageConfig
@@ -156,7 +156,9 @@ def _prior(wires: Wires, config: StageConfig, title: str) -> tuple[Wires, Tokeni
     return wires, prompt
 
 
-def _batches(wires: Wires, config: StageConfig, words: _Words, backend: HostBackend) -> BatchSource:
+def _batches(
+    wires: Wires, config: StageConfig, words: _Words, backend: HostBackend
+) -> PhotoBatches | PriorBatches:
     dataset, diffusion, encode = wires.dataset, backend.diffusion, backend.encode_image
     batches = PhotoBatches(dataset, words.prompt, config, diffusion, encode)
     if dataset.prior is None or words.prior is None:

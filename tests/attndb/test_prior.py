@@ -139,6 +139,25 @@ def test_no_generator_is_shared_with_the_subjects_samples(monkeypatch):
     assert own and keys and not own & set(keys)
 
 
+@pytest.mark.parametrize("pool", [0, 2])
+def test_filled_ahead_nothing_is_encoded_later_and_the_samples_are_the_same(pool):
+    encoder, told = Encoder(), []
+    _, filled = both(encoder, data={"latent_pool": pool})
+    assert filled.fill(lambda done, total: told.append((done, total))) == (pool > 0)
+    assert encoder.calls == len(SHADES) and told[-1] == (len(SHADES), len(SHADES))
+    _, fresh = both(data={"latent_pool": pool})
+    for step in range(4):
+        assert torch.equal(filled[step].prior.latents, fresh[step].prior.latents)
+        assert torch.equal(filled[step].latents, fresh[step].latents)
+    assert encoder.calls == len(SHADES)
+
+
+def test_more_prior_images_than_are_drawn_are_not_filled_ahead():
+    encoder = Encoder()
+    _, few = both(encoder, steps=1, data={"latent_pool": 1})
+    assert not few.fill() and encoder.calls == 0
+
+
 def test_a_part_of_a_batch_has_no_prior_samples():
     assert both()[1][0].part(0, 2).prior is None
 
