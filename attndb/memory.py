@@ -1,0 +1,169 @@
+"""What a stage will need of a device's memory, known before it starts.
+
+What lasts (weights, optimiser) is counted from the settings. What a step adds for a while
+(activations, gradients) is found by rehearsing one on the meta device (rehearsal.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from .backend import Backend
+from .batches import Batch
+from .config import OptimizerName, StageConfig
+from .precision import compute_precision
+from .rehearsal import META, Rehearsal, backward, unique_bytes
+from .stage import StageTraining
+from .tokens import TokenizedPrompt
+
+_BLOCK = 256
+"""Values that share a scale in bitsandbytes' 8-bit states."""
+_SMALL = 4096
+"""bitsandbytes keeps the states of smaller parameters in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes that a stage needs at its highest moment, by what they are for."""
+
+    device: torch.device
+    micro_batch: int
+    """Samples at a time."""
+    weights: int
+    """The U-Net and what is trained."""
+    text_encoder: int
+    autoencoder: int = 0
+    """The VAE, where it stays next to the U-Net."""
+    starting_weights: int = 0
+    """Copy of the trained weights as they were, where it lies in the same memory: on the CPU."""
+    average: int = 0
+    """Moving average of what is trained."""
+    optimizer: int = 0
+    gradients: int = 0
+    """Of all that is trained."""
+    activations: int = 0
+    """What a step needs beyond the gradients. Activations go while gradients come, so this is less
+    than all activations where the whole batch is one part."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(getattr(self, field.name) for field in fields(self)[2:])
+
+    @property
+    def resident(self) -> int:
+        """What is in place before the training starts, once its modules are loaded."""
+        return self.weights + self.text_encoder
+
+    @property
+    def reserve(self) -> int:
+        """Not counted above and left free: on a card the libraries' workspaces and the gaps of
+        PyTorch's allocator, 200 MB and 5 %. A rule of thumb, not a measurement."""
+        return 0 if self.device.type == "cpu" else 200_000_000 + self.total // 20
+
+    def fits(self, free: int) -> bool:
+        """Whether it goes into `free` bytes, with the reserve."""
+        return self.total + self.reserve <= free
+
+    def describe(self, free: int | None = None) -> str:
+        """One line; `free` bytes on the device are named next to it."""
+        unit, size = ("GB", 1e9) if self.total >= 1e9 else ("MB", 1e6)
+        digits = 1 if unit == "GB" else 0
+        parts = []
+        for field in fields(self)[2:]:
+            value = getattr(self, field.name)
+            if round(value / size, digits) > 0:
+                name = field.name.replace("_", " ").replace("optimizer", "optimiser")
+                parts.append(f"{name} {value / size:.{digits}f}")
+        text = f"needs about {self.total / size:.{digits}f} {unit}: {', '.join(parts)}"
+        text += f" ({self.micro_batch} sample{'s' * (self.micro_batch > 1)} at a time)"
+        if free is not None:
+            text += f"; {free / size:.{digits}f} {unit} free on {self.device}"
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimator:
+    """Estimates for one model, under any settings."""
+
+    backend: Backend
+    """Only read: neither its modules nor any random state is touched."""
+    vectors: tuple[int, int]
+    """(V, D): the placeholder's vectors."""
+    prompt: TokenizedPrompt
+    """Of the training."""
+    latent: tuple[int, int, int]
+    """(C, Y, X) of one sample."""
+    autoencoder: int = 0
+    """Bytes of the VAE on the same device."""
+
+    def __call__(self, config: StageConfig) -> MemoryEstimate:
+        """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
+        device = self.backend.device
+        size = min(config.micro_batch or config.batch_size, config.batch_size)
+        on_the_cpu = device.type == "cpu"
+        with self._training(config) as training:
+            trained, unet = training.trainable, training.backend.unet
+            weights = [*unet.parameters(), *unet.buffers(), *trained]
+            text = training.backend.text_model
+            text_weights = [*text.parameters(), *text.buffers()]
+            whole = config.trains != "embedding" and not config.lora_rank
+            gradients = unique_bytes(trained)
+            with Rehearsal(device, [*weights, *text_weights]) as rehearsal:
+                self._step(training, size, accumulates=size < config.batch_size)
+            return MemoryEstimate(
+                device=device,
+                micro_batch=size,
+                weights=unique_bytes(weights),
+                text_encoder=unique_bytes(text_weights),
+                autoencoder=0 if on_the_cpu else self.autoencoder,
+                starting_weights=gradients if whole and on_the_cpu else 0,
+                average=gradients if config.ema_decay else 0,
+                optimizer=optimizer_bytes(trained, config.optimizer.name),
+                gradients=gradients,
+                activations=max(0, rehearsal.peak - gradients),
+            )
+
+    def _training(self, config: StageConfig) -> StageTraining:
+        """The stage on the meta device; optimiser and average are counted, not made."""
+        weightless = self.backend.weightless()
+        config = config.with_(
+            precision=compute_precision(config.precision, self.backend.device),
+            optimizer=replace(config.optimizer, name="AdamW"),
+            ema_decay=0.0,
+        )
+        return StageTraining(weightless, config, torch.empty(self.vectors, device=META))
+
+    def _step(self, training: StageTraining, size: int, accumulates: bool) -> None:
+        """A micro-batch there and back; `accumulates`: onto the gradients of the ones before."""
+        if accumulates:
+            for parameter in training.trainable:
+                parameter.grad = torch.empty_like(parameter)
+        latents = torch.empty(size, *self.latent, device=META)
+        timesteps = torch.empty(size, dtype=torch.int64, device=META)
+        mask = torch.empty(size, 1, *self.latent[1:], device=META)
+        batch = Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
+        denoising, regularization = training.loss(batch, normalizer=1.0)
+        backward(denoising + regularization)
+
+
+def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: OptimizerName) -> int:
+    """What an optimiser keeps of some parameters between steps (see the libraries' `state`)."""
+    return sum(_state_bytes(parameter, name) for parameter in parameters)
+
+
+def _state_bytes(parameter: Tensor, name: OptimizerName) -> int:
+    size = parameter.numel() * parameter.element_size()
+    if name == "AdamW":
+        return 2 * size + 4  # two moments; the step as a scalar in fp32
+    if name == "AdamW schedule-free":
+        return 2 * size  # z and the second moment
+    if name == "Prodigy":
+        return 4 * size  # two moments, s and the starting point
+    if parameter.numel() < _SMALL:
+        return 2 * 4 * parameter.numel()
+    return 2 * (parameter.numel() + 4 * -(-parameter.numel() // _BLOCK))  # 1 byte and block scales
