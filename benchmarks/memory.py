@@ -24,6 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.pack import host_on_path, load_pack
 
+HEAD = (
+    "| stage | precision | mode | measured MB | estimated MB | ratio | step measured | "
+    "step estimated | ratio |\n|---|---|---|---|---|---|---|---|---|"
+)
+
 
 def main() -> None:
     """Prints Markdown tables; with --json writes the rows as well."""
@@ -41,19 +46,16 @@ def main() -> None:
         baseline = psutil.Process().memory_info().rss
         print(json.dumps(foretold.measured(sizes.sd15_small(), *cases[options.case], baseline)))
         return
-    print("| stage | precision | mode | measured MB | estimated MB | ratio |\n|---|---|---|---|---|---|")
+    print(HEAD, flush=True)
     rows = []
     for index in range(len(cases)):
-        row = apart(index)
-        rows.append(row)
-        print(
-            f"| {row['stage']} | {row['precision']} | {row['mode']} | {row['measured_mb']:.0f} "
-            f"| {row['estimated_mb']:.0f} | {row['estimated_mb'] / row['measured_mb']:.2f} |",
-            flush=True,
-        )
+        rows.append(apart(index))
+        print(line(rows[-1]), flush=True)
     if options.foretell:
-        rows += (foreseen := list(foretold.foretold(importlib.import_module("torch").device("cuda"))))
+        card = importlib.import_module("torch").device("cuda")
+        foreseen = list(foretold.foretold(card))
         print(f"\n{table(foreseen)}")
+        rows += foreseen
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -64,6 +66,16 @@ def apart(index: int) -> dict[str, Any]:
     environ = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def line(row: dict[str, Any]) -> str:
+    """A measured row. `step` is what is neither weights nor optimiser."""
+    measured, estimated = row["measured_mb"], row["estimated_mb"]
+    cells = [str(row["stage"]), row["precision"], row["mode"]]
+    for lasting in (0.0, row["lasting_mb"]):
+        took, said = measured - lasting, estimated - lasting
+        cells += [f"{took:.0f}", f"{said:.0f}", f"{said / took:.2f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
