@@ -21,7 +21,8 @@ def advice(estimator: Estimator, config: StageConfig, free: int) -> str:
     """What to set so that a stage that does not fit into `free` bytes does.
 
     Tried in order, estimated anew each time: what leaves the result as it is (the largest
-    micro_batch, gradient checkpointing, then both), then what changes it (8-bit states, a LoRA).
+    micro_batch, gradient checkpointing, then both), then what changes it (low_memory, 8-bit
+    states, a LoRA).
     """
     found = [_smaller_parts(estimator, config, free), _checkpointing(estimator, config, free)]
     texts = [text for text in found if text]
@@ -61,7 +62,7 @@ def _smaller_parts(estimator: Estimator, config: StageConfig, free: int) -> str:
 
 
 def _checkpointing(estimator: Estimator, config: StageConfig, free: int) -> str:
-    if config.gradient_checkpointing:
+    if config.gradient_checkpointing or config.low_memory:
         return ""
     text = "turn on gradient_checkpointing in Training Options"
     remedy = _Remedy(text, config.with_(gradient_checkpointing=True))
@@ -69,13 +70,20 @@ def _checkpointing(estimator: Estimator, config: StageConfig, free: int) -> str:
 
 
 def _together(config: StageConfig) -> Iterator[_Remedy]:
-    """All that leaves the result alone, then what does not."""
+    """All that leaves the result alone, then what does not; the last needs the least."""
     least = config.with_(micro_batch=1, gradient_checkpointing=True)
     text = "set micro_batch to 1 and turn on gradient_checkpointing in Training Options"
     yield _Remedy(text, least)
     if config.trains == "embedding":
         return
-    if config.optimizer.name == "AdamW" and not config.lora_rank:
+    low = _low_memory(config)
+    if low is not None:
+        yield _Remedy("turn on low_memory in Training Options", low)
+        least, text = (
+            low.with_(micro_batch=1),
+            "set micro_batch to 1 and turn on low_memory in Training Options",
+        )
+    elif config.optimizer.name == "AdamW" and not (config.lora_rank or config.low_memory):
         optimizer = replace(config.optimizer, name="AdamW 8-bit")
         yield _Remedy(
             f"{text}, with optimizer AdamW 8-bit (needs bitsandbytes)",
@@ -83,3 +91,13 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
         )
     if config.lora_rank == 0 or config.lora_rank > 16:
         yield _Remedy(f"{text}, with lora_rank 16", least.with_(lora_rank=16))
+
+
+def _low_memory(config: StageConfig) -> StageConfig | None:
+    """With low_memory, where that is new and goes with the rest."""
+    if config.low_memory:
+        return None
+    try:
+        return config.with_(low_memory=True)
+    except ValueError:
+        return None

@@ -23,8 +23,11 @@ class Needs:
         samples = min(config.micro_batch or config.batch_size, config.batch_size)
         kept = 12 if config.stage == 3 else 1
         kept = 5 if config.optimizer.name == "AdamW 8-bit" else kept
+        kept = 4 if config.low_memory else kept
         kept = 0 if config.lora_rank else kept
-        total = (4 + samples * (1 if config.gradient_checkpointing else 2) + kept) * GB
+        total = (
+            4 + samples * (1 if config.gradient_checkpointing or config.low_memory else 2) + kept
+        ) * GB
         return SimpleNamespace(total=total, fits=lambda free: total <= free)
 
 
@@ -47,22 +50,21 @@ class Needs:
         ),
         (
             3,
-            10,
-            "may not fit: set micro_batch to 1 and turn on gradient_checkpointing in Training "
-            "Options, with optimizer AdamW 8-bit (needs bitsandbytes) (about 10.0 GB)",
+            16,
+            "may not fit: turn on low_memory in Training Options (about 16.0 GB)",
         ),
         (
             3,
             9,
-            "may not fit: set micro_batch to 1 and turn on gradient_checkpointing in Training "
-            "Options, with lora_rank 16 (about 5.0 GB)",
+            "may not fit: set micro_batch to 1 and turn on low_memory in Training Options, with "
+            "lora_rank 16 (about 5.0 GB)",
         ),
         (
             3,
             4,
-            "will not fit: even if you set micro_batch to 1 and turn on gradient_checkpointing in "
-            "Training Options, with lora_rank 16 it needs about 5.0 GB; lower the resolution, "
-            "close what else uses the device, or train on a larger one",
+            "will not fit: even if you set micro_batch to 1 and turn on low_memory in Training "
+            "Options, with lora_rank 16 it needs about 5.0 GB; lower the resolution, close what "
+            "else uses the device, or train on a larger one",
         ),
         (
             1,
@@ -75,6 +77,11 @@ class Needs:
 )
 def test_the_cheapest_settings_that_fit_are_named(stage, free, said):
     assert advice(Needs(), paper()[stage - 1], free * GB) == said
+
+
+def test_in_fp32_or_with_another_optimizer_low_memory_is_not_advised():
+    said = advice(Needs(), paper()[2].with_(precision="fp32"), 10 * GB)
+    assert said.endswith("with optimizer AdamW 8-bit (needs bitsandbytes) (about 10.0 GB)")
 
 
 def test_what_is_already_set_is_not_advised():
