@@ -22,6 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import LayerChoice
+from .precision import full_precision
 from .regularizer import MapStatistics
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class _ColumnStatistics(torch.autograd.Function):
     def forward(
         ctx: Any, q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
     ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(q_BPE.device.type, enabled=False):
+        with full_precision(q_BPE.device):
             means, variances, kept = [], [], []
             keeps = q_BPE.shape[:2].numel() * heads * k_BTE.shape[1] <= _KEPT_VALUES
             for part in _chunks(q_BPE, k_BTE, heads):
@@ -83,7 +84,7 @@ class _ColumnStatistics(torch.autograd.Function):
         heads = ctx.heads
         count = heads * q_BPE.shape[1]
         dq, dk = [], []
-        with torch.autocast(q_BPE.device.type, enabled=False):
+        with full_precision(q_BPE.device):
             for index, part in enumerate(_chunks(q_BPE, k_BTE, heads)):
                 if kept:
                     attention_BHPT = kept[index]

@@ -21,6 +21,8 @@ class Backend(Protocol):
     """Private U-Net with `attn2` cross-attention layers; fp32 parameters that require no grad."""
     diffusion: Diffusion
     """Noise schedule and prediction type."""
+    text_model: nn.Module
+    """The frozen text encoder."""
     device: torch.device
     """Where the U-Net computes."""
 
@@ -35,6 +37,10 @@ class Backend(Protocol):
 
     def compile_blocks(self) -> None:
         """From now on the U-Net's blocks run compiled (torch.compile)."""
+        ...
+
+    def weightless(self) -> Backend:
+        """The same on the meta device: computes shapes, holds no memory, shares nothing."""
         ...
 
     def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:

@@ -94,7 +94,10 @@ class LowRankParameter(nn.Module):
         self.shape = tuple(weight.shape)
         outputs, inputs = weight.shape[0], weight[0].numel()
         rank = min(rank, outputs, inputs)
-        start = torch.rand(rank, inputs, generator=generator) * 2.0 - 1.0
+        if weight.is_meta:  # a rehearsal draws nothing
+            start = torch.empty(rank, inputs, device=weight.device)
+        else:
+            start = torch.rand(rank, inputs, generator=generator) * 2.0 - 1.0
         self.down = nn.Parameter((start * (3.0 / inputs) ** 0.5).to(weight.device))
         self.up = nn.Parameter(torch.zeros(outputs, rank, device=weight.device))
 

@@ -57,7 +57,7 @@ class WholeWeights:
         for parameter in named.values():
             if in_bf16 and is_matrix(parameter):
                 parameter.data = parameter.data.bfloat16()
-        self._base = {name: p.detach().to("cpu", copy=True) for name, p in named.items()}
+        self._base = {name: _put_aside(p) for name, p in named.items()}
 
     def change(self) -> dict[str, Change]:
         """Final minus initial weights, both as they were kept: rounding is no change."""
@@ -70,6 +70,11 @@ class WholeWeights:
         """The weights are fp32 again."""
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
+
+
+def _put_aside(weight: Tensor) -> Tensor:
+    """A copy in main memory; of a meta tensor (attndb/rehearsal.py) another one."""
+    return weight.detach().to("meta" if weight.is_meta else "cpu", copy=True)
 
 
 class LowRankWeights:

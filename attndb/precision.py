@@ -19,7 +19,18 @@ def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
     """bf16 autocast, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+    return torch.autocast(_kind(device), dtype=torch.bfloat16) if bf16 else nullcontext()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """fp32 in the middle of autocast."""
+    return torch.autocast(_kind(device), enabled=False)
+
+
+def _kind(device: torch.device) -> str:
+    """The meta device has no autocast of its own: there the CPU's is switched, which leaves meta
+    tensors alone, and a rehearsal (rehearsal.py) casts them as the real device would."""
+    return "cpu" if device.type == "meta" else device.type
 
 
 class FrozenInBf16:
@@ -39,7 +50,8 @@ class FrozenInBf16:
             if not parameter.requires_grad and is_matrix(parameter):
                 original, device = parameter.data, parameter.device
                 parameter.data = original.bfloat16()
-                self._originals.append((parameter, original.cpu(), device))
+                kept = original if original.is_meta else original.cpu()
+                self._originals.append((parameter, kept, device))
         return self
 
     def __exit__(self, *_: object) -> None:

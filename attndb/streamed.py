@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 from .batches import step_generator
 from .precision import round_stochastically
 
-_PIECE = 1 << 22
+PIECE = 1 << 22
 """Values that are updated at once: 16 MiB in fp32."""
 
 Mode = Literal["update", "gather", "drop"]
@@ -101,8 +101,8 @@ class StreamedAdamW(torch.optim.Optimizer):
         count = torch.full((), float(state["step"]), device=parameter.device)
         state["step"] += 1
         kept = [t.view(-1) for t in (parameter.data, state["exp_avg"], state["exp_avg_sq"])]
-        for start in range(0, parameter.numel(), _PIECE):
-            piece = slice(start, start + _PIECE)
+        for start in range(0, parameter.numel(), PIECE):
+            piece = slice(start, start + PIECE)
             weight, mean, square = (tensor[piece].float() for tensor in kept)
             adamw(
                 [weight],

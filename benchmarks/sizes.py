@@ -105,6 +105,13 @@ def sd15_small() -> Size:
     return Size(name="sd15-small", unet=unet, clip=_clip(768, 12, 12, "quick_gelu"))
 
 
+def sd15() -> Size:
+    """SD 1.5 at full size, 860 M."""
+    unet = {**_UNET, **_FOUR_LEVELS, "num_heads": 8, "context_dim": 768}
+    unet["use_linear_in_transformer"] = False
+    return Size(name="sd15", unet=unet, clip=_clip(768, 12, 12, "quick_gelu"), batch=1)
+
+
 def sd21() -> Size:
     """SD 2.1 at full size, 866 M."""
     unet = {**_UNET, **_FOUR_LEVELS, "num_head_channels": 64, "context_dim": 1024}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...attndb.change import Change, dense
 from ...attndb.objective import Diffusion
+from ...attndb.rehearsal import META, weightless
 from ...attndb.tokens import TokenizedText
 from .families import is_v_prediction
 from .text import TextEncoder
@@ -30,6 +31,7 @@ class HostBackend:
         encode_image: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.unet = unet
+        self.text_model = text.model
         self.diffusion = diffusion
         self.device = device
         self._text = text
@@ -39,6 +41,11 @@ class HostBackend:
         """The U-Net's output, (B, C, Y, X)."""
         return self.unet(z_t, t, context=context, transformer_options={})
 
+    @property
+    def latent_channels(self) -> int:
+        """C of the latents that the U-Net takes."""
+        return int(self.unet.in_channels)  # type: ignore[arg-type]
+
     def checkpoint_activations(self) -> None:
         """Recomputes the activations of residual and transformer blocks in the backward pass."""
         checkpoint_blocks(self.unet)
@@ -46,6 +53,10 @@ class HostBackend:
     def compile_blocks(self) -> None:
         """Compiles what a U-Net is made of, block by block."""
         compile_blocks(self.unet)
+
+    def weightless(self) -> HostBackend:
+        """The same on the meta device: computes shapes, holds no memory, shares nothing."""
+        return HostBackend(weightless(self.unet), self._text.weightless(), self.diffusion, META)
 
     def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
         """Text states (1, T, D), differentiable in the placeholder's vectors."""

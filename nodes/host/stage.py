@@ -28,6 +28,7 @@ from .backend import HostBackend, host_backend, training_mode
 from .compat import versions
 from .families import check_trainable, family
 from .images import thumbnail_url
+from .memory import announce_memory
 from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .preview import PreviewPictures, PreviewSampler, PreviewSettings
@@ -183,6 +184,8 @@ def _train(
             vectors = backend.initial_vectors(words.category.initial_ids, config.vectors)
         else:
             vectors = concept.vectors.clone()
+        shape = (vectors.shape[0], vectors.shape[1])
+        announce_memory(keeping.title, backend, wires.vae, config, words.prompt, shape)
         batches = _batches(wires, config, words, backend)
         pictures = None
         if keeping.preview is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...attndb.config import CategoryTie
 from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
+from ...attndb.rehearsal import META, weightless
 from ...attndb.tokens import (
     CategoryWord,
     TokenizedPrompt,
@@ -98,7 +99,7 @@ class TextEncoder:
 
     def __init__(self, model: Any) -> None:
         """`model`: a private SDClipModel of the host; its layers are made out-of-place."""
-        self._model = model
+        self.model = model
         self._device: torch.device | None = None
         for module in model.modules():
             if isinstance(module, CLIPLayer):
@@ -120,18 +121,22 @@ class TextEncoder:
         """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
         vectors = iter(vectors)
         tokens = [next(vectors) if token is None else token for token in prompt.tokens]
-        return self._model([tokens])[0]
+        return self.model([tokens])[0]
 
     def rows(self, token_ids: tuple[int, ...]) -> Tensor:
         """Token embeddings (len(token_ids), D), fp32."""
-        table = self._model.transformer.get_input_embeddings().weight
+        table = self.model.transformer.get_input_embeddings().weight
         return table[list(token_ids)].detach().clone().float()
+
+    def weightless(self) -> TextEncoder:
+        """The same on the meta device, to stay there."""
+        return TextEncoder(weightless(self.model)).to(META)
 
     def to(self, device: torch.device) -> TextEncoder:
         """Moves the model, unless it is there; encodes there from now on."""
-        if self._device != device:
-            self._model.to(device)
-            self._model.set_clip_options({"execution_device": device})
+        if self._device not in (device, META):
+            self.model.to(device)
+            self.model.set_clip_options({"execution_device": device})
             self._device = device
         return self
 

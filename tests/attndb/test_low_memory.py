@@ -37,7 +37,7 @@ def network():
 
 
 def test_in_fp32_it_is_adamw(monkeypatch):
-    monkeypatch.setattr(streamed, "_PIECE", 37)  # matrices are updated in several pieces
+    monkeypatch.setattr(streamed, "PIECE", 37)  # matrices are updated in several pieces
     inputs = torch.randn(5, 6, 8)
     plain, ours = network(), network()
     theirs = torch.optim.AdamW(plain.parameters(), **CONSTANTS)

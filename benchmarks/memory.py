@@ -1,0 +1,97 @@
+"""How true the memory estimate is, and what it says of full-size models on a card.
+
+    python benchmarks/memory.py [--foretell] [--json FILE]
+
+Every stage is trained for two steps on the CPU, each case in a fresh process, and its peak is put
+next to the estimate (sd15-small, 256 px, batch 2). --foretell adds SD 1.5 and SD 2.1 at full size,
+512 px, batch 8, bf16, on a CUDA card: these rows are estimates alone, nothing of them was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.pack import host_on_path, load_pack
+
+HEAD = (
+    "| stage | precision | mode | measured MB | estimated MB | ratio | step measured | "
+    "step estimated | ratio |\n|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Prints Markdown tables; with --json writes the rows as well."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--foretell", action="store_true", help="full-size models on a card too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    load_pack()
+    host_on_path()
+    foretold = importlib.import_module("attndreambooth.benchmarks.foretold")
+    sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
+    cases = foretold.cases()
+    if options.case is not None:
+        baseline = psutil.Process().memory_info().rss
+        print(json.dumps(foretold.measured(sizes.sd15_small(), *cases[options.case], baseline)))
+        return
+    print(HEAD, flush=True)
+    rows = []
+    for index in range(len(cases)):
+        rows.append(apart(index))
+        print(line(rows[-1]), flush=True)
+    if options.foretell:
+        card = importlib.import_module("torch").device("cuda")
+        foreseen = list(foretold.foretold(card))
+        print(f"\n{table(foreseen)}")
+        rows += foreseen
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def apart(index: int) -> dict[str, Any]:
+    """A case in a fresh process, where freed blocks go back to the system at once."""
+    command = [sys.executable, __file__, "--case", str(index)]
+    environ = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def line(row: dict[str, Any]) -> str:
+    """A measured row. `step` is what is neither weights nor optimiser."""
+    measured, estimated = row["measured_mb"], row["estimated_mb"]
+    cells = [str(row["stage"]), row["precision"], row["mode"]]
+    for lasting in (0.0, row["lasting_mb"]):
+        took, said = measured - lasting, estimated - lasting
+        cells += [f"{took:.0f}", f"{said:.0f}", f"{said / took:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """GB by model and stage (down) and mode (across)."""
+    modes = list(dict.fromkeys(row["mode"] for row in rows))
+    lines = [f"| model, stage | {' | '.join(modes)} |", "|---" * (len(modes) + 1) + "|"]
+    for size, stage in dict.fromkeys((row["size"], row["stage"]) for row in rows):
+        found = {
+            row["mode"]: f"{row['estimated_mb'] / 1000:.1f}"
+            for row in rows
+            if (row["size"], row["stage"]) == (size, stage)
+        }
+        cells = " | ".join(found.get(mode, "-") for mode in modes)
+        lines.append(f"| {size}, {stage} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Says before a training what memory it will need, and what is free."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import nn
+
+from ...attndb.advice import advice
+from ...attndb.config import StageConfig
+from ...attndb.memory import MemoryEstimator
+from ...attndb.rehearsal import unique_bytes
+from ...attndb.tokens import TokenizedPrompt
+from .backend import HostBackend
+
+log = logging.getLogger(__name__)
+
+
+def announce_memory(
+    title: str,
+    backend: HostBackend,
+    vae: Any,
+    config: StageConfig,
+    prompt: TokenizedPrompt,
+    vectors: tuple[int, int],
+) -> str:
+    """Logs what the stage will need, with a warning if that may not fit; the line, or "" if it
+    could not be said. It refuses nothing and raises nothing: training halves the micro-batch
+    where memory does run out."""
+    try:
+        side = config.data.resolution // 8
+        estimator = MemoryEstimator(
+            backend=backend,
+            vectors=vectors,
+            prompt=prompt,
+            latent=(backend.latent_channels, side, side),
+            autoencoder=_vae_bytes(vae),
+        )
+        estimate = estimator(config)
+        free = free_memory(backend.device) + estimate.resident
+        line = estimate.describe(free)
+        log.info("%s: %s", title, line)
+        if not estimate.fits(free):
+            log.warning("%s: %s", title, advice(estimator, config, free))
+    except Exception:  # an estimate is worth no training
+        log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
+        return ""
+    return line
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device, as the host sees it."""
+    return int(comfy.model_management.get_free_memory(device))
+
+
+def _vae_bytes(vae: Any) -> int:
+    """Of the weights that the host keeps on the card while it encodes photos."""
+    module = getattr(vae, "first_stage_model", None)
+    return unique_bytes(module.parameters()) if isinstance(module, nn.Module) else 0

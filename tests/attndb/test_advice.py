@@ -1,0 +1,96 @@
+"""Advice on memory: the settings named are those that the estimate says will fit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from attndreambooth.attndb.advice import advice
+from attndreambooth.attndb.config import paper
+
+GB = 1_000_000_000
+
+
+class Needs:
+    """An estimator of round numbers: 4 GB, 2 a sample (1 when recomputed), 12 for AdamW."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, config):
+        self.asked.append(config)
+        samples = min(config.micro_batch or config.batch_size, config.batch_size)
+        kept = 12 if config.stage == 3 else 1
+        kept = 5 if config.optimizer.name == "AdamW 8-bit" else kept
+        kept = 4 if config.low_memory else kept
+        kept = 0 if config.lora_rank else kept
+        total = (
+            4 + samples * (1 if config.gradient_checkpointing or config.low_memory else 2) + kept
+        ) * GB
+        return SimpleNamespace(total=total, fits=lambda free: total <= free)
+
+
+@pytest.mark.parametrize(
+    ("stage", "free", "said"),
+    [
+        (
+            3,
+            26,
+            "may not fit: set micro_batch to 4 (about 24.0 GB) or turn on gradient_checkpointing "
+            "in Training Options (about 24.0 GB)",
+        ),
+        (3, 20, "may not fit: set micro_batch to 2 (about 20.0 GB)"),
+        (3, 18, "may not fit: set micro_batch to 1 (about 18.0 GB)"),
+        (
+            3,
+            17,
+            "may not fit: set micro_batch to 1 and turn on gradient_checkpointing in Training "
+            "Options (about 17.0 GB)",
+        ),
+        (
+            3,
+            16,
+            "may not fit: turn on low_memory in Training Options (about 16.0 GB)",
+        ),
+        (
+            3,
+            9,
+            "may not fit: set micro_batch to 1 and turn on low_memory in Training Options, with "
+            "lora_rank 16 (about 5.0 GB)",
+        ),
+        (
+            3,
+            4,
+            "will not fit: even if you set micro_batch to 1 and turn on low_memory in Training "
+            "Options, with lora_rank 16 it needs about 5.0 GB; lower the resolution, close what "
+            "else uses the device, or train on a larger one",
+        ),
+        (
+            1,
+            5,
+            "will not fit: even if you set micro_batch to 1 and turn on gradient_checkpointing in "
+            "Training Options it needs about 6.0 GB; lower the resolution, close what else uses "
+            "the device, or train on a larger one",
+        ),
+    ],
+)
+def test_the_cheapest_settings_that_fit_are_named(stage, free, said):
+    assert advice(Needs(), paper()[stage - 1], free * GB) == said
+
+
+def test_in_fp32_or_with_another_optimizer_low_memory_is_not_advised():
+    said = advice(Needs(), paper()[2].with_(precision="fp32"), 10 * GB)
+    assert said.endswith("with optimizer AdamW 8-bit (needs bitsandbytes) (about 10.0 GB)")
+
+
+def test_what_is_already_set_is_not_advised():
+    config = paper()[2].with_(gradient_checkpointing=True, lora_rank=8, micro_batch=1)
+    said = advice(Needs(), config, 4 * GB)
+    assert said.startswith("will not fit") and "8-bit" not in said and "lora_rank" not in said
+
+
+def test_few_estimates_are_made():
+    needs = Needs()
+    advice(needs, paper()[2], 4 * GB)
+    assert len(needs.asked) <= 6

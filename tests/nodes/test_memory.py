@@ -1,0 +1,77 @@
+"""A stage node says what memory it will need before it trains, and trains whatever it says."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+import torch
+
+NEEDS = re.compile(
+    r"needs about ([\d.]+) ([GM])B: weights ([\d.]+), text encoder ([\d.]+), .*"
+    r"\(2 samples at a time\); [\d.]+ [GM]B free on cpu"
+)
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO)
+
+    def lines(level=logging.INFO):
+        return [r.getMessage() for r in caplog.records if r.levelno == level]
+
+    return lines
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_need_is_in_the_log_before_the_first_step(stage, sd15, train, log):
+    train(stage, sd15)
+    lines = log()
+    needs = [i for i, line in enumerate(lines) if NEEDS.search(line)]
+    steps = [i for i, line in enumerate(lines) if "step 1/2" in line]
+    assert len(needs) == 1 and needs[0] < steps[0]
+    found = NEEDS.search(lines[needs[0]])
+    total, unit, weights, text = found.groups()
+    unet = sum(p.numel() * 4 for p in sd15.model.model.diffusion_model.parameters())
+    assert float(weights) == pytest.approx(
+        unet / {"G": 1e9, "M": 1e6}[unit], abs={"G": 0.05, "M": 0.5}[unit]
+    )
+    assert float(total) > float(weights) + float(text)
+
+
+def test_a_finished_stage_needs_nothing(sd15, train, log, caplog):
+    train(2, sd15)
+    caplog.clear()
+    train(2, sd15)
+    assert not [line for line in log() if "needs about" in line]
+
+
+def test_too_little_memory_is_a_warning_with_advice_and_no_refusal(sd15, train, log, monkeypatch):
+    from attndreambooth.nodes.host import memory
+
+    monkeypatch.setattr(memory, "free_memory", lambda _: 0)
+    concept = train(2, sd15)[0]
+    assert concept.delta
+    warned = [line for line in log(logging.WARNING) if "fit" in line]
+    assert len(warned) == 1 and "Training Options" in warned[0]
+
+
+def test_an_estimate_that_fails_stops_no_training(sd15, train, log, monkeypatch):
+    from attndreambooth.nodes.host import memory
+
+    monkeypatch.setattr(memory.MemoryEstimator, "__call__", lambda *_: 1 / 0)
+    assert train(2, sd15)[0].delta
+    assert any("could not be estimated" in line for line in log(logging.WARNING))
+
+
+def test_the_estimate_changes_no_byte_of_the_outcome(sd15, train, tmp_path, monkeypatch):
+    import folder_paths
+
+    from attndreambooth.nodes.host import stage
+
+    with_estimate = train(3, sd15)[0].digest()
+    folder_paths.set_output_directory(str(tmp_path / "again"))
+    monkeypatch.setattr(stage, "announce_memory", lambda *_: "")
+    assert train(3, sd15)[0].digest() == with_estimate
+    assert torch.is_inference_mode_enabled()
