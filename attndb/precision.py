@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -34,20 +35,23 @@ def _kind(device: torch.device) -> str:
 
 
 class FrozenInBf16:
-    """Keeps the frozen matrices of a module in bf16 for a while. A context manager.
+    """Keeps the frozen matrices of modules in bf16 for a while. A context manager.
 
     Autocast rounds them to bf16 at every use anyway, so nothing that is computed changes by a bit;
     what goes is half of their memory and a pass over them in every step. Biases and norms stay in
-    fp32. The originals wait on the CPU and come back at the end.
+    fp32, and so do tables of embeddings, which autocast does not touch. The originals wait on the
+    CPU and come back at the end.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, *modules: nn.Module) -> None:
+        self._modules = modules
         self._originals: list[tuple[nn.Parameter, Tensor, torch.device]] = []
 
     def __enter__(self) -> FrozenInBf16:
-        for parameter in self._module.parameters():
-            if not parameter.requires_grad and is_matrix(parameter):
+        tables = {id(p) for m in self._all() if isinstance(m, nn.Embedding) for p in m.parameters()}
+        for parameter in (p for module in self._modules for p in module.parameters()):
+            frozen = not parameter.requires_grad and id(parameter) not in tables
+            if frozen and is_matrix(parameter):
                 original, device = parameter.data, parameter.device
                 parameter.data = original.bfloat16()
                 kept = original if original.is_meta else original.cpu()
@@ -58,6 +62,10 @@ class FrozenInBf16:
         while self._originals:
             parameter, original, device = self._originals.pop()
             parameter.data = original.to(device)
+
+    def _all(self) -> Iterator[nn.Module]:
+        for module in self._modules:
+            yield from module.modules()
 
 
 def is_matrix(weight: Tensor) -> bool:

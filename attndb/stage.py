@@ -82,7 +82,9 @@ class StageTraining:
             for parameter in self.trainable:
                 parameter.requires_grad_(True)
             if self.bf16 and (self.config.low_memory or not self.config.lora_rank):
-                entered.enter_context(FrozenInBf16(self.backend.unet))
+                learns = self.vectors.requires_grad  # through the text encoder
+                computing = [self.backend.text_model] if learns else []
+                entered.enter_context(FrozenInBf16(self.backend.unet, *computing))
             if isinstance(self.optimizer, StreamedAdamW):
                 entered.enter_context(self.optimizer)
             if self.config.regularization.active:

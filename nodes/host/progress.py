@@ -85,3 +85,20 @@ class TrainingProgress:
         both.paste(latest.resize((width, curve.height), Image.Resampling.LANCZOS), (0, 0))
         both.paste(curve, (width, 0))
         return both
+
+
+class EncodingProgress:
+    """Told of every photo crop that is encoded ahead of a training; Cancel stops it."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: comfy.utils.ProgressBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` are encoded. Raises the host's interrupt if the user pressed Cancel."""
+        if done == 1:
+            log.info("%s: encoding %d photo crops", self._title, total)
+            self._bar = comfy.utils.ProgressBar(total)
+        if self._bar is not None:
+            self._bar.update_absolute(done, total)
+        comfy.model_management.throw_exception_if_processing_interrupted()

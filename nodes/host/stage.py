@@ -22,7 +22,7 @@ from ...attndb.digest import tensors_digest
 from ...attndb.prior_batches import PriorBatches
 from ...attndb.run import Run, request_digest
 from ...attndb.tokens import CategoryWord, TokenizedPrompt, TokenizedText
-from ...attndb.trainer import StageResult, StepLoss, Together, train_stage
+from ...attndb.trainer import Observer, StageResult, StepLoss, Together, train_stage
 from ...attndb.watch import AttentionWatch, WatchSettings
 from .backend import HostBackend, host_backend, training_mode
 from .compat import versions
@@ -32,7 +32,7 @@ from .memory import announce_memory
 from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .preview import PreviewPictures, PreviewSampler, PreviewSettings
-from .progress import TrainingProgress
+from .progress import EncodingProgress, TrainingProgress
 from .text import text_digest, tokenize_prior_prompt, tokenize_training_prompt
 from .weights import UNET_PREFIX, merged_weights
 
@@ -194,12 +194,15 @@ def _train(
                 keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, names
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
-        progress = TrainingProgress(keeping.title, config.steps, pictures)
-        if keeping.preview is None or not keeping.preview.attention_maps:
-            return train_stage(backend, batches, config, vectors, progress, run)
-        watch = _attention_watch(wires, config, words.prompt, backend, keeping.preview.every, run)
-        watch.begin(backend, vectors)
-        return train_stage(backend, batches, config, vectors, Together(watch, progress), run)
+        observers: list[Observer] = [TrainingProgress(keeping.title, config.steps, pictures)]
+        if keeping.preview is not None and keeping.preview.attention_maps:
+            every = keeping.preview.every
+            watch = _attention_watch(wires, config, words.prompt, backend, every, run)
+            watch.begin(backend, vectors)
+            observers.insert(0, watch)
+        if batches.fill(EncodingProgress(keeping.title)):
+            backend.rest_autoencoder()
+        return train_stage(backend, batches, config, vectors, Together(*observers), run)
 
 
 def _attention_watch(

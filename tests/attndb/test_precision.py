@@ -25,7 +25,7 @@ def stage(number, precision="bf16", **changes):
 class LeftAlone:
     """In the place of FrozenInBf16."""
 
-    def __init__(self, module):
+    def __init__(self, *modules):
         pass
 
     def __enter__(self):
@@ -50,6 +50,10 @@ def test_only_frozen_matrices_are_kept_in_bf16_and_only_meanwhile(number):
     before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
     with StageTraining(backend, stage(number), VECTORS) as training:
         trained = {id(p) for p in training.trainable}
+        text = {p.dtype for p in backend.text_model.parameters() if p.ndim >= 2}
+        assert text == ({torch.bfloat16, torch.float32} if number == 1 else {torch.float32})
+        table = backend.text_model.transformer.get_input_embeddings().weight
+        assert table.dtype == torch.float32
         for _, parameter in backend.unet.named_parameters():
             frozen_matrix = parameter.ndim >= 2 and id(parameter) not in trained
             assert parameter.dtype == (torch.bfloat16 if frozen_matrix else torch.float32)
