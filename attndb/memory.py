@@ -115,7 +115,8 @@ class MemoryEstimator:
         size = min(config.micro_batch or config.batch_size, config.batch_size)
         accumulates = size < config.batch_size
         backend = self.backend.weightless()
-        before = {parameter: parameter.nbytes for parameter in backend.unet.parameters()}
+        modules = (backend.unet, backend.text_model)
+        before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}
         text = [*backend.text_model.parameters(), *backend.text_model.buffers()]
         resident = unique_bytes([*before, *backend.unet.buffers(), *text])
         with self._training(backend, config) as training:
