@@ -119,7 +119,10 @@ def test_frozen_matrices_in_bf16_weigh_half_and_their_originals_wait_on_the_cpu(
     half = estimator(backend)(config_of(1, "bf16"))
     matrices = sum(p.numel() for p in backend.unet.parameters() if p.ndim >= 2)
     assert plain.weights - half.weights == 2 * matrices
-    assert (plain.set_aside, half.set_aside) == (0, 4 * matrices)
+    linear = [m for m in backend.text_model.modules() if isinstance(m, torch.nn.Linear)]
+    in_text = sum(module.weight.numel() for module in linear)
+    assert plain.text_encoder - half.text_encoder == 2 * in_text
+    assert (plain.set_aside, half.set_aside) == (0, 4 * (matrices + in_text))
     on_a_card = estimator(backend, device=CARD)(config_of(2, "bf16"))
     assert on_a_card.set_aside == on_a_card.text_encoder == 0
     assert on_a_card.resident == plain.resident
