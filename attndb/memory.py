@@ -107,13 +107,15 @@ class MemoryEstimator:
     """(C, Y, X) of one sample."""
     autoencoder: int = 0
     """Bytes of the VAE on the same device."""
+    prior: bool = False
+    """Whether prior samples follow every batch, in parts of their own."""
 
     def __call__(self, config: StageConfig) -> MemoryEstimate:
         """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
         device = self.backend.device
         on_the_cpu = device.type == "cpu"
         size = min(config.micro_batch or config.batch_size, config.batch_size)
-        accumulates = size < config.batch_size
+        accumulates = size < config.batch_size or (self.prior and config.trains != "embedding")
         backend = self.backend.weightless()
         modules = (backend.unet, backend.text_model)
         before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}

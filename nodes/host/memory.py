@@ -26,6 +26,7 @@ def announce_memory(
     config: StageConfig,
     prompt: TokenizedPrompt,
     vectors: tuple[int, int],
+    prior: bool = False,
 ) -> str:
     """Logs what the stage will need, with a warning if that may not fit; the line, or "" if it
     could not be said. It refuses nothing and raises nothing: training halves the micro-batch
@@ -38,6 +39,7 @@ def announce_memory(
             prompt=prompt,
             latent=(backend.latent_channels, side, side),
             autoencoder=_vae_bytes(vae),
+            prior=prior,
         )
         estimate = estimator(config)
         free = free_memory(backend.device) + estimate.resident

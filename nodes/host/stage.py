@@ -184,8 +184,8 @@ def _train(
             vectors = backend.initial_vectors(words.category.initial_ids, config.vectors)
         else:
             vectors = concept.vectors.clone()
-        shape = (vectors.shape[0], vectors.shape[1])
-        announce_memory(keeping.title, backend, wires.vae, config, words.prompt, shape)
+        shape, prior = (vectors.shape[0], vectors.shape[1]), words.prior is not None
+        announce_memory(keeping.title, backend, wires.vae, config, words.prompt, shape, prior)
         batches = _batches(wires, config, words, backend)
         pictures = None
         if keeping.preview is not None:

@@ -96,6 +96,28 @@ def test_parts_of_a_batch_need_memory_in_proportion_to_their_samples(backend):
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_prior_samples_are_a_part_of_the_batch_after_the_others(backend, low_memory):
+    from attndreambooth.attndb.rehearsal import Ledger
+    from attndreambooth.attndb.stage import StageTraining
+
+    config = config_of(3, "bf16", low_memory=low_memory)
+    with_prior = replace(estimator(backend), prior=True)(config)
+    without = estimator(backend)(config)
+    assert with_prior.total > without.total
+    batch = replace(random_batch(4, side=SIDE, masked=True), prior=random_batch(4, side=SIDE))
+    with StageTraining(backend, config, backend.initial_vectors((7061,), 1)) as training:
+        training.step(0, batch)
+        states = [t for s in training.optimizer.state.values() for t in s.values()]
+        held = [*held_by(backend), *(t for t in states if isinstance(t, torch.Tensor))]
+        with Ledger(held) as ledger:
+            training.step(1, batch)
+    said = with_prior.gradients + with_prior.activations
+    assert 0.7 * said < ledger.peak < 1.02 * said
+    stage_1 = config_of(1)
+    assert replace(estimator(backend), prior=True)(stage_1) == estimator(backend)(stage_1)
+
+
 def test_what_lasts_is_counted_exactly(backend, stage):
     from attndreambooth.attndb.parameters import trained_parameters
 
