@@ -32,13 +32,15 @@ def announce_memory(
     could not be said. It refuses nothing and raises nothing: training halves the micro-batch
     where memory does run out."""
     try:
-        side = config.data.resolution // 8
+        data = config.data
+        side = data.resolution // 8
+        once = data.latent_pool > 0 or data.augmentation == "none"  # then the VAE rests
         estimator = MemoryEstimator(
             backend=backend,
             vectors=vectors,
             prompt=prompt,
             latent=(backend.latent_channels, side, side),
-            autoencoder=_vae_bytes(vae),
+            autoencoder=0 if once else _vae_bytes(vae),
             prior=prior,
         )
         estimate = estimator(config)

@@ -95,7 +95,6 @@ def test_parts_of_a_batch_need_memory_in_proportion_to_their_samples(backend):
     assert needed == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_prior_samples_are_a_part_of_the_batch_after_the_others(backend, low_memory):
     from attndreambooth.attndb.rehearsal import Ledger
@@ -118,6 +117,7 @@ def test_prior_samples_are_a_part_of_the_batch_after_the_others(backend, low_mem
     assert replace(estimator(backend), prior=True)(stage_1) == estimator(backend)(stage_1)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
 def test_what_lasts_is_counted_exactly(backend, stage):
     from attndreambooth.attndb.parameters import trained_parameters
 
