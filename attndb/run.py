@@ -12,20 +12,34 @@ finished one answers at once, an unfinished one goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .change import flat, unflat
-from .lock import FolderLock
+from .lock import FolderLock, FolderLockedError
 from .losses import StepLoss
 from .stage import StageResult, StageTraining
-from .tensorfile import read_tensors, tensors_writer, text_writer, write_whole
+from .tensorfile import (
+    free_space,
+    not_written,
+    read_tensors,
+    remove_partial_files,
+    size_text,
+    tensors_writer,
+    text_writer,
+    write_whole,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +60,9 @@ class Run:
         self.every = every
         self._lock = FolderLock(folder / "lock")
         self._saved = 0
+        self._logged = True
+        self.trouble = ""
+        """Why the work of this moment is not on disk; empty when nothing is wrong."""
 
     @property
     def checkpoint(self) -> Path:
@@ -58,11 +75,19 @@ class Run:
         return self.folder / "result.safetensors"
 
     def __enter__(self) -> Run:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
+        description = self.folder / "run.json"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except FolderLockedError:
+            raise
+        except OSError as error:
+            raise not_written(error, description) from error
+        try:
+            remove_partial_files(self.folder)
             text = json.dumps(self.request, sort_keys=True, indent=1)
-            write_whole({self.folder / "run.json": text_writer(text)})
+            if not _holds(description, text):  # a finished run answers on a full disk too
+                write_whole({description: text_writer(text)})
         except BaseException:
             self._lock.release()
             raise
@@ -73,6 +98,7 @@ class Run:
 
     def restore(self, training: StageTraining) -> list[StepLoss]:
         """Puts the checkpoint, if there is one, into the training; the losses so far."""
+        self._warn_of_little_space(training)
         if not self.checkpoint.is_file():
             return []
         try:
@@ -95,14 +121,43 @@ class Run:
 
     def after_steps(self, training: StageTraining, losses: list[StepLoss], logged: int) -> None:
         """Logs the losses from number `logged` on; writes a checkpoint when one is due. A full disk
-        is only warned of: the training goes on unprotected."""
+        is only warned of: the training goes on unprotected, and the next one is tried again."""
+        self._log_losses(losses, logged)
+        if not self.due(len(losses)):
+            return
         try:
-            with (self.folder / "losses.jsonl").open("a", encoding="utf-8") as handle:
-                handle.writelines(_line(loss) for loss in losses[logged:])
-            if self.due(len(losses)):
-                self.save(training, losses)
+            self.save(training, losses)
+            self.trouble = ""
         except OSError as error:
-            log.warning("%s: no checkpoint was written: %s", self.folder, error)
+            reason = error.__cause__ or error
+            self.trouble = (
+                f"step {len(losses)}: no checkpoint could be written to {self.folder} ({reason}; "
+                f"{free_space(self.folder)} free). The training goes on, kept only up to step "
+                f"{self._saved}: free space, and the checkpoint of step "
+                f"{len(losses) + self.every} is written again"
+            )
+            log.warning(self.trouble)
+
+    def _log_losses(self, losses: list[StepLoss], logged: int) -> None:
+        """Appends the newest losses; after a failure all of them, so that none is missing."""
+        path = self.folder / "losses.jsonl"
+        try:
+            if not self._logged:
+                self._write_log(losses)
+            else:
+                before = path.stat().st_size if path.exists() else 0
+                try:
+                    with path.open("a", encoding="utf-8") as handle:
+                        handle.writelines(_line(loss) for loss in losses[logged:])
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        os.truncate(path, before)  # no half line
+                    raise
+            self._logged = True
+        except OSError as error:
+            if self._logged:
+                log.warning("%s: losses are not written: %s", path, error.strerror or error)
+            self._logged = False
 
     def save(self, training: StageTraining, losses: list[StepLoss]) -> None:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
@@ -142,16 +197,63 @@ class Run:
             return None
 
     def finish(self, result: StageResult) -> None:
-        """Keeps the result and drops the checkpoint."""
+        """Keeps the result and drops the checkpoint. OSError, with the folder, the space and the
+        remedy, if the result cannot be written: then the checkpoint stays. Where the two do not fit
+        beside each other the checkpoint goes first."""
         tensors = {"vectors": result.vectors, **flat(result.delta)}
         metadata = {"losses": _dump(list(result.losses))}
-        write_whole({self.outcome: tensors_writer(tensors, metadata)})
-        self._write_log(list(result.losses))
+        files = {self.outcome: tensors_writer(tensors, metadata)}
+        try:
+            write_whole(files)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._checkpoint_is_in_the_way(tensors.values()):
+                raise
+            log.warning("%s gives its space to the result", self.checkpoint)
+            self.checkpoint.unlink()
+            write_whole(files)
         self.checkpoint.unlink(missing_ok=True)
+        try:
+            self._write_log(list(result.losses))
+        except OSError as error:  # the result holds the losses too
+            log.warning("%s", error)
+
+    def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether the result surely fits in the place of the checkpoint."""
+        needed = 1.1 * sum(t.numel() * t.element_size() for t in tensors) + 1e6
+        try:
+            there = self.checkpoint.stat().st_size
+            return there + shutil.disk_usage(self.folder).free > needed
+        except OSError:
+            return False
+
+    def _warn_of_little_space(self, training: StageTraining) -> None:
+        """Before the first step: the disk may be too small for what this stage has to keep."""
+        weights = sum(p.numel() * 4 for p in training.trainable)
+        needed = 2 * 3 * weights if self.every else 3 * weights
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError:
+            return
+        if free < needed:
+            log.warning(
+                "%s: %s free, and this stage wants about %s (a checkpoint holds weights and two "
+                "moments; the old one stays until the new one is whole). Without it checkpoints "
+                "may fail; the training itself does not need them",
+                self.folder,
+                size_text(free),
+                size_text(needed),
+            )
 
     def _write_log(self, losses: list[StepLoss]) -> None:
         text = "".join(_line(loss) for loss in losses)
         write_whole({self.folder / "losses.jsonl": text_writer(text)})
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def _line(loss: StepLoss) -> str:

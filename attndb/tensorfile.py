@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,8 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+_PARTIAL = ".part"
 
 Writer = Callable[[IO[bytes]], None]
 """Writes a file's content to an open handle."""
@@ -92,28 +95,62 @@ def write_whole(files: Mapping[Path, Writer]) -> None:
     """Writes several files so that a failure leaves none of them half-written.
 
     Each goes to a temporary neighbour first; only when all are complete are they renamed.
-    OSError says which folder could not be written and what to do.
+    OSError names the file that could not be written, its folder's free space and what to do.
     """
     temporary: dict[Path, Path] = {}
+    now = next(iter(files))
     try:
-        for path, write in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            temporary[path] = partial
+        for now, write in files.items():
+            now.parent.mkdir(parents=True, exist_ok=True)
+            temporary[now] = partial = now.with_name(f".{now.name}.{os.getpid()}{_PARTIAL}")
             with partial.open("wb") as handle:
                 write(handle)
                 handle.flush()
                 os.fsync(handle.fileno())
-        for path, partial in temporary.items():
-            os.replace(partial, path)
+        for now, partial in temporary.items():
+            os.replace(partial, now)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error}: nothing was saved. Free space or allow writing, then "
-            "queue again",
-            str(error.filename or next(iter(files)).parent),
-        ) from error
+        _remove(temporary.values())  # first, so that the free space is what the user will find
+        raise not_written(error, now) from error
     finally:
-        for partial in temporary.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        _remove(temporary.values())
+
+
+def _remove(partials: Iterable[Path]) -> None:
+    for partial in partials:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what a killed `write_whole` left; only for the one that holds the folder."""
+    _remove(folder.glob(f".*{_PARTIAL}"))
+
+
+def free_space(folder: Path) -> str:
+    """Free space of the disk under a folder (it need not exist yet), with a unit."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return size_text(shutil.disk_usage(folder).free)
+    except OSError:
+        return "an unknown space"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people: `1.8 MB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def not_written(error: OSError, path: Path) -> OSError:
+    """The error to raise from `error`: it names the file, the free space and the remedy."""
+    return OSError(
+        error.errno,
+        f"{error.strerror or error}: {path.name} could not be written, and nothing was saved. "
+        f"Free space or allow writing there ({free_space(path.parent)} free), then queue again",
+        str(path.parent),
+    )

@@ -80,7 +80,8 @@ class AttentionWatch:
 
     `looks.jsonl` holds the numbers, `maps-<step>.safetensors` the maps (2, Y, X) of placeholder
     and category, `maps.png` both over the photo at up to eight looks, `curves.png` the numbers.
-    A resumed training goes on with what is there. A folder that cannot be written is a warning.
+    A resumed training goes on with what is there. A folder that cannot be written, or a memory
+    that is too small for a look, is a warning.
     """
 
     def __init__(
@@ -165,8 +166,16 @@ class AttentionWatch:
             ]
         )
 
-    @torch.no_grad()
     def _look(self, step: int, backend: Backend, predict: Predict, vectors: Tensor) -> None:
+        try:
+            self._see(step, backend, predict, vectors)
+        except torch.OutOfMemoryError:  # the training fits; looking at it must not end it
+            log.warning("step %d: not enough memory to look at the attention maps", step)
+            return
+        self._write(step)
+
+    @torch.no_grad()
+    def _see(self, step: int, backend: Backend, predict: Predict, vectors: Tensor) -> None:
         device = backend.device
         settings = self._settings
         count = len(settings.timesteps)
@@ -182,9 +191,8 @@ class AttentionWatch:
             predict(z_t_BCYX, t_B, context_BTD)
         if not vectors.requires_grad:
             backend.rest_text_encoder()
-        self._maps[step] = self._mean_maps(taken)
-        self._looks[step] = self._numbers(step, taken)
-        self._write(step)
+        maps, look = self._mean_maps(taken), self._numbers(step, taken)
+        self._maps[step], self._looks[step] = maps, look
 
     def _mean_maps(self, taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]]) -> Tensor:
         """Maps of placeholder and category, (2, Y, X), over layers, heads and timesteps."""

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...attndb.precision import autocast
+from ...attndb.tensorfile import write_whole
 from .images import from_image
 from .patches import with_vectors
 
@@ -85,7 +86,7 @@ class PreviewSampler:
 
     def draw(self, vectors: Tensor) -> Image.Image:
         """One picture. The user's interrupt stops it within a sampler step."""
-        settings = self.settings
+        settings, management = self.settings, comfy.model_management
         with torch.inference_mode(), _not_training():
             clip = with_vectors(self._clip, self._placeholder, vectors.detach().float().cpu())
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
@@ -105,6 +106,7 @@ class PreviewSampler:
                 positive,
                 negative,
                 latent,
+                callback=lambda *_: management.throw_exception_if_processing_interrupted(),
                 disable_pbar=True,
                 seed=settings.seed,
             )
@@ -126,10 +128,19 @@ class PreviewPictures:
         """Draws after `done` steps if it is due; whether it did."""
         if not self.due(done):
             return False
-        self.latest = self._sampler.draw(vectors)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self.latest.save(self._folder / f"step-{done:05d}.png")
+            picture = self._sampler.draw(vectors)
+        except torch.OutOfMemoryError:
+            log.warning(
+                "step %d: not enough memory for a preview of this size; the training goes on. "
+                "Lower width and height in Training Preview, or disconnect it",
+                done,
+            )
+            return False
+        self.latest = picture
+        path = self._folder / f"step-{done:05d}.png"
+        try:
+            write_whole({path: lambda handle: picture.save(handle, "PNG")})
         except OSError as error:
             log.warning("the preview of step %d was not saved: %s", done, error)
         return True

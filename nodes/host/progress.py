@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
@@ -13,6 +14,7 @@ from ...attndb.plot import loss_curve
 from ...attndb.stage import StageTraining
 from ...attndb.trainer import StepLoss
 from .preview import PreviewPictures
+from .status import TrainingStatus
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,15 @@ _CURVE_EVERY_S = 2.0
 class TrainingProgress:
     """An observer of training steps: moves the bar, shows the curve, lets Cancel stop the run."""
 
-    def __init__(self, title: str, steps: int, pictures: PreviewPictures | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        steps: int,
+        pictures: PreviewPictures | None = None,
+        trouble: Callable[[], str] = str,
+    ) -> None:
+        """`trouble`: why the work is not on disk at the moment; empty when it is."""
+        self._status = TrainingStatus(steps, trouble)
         self._title = title
         self._steps = steps
         self._pictures = pictures
@@ -52,6 +62,7 @@ class TrainingProgress:
         if drawn or now - self._drawn >= _CURVE_EVERY_S:
             self._drawn = now
             picture = ("JPEG", self._picture(), 768)
+        self._status.after_step(loss, training)
         self._bar.update_absolute(done, max(1, self._steps), picture)
         comfy.model_management.throw_exception_if_processing_interrupted()
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ...attndb.augmentation import Crop, render
 from ...attndb.batches import PhotoBatches
-from ...attndb.change import cast
+from ...attndb.change import cast, flat
 from ...attndb.concept import TrainedConcept
 from ...attndb.config import CategoryTie, StageConfig
 from ...attndb.dataset import ConceptDataset
 from ...attndb.digest import tensors_digest
 from ...attndb.prior_batches import PriorBatches
 from ...attndb.run import Run, request_digest
+from ...attndb.tensorfile import free_space, size_text
 from ...attndb.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ...attndb.trainer import Observer, StageResult, StepLoss, Together, train_stage
 from ...attndb.watch import AttentionWatch, WatchSettings
@@ -33,6 +34,7 @@ from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .progress import EncodingProgress, TrainingProgress
+from .status import show_text
 from .text import text_digest, tokenize_prior_prompt, tokenize_training_prompt
 from .weights import UNET_PREFIX, merged_weights
 
@@ -111,10 +113,11 @@ def run_stage(
         result = run.finished()
         if result is not None:
             log.info("%s: finished before, taken from %s", title, run.folder)
+            show_text(f"finished before, taken from {run.folder}")
         else:
             words = _Words(prompt, category, prior_prompt)
             result = _train(wires, config, concept, words, weights, run, keeping)
-            run.finish(result)
+            _keep(result, run, title)
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
     dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
@@ -167,6 +170,24 @@ def _batches(
     return PriorBatches(batches, dataset.prior, words.prior, config, diffusion, encode)
 
 
+def _keep(result: StageResult, run: Run, title: str) -> None:
+    """Keeps the result in the run's folder. A disk that cannot take it does not undo the training:
+    the concept goes out on the wires all the same, and log and node say what was not kept."""
+    try:
+        run.finish(result)
+    except OSError as error:
+        size = sum(t.numel() * t.element_size() for t in flat(result.delta).values())
+        message = (
+            f"{title}: finished, but the result could not be kept in {run.folder}: "
+            f"{error.__cause__ or error} ({size_text(size)} needed, {free_space(run.folder)} "
+            "free). The concept goes out on the wires: Save Concept keeps it. Free space there; if "
+            "ComfyUI is closed before the concept is saved, the same graph has to train again what "
+            "no checkpoint holds"
+        )
+        log.error(message)
+        show_text(message)
+
+
 def _train(
     wires: Wires,
     config: StageConfig,
@@ -194,7 +215,8 @@ def _train(
                 keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, names
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
-        observers: list[Observer] = [TrainingProgress(keeping.title, config.steps, pictures)]
+        progress = TrainingProgress(keeping.title, config.steps, pictures, lambda: run.trouble)
+        observers: list[Observer] = [progress]
         if keeping.preview is not None and keeping.preview.attention_maps:
             every = keeping.preview.every
             watch = _attention_watch(wires, config, words.prompt, backend, every, run)

@@ -138,3 +138,27 @@ def test_bad_settings_name_the_field():
         WatchSettings(every=0)
     with pytest.raises(ValueError, match=r"timesteps = \(1000,\)"):
         WatchSettings(timesteps=(1000,))
+
+
+def test_a_look_that_does_not_fit_in_memory_is_left_out_and_the_training_goes_on(tmp_path, caplog):
+    backend = tiny_backend()
+    plain = backend.predict
+
+    def small(z_t, t, context):
+        if not torch.is_grad_enabled() and failing:
+            raise torch.OutOfMemoryError("simulated")
+        return plain(z_t, t, context)
+
+    backend.predict, failing = small, [True]
+    observer = watch(tmp_path)
+    observer.begin(backend, VECTORS)
+    with caplog.at_level(logging.WARNING):
+        result = train(
+            lambda loss, training: (
+                (failing.clear() if loss.step == 4 else None) or observer(loss, training)
+            ),
+            backend=backend,
+        )
+    assert result.losses == train().losses
+    assert [look.step for look in observer.looks] == [5]
+    assert "step 2: not enough memory to look" in caplog.text

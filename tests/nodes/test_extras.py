@@ -70,3 +70,43 @@ def test_previews_show_the_vectors_of_the_moment(sd15, train, run, output):
     first, second = sorted(output.rglob("previews/*.png"))
     assert first.read_bytes() != second.read_bytes()
     assert encode(sd15.clip, "person").isfinite().all()
+
+
+def test_a_preview_that_does_not_fit_in_memory_is_left_out(
+    sd15, train, run, output, chain, monkeypatch, caplog
+):
+    from attndreambooth.nodes.host.preview import PreviewSampler
+
+    def too_large(self, vectors):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(PreviewSampler, "draw", too_large)
+    preview = run("AttnDBTrainingPreview", every=1, steps=2, width=64, height=64)[0]
+    one, two, _ = chain
+    assert train(2, sd15, one, preview=preview)[0].digest() == two.digest()
+    assert not list(output.rglob("previews/*"))
+    assert "step 1: not enough memory for a preview" in caplog.text
+
+
+def test_a_preview_that_does_not_fit_on_the_disk_leaves_no_half_picture(
+    sd15, train, run, output, chain, monkeypatch, caplog
+):
+    import errno
+    import os
+
+    from PIL import Image
+
+    def half(self, handle, *_):
+        handle.write(b"half a picture")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    preview = run(
+        "AttnDBTrainingPreview", every=1, steps=2, width=64, height=64, attention_maps=False
+    )[0]
+    one, two, _ = chain
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda *_: None)
+    assert train(2, sd15, one, preview=preview)[0].digest() == two.digest()
+    assert not [path for path in output.rglob("previews/*") if path.is_file()]
+    assert "the preview of step 1 was not saved: " in caplog.text
+    assert "No space left on device" in caplog.text

@@ -58,3 +58,11 @@ class Outcome:
         """Ids of the nodes whose results the server still had."""
         found = [e["data"]["nodes"] for e in self.events if e["type"] == "execution_cached"]
         return {str(node) for nodes in found for node in nodes}
+
+    def texts(self) -> list[str]:
+        """What was shown under the running nodes, in order."""
+        return [e["data"]["text"] for e in self.events if e["data"].get("text") is not None]
+
+    def pictures(self) -> list[bytes]:
+        """Previews, as image files."""
+        return [e["data"]["image"] for e in self.events if e["data"].get("image") is not None]

@@ -215,7 +215,7 @@ class HostServer:
         except (websocket.WebSocketException, OSError) as error:
             raise HostError(f"the server hung up: {error}\n{self.log_tail()}") from error
         if isinstance(message, bytes):
-            event: dict[str, Any] = {"type": "binary", "data": {"size": len(message)}}
+            event: dict[str, Any] = {"type": "binary", "data": unpacked(message)}
         else:
             event = json.loads(message)
         data = event.get("data") or {}
@@ -238,3 +238,18 @@ class HostServer:
                 return record
             time.sleep(0.05)
         raise HostError(f"no history of {prompt_id}\n{self.log_tail()}")
+
+
+PICTURE, TEXT = 1, 3  # numbers of the host's binary messages (its protocol.py)
+
+
+def unpacked(message: bytes) -> dict[str, Any]:
+    """A binary message: `size`, `event` (its number), and `image` (bytes) or `node` and `text`."""
+    number = int.from_bytes(message[:4], "big")
+    data: dict[str, Any] = {"size": len(message), "event": number}
+    if number == PICTURE:
+        data["image"] = message[8:]
+    elif number == TEXT:
+        end = 8 + int.from_bytes(message[4:8], "big")
+        data["node"], data["text"] = message[8:end].decode(), message[end:].decode()
+    return data

@@ -1,0 +1,167 @@
+"""A disk that fills up while a real server trains or saves: no work is lost, no file is half."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from safetensors import safe_open
+from support.graph import Graph
+from support.outcome import ExecutionFailed
+from support.training import FaultyServer, kept, losses, training, unfinished_files
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"),
+        reason="a full disk is made by tmpfs or prlimit, which only Linux has",
+    ),
+]
+
+STEPS, EVERY, LEFT = 20, 6, 700_000
+"""A checkpoint of stage 2 is 5.5 MB, its result and its concept 1.8 MB: neither fits in LEFT."""
+
+
+def prompt(*, save: str = "", **widgets) -> dict:
+    """Stage 2, its loss curve shown; with `save`, its concept saved."""
+    graph = Graph()
+    values = {"steps": STEPS, "checkpoint_every": EVERY, **widgets}
+    training(graph, save=save, show=True, **values)
+    return graph.prompt
+
+
+@pytest.fixture(autouse=True)
+def slow(faulty: FaultyServer) -> None:
+    """Steps slow enough to fill the disk between two of them."""
+    faulty.fault("slow")
+
+
+@pytest.fixture(scope="module")
+def expected(_faulty: FaultyServer) -> dict[str, bytes]:
+    """What the training with Save Concept leaves on a disk with room."""
+    _faulty.run(prompt(save="disk"), timeout=600)
+    files = kept(_faulty.base, "disk")
+    assert sum(name.endswith(".safetensors") for name in files) == 3
+    _faulty.forget("*")
+    return files
+
+
+def at(changes: dict[int, object]):
+    """An on_event that calls something when the bar reaches a step."""
+
+    def on_event(event):
+        if event["type"] == "progress" and event["data"]["max"] == STEPS:
+            for step in [step for step in changes if step <= event["data"]["value"]]:
+                changes.pop(step)()
+
+    return on_event
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_next_one_is(faulty, expected):
+    disk = faulty.disks["output"]
+    before = len(faulty.log())
+    changes = {7: lambda: disk.fill(LEFT), 13: disk.free}
+    outcome = faulty.run(prompt(save="disk"), on_event=at(changes))
+    assert changes == {}
+    log = faulty.log()[before:]
+    assert "checkpoint after step 6:" in log and "checkpoint after step 18:" in log
+    assert "checkpoint after step 12:" not in log
+    assert "step 12: no checkpoint could be written to" in log
+    for told in (str(faulty.run_folder()), "goes on, kept only up to step 6", "of step 18 is"):
+        assert told in log
+    if disk.real:
+        assert re.search(r"No space left on device; [67]\d\d\.\d kB free", log)
+    texts = outcome.texts()
+    assert any("step 12: no checkpoint could be written" in text for text in texts)
+    assert "no checkpoint" not in texts[-1], "it was written again after the disk was freed"
+    assert unfinished_files(faulty.base) == []
+    assert kept(faulty.base, "disk") == expected
+
+
+def test_a_result_that_cannot_be_kept_still_goes_out_on_the_wires(faulty, expected):
+    disk = faulty.disks["output"]
+    before = len(faulty.log())
+    graph = prompt(checkpoint_every=0)  # a checkpoint would give its space to the result
+    outcome = faulty.run(graph, on_event=at({13: lambda: disk.fill(LEFT)}))
+    run, log = faulty.run_folder(), faulty.log()[before:]
+    assert not (run / "result.safetensors").exists()
+    for said in (log, outcome.texts()[-1]):
+        assert f"the result could not be kept in {run}" in said
+        assert "1.8 MB needed" in said and " free)" in said
+        assert "Free space there" in said and "Save Concept keeps it" in said
+    assert unfinished_files(faulty.base) == []
+
+    disk.free()
+    graph = prompt(checkpoint_every=0, save="disk")
+    faulty.run(graph)  # the stage is not trained again: its concept was not lost
+    assert "step 20/20" not in faulty.log()[before + len(log) :]
+    ours = kept(faulty.base, "disk")
+    models = [name for name in expected if name.startswith("models")]
+    assert len(models) == 2 and all(ours[name] == expected[name] for name in models)
+
+    faulty.free()  # as a restart would: then the stage is trained again
+    faulty.run(graph)
+    assert "step 20/20" in faulty.log()[before + len(log) :]
+    assert kept(faulty.base, "disk") == expected
+
+
+def test_a_result_takes_the_checkpoints_place_where_both_do_not_fit(faulty, expected):
+    disk = faulty.disks["output"]
+    if not disk.real:
+        pytest.skip("a limit on the size of one file leaves no room by removing another")
+    before = len(faulty.log())
+    faulty.run(prompt(save="disk"), on_event=at({13: lambda: disk.fill(LEFT)}))
+    assert "checkpoint.safetensors gives its space to the result" in faulty.log()[before:]
+    assert kept(faulty.base, "disk") == expected
+
+
+def test_a_training_is_not_begun_on_a_full_disk_and_a_finished_one_answers(faulty, expected):
+    disk = faulty.disks["output"]
+    if not disk.real:
+        pytest.skip("a limit on the size of files is not a disk without any space")
+    faulty.run(prompt())
+    run = faulty.run_folder()
+    faulty.free()
+    disk.fill()
+    outcome = faulty.run(prompt())
+    assert outcome.texts() == [f"finished before, taken from {run}"]
+
+    with pytest.raises(ExecutionFailed) as caught:
+        faulty.run(prompt(seed=4))
+    message = caught.value.message
+    assert message.startswith("Stage 2: Train Cross-Attention: ")
+    for told in ("No space left on device", "run.json", str(run.parent), "Free space"):
+        assert told in message
+    assert unfinished_files(faulty.base) == []
+    assert not list(faulty.base.glob("output/attndb/*/losses.jsonl"))[1:]
+
+    disk.free()
+    faulty.run(prompt(seed=4))
+    assert sorted(len(losses(r)) for r in faulty.base.glob("output/attndb/*")) == [STEPS] * 2
+
+
+def test_save_concept_on_a_full_disk_names_the_file_and_touches_nothing(faulty, expected):
+    disk = faulty.disks["models"]
+    faulty.run(prompt(save="disk"))
+    earlier = kept(faulty.base, "disk")
+    disk.fill(LEFT)
+    with pytest.raises(ExecutionFailed) as caught:
+        faulty.run(prompt(save="disk", seed=4))
+    message = caught.value.message
+    assert message.startswith("Save Concept: ")
+    for told in ("disk-2.safetensors could not be written", str(faulty.base / "models/loras")):
+        assert told in message
+    assert "Free space" in message
+    assert re.search(r"[67]\d\d\.\d kB free", message) or not disk.real
+    assert unfinished_files(faulty.base) == []
+    assert {name: kept(faulty.base, "disk")[name] for name in earlier} == earlier
+    assert not list(faulty.base.glob("models/*/disk-2.safetensors"))
+
+    disk.free()
+    faulty.run(prompt(save="disk", seed=4))
+    for path in faulty.base.glob("models/*/disk-2.safetensors"):
+        with safe_open(str(path), "np") as file:
+            assert file.keys()
+    assert len(list(faulty.base.glob("models/*/disk-2.safetensors"))) == 2

@@ -1,0 +1,139 @@
+"""The text under a training node: its words, its pace, how often it comes, and when it cannot."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from attndreambooth.attndb.config import OptimizerConfig, StageConfig
+from attndreambooth.attndb.trainer import StepLoss
+
+
+@pytest.fixture
+def shown(host, monkeypatch):
+    """What a server with a text message was asked to show, as (text, node)."""
+    texts: list[tuple[str, str]] = []
+    instance = SimpleNamespace(
+        send_progress_text=lambda text, node: texts.append((text, node)), last_node_id="7"
+    )
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
+    monkeypatch.setitem(sys.modules, "server", server)
+    return texts
+
+
+def training(micro_batch=8, batch_size=8):
+    optimizer = OptimizerConfig(learning_rate=1e-3)
+    config = StageConfig(stage=2, steps=500, batch_size=batch_size, optimizer=optimizer)
+    return SimpleNamespace(config=config, micro_batch=micro_batch)
+
+
+def run(status, seconds, first=0, micro_batch=8):
+    """Steps from `first`, each ending so many seconds after the one before."""
+    for number, second in enumerate(seconds):
+        status.clock += second
+        loss = StepLoss(first + number, 0.12134, 0.0021)
+        status.after_step(loss, training(micro_batch))
+
+
+@pytest.fixture
+def status(shown):
+    from attndreambooth.nodes.host.status import TrainingStatus
+
+    def make(trouble=str):
+        made = TrainingStatus(500, trouble, lambda: made.clock)
+        made.clock = 1000.0
+        return made
+
+    return make
+
+
+def test_the_line_tells_step_loss_pace_and_the_time_left(status, shown):
+    run(status(), [60.0] + [0.5] * 19)  # the first step is slow and does not count
+    assert shown[0] == ("step 1/500\nloss 0.1213 + 0.00210", "7")
+    assert shown[-1] == ("step 20/500  2.00 it/s  4 min 0 s left\nloss 0.1213 + 0.00210", "7")
+
+
+def test_the_pace_is_that_of_the_last_half_minute(status, shown):
+    run(status(), [0.1] * 100 + [10.0] * 5)
+    assert "  10.0 s/it  1 h 5 min left" in shown[-1][0]
+
+
+def test_losses_that_come_together_are_not_a_fast_pace(status, shown):
+    made = status()
+    for first in range(0, 60, 6):  # six steps at a time, every half second, as from a card
+        run(made, [0.5, 1e-6, 1e-6, 1e-6, 1e-6, 1e-6], first=first)
+        assert (first >= 12) == ("  12.00 it/s" in shown[-1][0])
+        assert (first < 12) == (" it/s" not in shown[-1][0])
+
+
+def test_it_comes_at_most_twice_a_second_and_at_the_end(status, shown):
+    run(status(), [0.1] * 100)
+    assert 19 <= len(shown) <= 21
+    shown.clear()
+    run(status(), [0.1, 0.1], first=498)
+    assert [text.splitlines()[0].split("  ")[0] for text, _ in shown] == [
+        "step 499/500",
+        "step 500/500",
+    ]
+    assert " left" not in shown[-1][0]
+
+
+def test_resume_and_out_of_memory_are_told_at_once_and_stay(status, shown):
+    made = status()
+    run(made, [0.1] * 3, first=40)
+    assert shown[0][0].startswith("step 41/500\nresumed at step 41\n")
+    shown.clear()
+    run(made, [0.1] * 8, first=43, micro_batch=4)
+    out = "out of memory: micro-batch 8 -> 4"
+    assert shown[0][0].startswith("step 44/500")
+    for text, _ in shown:
+        assert text.splitlines()[1:-1] == ["resumed at step 41", out]
+
+
+def test_trouble_is_told_while_it_lasts(status, shown):
+    trouble = [""]
+    made = status(lambda: trouble[0])
+    run(made, [0.1])
+    trouble[0] = "no checkpoint"
+    run(made, [0.1], first=1)
+    assert shown[-1][0].splitlines()[1] == "no checkpoint"
+    trouble[0] = ""
+    run(made, [0.1], first=2)
+    assert len(shown) == 3 and shown[-1][0].count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (158, "2 min 38 s"),
+        (3599.9, "1 h 0 min"),
+        (3900, "1 h 5 min"),
+    ],
+)
+def test_a_duration_is_for_people(host, seconds, text):
+    from attndreambooth.nodes.host.status import duration
+
+    assert duration(seconds) == text
+
+
+def test_a_host_without_texts_or_without_a_listener_trains_all_the_same(host, monkeypatch):
+    from attndreambooth.nodes.host.status import show_text
+
+    def broken(text, node):
+        raise RuntimeError("nobody listens")
+
+    monkeypatch.delitem(sys.modules, "server", raising=False)
+    assert show_text("x") is False
+    for instance in (
+        SimpleNamespace(last_node_id="7"),
+        SimpleNamespace(last_node_id=None, send_progress_text=lambda *_: None),
+        SimpleNamespace(last_node_id="7", send_progress_text=broken),
+    ):
+        server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
+        monkeypatch.setitem(sys.modules, "server", server)
+        assert show_text("x") is False

@@ -1,0 +1,95 @@
+"""A custom node pack for a test's server: no nodes, two routes that break and measure trainings.
+
+POST /attndb_test/fault {"kind", "above", "after"}   what the next forward passes do; {} ends it
+GET /attndb_test/memory                              bytes of live tensors, bytes of the process
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import time
+from typing import Any
+
+import psutil
+import torch
+from aiohttp import web
+from server import PromptServer
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+
+_fault: dict[str, Any] = {}
+
+
+@PromptServer.instance.routes.post("/attndb_test/fault")
+async def set_fault(request: web.Request) -> web.Response:
+    """kind: oom (in the forward pass, after it has allocated), oom_backward, nan, slow (a pause).
+    above: only batches of more samples. after: only when that many calls went well."""
+    _install()
+    _fault.clear()
+    _fault.update(await request.json(), calls=0)
+    return web.json_response(_fault)
+
+
+@PromptServer.instance.routes.get("/attndb_test/memory")
+async def memory(_: web.Request) -> web.Response:
+    """Storage bytes of the tensors that Python can reach, and the process's resident bytes;
+    pending: whether a /free waits to be done."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
+    storages: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor):  # isinstance would ask lazy proxies
+            try:
+                storage = thing.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+            except (NotImplementedError, RuntimeError):
+                continue
+    return web.json_response(
+        {
+            "tensors": sum(storages.values()),
+            "resident": psutil.Process().memory_info().rss,
+            "pending": bool(PromptServer.instance.prompt_queue.get_flags(reset=False)),
+        }
+    )
+
+
+def _install() -> None:
+    """Puts the fault in front of the pack's forward pass, once."""
+    [module] = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.endswith("attndreambooth.nodes.host.backend")
+    ]
+    plain = module.HostBackend.predict
+    if getattr(plain, "faulty", False):
+        return
+
+    def predict(self: Any, z_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> Any:
+        output = plain(self, z_t, t, context)
+        kind = _fault.get("kind")
+        if kind is None or len(z_t) <= _fault.get("above", 0):
+            return output
+        _fault["calls"] += 1
+        if _fault["calls"] <= _fault.get("after", 0):
+            return output
+        if kind == "slow":
+            time.sleep(0.15)
+            return output
+        if kind == "oom":
+            raise torch.OutOfMemoryError("simulated in the forward pass")
+        if kind == "oom_backward":
+            output.register_hook(_no_memory)
+            return output
+        return output * torch.nan
+
+    predict.faulty = True  # type: ignore[attr-defined]
+    module.HostBackend.predict = predict
+
+
+def _no_memory(_gradient: torch.Tensor) -> None:
+    raise torch.OutOfMemoryError("simulated in the backward pass")
