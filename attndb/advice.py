@@ -17,48 +17,54 @@ class _Remedy:
     config: StageConfig
 
 
-def advice(estimator: Estimator, config: StageConfig, free: int) -> str:
-    """What to set so that a stage that does not fit into `free` bytes does.
+def advice(now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int) -> str:
+    """What to set so that a stage that needs `now`, more than the `free` bytes, fits into them.
 
     Tried in order, estimated anew each time: what leaves the result as it is (the largest
     micro_batch, gradient checkpointing, then both), then what changes it (low_memory, 8-bit
-    states, a LoRA).
+    states, a LoRA). What touches activations alone is not tried where the rest is too much.
     """
-    found = [_smaller_parts(estimator, config, free), _checkpointing(estimator, config, free)]
-    texts = [text for text in found if text]
-    if not texts:
-        together = _fitting(estimator, _together(config), free)
-        if not together:
-            smallest = list(_together(config))[-1]
-            size = estimator(smallest.config).total / 1e9
-            return (
-                f"will not fit: even if you {smallest.text} it needs about {size:.1f} GB; lower "
-                "the resolution, close what else uses the device, or train on a larger one"
-            )
-        texts = [together]
-    return f"may not fit: {' or '.join(texts)}"
+    together = list(_together(config))
+    if now.total - now.activations < free:
+        texts = [_smaller_parts(estimator, config, free), _checkpointing(estimator, config, free)]
+        if any(texts):
+            return f"may not fit: {' or '.join(text for text in texts if text)}"
+    elif len(together) > 1:
+        together = together[1:]
+    for remedy in together:
+        needed = estimator(remedy.config)
+        if needed.fits(free):
+            return f"may not fit: {_said(remedy, needed)}"
+    return (
+        f"will not fit: even if you {remedy.text} it needs about "
+        f"{(needed.total + needed.reserve) / 1e9:.1f} GB; lower the resolution, close what else "
+        "uses the device, or train on a larger one"
+    )
 
 
 def _fitting(estimator: Estimator, remedies: Iterator[_Remedy], free: int) -> str:
     """The first remedy that fits, with what it needs then; empty if none does."""
     for remedy in remedies:
-        estimate = estimator(remedy.config)
-        if estimate.fits(free):
-            return f"{remedy.text} (about {estimate.total / 1e9:.1f} GB)"
+        needed = estimator(remedy.config)
+        if needed.fits(free):
+            return _said(remedy, needed)
     return ""
+
+
+def _said(remedy: _Remedy, needed: MemoryEstimate) -> str:
+    return f"{remedy.text} (about {needed.total / 1e9:.1f} GB)"
 
 
 def _smaller_parts(estimator: Estimator, config: StageConfig, free: int) -> str:
     """The largest half, quarter, ... of the batch that fits."""
-    whole = min(config.micro_batch or config.batch_size, config.batch_size)
-    sizes = []
-    while whole > 1:
-        whole = (whole + 1) // 2
-        sizes.append(whole)
-    if len(sizes) > 1 and not estimator(config.with_(micro_batch=1)).fits(free):
-        return ""  # then no larger one does
-    remedies = (_Remedy(f"set micro_batch to {n}", config.with_(micro_batch=n)) for n in sizes)
-    return _fitting(estimator, remedies, free)
+
+    def remedies() -> Iterator[_Remedy]:
+        size = min(config.micro_batch or config.batch_size, config.batch_size)
+        while size > 1:
+            size = (size + 1) // 2
+            yield _Remedy(f"set micro_batch to {size}", config.with_(micro_batch=size))
+
+    return _fitting(estimator, remedies(), free)
 
 
 def _checkpointing(estimator: Estimator, config: StageConfig, free: int) -> str:
@@ -78,11 +84,11 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
         return
     low = _low_memory(config)
     if low is not None:
-        yield _Remedy("turn on low_memory in Training Options", low)
-        least, text = (
-            low.with_(micro_batch=1),
-            "set micro_batch to 1 and turn on low_memory in Training Options",
-        )
+        text = "turn on low_memory in Training Options"
+        yield _Remedy(text, low)
+        if not config.lora_rank:
+            yield _Remedy(f"{text}, with lora_rank 16", low.with_(lora_rank=16))
+        least, text = low.with_(micro_batch=1), f"set micro_batch to 1 and {text}"
     elif config.optimizer.name == "AdamW" and not (config.lora_rank or config.low_memory):
         optimizer = replace(config.optimizer, name="AdamW 8-bit")
         yield _Remedy(

@@ -48,7 +48,7 @@ def announce_memory(
         line = estimate.describe(free)
         log.info("%s: %s", title, line)
         if not estimate.fits(free):
-            log.warning("%s: %s", title, advice(estimator, config, free))
+            log.warning("%s: %s", title, advice(estimate, estimator, config, free))
     except Exception:  # an estimate is worth no training
         log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
         return ""
