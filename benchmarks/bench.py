@@ -46,13 +46,20 @@ def main() -> None:
         return
     names = [options.only] if options.only else list(STAGES)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
+    ceilings = matmul_ceilings()
+    for precision, gflops in ceilings.items():
+        print(f"a large matrix product in {precision}: {gflops:.0f} GFLOP/s", flush=True)
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name])
+        for row in found:
+            row["share_of_ceiling"] = row["gflops_ours"] / ceilings[row["precision"]]
         print(table(found, header=not rows), flush=True)
         rows += found
     if options.json:
-        options.json.write_text(json.dumps(report(rows), indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps(report(rows, ceilings), indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def measured(name: str, rounds: int) -> list[dict[str, Any]]:
@@ -66,6 +73,16 @@ def measured(name: str, rounds: int) -> list[dict[str, Any]]:
         row["memory_ours_mb"] = round(ours, 1)
         row["memory_published_mb"] = round(peaks["published"][f"{row['stage']}/fp32"], 1)
     return rows
+
+
+def matmul_ceilings() -> dict[str, float]:
+    """GFLOP/s that this machine gives in practice, by precision."""
+    import torch
+
+    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    cpu = torch.device("cpu")
+    return {name: measure.matmul_ceiling(cpu, dtype, 2048) / 1e9 for name, dtype in dtypes.items()}
 
 
 def size_of(name: str) -> Any:
@@ -96,20 +113,21 @@ def table(rows: list[dict[str, Any]], header: bool) -> str:
     if header:
         lines.append(
             f"{'size':<11}{'stage':>6}{'':>6}{'ours s':>9}{'publ. s':>9}{'ratio':>7}"
-            f"{'CPU ratio':>11}{'no VAE':>8}{'reg. cost':>11}{'ours MB':>9}{'publ. MB':>10}"
+            f"{'CPU ratio':>11}{'no VAE':>8}{'reg. cost':>11}{'of ceiling':>12}"
+            f"{'ours MB':>9}{'publ. MB':>10}"
         )
     for row in rows:
         lines.append(
             f"{row['size']:<11}{row['stage']:>6}{row['precision']:>6}{row['time_ours_s']:>9.3f}"
             f"{row['time_published_s']:>9.3f}{row['time_ratio']:>7.2f}"
             f"{row['processor_ratio']:>11.2f}{row['processor_ratio_without_encoding']:>8.2f}"
-            f"{row['regularization_cost']:>11.1%}{row['memory_ours_mb']:>9.0f}"
-            f"{row['memory_published_mb']:>10.0f}"
+            f"{row['regularization_cost']:>11.1%}{row['share_of_ceiling']:>12.0%}"
+            f"{row['memory_ours_mb']:>9.0f}{row['memory_published_mb']:>10.0f}"
         )
     return "\n".join(lines)
 
 
-def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def report(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> dict[str, Any]:
     """The rows with the circumstances."""
     versions = {n: importlib.import_module(n).__version__ for n in ("torch", "diffusers")}
     return {
@@ -118,6 +136,7 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "processors": psutil.cpu_count(),
         "load_average": [round(load, 2) for load in psutil.getloadavg()],
         "versions": versions,
+        "matmul_gflops": {name: round(value, 1) for name, value in ceilings.items()},
         "rows": [
             {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         ],

@@ -10,24 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..attndb.batches import PhotoBatches
 from ..attndb.config import PRESETS, DataConfig, StageConfig
 from ..attndb.dataset import ConceptDataset, photos_from_arrays
 from ..attndb.stage import StageTraining
 from ..attndb.trainer import train_stage
-from .measure import PeakMemory, collect, synchronize, time_in_turn
+from .measure import (
+    PeakMemory,
+    collect,
+    floating_point_operations,
+    synchronize,
+    time_in_turn,
+)
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .published import PublishedModel, PublishedStep
 from .sizes import Size, Weights, autoencoder_of, inputs_of, weights_of
 
-LOW_MEMORY: dict[str, Any] = {"gradient_checkpointing": True, "micro_batch": 2}
 MODES: dict[str, dict[str, Any]] = {
     "default": {},
+    "compiled": {"compile": True},
     "checkpointing": {"gradient_checkpointing": True},
-    "low memory": LOW_MEMORY,
-    "low memory, LoRA 16": {**LOW_MEMORY, "lora_rank": 16},
+    "low memory": {"low_memory": True},
+    "low memory, micro-batch 2": {"low_memory": True, "micro_batch": 2},
+    "low memory, LoRA 16": {"low_memory": True, "micro_batch": 2, "lora_rank": 16},
 }
 WARMUP = 3
 POOL = 16
@@ -87,13 +93,12 @@ def _attempt(make: Callable[[], Made], steps: int) -> dict[str, Any]:
         step, end, device = make()
         with PeakMemory(device) as peak:
             timing = time_in_turn({"step": step}, steps, device, WARMUP)["step"]
-        with FlopCounterMode(display=False) as counter:
-            step()
+        operations = floating_point_operations(step)
         end()
         found = {
             "time_s": timing.wall,
             "memory_mb": peak.megabytes,
-            "tflop_per_step": counter.get_total_flops() / 1e12,
+            "tflop_per_step": operations / 1e12,
         }
     except torch.OutOfMemoryError:
         found = {"time_s": None, "memory_mb": None, "note": "out of memory"}

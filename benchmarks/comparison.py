@@ -10,7 +10,14 @@ import torch
 
 from ..attndb.config import Precision
 from ..attndb.stage import StageTraining
-from .measure import PeakMemory, Timing, collect, describe, time_in_turn
+from .measure import (
+    PeakMemory,
+    Timing,
+    collect,
+    describe,
+    floating_point_operations,
+    time_in_turn,
+)
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .published import PublishedModel, PublishedStep
 from .sizes import Size, inputs_of, weights_of
@@ -42,14 +49,20 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
                     ours = entered.enter_context(StageTraining(backend, config, vector))
                     steps[name] = lambda ours=ours: ours.step(0, batch)
             timed = {**encoding, **time_in_turn(steps, rounds, CPU)}
-        rows += [row(size, stage, precision, timed) for precision in PRECISIONS]
+            counts = {
+                side: floating_point_operations(steps[side]) for side in ("published", *PRECISIONS)
+            }
+        rows += [row(size, stage, precision, timed, counts) for precision in PRECISIONS]
         del theirs, ours, steps
         collect(CPU)
     return rows
 
 
-def row(size: Size, stage: int, precision: str, timed: dict[str, Timing]) -> dict[str, Any]:
-    """Ours (latents from a pool) at a precision against the published fp32 step."""
+def row(
+    size: Size, stage: int, precision: str, timed: dict[str, Timing], counts: dict[str, int]
+) -> dict[str, Any]:
+    """Ours (latents from a pool) at a precision against the published fp32 step. `counts`: floating
+    point operations of a step."""
     ours, theirs, encoding = timed[precision], timed["published"], timed["encoding"]
     free = timed[f"{precision}, free"]
     return {
@@ -69,6 +82,9 @@ def row(size: Size, stage: int, precision: str, timed: dict[str, Timing]) -> dic
         / (ours.processor + encoding.processor),
         "processor_ratio_without_encoding": (theirs.processor - encoding.processor)
         / ours.processor,
+        "gflop_ours": counts[precision] / 1e9,
+        "gflop_published": counts["published"] / 1e9,
+        "gflops_ours": counts[precision] / ours.wall / 1e9,
         "regularization_cost": ours.processor / free.processor - 1.0,
         "device": describe(CPU),
     }

@@ -7,12 +7,14 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 MB = 1e6
 
@@ -125,6 +127,31 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, side: int = 8192) -
     a = torch.randn(side, side, device=device, dtype=dtype)
     timing = time_in_turn({"product": lambda: a @ a}, rounds=5, device=device, warmup=2)
     return 2.0 * side**3 / timing["product"].wall
+
+
+def floating_point_operations(step: Callable[[], object]) -> int:
+    """What matrix products, convolutions and attention of one call come to."""
+    kernels = torch.ops.aten
+    attention = {  # the CPU's fused attention; PyTorch counts the cards' itself
+        kernels._scaled_dot_product_flash_attention_for_cpu: _attention_flop,
+        kernels._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flop,
+    }
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _attention_flop(q: Sequence[int], k: Sequence[int], *_: Any, **__: Any) -> int:
+    """Q K^T and A V of shapes (B, H, P, D) and (B, H, T, D)."""
+    batch, heads, pixels, width = q
+    return 2 * 2 * batch * heads * pixels * k[2] * width
+
+
+def _attention_backward_flop(
+    _grad: Sequence[int], q: Sequence[int], k: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Q K^T once more, and the gradients of A, V, Q and K."""
+    return 5 * _attention_flop(q, k) // 2
 
 
 def describe(device: torch.device) -> str:
