@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.observer import Told
 from support.tiny_model import RandomBatches, tiny_backend
 
 from attndreambooth.attndb.config import OptimizerConfig, StageConfig
@@ -33,7 +34,9 @@ def train(run, observer=None):
         optimizer=OptimizerConfig(learning_rate=1e-3),
         precision="fp32",
     )
-    return train_stage(tiny_backend(), RandomBatches(2), config, VECTORS, observer, run)
+    return train_stage(
+        tiny_backend(), RandomBatches(2), config, VECTORS, observer and Told(observer), run
+    )
 
 
 def full(*_, **__):

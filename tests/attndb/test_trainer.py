@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from support.observer import Told
 from support.tiny_model import RandomBatches, prompt_of, random_batch, tiny_backend
 
 from attndreambooth.attndb.config import OptimizerConfig, Regularization, StageConfig
 from attndreambooth.attndb.trainer import (
-    Silent,
     StageTraining,
     StepLoss,
     TrainingDivergedError,
@@ -31,16 +31,6 @@ def stage(number, steps=3, rate=1e-3, regularization=STRONG, **changes):
         precision=changes.pop("precision", "fp32"),
         **changes,
     )
-
-
-class Told(Silent):
-    """An observer that is one function."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, loss, training):
-        self.function(loss, training)
 
 
 def weights_of(unet):

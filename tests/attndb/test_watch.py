@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 from PIL import Image
+from support.observer import Told
 from support.tiny_model import RandomBatches, prompt_of, tiny_backend
 
 from attndreambooth.attndb.attention import CrossAttentionTap, cross_attention_layers
@@ -154,8 +155,10 @@ def test_a_look_that_does_not_fit_in_memory_is_left_out_and_the_training_goes_on
     observer.begin(backend, VECTORS)
     with caplog.at_level(logging.WARNING):
         result = train(
-            lambda loss, training: (
-                (failing.clear() if loss.step == 4 else None) or observer(loss, training)
+            Told(
+                lambda loss, training: (
+                    (failing.clear() if loss.step == 4 else None) or observer(loss, training)
+                )
             ),
             backend=backend,
         )

@@ -72,6 +72,8 @@ def _install() -> None:
     def predict(self: Any, z_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> Any:
         output = plain(self, z_t, t, context)
         kind = _fault.get("kind")
+        if z_t.device.type == "meta":  # the estimate of a stage's memory, not the stage
+            return output
         if kind is None or len(z_t) <= _fault.get("above", 0):
             return output
         _fault["calls"] += 1
