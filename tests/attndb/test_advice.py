@@ -62,7 +62,8 @@ def advised(config, free):
         (
             3,
             12,
-            "may not fit: turn on low_memory in Training Options, with lora_rank 16 (about 12.0 GB)",
+            "may not fit: turn on low_memory in Training Options, with lora_rank 16 "
+            "(about 12.0 GB)",
         ),
         (
             3,
