@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .config import Checkpointing
 from .objective import Diffusion
 from .tokens import TokenizedText
 
@@ -30,9 +31,9 @@ class Backend(Protocol):
         """The U-Net's output, (B, C, Y, X)."""
         ...
 
-    def checkpoint_activations(self) -> None:
-        """From now on the U-Net recomputes activations in the backward pass: the same gradient,
-        less memory."""
+    def checkpoint_activations(self, level: Checkpointing) -> None:
+        """From now on the U-Net computes activations again in the backward pass, as `light` or
+        `full` says: the same gradient, less memory."""
         ...
 
     def compile_blocks(self) -> None:

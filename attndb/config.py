@@ -17,6 +17,7 @@ OptimizerName = Literal["AdamW", "AdamW 8-bit", "Prodigy", "AdamW schedule-free"
 Schedule = Literal["constant", "linear", "cosine"]
 CategoryTie = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
+Checkpointing = Literal["auto", "off", "light", "full"]
 
 STAGE_TRAINS: dict[int, Trained] = {1: "embedding", 2: "cross-attention", 3: "unet"}
 
@@ -139,8 +140,11 @@ class StageConfig:
     precision: Precision = "auto"
     """Compute precision of the U-Net: weights stay fp32, `bf16` runs under autocast. `auto` is
     bf16 on a CUDA card that has it, fp32 elsewhere."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: same gradient, less memory, more time."""
+    gradient_checkpointing: Checkpointing = "auto"
+    """Compute activations again in the backward pass instead of keeping them: the same gradient to
+    the bit, less memory, more time. `light` repeats what is cheap (norms, activation functions, the
+    first half of the feed-forward), `full` whole blocks. `auto`: as much as the free memory asks
+    for; where nobody knows what is free, `full` with low_memory and `off` without."""
     low_memory: bool = False
     """Train on a small card: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
     weights and running means, rounded by chance, with the update inside the backward pass. Changes
@@ -168,6 +172,8 @@ class StageConfig:
         _require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
         _require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
         _require_choice("precision", self.precision, get_args(Precision))
+        level = self.gradient_checkpointing
+        _require_choice("gradient_checkpointing", level, get_args(Checkpointing))
         _require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "use 0 or more")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         _require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
@@ -180,6 +186,13 @@ class StageConfig:
             _require(name == "AdamW", "optimizer", name, own + "choose AdamW")
             _require(clip == 0, "clip_norm", clip, own + "it never has all gradients; use 0")
             _require(self.ema_decay == 0, "ema_decay", self.ema_decay, own + "use 0")
+
+    @property
+    def recomputes(self) -> Checkpointing:
+        """How much is computed again: `off`, `light` or `full`."""
+        if self.gradient_checkpointing != "auto":
+            return self.gradient_checkpointing
+        return "full" if self.low_memory else "off"
 
     @property
     def streams(self) -> bool:
@@ -198,6 +211,13 @@ class StageConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON records."""
         return dataclasses.asdict(self)
+
+    def decisive(self) -> dict[str, Any]:
+        """`as_dict` of what decides the outcome: a training goes on in its run folder with another
+        gradient_checkpointing."""
+        decisive = self.as_dict()
+        del decisive["gradient_checkpointing"]
+        return decisive
 
 
 Recipe = tuple[StageConfig, StageConfig, StageConfig]

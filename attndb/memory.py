@@ -110,6 +110,12 @@ class MemoryEstimator:
     prior: bool = False
     """Whether prior samples follow every batch, in parts of their own."""
 
+    @property
+    def resident(self) -> int:
+        """Bytes in place before the training: the U-Net in fp32 and the text encoder."""
+        modules = (self.backend.unet, self.backend.text_model)
+        return unique_bytes(t for m in modules for t in (*m.parameters(), *m.buffers()))
+
     def __call__(self, config: StageConfig) -> MemoryEstimate:
         """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
         device = self.backend.device
@@ -120,7 +126,6 @@ class MemoryEstimator:
         modules = (backend.unet, backend.text_model)
         before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}
         text = [*backend.text_model.parameters(), *backend.text_model.buffers()]
-        resident = unique_bytes([*before, *backend.unet.buffers(), *text])
         with self._training(backend, config) as training:
             trained = training.trainable
             weights = [*backend.unet.parameters(), *backend.unet.buffers(), *trained]
@@ -134,7 +139,7 @@ class MemoryEstimator:
             return MemoryEstimate(
                 device=device,
                 micro_batch=size,
-                resident=resident,
+                resident=self.resident,
                 weights=unique_bytes(weights),
                 text_encoder=unique_bytes(text) if on_the_cpu or config.stage == 1 else 0,
                 autoencoder=0 if on_the_cpu else self.autoencoder,

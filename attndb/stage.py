@@ -17,7 +17,7 @@ from .attention import CrossAttentionTap, choose_layers, cross_attention_layers
 from .backend import Backend
 from .batches import Batch
 from .change import Change, flat
-from .config import StageConfig
+from .config import Checkpointing, StageConfig
 from .losses import StepLoss, TrainingDivergedError, UnreadLoss
 from .objective import denoising_loss, loss_normalizer
 from .optim import Average, create_optimizer, create_schedule
@@ -47,6 +47,7 @@ class StageTraining:
         self.backend = backend
         self.config = config
         self.micro_batch = config.micro_batch or config.batch_size
+        self.recomputes: Checkpointing = config.recomputes
         self.settled = True
         """Whether weights and optimiser are those of a whole number of steps."""
         self._rehearsed = 0
@@ -74,8 +75,8 @@ class StageTraining:
     def __enter__(self) -> StageTraining:
         with ExitStack() as entered:
             entered.callback(self._leave)
-            if self.config.gradient_checkpointing or self.config.low_memory:
-                self.backend.checkpoint_activations()
+            if self.recomputes != "off":
+                self.backend.checkpoint_activations(self.recomputes)
             if self.config.compile:
                 self.backend.compile_blocks()
             self.backend.unet.requires_grad_(False)
@@ -176,10 +177,11 @@ class StageTraining:
         self.optimizer.mode = "gather"
         self._rehearsed = self.micro_batch
 
-    def after_out_of_memory(self) -> int:
-        """Halves the micro-batch and forgets the step's gradients; the new size.
+    def after_out_of_memory(self) -> str:
+        """Forgets the step's gradients and halves the micro-batch; after a single sample, all
+        activations are recomputed from now on. What was done, for the log.
 
-        ValueError if a single sample did not fit either.
+        ValueError if there is nothing left to do.
         """
         self.optimizer.zero_grad(set_to_none=True)
         if not self.settled:
@@ -187,14 +189,18 @@ class StageTraining:
                 "out of memory in the optimiser's update: turn on low_memory, a LoRA rank or an "
                 "8-bit optimizer in Training Options; queue again to go on from the last checkpoint"
             )
-        if self.micro_batch == 1:
-            raise ValueError(
-                "out of memory with one sample at a time: turn on gradient_checkpointing or "
-                "low_memory in Training Options, lower the resolution, or close what else uses "
-                "the card"
-            )
-        self.micro_batch = (self.micro_batch + 1) // 2
-        return self.micro_batch
+        if self.micro_batch > 1:
+            self.micro_batch = (self.micro_batch + 1) // 2
+            return f"micro-batch is now {self.micro_batch}"
+        if self.recomputes != "full" and not self.config.compile:
+            self.recomputes = "full"
+            self.backend.checkpoint_activations(self.recomputes)
+            return "gradient_checkpointing is now full"
+        raise ValueError(
+            "out of memory with one sample at a time and gradient checkpointing: turn on "
+            "low_memory or set a lora_rank in Training Options, lower the resolution, or close "
+            "what else uses the card"
+        )
 
     def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """The U-Net's output in the stage's precision, (B, C, Y, X)."""

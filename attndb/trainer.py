@@ -94,8 +94,9 @@ def train_stage(
                 try:
                     loss = training.launch(step, batches[step])
                 except torch.OutOfMemoryError:
-                    size = training.after_out_of_memory()
-                    log.warning("step %d: out of memory; micro-batch is now %d", step + 1, size)
+                    log.warning(
+                        "step %d: out of memory; %s", step + 1, training.after_out_of_memory()
+                    )
                     continue
                 progress.launched(loss)
             return training.result(progress.losses)

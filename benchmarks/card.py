@@ -30,8 +30,10 @@ from .sizes import Size, Weights, autoencoder_of, inputs_of, weights_of
 MODES: dict[str, dict[str, Any]] = {
     "default": {},
     "compiled": {"compile": True},
-    "checkpointing": {"gradient_checkpointing": True},
+    "light checkpointing": {"gradient_checkpointing": "light"},
+    "full checkpointing": {"gradient_checkpointing": "full"},
     "low memory": {"low_memory": True},
+    "low memory, light": {"low_memory": True, "gradient_checkpointing": "light"},
     "low memory, micro-batch 2": {"low_memory": True, "micro_batch": 2},
     "low memory, LoRA 16": {"low_memory": True, "micro_batch": 2, "lora_rank": 16},
 }

@@ -23,15 +23,24 @@ from .sizes import Size, inputs_of, sd15, sd21, weights_of
 CPU = torch.device("cpu")
 MODES: dict[str, dict[str, Any]] = {
     "default": {},
-    "checkpointing": {"gradient_checkpointing": True},
+    "light checkpointing": {"gradient_checkpointing": "light"},
+    "full checkpointing": {"gradient_checkpointing": "full"},
     "micro_batch 1": {"micro_batch": 1},
     "micro_batch 2": {"micro_batch": 2},
     "LoRA 16": {"lora_rank": 16},
     "low memory": {"low_memory": True},
+    "low memory, light": {"low_memory": True, "gradient_checkpointing": "light"},
     "low memory, micro_batch 1": {"low_memory": True, "micro_batch": 1},
     "low memory, LoRA 16": {"low_memory": True, "lora_rank": 16},
 }
-MEASURED = ("default", "checkpointing", "micro_batch 1", "LoRA 16", "low memory")
+MEASURED = (
+    "default",
+    "light checkpointing",
+    "full checkpointing",
+    "micro_batch 1",
+    "LoRA 16",
+    "low memory",
+)
 FORETOLD = tuple(mode for mode in MODES if mode != "micro_batch 1")
 AUTOENCODER = 84_000_000 * 2
 """Bytes of Stable Diffusion's VAE in 16 bits."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..attndb.config import OptimizerName, Schedule, StageConfig
+from ..attndb.config import Checkpointing, OptimizerName, Schedule, StageConfig
 from .errors import naming_node
 from .types import Options
 
@@ -104,11 +104,14 @@ class TrainingOptionsNode(io.ComfyNode):
                     "to 64 is usual, with a higher learning rate (about 1e-4). 0: whole weights, "
                     "as published.",
                 ),
-                io.Boolean.Input(
+                io.Combo.Input(
                     "gradient_checkpointing",
-                    default=False,
-                    tooltip="Recompute activations instead of keeping them: the same gradient, "
-                    "much less memory, about a third more time.",
+                    options=list(get_args(Checkpointing)),
+                    default="auto",
+                    tooltip="Compute activations again instead of keeping them: exactly the same "
+                    "result with less memory. light: norms and activation functions, little time; "
+                    "full: whole blocks, about a third more time. auto: as much as the free memory "
+                    "asks for.",
                 ),
                 io.Boolean.Input(
                     "low_memory",

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ...attndb.change import Change, dense
+from ...attndb.config import Checkpointing
 from ...attndb.objective import Diffusion
 from ...attndb.rehearsal import META, weightless
 from ...attndb.tokens import TokenizedText
+from .checkpointing import checkpoint_activations
 from .families import is_v_prediction
 from .text import TextEncoder
-from .weights import checkpoint_blocks, compile_blocks, private_unet
+from .weights import compile_blocks, private_unet
 
 
 class HostBackend:
@@ -46,9 +48,9 @@ class HostBackend:
         """C of the latents that the U-Net takes."""
         return int(self.unet.in_channels)  # type: ignore[arg-type]
 
-    def checkpoint_activations(self) -> None:
-        """Recomputes the activations of residual and transformer blocks in the backward pass."""
-        checkpoint_blocks(self.unet)
+    def checkpoint_activations(self, level: Checkpointing) -> None:
+        """Computes activations again in the backward pass instead of keeping them."""
+        checkpoint_activations(self.unet, level)
 
     def compile_blocks(self) -> None:
         """Compiles what a U-Net is made of, block by block."""

@@ -1,4 +1,4 @@
-"""Says before a training what memory it will need, and what is free."""
+"""Says before a training what memory it will need, and settles what is left to the free memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import comfy.model_management
 import torch
 from torch import nn
 
-from ...attndb.advice import advice
+from ...attndb.advice import advice, settled
 from ...attndb.config import StageConfig
 from ...attndb.memory import MemoryEstimator
 from ...attndb.rehearsal import unique_bytes
@@ -19,7 +19,7 @@ from .backend import HostBackend
 log = logging.getLogger(__name__)
 
 
-def announce_memory(
+def settled_for_memory(
     title: str,
     backend: HostBackend,
     vae: Any,
@@ -27,10 +27,10 @@ def announce_memory(
     prompt: TokenizedPrompt,
     vectors: tuple[int, int],
     prior: bool = False,
-) -> str:
-    """Logs what the stage will need, with a warning if that may not fit; the line, or "" if it
-    could not be said. It refuses nothing and raises nothing: training halves the micro-batch
-    where memory does run out."""
+) -> StageConfig:
+    """The settings, with gradient_checkpointing settled where it is `auto`. Logs what the stage
+    will need, with a warning if that may not fit. It refuses nothing and raises nothing: training
+    halves the micro-batch where memory does run out."""
     try:
         data = config.data
         side = data.resolution // 8
@@ -43,16 +43,18 @@ def announce_memory(
             autoencoder=0 if once else _vae_bytes(vae),
             prior=prior,
         )
-        estimate = estimator(config)
-        free = free_memory(backend.device) + estimate.resident
+        free = free_memory(backend.device) + estimator.resident
+        chosen, estimate = settled(estimator, config, free)
         line = estimate.describe(free)
+        if chosen != config and chosen.recomputes != "off":
+            line += f"; gradient_checkpointing auto: {chosen.recomputes}"
         log.info("%s: %s", title, line)
         if not estimate.fits(free):
             log.warning("%s: %s", title, advice(estimate, estimator, config, free))
     except Exception:  # an estimate is worth no training
         log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
-        return ""
-    return line
+        return config
+    return chosen
 
 
 def free_memory(device: torch.device) -> int:

@@ -29,7 +29,7 @@ from .backend import HostBackend, host_backend, training_mode
 from .compat import versions
 from .families import check_trainable, family
 from .images import thumbnail_url
-from .memory import announce_memory
+from .memory import settled_for_memory
 from .patches import apply_to_clip, check_fits, inner_name
 from .paths import run_folder
 from .preview import PreviewPictures, PreviewSampler, PreviewSettings
@@ -206,7 +206,9 @@ def _train(
         else:
             vectors = concept.vectors.clone()
         shape, prior = (vectors.shape[0], vectors.shape[1]), words.prior is not None
-        announce_memory(keeping.title, backend, wires.vae, config, words.prompt, shape, prior)
+        config = settled_for_memory(
+            keeping.title, backend, wires.vae, config, words.prompt, shape, prior
+        )
         batches = _batches(wires, config, words, backend)
         pictures = None
         if keeping.preview is not None:
@@ -266,7 +268,7 @@ def _request(
         "concept_sha256": None if concept is None else concept.digest(),
         "prompt": prompt.text,
         "tied_position": prompt.category,
-        "config": config.as_dict(),
+        "config": config.decisive(),
         "device": str(comfy.model_management.get_torch_device().type),
         "versions": versions(),
     }

@@ -100,14 +100,16 @@ class TrainingStatus:
         self._steps, self._trouble, self._clock = steps, trouble, clock
         self._pace = Pace(clock)
         self._notes: list[str] = []
-        self._micro_batch: int | None = None
+        self._micro_batch = 0
+        self._recomputes = ""
         self._shown = -_EVERY_S
         self._said: list[str] = []
 
     def after_step(self, loss: StepLoss, training: StageTraining) -> None:
         """Told after every step."""
-        if self._micro_batch is None:
+        if not self._micro_batch:
             self._micro_batch = training.config.micro_batch or training.config.batch_size
+            self._recomputes = training.config.recomputes
             if loss.step:
                 self._notes.append(f"resumed at step {loss.step + 1}")
         if training.micro_batch < self._micro_batch:
@@ -115,6 +117,9 @@ class TrainingStatus:
                 f"out of memory: micro-batch {self._micro_batch} -> {training.micro_batch}"
             )
             self._micro_batch = training.micro_batch
+        if training.recomputes != self._recomputes:
+            self._recomputes = training.recomputes
+            self._notes.append(f"out of memory: gradient_checkpointing -> {self._recomputes}")
         rate = self._pace.step(loss.step + 1)
         notes = [*self._notes, *filter(None, [self._trouble()])]
         now, done = self._clock(), loss.step + 1

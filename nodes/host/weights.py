@@ -8,19 +8,17 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
-import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.lora
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import CrossAttention, FeedForward, SpatialTransformer
+from comfy.ldm.modules.attention import CrossAttention, FeedForward
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .patches import is_concept_patch
 
@@ -82,14 +80,6 @@ def private_unet(
     return unet
 
 
-def checkpoint_blocks(unet: nn.Module) -> None:
-    """Makes every residual and transformer block of a private U-Net recompute its activations in
-    the backward pass. Asked for again, does nothing."""
-    for module in unet.modules():
-        if isinstance(module, (ResBlock, SpatialTransformer)) and "forward" not in vars(module):
-            module.forward = functools.partial(_checkpointed, module.forward)
-
-
 def compile_blocks(unet: nn.Module) -> None:
     """Compiles the residual and feed-forward blocks and the self-attention of a private U-Net: the
     parts without hooks. Asked for again, does nothing."""
@@ -97,10 +87,6 @@ def compile_blocks(unet: nn.Module) -> None:
         whole = isinstance(module, (ResBlock, FeedForward)) or name.endswith(".attn1")
         if whole and module._compiled_call_impl is None:
             module.compile()
-
-
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
 def _attention_forward(

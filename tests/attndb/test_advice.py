@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from attndreambooth.attndb.advice import advice
+from attndreambooth.attndb.advice import advice, settled
 from attndreambooth.attndb.config import paper
 
 GB = 1_000_000_000
 
 
 class Needs:
-    """An estimator of round numbers: 4 GB, 2 a sample (1 when recomputed), 12 for AdamW."""
+    """An estimator of round numbers: 4 GB, 2 a sample (1.5 or 1 recomputed), 12 for AdamW."""
 
     def __init__(self):
         self.asked = []
@@ -25,7 +25,7 @@ class Needs:
         kept = 5 if config.optimizer.name == "AdamW 8-bit" else kept
         kept = 4 if config.low_memory else kept
         kept = 0 if config.lora_rank else kept
-        samples *= 1 if config.gradient_checkpointing or config.low_memory else 2
+        samples *= {"off": 2, "light": 1.5, "full": 1}[config.recomputes]
         total = (4 + samples + kept) * GB
         return SimpleNamespace(
             total=total, activations=samples * GB, reserve=0, fits=lambda free: total <= free
@@ -34,75 +34,105 @@ class Needs:
 
 def advised(config, free):
     needs = Needs()
-    return advice(needs(config), needs, config, free), len(needs.asked)
+    now = settled(needs, config, free)[1]
+    needs.asked.clear()
+    return advice(now, needs, config, free), len(needs.asked)
+
+
+def auto(stage):
+    return paper()[stage - 1]
+
+
+def off(stage):
+    return auto(stage).with_(gradient_checkpointing="off")
 
 
 @pytest.mark.parametrize(
-    ("stage", "free", "said"),
+    ("config", "free", "said"),
     [
         (
-            3,
+            off(3),
             26,
-            "may not fit: set micro_batch to 4 (about 24.0 GB) or turn on gradient_checkpointing "
-            "in Training Options (about 24.0 GB)",
+            "may not fit: set micro_batch to 4 (about 24.0 GB) or in Training Options set "
+            "gradient_checkpointing to auto (about 24.0 GB)",
         ),
-        (3, 20, "may not fit: set micro_batch to 2 (about 20.0 GB)"),
-        (3, 18, "may not fit: set micro_batch to 1 (about 18.0 GB)"),
+        (off(3), 20, "may not fit: set micro_batch to 2 (about 20.0 GB)"),
+        (off(3), 18, "may not fit: set micro_batch to 1 (about 18.0 GB)"),
         (
-            3,
+            off(3),
             17,
-            "may not fit: set micro_batch to 1 and turn on gradient_checkpointing in Training "
-            "Options (about 17.0 GB)",
+            "may not fit: set micro_batch to 1 and in Training Options set gradient_checkpointing "
+            "to auto (about 17.0 GB)",
         ),
+        (auto(3), 23, "may not fit: set micro_batch to 4 (about 22.0 GB)"),
+        (auto(3), 17, "may not fit: set micro_batch to 1 (about 17.0 GB)"),
         (
-            3,
+            off(3),
             16,
-            "may not fit: turn on low_memory in Training Options (about 16.0 GB)",
+            "may not fit: in Training Options set gradient_checkpointing to auto and turn on "
+            "low_memory (about 16.0 GB)",
         ),
+        (auto(3), 16, "may not fit: in Training Options turn on low_memory (about 16.0 GB)"),
         (
-            3,
+            auto(3),
             12,
-            "may not fit: turn on low_memory in Training Options, with lora_rank 16 "
+            "may not fit: in Training Options turn on low_memory and set lora_rank to 16 "
             "(about 12.0 GB)",
         ),
         (
-            3,
+            auto(3),
             9,
-            "may not fit: set micro_batch to 1 and turn on low_memory in Training Options, with "
-            "lora_rank 16 (about 5.0 GB)",
+            "may not fit: set micro_batch to 1 and in Training Options turn on low_memory and set "
+            "lora_rank to 16 (about 5.5 GB)",
         ),
         (
-            3,
+            auto(3),
             4,
-            "will not fit: even if you set micro_batch to 1 and turn on low_memory in Training "
-            "Options, with lora_rank 16 it needs about 5.0 GB; lower the resolution, close what "
-            "else uses the device, or train on a larger one",
+            "will not fit: even if you set micro_batch to 1 and in Training Options turn on "
+            "low_memory and set lora_rank to 16 it needs about 5.0 GB; lower the resolution, "
+            "close what else uses the device, or train on a larger one",
         ),
         (
-            1,
+            off(1),
             5,
-            "will not fit: even if you set micro_batch to 1 and turn on gradient_checkpointing in "
-            "Training Options it needs about 6.0 GB; lower the resolution, close what else uses "
-            "the device, or train on a larger one",
+            "will not fit: even if you set micro_batch to 1 and in Training Options set "
+            "gradient_checkpointing to auto it needs about 6.0 GB; lower the resolution, close "
+            "what else uses the device, or train on a larger one",
+        ),
+        (
+            auto(1),
+            5,
+            "will not fit: even if you set micro_batch to 1 it needs about 6.0 GB; lower the "
+            "resolution, close what else uses the device, or train on a larger one",
+        ),
+        (
+            auto(1).with_(micro_batch=1),
+            5,
+            "will not fit: it needs about 6.0 GB; lower the resolution, close what else uses the "
+            "device, or train on a larger one",
         ),
     ],
 )
-def test_the_cheapest_settings_that_fit_are_named(stage, free, said):
-    assert advised(paper()[stage - 1], free * GB)[0] == said
+def test_the_cheapest_settings_that_fit_are_named(config, free, said):
+    assert advised(config, free * GB)[0] == said
 
 
 def test_in_fp32_or_with_another_optimizer_low_memory_is_not_advised():
     said = advised(paper()[2].with_(precision="fp32"), 10 * GB)[0]
-    assert said.endswith("with optimizer AdamW 8-bit (needs bitsandbytes) (about 10.0 GB)")
+    assert said == (
+        "may not fit: set micro_batch to 1 and in Training Options choose optimizer AdamW 8-bit "
+        "(needs bitsandbytes) (about 10.0 GB)"
+    )
 
 
 def test_what_is_already_set_is_not_advised():
-    config = paper()[2].with_(gradient_checkpointing=True, lora_rank=8, micro_batch=1)
+    config = paper()[2].with_(gradient_checkpointing="full", lora_rank=8, micro_batch=1)
     said = advised(config, 4 * GB)[0]
     assert said.startswith("will not fit") and "8-bit" not in said and "lora_rank" not in said
+    assert "micro_batch" not in said
 
 
 def test_few_estimates_are_made():
-    assert advised(paper()[2], 26 * GB)[1] == 3  # now, micro_batch 4, checkpointing
-    assert advised(paper()[2], 16 * GB)[1] == 2  # without activations it is too much already
-    assert advised(paper()[2], 4 * GB)[1] == 4
+    assert advised(off(3), 26 * GB)[1] == 4  # micro_batch 4, and three levels
+    assert advised(off(3), 16 * GB)[1] == 2  # without activations it is too much already
+    assert advised(auto(3), 4 * GB)[1] <= 8

@@ -17,9 +17,11 @@ SIDE = 16
 CASES = [
     (1, "fp32", {}),
     (1, "bf16", {}),
-    (1, "bf16", {"gradient_checkpointing": True}),
+    (1, "bf16", {"gradient_checkpointing": "full"}),
     (1, "fp32", {"regularization": None}),
-    (2, "fp32", {"gradient_checkpointing": True}),
+    (2, "fp32", {"gradient_checkpointing": "full"}),
+    (1, "bf16", {"gradient_checkpointing": "light"}),
+    (2, "fp32", {"gradient_checkpointing": "light"}),
     (2, "bf16", {"micro_batch": 2}),
     (2, "bf16", {"lora_rank": 3}),
     (3, "fp32", {}),
@@ -27,9 +29,11 @@ CASES = [
     (3, "bf16", {"regularization": None}),
     (3, "fp32", {"micro_batch": 1}),
     (3, "bf16", {"micro_batch": 1}),
-    (3, "bf16", {"lora_rank": 3, "gradient_checkpointing": True}),
-    (3, "bf16", {"gradient_checkpointing": True, "micro_batch": 2}),
+    (3, "bf16", {"lora_rank": 3, "gradient_checkpointing": "full"}),
+    (3, "bf16", {"gradient_checkpointing": "full", "micro_batch": 2}),
+    (3, "bf16", {"gradient_checkpointing": "light"}),
     (2, "bf16", {"low_memory": True}),
+    (3, "bf16", {"low_memory": True, "gradient_checkpointing": "light"}),
     (3, "bf16", {"low_memory": True}),
     (3, "bf16", {"low_memory": True, "lora_rank": 3}),
 ]
@@ -78,9 +82,13 @@ def test_gradient_checkpointing_and_smaller_parts_need_less(backend):
         whole, half, one = (
             estimator(backend)(config_of(stage, micro_batch=n)).total for n in (4, 2, 1)
         )
-        recomputed = estimator(backend)(config_of(stage, gradient_checkpointing=True)).total
+        light, full = (
+            estimator(backend)(config_of(stage, gradient_checkpointing=level)).total
+            for level in ("light", "full")
+        )
         assert one < half < whole
-        assert recomputed < whole
+        assert light < whole
+        assert full < whole
 
 
 def test_parts_of_a_batch_need_memory_in_proportion_to_their_samples(backend):
@@ -244,7 +252,7 @@ def test_an_estimate_leaves_modules_and_random_states_alone(backend):
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     before, drawn = state(), generators()
-    estimator(backend)(config_of(1, gradient_checkpointing=True))
+    estimator(backend)(config_of(1, gradient_checkpointing="full"))
     estimator(backend)(config_of(2, lora_rank=2, micro_batch=1))
     estimator(backend)(config_of(3, ema_decay=0.9, precision="bf16"))
     after = state()

@@ -30,7 +30,7 @@ def test_the_other_parts_of_the_loss_do_not_know_of_prior_samples(number):
 
 @pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("micro", [1, 2, 3])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["off", "light", "full"])
 def test_micro_batches_add_up_to_the_whole(number, micro, checkpointing):
     batch = batch_of(size=6, prior=5)
     whole, loss = gradient_of(number, batch)
@@ -52,7 +52,7 @@ def test_a_micro_batch_is_no_larger_than_asked_for():
     assert sizes == [2, 2, 2, 1]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["off", "light", "full"])
 def test_no_attention_is_watched_while_prior_samples_are_computed(monkeypatch, checkpointing):
     watched = []
     plain = attention.column_statistics

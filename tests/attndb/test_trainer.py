@@ -184,15 +184,6 @@ def test_the_gradient_of_8_equals_that_of_its_micro_batches(number, micro, maske
     assert loss_of_parts.regularization == pytest.approx(loss.regularization, rel=1e-5)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_gradient_checkpointing_gives_the_same_gradient_with_the_tap_on(number):
-    batch = random_batch(3, seed=11)
-    plain, loss = gradient_of(number, 0, batch)
-    again, loss_again = gradient_of(number, 2, batch, gradient_checkpointing=True)
-    assert float((plain - again).norm() / plain.norm()) < 1e-5
-    assert loss_again.total == pytest.approx(loss.total, rel=1e-5)
-
-
 def test_the_regulariser_grows_with_the_batch():
     config = stage(2, batch_size=2)
     with StageTraining(tiny_backend(), config, VECTORS) as training:

@@ -72,6 +72,31 @@ def test_the_estimate_changes_no_byte_of_the_outcome(sd15, train, tmp_path, monk
 
     with_estimate = train(3, sd15)[0].digest()
     folder_paths.set_output_directory(str(tmp_path / "again"))
-    monkeypatch.setattr(stage, "announce_memory", lambda *_: "")
+    monkeypatch.setattr(stage, "settled_for_memory", lambda *given: given[3])
     assert train(3, sd15)[0].digest() == with_estimate
     assert torch.is_inference_mode_enabled()
+
+
+def test_auto_recomputes_when_memory_is_short_and_the_outcome_is_the_same(
+    sd15, train, log, monkeypatch, tmp_path
+):
+    import folder_paths
+
+    from attndreambooth.nodes.host import memory
+
+    roomy = train(1, sd15)[0].digest()
+    whole = _needed(log())
+    assert not any("gradient_checkpointing auto: " in line for line in log())
+
+    folder_paths.set_output_directory(str(tmp_path / "again"))
+    monkeypatch.setattr(memory, "free_memory", lambda _: 0)
+    tight = train(1, sd15)[0].digest()
+    [said] = [line for line in log() if "gradient_checkpointing auto: " in line][-1:]
+    assert said.endswith(("auto: light", "auto: full"))
+    assert _needed([said]) < whole
+    assert tight == roomy
+
+
+def _needed(lines):
+    [found] = [m for m in map(NEEDS.search, lines) if m]
+    return float(found[1]) * {"G": 1000, "M": 1}[found[2]]

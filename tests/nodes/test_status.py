@@ -23,18 +23,18 @@ def shown(host, monkeypatch):
     return texts
 
 
-def training(micro_batch=8, batch_size=8):
+def training(micro_batch=8, batch_size=8, recomputes="off"):
     optimizer = OptimizerConfig(learning_rate=1e-3)
     config = StageConfig(stage=2, steps=500, batch_size=batch_size, optimizer=optimizer)
-    return SimpleNamespace(config=config, micro_batch=micro_batch)
+    return SimpleNamespace(config=config, micro_batch=micro_batch, recomputes=recomputes)
 
 
-def run(status, seconds, first=0, micro_batch=8):
+def run(status, seconds, first=0, **state):
     """Steps from `first`, each ending so many seconds after the one before."""
     for number, second in enumerate(seconds):
         status.clock += second
         loss = StepLoss(first + number, 0.12134, 0.0021)
-        status.after_step(loss, training(micro_batch))
+        status.after_step(loss, training(**state))
 
 
 @pytest.fixture
@@ -90,6 +90,9 @@ def test_resume_and_out_of_memory_are_told_at_once_and_stay(status, shown):
     assert shown[0][0].startswith("step 44/500")
     for text, _ in shown:
         assert text.splitlines()[1:-1] == ["resumed at step 41", out]
+    run(made, [0.1], first=51, micro_batch=4, recomputes="full")
+    told = shown[-1][0].splitlines()[1:-1]
+    assert told[2:] == ["out of memory: gradient_checkpointing -> full"]
 
 
 def test_trouble_is_told_while_it_lasts(status, shown):
