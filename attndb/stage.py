@@ -6,7 +6,7 @@ Shapes: B batch, C latent channels or attention columns, Y X latent pixels, T to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,7 @@ class StageTraining:
             if self.recomputes != "off":
                 self.backend.checkpoint_activations(self.recomputes)
             if self.config.compile:
+                entered.enter_context(_every_shape_compiled())
                 self.backend.compile_blocks()
             self.backend.unet.requires_grad_(False)
             for parameter in self.trainable:
@@ -312,3 +313,10 @@ class StageTraining:
         if key not in self._tied:
             self._tied[key] = torch.tensor(key, device=self.backend.device)
         return self._tied[key]
+
+
+def _every_shape_compiled() -> AbstractContextManager[object]:
+    """torch.compile gives a function up after 8 shapes, and a U-Net's blocks come in more."""
+    import torch._dynamo  # takes a second, and most trainings do without
+
+    return torch._dynamo.config.patch(recompile_limit=256)
