@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.pack import host_on_path, load_pack
 
-QUICK_ROUNDS = {"micro": 9, "sd15-small": 2, "sd21": 1}
+QUICK_ROUNDS = {"micro": 9, "sd15-small": 1, "sd21": 1}
 ROUNDS = {"micro": 25, "sd15-small": 7, "sd21": 3}
 STAGES = {"micro": (1, 2, 3), "sd15-small": (1, 2, 3), "sd21": (1, 2)}
 

@@ -145,8 +145,9 @@ class PublishedStep:
             for name, parameter in model.unet.named_parameters():
                 parameter.requires_grad_(".attn2." in name)
         trained = [p for p in model.unet.parameters() if p.requires_grad]
+        self.trainable = [self.vector] if self.learns_vector else trained
         self.optimizer = torch.optim.AdamW(
-            [self.vector] if self.learns_vector else trained,
+            self.trainable,
             lr=RATES[stage],
             betas=(0.9, 0.999),
             eps=1e-8,
