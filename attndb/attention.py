@@ -175,15 +175,17 @@ def choose_layers(
 class CrossAttentionTap:
     """Watches some cross-attention layers of a private U-Net and gathers column statistics.
 
-    Layers are told apart by module, and a layer seen again (gradient checkpointing recomputes the
-    forward) replaces its entry instead of adding one.
+    Layers are told apart by module, and a layer seen again replaces its entry instead of adding
+    one. Where gradient checkpointing recomputes a forward in the backward pass, statistics are
+    computed, for that graph has to be the same, and dropped: kept, they would hold the recomputed
+    activations of their block to the end of the step.
     """
 
     def __init__(self, layers: Iterable[CrossAttentionLayer]) -> None:
         self._layers = list(layers)
         self._columns_BC: Tensor | None = None
         self._queries: dict[str, Tensor] = {}
-        self._found: dict[str, MapStatistics] = {}
+        self._found: dict[str, MapStatistics] | None = None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> CrossAttentionTap:
@@ -207,12 +209,13 @@ class CrossAttentionTap:
             yield found
         finally:
             self._queries.clear()
+            self._found = None
 
     def rest(self) -> None:
         """Until the next `watching` the layers are left alone, whoever calls them."""
         self._columns_BC = None
         self._queries.clear()
-        self._found = {}
+        self._found = None
 
     def _on_query(self, layer: CrossAttentionLayer) -> Any:
         def hook(_module: nn.Module, _inputs: Any, q_BPE: Tensor) -> None:
@@ -226,6 +229,8 @@ class CrossAttentionTap:
             q_BPE = self._queries.pop(layer.name, None)
             if q_BPE is None or self._columns_BC is None:
                 return
-            self._found[layer.name] = column_statistics(q_BPE, k_BTE, self._columns_BC, layer.heads)
+            statistics = column_statistics(q_BPE, k_BTE, self._columns_BC, layer.heads)
+            if self._found is not None:
+                self._found[layer.name] = statistics
 
         return hook

@@ -68,8 +68,8 @@ def test_every_level_keeps_less(number, kind):
         return step_peak(training, random_batch(4, side=32), accumulates=False)
 
     off, light, full = (peak(level) for level in ("off", "light", "full"))
-    assert light < 0.85 * off
-    assert full < 0.85 * off
+    assert light < 0.75 * off
+    assert full < 0.6 * light  # nothing that is recomputed outlives its block
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

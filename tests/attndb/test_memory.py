@@ -183,7 +183,7 @@ def test_a_streamed_step_holds_no_more_than_is_estimated(backend, size):
         with Ledger(held) as ledger:
             training.step(1, batch)
     said = estimate.gradients + estimate.activations
-    assert 0.7 * said < ledger.peak <= 1.001 * said
+    assert 0.6 * said < ledger.peak <= 1.001 * said  # the update rarely meets the peak
 
 
 def test_a_lora_adds_thin_matrices_and_trains_only_them(backend):
