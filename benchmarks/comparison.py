@@ -49,9 +49,8 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
                     backend = backends[precision]
                     ours = entered.enter_context(StageTraining(backend, config, vector))
                     steps[name] = lambda ours=ours: ours.step(0, batch)
-            counts = {  # this warms the steps up, too
-                side: floating_point_operations(steps[side]) for side in ("published", *PRECISIONS)
-            }
+            # this warms the steps up, too
+            counts = {name: floating_point_operations(step) for name, step in steps.items()}
             timed = {**encoding, **time_in_turn(steps, rounds, CPU)}
         rows += [row(size, stage, precision, timed, counts) for precision in PRECISIONS]
         del theirs, ours, steps
@@ -120,8 +119,7 @@ def memory_of_published(size: Size, stages: Sequence[int], baseline: int) -> dic
         collect(CPU)
         theirs = PublishedStep(published, stage, vector)
         with PeakMemory(CPU, baseline) as peak:
-            unused = published.text.parameters()  # their gradients stay, as published
-            _as_after_a_step(theirs.optimizer, theirs.trainable, unused)
+            _as_after_a_step(theirs.optimizer, theirs.trainable, theirs.unused)
             theirs.step(inputs)
         found[f"{stage}/fp32"] = peak.megabytes
         del theirs

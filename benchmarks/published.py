@@ -146,6 +146,9 @@ class PublishedStep:
                 parameter.requires_grad_(".attn2." in name)
         trained = [p for p in model.unet.parameters() if p.requires_grad]
         self.trainable = [self.vector] if self.learns_vector else trained
+        table = [model.text.get_input_embeddings().weight] if self.learns_vector else []
+        self.unused = [p for p in model.text.parameters() if all(p is not t for t in table)]
+        """The text encoder gets gradients that no one uses or clears."""
         self.optimizer = torch.optim.AdamW(
             self.trainable,
             lr=RATES[stage],
