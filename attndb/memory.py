@@ -18,7 +18,7 @@ from .config import OptimizerName, StageConfig
 from .precision import computes_in_bf16
 from .rehearsal import META, Rehearsal, backward, unique_bytes
 from .stage import StageTraining
-from .streamed import PIECE
+from .streamed import PIECE, StreamedAdamW
 from .tokens import TokenizedPrompt
 
 _BLOCK = 256
@@ -121,7 +121,6 @@ class MemoryEstimator:
         device = self.backend.device
         on_the_cpu = device.type == "cpu"
         size = min(config.micro_batch or config.batch_size, config.batch_size)
-        accumulates = size < config.batch_size or (self.prior and config.trains != "embedding")
         backend = self.backend.weightless()
         modules = (backend.unet, backend.text_model)
         before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}
@@ -131,7 +130,7 @@ class MemoryEstimator:
             weights = [*backend.unet.parameters(), *backend.unet.buffers(), *trained]
             bytes_trained = unique_bytes(trained)
             with Rehearsal(device, [*weights, *text]) as rehearsal:
-                gradients = self._step(training, size, accumulates)
+                gradients = self._step(training, size)
             aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
             if config.trains != "embedding" and not config.lora_rank:
                 aside += bytes_trained
@@ -161,26 +160,39 @@ class MemoryEstimator:
         )
         return StageTraining(backend, config, torch.empty(self.vectors, device=META))
 
-    def _step(self, training: StageTraining, size: int, accumulates: bool) -> int:
-        """A micro-batch there and back; `accumulates`: onto the gradients of the ones before.
+    def _step(self, training: StageTraining, size: int) -> int:
+        """A step there and back: its last micro-batch, or a whole batch and then prior samples.
         Bytes of the gradients that are alive together."""
-        streams = training.config.streams
+        trained, optimizer = training.trainable, training.optimizer
+        streamed = optimizer if isinstance(optimizer, StreamedAdamW) else None
+        batch, in_parts = self._batch(size), size < training.config.batch_size
+        prior = self.prior and training.config.trains != "embedding" and not in_parts
         waiting = []  # a streamed update drops its gradients, and has earlier ones wait in fp32
-        for parameter in training.trainable if accumulates else ():
-            if streams:
+        for parameter in trained if in_parts else ():
+            if streamed:
                 waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
             else:
                 parameter.grad = torch.empty_like(parameter)
+        if streamed and prior:
+            streamed.mode = "gather"
+        denoising, regularization = training.loss(batch, normalizer=1.0)
+        backward(denoising + regularization)
+        if prior:  # onto the gradients of the batch, without statistics
+            training.tap.rest()
+            if streamed:
+                streamed.mode = "drop"
+            backward(training.denoising(batch, normalizer=1.0))
+        if not streamed:
+            return unique_bytes(trained)
+        if prior:
+            return sum(4 * parameter.numel() for parameter in trained)
+        return unique_bytes(waiting) or max(parameter.nbytes for parameter in trained)
+
+    def _batch(self, size: int) -> Batch:
         latents = torch.empty(size, *self.latent, device=META)
         timesteps = torch.empty(size, dtype=torch.int64, device=META)
         mask = torch.empty(size, 1, *self.latent[1:], device=META)
-        batch = Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
-        denoising, regularization = training.loss(batch, normalizer=1.0)
-        backward(denoising + regularization)
-        if streams:
-            largest = max(parameter.nbytes for parameter in training.trainable)
-            return unique_bytes(waiting) or largest
-        return unique_bytes(training.trainable)
+        return Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
 
 
 def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: OptimizerName) -> int:
