@@ -3,12 +3,14 @@
     python dev.py bench [--quick] [--full] [--json FILE]
 
 --quick: the small sizes, a few rounds, under 5 minutes on two cores. --full adds SD 2.1 at its
-full size (stages 1 and 2, 256 px, batch 1; needs 24 GB). For a CUDA card: benchmarks/gpu.py.
+full size (256 px, batch 1; needs 24 GB; stage 3 in a process for each side). For a CUDA card:
+benchmarks/gpu.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import importlib
 import json
@@ -19,7 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -27,9 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.pack import host_on_path, load_pack
 
+if TYPE_CHECKING:
+    from attndreambooth.benchmarks.comparison import Alone
+
 QUICK_ROUNDS = {"micro": 5, "sd15-small": 1, "sd21": 1}
 ROUNDS = {"micro": 25, "sd15-small": 7, "sd21": 3}
-STAGES = {"micro": (1, 2, 3), "sd15-small": (1, 2, 3), "sd21": (1, 2)}
+STAGES = (1, 2, 3)
+NOT_TOGETHER = {"sd21": (3,)}
+"""Stages whose two sides do not fit into memory at once: each is timed in a process of its own."""
 
 
 def main() -> None:
@@ -37,25 +44,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
     parser.add_argument("--full", action="store_true", help="also SD 2.1 at its full size")
-    parser.add_argument("--only", choices=list(STAGES), help="this size alone")
+    parser.add_argument("--only", choices=list(ROUNDS), help="this size alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
-    parser.add_argument("--memory-of", choices=("ours", "published"), help=argparse.SUPPRESS)
+    parser.add_argument("--alone", metavar="SIDE/WHAT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     load_pack()
     host_on_path()
-    if options.memory_of:
-        print(json.dumps(memory(options.memory_of, options.only)))
+    if options.alone:
+        found = alone(*options.alone.split("/"), options.only)
+        print(json.dumps({name: dataclasses.asdict(side) for name, side in found.items()}))
         return
-    names = [options.only] if options.only else list(STAGES)[: 3 if options.full else 2]
+    names = [options.only] if options.only else list(ROUNDS)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
     ceilings = matmul_ceilings()
     for precision, gflops in ceilings.items():
         print(f"a large matrix product in {precision}: {gflops:.0f} GFLOP/s", flush=True)
     print("memory ...", file=sys.stderr, flush=True)
-    peaks = peaks_of(names)
+    sides = alone_by_side(names)
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name], peaks)
+        found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name], sides)
         for row in found:
             row["share_of_ceiling"] = row["gflops_ours"] / ceilings[row["precision"]]
         print(table(found, header=not rows), flush=True)
@@ -66,25 +74,28 @@ def main() -> None:
         )
 
 
-def peaks_of(names: Sequence[str]) -> dict[tuple[str, str], dict[str, float]]:
-    """Peak memory by side and size, each from a process of its own. Small ones two at a time: that
-    changes time and not memory."""
+def alone_by_side(names: Sequence[str]) -> dict[tuple[str, str], dict[str, Alone]]:
+    """What is measured by side and size, each in a process of its own. Small ones two at a time:
+    that changes time, which is not taken of them there, and not memory."""
     cases = [(side, name) for name in names for side in ("ours", "published")]
     with ThreadPoolExecutor(1 if "sd21" in names else 2) as pool:
-        return dict(zip(cases, pool.map(lambda case: memory_apart(*case), cases), strict=True))
+        return dict(zip(cases, pool.map(lambda case: alone_apart(*case), cases), strict=True))
 
 
 def measured(
-    name: str, rounds: int, peaks: Mapping[tuple[str, str], dict[str, float]]
+    name: str, rounds: int, sides: Mapping[tuple[str, str], dict[str, Alone]]
 ) -> list[dict[str, Any]]:
-    """Rows of a size: times from this process, with the peaks."""
-    from attndreambooth.benchmarks.comparison import times_of
-
-    rows = times_of(size_of(name), STAGES[name], rounds)
+    """Rows of a size: times from this process where both sides fit into it, with the peaks."""
+    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    size, apart = size_of(name), NOT_TOGETHER.get(name, ())
+    ours, theirs = sides["ours", name], sides["published", name]
+    rows = comparison.times_of(size, [stage for stage in STAGES if stage not in apart], rounds)
+    for stage in apart:
+        for precision in comparison.PRECISIONS:
+            rows.append(comparison.row_of_alone(size, stage, precision, ours, theirs))
     for row in rows:
-        ours = peaks["ours", name][f"{row['stage']}/{row['precision']}"]
-        row["memory_ours_mb"] = round(ours, 1)
-        row["memory_published_mb"] = round(peaks["published", name][f"{row['stage']}/fp32"], 1)
+        row["memory_ours_mb"] = ours[f"{row['stage']}/{row['precision']}"].megabytes
+        row["memory_published_mb"] = theirs[f"{row['stage']}/fp32"].megabytes
     return rows
 
 
@@ -104,20 +115,36 @@ def size_of(name: str) -> Any:
     return {"micro": sizes.micro, "sd15-small": sizes.sd15_small, "sd21": sizes.sd21}[name]()
 
 
-def memory_apart(side: str, name: str) -> dict[str, float]:
-    """What `memory` says in a fresh process, where freed blocks go back to the system at once."""
-    command = [sys.executable, __file__, "--memory-of", side, "--only", name]
-    environ = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def alone_apart(side: str, name: str) -> dict[str, Alone]:
+    """What `alone` says in fresh processes. For memory, freed blocks go back to the system at once;
+    that takes time, so where time is wanted another process looks again."""
+    frugal = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    found = _run_alone(side, name, "memory", frugal)
+    if name in NOT_TOGETHER:
+        for case, timed in _run_alone(side, name, "time", {}).items():
+            found[case] = dataclasses.replace(timed, megabytes=found[case].megabytes)
+    return found
 
 
-def memory(side: str, name: str) -> dict[str, float]:
-    """Peak MB by `stage/precision`, above the process with its libraries loaded."""
+def _run_alone(side: str, name: str, what: str, environ: Mapping[str, str]) -> dict[str, Alone]:
     comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
-    size = size_of(name)
+    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    command = [sys.executable, __file__, "--alone", f"{side}/{what}", "--only", name]
+    environ = {**os.environ, **environ}
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    for values in found.values():
+        values["timing"] = values["timing"] and measure.Timing(**values["timing"])
+    return {case: comparison.Alone(**values) for case, values in found.items()}
+
+
+def alone(side: str, what: str, name: str) -> dict[str, Alone]:
+    """One side by `stage/precision`; memory above that of the process with its libraries loaded."""
+    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    stages = NOT_TOGETHER[name] if what == "time" else STAGES
     baseline = psutil.Process().memory_info().rss
-    return getattr(comparison, f"memory_of_{side}")(size, STAGES[name], baseline)
+    measure = getattr(comparison, f"{side}_alone")
+    return measure(size_of(name), stages, baseline, timed=what == "time")
 
 
 def table(rows: list[dict[str, Any]], header: bool) -> str:
@@ -134,10 +161,16 @@ def table(rows: list[dict[str, Any]], header: bool) -> str:
             f"{row['size']:<11}{row['stage']:>6}{row['precision']:>6}{row['time_ours_s']:>9.3f}"
             f"{row['time_published_s']:>9.3f}{row['time_ratio']:>7.2f}"
             f"{row['processor_ratio']:>11.2f}{row['processor_ratio_without_encoding']:>8.2f}"
-            f"{row['regularization_cost']:>11.1%}{row['share_of_ceiling']:>12.0%}"
+            f"{cost(row):>11}{row['share_of_ceiling']:>12.0%}"
             f"{row['memory_ours_mb']:>9.0f}{row['memory_published_mb']:>10.0f}"
         )
     return "\n".join(lines)
+
+
+def cost(row: Mapping[str, Any]) -> str:
+    """The regulariser's share of a step, where it was measured."""
+    found = row["regularization_cost"]
+    return "-" if found is None else f"{found:.1%}"
 
 
 def report(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,17 @@ from .sizes import Size, inputs_of, weights_of
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a process that runs one side by itself finds out about a step."""
+
+    megabytes: float
+    """Peak memory of a step."""
+    flop: int = 0
+    timing: Timing | None = None
+    """Where it was asked for."""
 
 
 def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, Any]]:
@@ -68,7 +81,7 @@ def row(
     """Ours (latents from a pool) at a precision against the published fp32 step. `counts`: floating
     point operations of a step."""
     ours, theirs, encoding = timed[precision], timed["published"], timed["encoding"]
-    free = timed[f"{precision}, free"]
+    free = timed.get(f"{precision}, free")
     return {
         "size": size.name,
         "resolution": size.resolution,
@@ -89,13 +102,13 @@ def row(
         "gflop_ours": counts[precision] / 1e9,
         "gflop_published": counts["published"] / 1e9,
         "gflops_ours": counts[precision] / ours.wall / 1e9,
-        "regularization_cost": ours.processor / free.processor - 1.0,
+        "regularization_cost": ours.processor / free.processor - 1.0 if free else None,
         "device": describe(CPU),
     }
 
 
-def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
-    """Peak MB of our training by `stage/precision`, in this process."""
+def ours_alone(size: Size, stages: Sequence[int], baseline: int, timed: bool) -> dict[str, Alone]:
+    """Our training by `stage/precision`, one after the other in this process."""
     backend = our_backend(size, weights_of(size), CPU)
     vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
     found = {}
@@ -103,16 +116,21 @@ def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str
         for precision in PRECISIONS:
             collect(CPU)
             config = stage_config(stage, size, precision)
-            with PeakMemory(CPU, baseline) as peak, StageTraining(backend, config, vector) as ours:
-                _as_after_a_step(ours.optimizer, ours.trainable)
-                ours.step(0, batch)
-            found[f"{stage}/{precision}"] = peak.megabytes
-            del ours
+            with ExitStack() as entered:
+                with PeakMemory(CPU, baseline) as peak:
+                    ours = entered.enter_context(StageTraining(backend, config, vector))
+                    _as_after_a_step(ours.optimizer, ours.trainable)
+                    ours.step(0, batch)
+                step = partial(ours.step, 0, batch) if timed else None
+                found[f"{stage}/{precision}"] = _alone(peak, step)
+            del ours, step
     return found
 
 
-def memory_of_published(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
-    """Peak MB of the published training by `stage/precision` (fp32 alone), in this process."""
+def published_alone(
+    size: Size, stages: Sequence[int], baseline: int, timed: bool
+) -> dict[str, Alone]:
+    """The published training by `stage/precision` (fp32 alone) in this process, and `encoding`."""
     published = PublishedModel(size, weights_of(size), CPU)
     inputs = inputs_of(size, 0)
     vector = torch.zeros(size.clip["hidden_size"])
@@ -125,9 +143,35 @@ def memory_of_published(size: Size, stages: Sequence[int], baseline: int) -> dic
         with PeakMemory(CPU, baseline) as peak:
             _as_after_a_step(theirs.optimizer, theirs.trainable, theirs.unused)
             theirs.step(inputs)
-        found[f"{stage}/fp32"] = peak.megabytes
-        del theirs
+        step = partial(theirs.step, inputs) if timed else None
+        found[f"{stage}/fp32"] = _alone(peak, step)
+        del theirs, step
+    with PeakMemory(CPU, baseline) as peak:
+        published.encode(inputs.pixels)
+    encode = partial(published.encode, inputs.pixels) if timed else None
+    found["encoding"] = _alone(peak, encode)
     return found
+
+
+def _alone(peak: PeakMemory, step: Callable[[], object] | None) -> Alone:
+    """`step`: where it is to be timed and counted as well; it has run before."""
+    if step is None:
+        return Alone(peak.megabytes)
+    count = floating_point_operations(step)
+    return Alone(peak.megabytes, count, time_in_turn({"": step}, rounds=2, device=CPU)[""])
+
+
+def row_of_alone(
+    size: Size, stage: int, precision: str, ours: dict[str, Alone], theirs: dict[str, Alone]
+) -> dict[str, Any]:
+    """As `row`, of sides that were timed each in a process of its own, without memory."""
+    sides = {
+        precision: ours[f"{stage}/{precision}"],
+        "published": theirs[f"{stage}/fp32"],
+        "encoding": theirs["encoding"],
+    }
+    timed = {name: side.timing for name, side in sides.items() if side.timing}
+    return row(size, stage, precision, timed, {name: side.flop for name, side in sides.items()})
 
 
 def _as_after_a_step(

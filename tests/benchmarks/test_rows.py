@@ -41,6 +41,28 @@ def test_a_comparison_has_a_row_per_stage_and_precision(tiny):
         assert all(row[name] < row["processor_ratio"] for name in ratios)
 
 
+def test_sides_that_do_not_fit_together_give_the_same_row(tiny):
+    from attndreambooth.benchmarks.comparison import (
+        ours_alone,
+        published_alone,
+        row_of_alone,
+        times_of,
+    )
+
+    assert published_alone(tiny, (2,), baseline=0, timed=False)["2/fp32"].timing is None
+    ours = ours_alone(tiny, (1, 2), baseline=0, timed=True)
+    theirs = published_alone(tiny, (2,), baseline=0, timed=True)
+    assert set(ours) == {"1/fp32", "1/bf16", "2/fp32", "2/bf16"}
+    assert set(theirs) == {"2/fp32", "encoding"}
+    apart = row_of_alone(tiny, 2, "fp32", ours, theirs)
+    together = times_of(tiny, (2,), rounds=1)[0]
+    assert set(apart) == set(together)
+    same = ("size", "resolution", "batch", "stage", "precision", "gflop_ours", "gflop_published")
+    assert [apart[name] for name in same] == [together[name] for name in same]
+    assert apart["time_ratio"] == pytest.approx(apart["time_published_s"] / apart["time_ours_s"])
+    assert apart["regularization_cost"] is None
+
+
 def test_steps_are_timed_in_turn_and_the_warm_up_is_of_no_account():
     from attndreambooth.benchmarks.measure import time_in_turn
 
