@@ -14,9 +14,7 @@ import dataclasses
 import datetime
 import importlib
 import json
-import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.pack import host_on_path, load_pack
 
 if TYPE_CHECKING:
-    from attndreambooth.benchmarks.comparison import Alone
+    from attndreambooth.benchmarks.comparison import Counted
 
 QUICK_ROUNDS = {"micro": 5, "sd15-small": 1, "sd21": 1}
 ROUNDS = {"micro": 25, "sd15-small": 7, "sd21": 3}
 STAGES = (1, 2, 3)
 NOT_TOGETHER = {"sd21": (3,)}
 """Stages whose two sides do not fit into memory at once: each is timed in a process of its own."""
+SIDES = ("ours", "published")
 
 
 def main() -> None:
@@ -46,13 +45,17 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="also SD 2.1 at its full size")
     parser.add_argument("--only", choices=list(ROUNDS), help="this size alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
-    parser.add_argument("--alone", metavar="SIDE/WHAT", help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--times-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     load_pack()
     host_on_path()
-    if options.alone:
-        found = alone(*options.alone.split("/"), options.only)
-        print(json.dumps({name: dataclasses.asdict(side) for name, side in found.items()}))
+    if options.memory_of:
+        print(json.dumps(memory(options.memory_of, options.only)))
+        return
+    if options.times_of:
+        found = times(options.times_of, options.only)
+        print(json.dumps({case: dataclasses.asdict(counted) for case, counted in found.items()}))
         return
     names = [options.only] if options.only else list(ROUNDS)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
@@ -60,10 +63,10 @@ def main() -> None:
     for precision, gflops in ceilings.items():
         print(f"a large matrix product in {precision}: {gflops:.0f} GFLOP/s", flush=True)
     print("memory ...", file=sys.stderr, flush=True)
-    sides = alone_by_side(names)
+    peaks = peaks_of(names)
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name], sides)
+        found = measured(name, (QUICK_ROUNDS if options.quick else ROUNDS)[name], peaks)
         for row in found:
             row["share_of_ceiling"] = row["gflops_ours"] / ceilings[row["precision"]]
         print(table(found, header=not rows), flush=True)
@@ -74,28 +77,32 @@ def main() -> None:
         )
 
 
-def alone_by_side(names: Sequence[str]) -> dict[tuple[str, str], dict[str, Alone]]:
-    """What is measured by side and size, each in a process of its own. Small ones two at a time:
-    that changes time, which is not taken of them there, and not memory."""
-    cases = [(side, name) for name in names for side in ("ours", "published")]
+def peaks_of(names: Sequence[str]) -> dict[tuple[str, str], dict[str, float]]:
+    """Peak memory by side and size, each from a process of its own. Small ones two at a time: that
+    changes time and not memory."""
+    cases = [(side, name) for name in names for side in SIDES]
     with ThreadPoolExecutor(1 if "sd21" in names else 2) as pool:
-        return dict(zip(cases, pool.map(lambda case: alone_apart(*case), cases), strict=True))
+        return dict(zip(cases, pool.map(lambda case: memory_apart(*case), cases), strict=True))
 
 
 def measured(
-    name: str, rounds: int, sides: Mapping[tuple[str, str], dict[str, Alone]]
+    name: str, rounds: int, peaks: Mapping[tuple[str, str], dict[str, float]]
 ) -> list[dict[str, Any]]:
     """Rows of a size: times from this process where both sides fit into it, with the peaks."""
     comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
     size, apart = size_of(name), NOT_TOGETHER.get(name, ())
-    ours, theirs = sides["ours", name], sides["published", name]
-    rows = comparison.times_of(size, [stage for stage in STAGES if stage not in apart], rounds)
-    for stage in apart:
-        for precision in comparison.PRECISIONS:
-            rows.append(comparison.row_of_alone(size, stage, precision, ours, theirs))
+    rows = []
+    if apart:  # first: what this process has had might leave too little
+        ours, theirs = (times_apart(side, name) for side in SIDES)
+        for stage in apart:
+            for precision in comparison.PRECISIONS:
+                rows.append(comparison.row_apart(size, stage, precision, ours, theirs))
+    together = [stage for stage in STAGES if stage not in apart]
+    rows = comparison.times_of(size, together, rounds) + rows
     for row in rows:
-        row["memory_ours_mb"] = ours[f"{row['stage']}/{row['precision']}"].megabytes
-        row["memory_published_mb"] = theirs[f"{row['stage']}/fp32"].megabytes
+        ours = peaks["ours", name][f"{row['stage']}/{row['precision']}"]
+        row["memory_ours_mb"] = round(ours, 1)
+        row["memory_published_mb"] = round(peaks["published", name][f"{row['stage']}/fp32"], 1)
     return rows
 
 
@@ -115,36 +122,32 @@ def size_of(name: str) -> Any:
     return {"micro": sizes.micro, "sd15-small": sizes.sd15_small, "sd21": sizes.sd21}[name]()
 
 
-def alone_apart(side: str, name: str) -> dict[str, Alone]:
-    """What `alone` says in fresh processes. For memory, freed blocks go back to the system at once;
-    that takes time, so where time is wanted another process looks again."""
-    frugal = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    found = _run_alone(side, name, "memory", frugal)
-    if name in NOT_TOGETHER:
-        for case, timed in _run_alone(side, name, "time", {}).items():
-            found[case] = dataclasses.replace(timed, megabytes=found[case].megabytes)
-    return found
+def memory_apart(side: str, name: str) -> dict[str, float]:
+    """What `memory` says in a fresh process."""
+    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    return measure.said_apart(__file__, "--memory-of", side, "--only", name, frugal=True)
 
 
-def _run_alone(side: str, name: str, what: str, environ: Mapping[str, str]) -> dict[str, Alone]:
+def memory(side: str, name: str) -> dict[str, float]:
+    """Peak MB by `stage/precision`, above the process with its libraries loaded."""
+    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    size = size_of(name)
+    baseline = psutil.Process().memory_info().rss
+    return getattr(comparison, f"memory_of_{side}")(size, STAGES, baseline)
+
+
+def times_apart(side: str, name: str) -> dict[str, Counted]:
+    """What `times` says in a fresh process."""
     comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
     measure = importlib.import_module("attndreambooth.benchmarks.measure")
-    command = [sys.executable, __file__, "--alone", f"{side}/{what}", "--only", name]
-    environ = {**os.environ, **environ}
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    for values in found.values():
-        values["timing"] = values["timing"] and measure.Timing(**values["timing"])
-    return {case: comparison.Alone(**values) for case, values in found.items()}
+    found = measure.said_apart(__file__, "--times-of", side, "--only", name)
+    return {case: comparison.Counted(**values) for case, values in found.items()}
 
 
-def alone(side: str, what: str, name: str) -> dict[str, Alone]:
-    """One side by `stage/precision`; memory above that of the process with its libraries loaded."""
+def times(side: str, name: str) -> dict[str, Counted]:
+    """Of the stages whose two sides do not fit together, by `stage/precision`."""
     comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
-    stages = NOT_TOGETHER[name] if what == "time" else STAGES
-    baseline = psutil.Process().memory_info().rss
-    measure = getattr(comparison, f"{side}_alone")
-    return measure(size_of(name), stages, baseline, timed=what == "time")
+    return getattr(comparison, f"times_of_{side}")(size_of(name), NOT_TOGETHER[name])
 
 
 def table(rows: list[dict[str, Any]], header: bool) -> str:

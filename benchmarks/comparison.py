@@ -30,14 +30,10 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Alone:
-    """What a process that runs one side by itself finds out about a step."""
+class Counted(Timing):
+    """A step timed by itself, and its floating point operations."""
 
-    megabytes: float
-    """Peak memory of a step."""
-    flop: int = 0
-    timing: Timing | None = None
-    """Where it was asked for."""
+    flop: int
 
 
 def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, Any]]:
@@ -107,8 +103,54 @@ def row(
     }
 
 
-def ours_alone(size: Size, stages: Sequence[int], baseline: int, timed: bool) -> dict[str, Alone]:
-    """Our training by `stage/precision`, one after the other in this process."""
+def times_of_ours(size: Size, stages: Sequence[int]) -> dict[str, Counted]:
+    """Our step by `stage/precision`, one after the other in this process."""
+    backend = our_backend(size, weights_of(size), CPU)
+    vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
+    found = {}
+    for stage in stages:
+        for precision in PRECISIONS:
+            with StageTraining(backend, stage_config(stage, size, precision), vector) as ours:
+                found[f"{stage}/{precision}"] = _counted(partial(ours.step, 0, batch))
+            del ours
+            collect(CPU)
+    return found
+
+
+def times_of_published(size: Size, stages: Sequence[int]) -> dict[str, Counted]:
+    """The published step by `stage/precision` (fp32 alone) in this process, and `encoding`."""
+    published, inputs = PublishedModel(size, weights_of(size), CPU), inputs_of(size, 0)
+    found = {"encoding": _counted(partial(published.encode, inputs.pixels))}
+    for stage in stages:
+        theirs = PublishedStep(published, stage, torch.zeros(size.clip["hidden_size"]))
+        found[f"{stage}/fp32"] = _counted(partial(theirs.step, inputs))
+        del theirs
+        collect(CPU)
+    return found
+
+
+def _counted(step: Callable[[], object]) -> Counted:
+    step()  # the first time is like no other
+    flop = floating_point_operations(step)
+    timing = time_in_turn({"step": step}, rounds=2, device=CPU)["step"]
+    return Counted(timing.wall, timing.processor, flop)
+
+
+def row_apart(
+    size: Size, stage: int, precision: str, ours: dict[str, Counted], theirs: dict[str, Counted]
+) -> dict[str, Any]:
+    """As `row`, of sides that were timed each in a process of its own."""
+    timed: dict[str, Counted] = {
+        precision: ours[f"{stage}/{precision}"],
+        "published": theirs[f"{stage}/fp32"],
+        "encoding": theirs["encoding"],
+    }
+    counts = {name: counted.flop for name, counted in timed.items()}
+    return row(size, stage, precision, timed, counts)
+
+
+def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
+    """Peak MB of our training by `stage/precision`, in this process."""
     backend = our_backend(size, weights_of(size), CPU)
     vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
     found = {}
@@ -116,21 +158,16 @@ def ours_alone(size: Size, stages: Sequence[int], baseline: int, timed: bool) ->
         for precision in PRECISIONS:
             collect(CPU)
             config = stage_config(stage, size, precision)
-            with ExitStack() as entered:
-                with PeakMemory(CPU, baseline) as peak:
-                    ours = entered.enter_context(StageTraining(backend, config, vector))
-                    _as_after_a_step(ours.optimizer, ours.trainable)
-                    ours.step(0, batch)
-                step = partial(ours.step, 0, batch) if timed else None
-                found[f"{stage}/{precision}"] = _alone(peak, step)
-            del ours, step
+            with PeakMemory(CPU, baseline) as peak, StageTraining(backend, config, vector) as ours:
+                _as_after_a_step(ours.optimizer, ours.trainable)
+                ours.step(0, batch)
+            found[f"{stage}/{precision}"] = peak.megabytes
+            del ours
     return found
 
 
-def published_alone(
-    size: Size, stages: Sequence[int], baseline: int, timed: bool
-) -> dict[str, Alone]:
-    """The published training by `stage/precision` (fp32 alone) in this process, and `encoding`."""
+def memory_of_published(size: Size, stages: Sequence[int], baseline: int) -> dict[str, float]:
+    """Peak MB of the published training by `stage/precision` (fp32 alone), in this process."""
     published = PublishedModel(size, weights_of(size), CPU)
     inputs = inputs_of(size, 0)
     vector = torch.zeros(size.clip["hidden_size"])
@@ -143,35 +180,9 @@ def published_alone(
         with PeakMemory(CPU, baseline) as peak:
             _as_after_a_step(theirs.optimizer, theirs.trainable, theirs.unused)
             theirs.step(inputs)
-        step = partial(theirs.step, inputs) if timed else None
-        found[f"{stage}/fp32"] = _alone(peak, step)
-        del theirs, step
-    with PeakMemory(CPU, baseline) as peak:
-        published.encode(inputs.pixels)
-    encode = partial(published.encode, inputs.pixels) if timed else None
-    found["encoding"] = _alone(peak, encode)
+        found[f"{stage}/fp32"] = peak.megabytes
+        del theirs
     return found
-
-
-def _alone(peak: PeakMemory, step: Callable[[], object] | None) -> Alone:
-    """`step`: where it is to be timed and counted as well; it has run before."""
-    if step is None:
-        return Alone(peak.megabytes)
-    count = floating_point_operations(step)
-    return Alone(peak.megabytes, count, time_in_turn({"": step}, rounds=2, device=CPU)[""])
-
-
-def row_of_alone(
-    size: Size, stage: int, precision: str, ours: dict[str, Alone], theirs: dict[str, Alone]
-) -> dict[str, Any]:
-    """As `row`, of sides that were timed each in a process of its own, without memory."""
-    sides = {
-        precision: ours[f"{stage}/{precision}"],
-        "published": theirs[f"{stage}/fp32"],
-        "encoding": theirs["encoding"],
-    }
-    timed = {name: side.timing for name, side in sides.items() if side.timing}
-    return row(size, stage, precision, timed, {name: side.flop for name, side in sides.items()})
 
 
 def _as_after_a_step(

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +38,7 @@ def main() -> None:
     load_pack()
     host_on_path()
     foretold = importlib.import_module("attndreambooth.benchmarks.foretold")
+    measure = importlib.import_module("attndreambooth.benchmarks.measure")
     sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
     cases = foretold.cases()
     if options.case is not None:
@@ -49,7 +48,7 @@ def main() -> None:
     print(HEAD, flush=True)
     rows = []
     for index in range(len(cases)):
-        rows.append(apart(index))
+        rows.append(measure.said_apart(__file__, "--case", str(index), frugal=True))
         print(line(rows[-1]), flush=True)
     if options.foretell:
         card = importlib.import_module("torch").device("cuda")
@@ -58,14 +57,6 @@ def main() -> None:
         rows += foreseen
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-def apart(index: int) -> dict[str, Any]:
-    """A case in a fresh process, where freed blocks go back to the system at once."""
-    command = [sys.executable, __file__, "--case", str(index)]
-    environ = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def line(row: dict[str, Any]) -> str:
