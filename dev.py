@@ -69,11 +69,10 @@ HOSTS = {
 }
 
 SCRIPTS = {
-    "demo": ("demo/run.py", "train a concept on the embedded model and draw it in new scenes"),
+    "demo": ("demo/demo.py", "train a concept on the embedded model and draw it in new scenes"),
     "bench": ("benchmarks/bench.py", "time and memory of a training step, ours and the published"),
-    "evaluate": ("benchmarks/evaluate.py", "identity and text scores of the methods"),
-    "evaluate-micro": ("demo/evaluate.py", "does the embedded model follow its prompts"),
-    "train-micro": ("demo/train.py", "train the embedded model from nothing"),
+    "evaluate-micro": ("demo/evaluate_micro.py", "does the embedded model follow its prompts"),
+    "train-micro": ("demo/train_micro.py", "train the embedded model from nothing"),
     "picture": ("tests/browser/picture.py", "a picture of a workflow as the front end shows it"),
 }
 

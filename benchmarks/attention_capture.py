@@ -8,23 +8,28 @@ checkpoints of the tests are used, whose attention is a larger part of a step th
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
 import argparse
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from ..devkit.pack import host_on_path
 
-from support.pack import host_on_path, load_pack
-
-load_pack()
 PROMPT = "a photo of a red guitar and two cats on a wooden table"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Prints one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", default="sd15", choices=["sd15", "sd21"])
@@ -34,7 +39,7 @@ def main() -> None:
     parser.add_argument("--words", default="", help="words to capture; all without")
     parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     host_on_path(cpu=not options.cuda)
     import torch
 
@@ -44,13 +49,15 @@ def main() -> None:
     print(line)
     if options.json:
         options.json.write_text(line + "\n")
+    return 0
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Median and least time of a step, without capture and with it."""
     import torch
-    from support.captured import NEGATIVE, capture
-    from support.wires import load
+
+    from ..devkit.captured import NEGATIVE, capture
+    from ..devkit.wires import load
 
     loaded = load(options.kind)
     model, handle, positive = capture(loaded, PROMPT, options.words, slices=10)
@@ -79,7 +86,3 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if options.cuda else "CPU",
         "threads": torch.get_num_threads(),
     }
-
-
-if __name__ == "__main__":
-    main()

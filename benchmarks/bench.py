@@ -9,26 +9,30 @@ benchmarks/gpu.py.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
 import argparse
 import dataclasses
 import datetime
-import importlib
 import json
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from support.pack import host_on_path, load_pack
+from ..devkit.pack import host_on_path
 
 if TYPE_CHECKING:
-    from attndreambooth.benchmarks.comparison import Counted
+    from .comparison import Counted
 
 QUICK_ROUNDS = {"micro": 5, "sd15-small": 1, "sd21": 1}
 ROUNDS = {"micro": 25, "sd15-small": 7, "sd21": 3}
@@ -38,7 +42,7 @@ NOT_TOGETHER = {"sd21": (3,)}
 SIDES = ("ours", "published")
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Prints the table; with --json writes the rows as well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
@@ -47,16 +51,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--times-of", choices=SIDES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    load_pack()
+    options = parser.parse_args(arguments)
     host_on_path()
     if options.memory_of:
         print(json.dumps(memory(options.memory_of, options.only)))
-        return
+        return 0
     if options.times_of:
         found = times(options.times_of, options.only)
         print(json.dumps({case: dataclasses.asdict(counted) for case, counted in found.items()}))
-        return
+        return 0
     names = [options.only] if options.only else list(ROUNDS)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
     ceilings = matmul_ceilings()
@@ -75,6 +78,7 @@ def main() -> None:
         options.json.write_text(
             json.dumps(report(rows, ceilings), indent=1) + "\n", encoding="utf-8"
         )
+    return 0
 
 
 def peaks_of(names: Sequence[str]) -> dict[tuple[str, str], dict[str, float]]:
@@ -89,7 +93,8 @@ def measured(
     name: str, rounds: int, peaks: Mapping[tuple[str, str], dict[str, float]]
 ) -> list[dict[str, Any]]:
     """Rows of a size: times from this process where both sides fit into it, with the peaks."""
-    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    from . import comparison
+
     size, apart = size_of(name), NOT_TOGETHER.get(name, ())
     rows = []
     if apart:  # first: what this process has had might leave too little
@@ -110,7 +115,8 @@ def matmul_ceilings() -> dict[str, float]:
     """GFLOP/s that this machine gives in practice, by precision."""
     import torch
 
-    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    from . import measure
+
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     cpu = torch.device("cpu")
     return {name: measure.matmul_ceiling(cpu, dtype, 2048) / 1e9 for name, dtype in dtypes.items()}
@@ -118,19 +124,22 @@ def matmul_ceilings() -> dict[str, float]:
 
 def size_of(name: str) -> Any:
     """The size of that name."""
-    sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
+    from . import sizes
+
     return {"micro": sizes.micro, "sd15-small": sizes.sd15_small, "sd21": sizes.sd21}[name]()
 
 
 def memory_apart(side: str, name: str) -> dict[str, float]:
     """What `memory` says in a fresh process."""
-    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    from . import measure
+
     return measure.said_apart(__file__, "--memory-of", side, "--only", name, frugal=True)
 
 
 def memory(side: str, name: str) -> dict[str, float]:
     """Peak MB by `stage/precision`, above the process with its libraries loaded."""
-    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    from . import comparison
+
     size = size_of(name)
     baseline = psutil.Process().memory_info().rss
     return getattr(comparison, f"memory_of_{side}")(size, STAGES, baseline)
@@ -138,15 +147,16 @@ def memory(side: str, name: str) -> dict[str, float]:
 
 def times_apart(side: str, name: str) -> dict[str, Counted]:
     """What `times` says in a fresh process."""
-    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
-    measure = importlib.import_module("attndreambooth.benchmarks.measure")
+    from . import comparison, measure
+
     found = measure.said_apart(__file__, "--times-of", side, "--only", name)
     return {case: comparison.Counted(**values) for case, values in found.items()}
 
 
 def times(side: str, name: str) -> dict[str, Counted]:
     """Of the stages whose two sides do not fit together, by `stage/precision`."""
-    comparison = importlib.import_module("attndreambooth.benchmarks.comparison")
+    from . import comparison
+
     return getattr(comparison, f"times_of_{side}")(size_of(name), NOT_TOGETHER[name])
 
 
@@ -178,7 +188,10 @@ def cost(row: Mapping[str, Any]) -> str:
 
 def report(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> dict[str, Any]:
     """The rows with the circumstances."""
-    versions = {n: importlib.import_module(n).__version__ for n in ("torch", "diffusers")}
+    import diffusers
+    import torch
+
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": platform.platform(terse=True),
@@ -190,7 +203,3 @@ def report(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> dict[str, 
             {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         ],
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attndb.batches import PhotoBatches
-from ..attndb.config import PRESETS, DataConfig, StageConfig
-from ..attndb.dataset import ConceptDataset, photos_from_arrays
-from ..attndb.stage import StageTraining
-from ..attndb.trainer import train_stage
-from .measure import (
-    PeakMemory,
-    collect,
-    floating_point_operations,
-    synchronize,
-    time_in_turn,
-)
+from ..attndb.config.data import DataConfig
+from ..attndb.config.presets import PRESETS
+from ..attndb.config.stage import StageConfig
+from ..attndb.data.dataset import ConceptDataset
+from ..attndb.data.photo_batches import PhotoBatches
+from ..attndb.data.photo_file import photos_from_arrays
+from ..attndb.training.stage import StageTraining
+from ..attndb.training.trainer import train_stage
+from .measure import PeakMemory, collect, floating_point_operations, synchronize, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
-from .published import PublishedModel, PublishedStep
+from .reference_step import PublishedModel, PublishedStep
 from .sizes import Size, Weights, autoencoder_of, inputs_of, weights_of
 
 MODES: dict[str, dict[str, Any]] = {
@@ -144,7 +141,7 @@ def recipes(size: Size, device: torch.device, quick: bool = False) -> Iterator[d
                 config = config.with_(steps=2, batch_size=2)
             synchronize(device)
             start = time.perf_counter()
-            batches = PhotoBatches(_dataset(), prompt, config, backend.diffusion, encode)
+            batches = PhotoBatches(_dataset(), prompt, config, backend.diffusion.timesteps, encode)
             batches.fill()
             vectors = train_stage(backend, batches, config, vectors).vectors
             synchronize(device)

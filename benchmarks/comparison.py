@@ -11,18 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attndb.config import Precision
-from ..attndb.stage import StageTraining
-from .measure import (
-    PeakMemory,
-    Timing,
-    collect,
-    describe,
-    floating_point_operations,
-    time_in_turn,
-)
+from ..attndb.config.choices import Precision
+from ..attndb.training.stage import StageTraining
+from .measure import PeakMemory, Timing, collect, describe, floating_point_operations, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
-from .published import PublishedModel, PublishedStep
+from .reference_step import PublishedModel, PublishedStep
 from .sizes import Size, inputs_of, weights_of
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

@@ -9,28 +9,32 @@ goes on. The published step is measured in fp32 and, for comparison, under bf16 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
 import argparse
 import datetime
-import importlib
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from support.pack import host_on_path, load_pack
+from ..devkit.pack import host_on_path
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Prints rows as they come; with --json writes them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--steps", type=int, default=10, help="steps behind a median")
     parser.add_argument("--skip-recipes", action="store_true", help="no whole trainings")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, with a tiny model")
-    options = parser.parse_args()
-    load_pack()
+    options = parser.parse_args(arguments)
     host_on_path(cpu=options.rehearse)
     import torch
 
@@ -40,15 +44,15 @@ def main() -> None:
     found = measured(device, options)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
     """All rows with the circumstances."""
     import torch
 
-    card = importlib.import_module("attndreambooth.benchmarks.card")
-    measure = importlib.import_module("attndreambooth.benchmarks.measure")
-    sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
+    from . import card, measure, sizes
+
     size = sizes.tiny() if options.rehearse else sizes.sd21().at(512, 8)
     side = 256 if options.rehearse else 8192
     ceilings = {
@@ -75,7 +79,3 @@ def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
             found["recipes"].append(row)
             print(json.dumps(row), flush=True)
     return found
-
-
-if __name__ == "__main__":
-    main()

@@ -1,26 +1,31 @@
 """How true the memory estimate is, and what it says of full-size models on a card.
 
-    python benchmarks/memory.py [--foretell] [--json FILE]
+    python benchmarks/memory.py [--predict] [--json FILE]
 
 Every stage is trained for two steps on the CPU, each case in a fresh process, and its peak is put
-next to the estimate (sd15-small, 256 px, batch 2). --foretell adds SD 1.5 and SD 2.1 at full size,
+next to the estimate (sd15-small, 256 px, batch 2). --predict adds SD 1.5 and SD 2.1 at full size,
 512 px, batch 8, bf16, on a CUDA card: these rows are estimates alone, nothing of them was measured.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+import json
 from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from support.pack import host_on_path, load_pack
+from ..devkit.pack import host_on_path
 
 HEAD = (
     "| stage | precision | mode | measured MB | estimated MB | ratio | step measured | "
@@ -28,35 +33,36 @@ HEAD = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Prints Markdown tables; with --json writes the rows as well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--foretell", action="store_true", help="full-size models on a card too")
+    parser.add_argument("--predict", action="store_true", help="full-size models on a card too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    load_pack()
+    options = parser.parse_args(arguments)
     host_on_path()
-    foretold = importlib.import_module("attndreambooth.benchmarks.foretold")
-    measure = importlib.import_module("attndreambooth.benchmarks.measure")
-    sizes = importlib.import_module("attndreambooth.benchmarks.sizes")
-    cases = foretold.cases()
+    from . import estimates, measure, sizes
+
+    cases = estimates.cases()
     if options.case is not None:
         baseline = psutil.Process().memory_info().rss
-        print(json.dumps(foretold.measured(sizes.sd15_small(), *cases[options.case], baseline)))
-        return
+        print(json.dumps(estimates.measured(sizes.sd15_small(), *cases[options.case], baseline)))
+        return 0
     print(HEAD, flush=True)
     rows = []
     for index in range(len(cases)):
         rows.append(measure.said_apart(__file__, "--case", str(index), frugal=True))
         print(line(rows[-1]), flush=True)
-    if options.foretell:
-        card = importlib.import_module("torch").device("cuda")
-        foreseen = list(foretold.foretold(card))
+    if options.predict:
+        import torch
+
+        card = torch.device("cuda")
+        foreseen = list(estimates.predicted(card))
         print(f"\n{table(foreseen)}")
         rows += foreseen
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def line(row: dict[str, Any]) -> str:
@@ -82,7 +88,3 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = " | ".join(found.get(mode, "-") for mode in modes)
         lines.append(f"| {size}, {stage} | {cells} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,22 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attndb.backend import Backend
-from ..attndb.batches import Batch
-from ..attndb.config import Precision, Regularization, StageConfig, paper
-from ..attndb.objective import Diffusion, scaled_linear_alphas_cumprod
-from ..attndb.tokens import TokenizedPrompt
-from ..nodes.host.backend import HostBackend
-from ..nodes.host.text import TextEncoder
-from ..nodes.host.weights import private_unet
+from ..attndb.config.choices import Precision
+from ..attndb.config.presets import paper
+from ..attndb.config.regularization import Regularization
+from ..attndb.config.stage import StageConfig
+from ..attndb.data.batch import Batch
+from ..attndb.data.tokens import TokenizedPrompt
+from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+from ..attndb.models.protocol import Model
+from ..nodes.host.model.private_model import PrivateModel
+from ..nodes.host.model.text import TextEncoder
+from ..nodes.host.model.weights import private_unet
 from .sizes import CATEGORY, FIRST_NEW_ID, PROMPT, TOKENS, Inputs, Size, Weights
 
 
-def our_backend(size: Size, weights: Weights, device: torch.device) -> HostBackend:
+def our_backend(size: Size, weights: Weights, device: torch.device) -> PrivateModel:
     """The private U-Net and text encoder that a stage node trains on, without a VAE."""
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
     unet = private_unet(size.unet, weights.unet, device)
-    return HostBackend(unet, text_encoder(size, weights.text, device), diffusion, device)
+    return PrivateModel(unet, text_encoder(size, weights.text, device), diffusion, device)
 
 
 def text_encoder(size: Size, weights: dict[str, Tensor], device: torch.device) -> TextEncoder:
@@ -61,6 +64,6 @@ def our_batch(inputs: Inputs) -> Batch:
     return Batch(inputs.latents, inputs.noise, inputs.timesteps, (prompt,) * count)
 
 
-def initial_vector(backend: Backend) -> Tensor:
+def initial_vector(backend: Model) -> Tensor:
     """(1, D): what stage 1 starts from."""
     return backend.initial_vectors((PROMPT[CATEGORY],), 1)

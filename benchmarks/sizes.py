@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from support.tiny_model import random_weights
 from torch import Tensor, nn
+
+from attndreambooth.devkit.tiny_model import random_weights
 
 START, END, FIRST_NEW_ID = 49406, 49407, 49408
 PROMPT = (START, 320, 1125, 539, 320, FIRST_NEW_ID, 7061, END)
@@ -91,8 +92,8 @@ class Size:
 
 def micro() -> Size:
     """The embedded demo model: 64 px."""
-    from attndreambooth.demo.text import TEXT_CONFIG
-    from attndreambooth.demo.unet import UNET_CONFIG
+    from attndreambooth.micro.text import TEXT_CONFIG
+    from attndreambooth.micro.unet import UNET_CONFIG
 
     unet, clip = copy.deepcopy(UNET_CONFIG), dict(TEXT_CONFIG)
     return Size(name="micro", unet=unet, clip=clip, autoencoder="micro", resolution=64, batch=8)
@@ -121,7 +122,7 @@ def sd21() -> Size:
 
 def tiny() -> Size:
     """A few thousand parameters: to rehearse, not to measure."""
-    from support.tiny_model import CLIP_CONFIG, UNET_CONFIG
+    from attndreambooth.devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG
 
     return Size(name="tiny", unet=UNET_CONFIG, clip=CLIP_CONFIG, autoencoder="micro", resolution=64)
 
@@ -183,7 +184,7 @@ def inputs_of(size: Size, seed: int) -> Inputs:
 def autoencoder_of(size: Size) -> nn.Module:
     """The autoencoder that the published step runs, with random weights."""
     if size.autoencoder == "micro":
-        from attndreambooth.demo.autoencoder import MicroAutoencoder
+        from attndreambooth.micro.autoencoder import MicroAutoencoder
 
         return MicroAutoencoder(size.unet["in_channels"])
     from diffusers import AutoencoderKL

@@ -1,15 +1,26 @@
 """`python demo/photos.py FOLDER [NAME ...]`: the concepts as folders of photos and masks."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
 import argparse
 import json
 import logging
 import os
 from dataclasses import asdict
-from pathlib import Path
 
 from PIL import Image
 
-from .concepts import CONCEPTS, Concept
+from ..micro.concepts import CONCEPTS, Concept
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +45,7 @@ def _save(image: Image.Image, path: Path, side: int) -> None:
     os.replace(part, path)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="photos.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the folders of the concepts go")
     parser.add_argument("names", nargs="*", choices=[[], *CONCEPTS], help="default: all")

@@ -7,15 +7,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attndb.capture import Capture
-from ..attndb.heatmaps import NORMALIZATIONS, HeatmapStyle
-from ..attndb.panel import Panel
-from ..attndb.wordmaps import LAYER_GROUPS, MapSelection, word_maps_of
-from ..attndb.words import split_queries
-from .compare import CATEGORY, CompareAttention, Maps
+from ..attndb.attention.capture import Capture
+from ..attndb.attention.prompt_words import split_queries
+from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection, word_maps_of
+from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
+from ..attndb.viz.map_figure import MapFigure
+from .compare import CATEGORY, Maps
 from .errors import naming_node
-from .host.capture import capture_model
-from .host.prompt import encode, prompt_words
+from .host.capture.capture import capture_model
+from .host.capture.prompt import encode, prompt_words
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +283,7 @@ class AttentionMaps(io.ComfyNode):
             end=end_percent,
         )
         maps = word_maps_of(record, selection).choose(split_queries(words))
-        panel = Panel(capture.prompt, maps, image)
+        panel = MapFigure(capture.prompt, maps, image)
         subject = word.strip() or maps.words[0].label
         found = panel.measure(subject, other=other_word.strip() or None, mask=mask)
         style = HeatmapStyle(
@@ -311,4 +311,4 @@ class AttentionMaps(io.ComfyNode):
         )
 
 
-NODES: list[type[io.ComfyNode]] = [CaptureAttention, AttentionMaps, CompareAttention]
+NODES: list[type[io.ComfyNode]] = [CaptureAttention, AttentionMaps]

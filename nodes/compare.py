@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attndb.heatmaps import NORMALIZATIONS, HeatmapStyle
-from ..attndb.panel import Panel, comparison
-from ..attndb.words import split_queries
+from ..attndb.attention.prompt_words import split_queries
+from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
+from ..attndb.viz.map_figure import MapFigure, comparison
 from .errors import naming_node
 
 Maps = io.Custom("ATTNDB_MAPS")
@@ -88,7 +88,7 @@ class CompareAttention(io.ComfyNode):
         normalization: Any,
         opacity: float,
         cell_size: int,
-        **maps: Panel | None,
+        **maps: MapFigure | None,
     ) -> io.NodeOutput:
         numbered = (maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1))
         panels = [panel for panel in numbered if panel is not None]
@@ -97,3 +97,6 @@ class CompareAttention(io.ComfyNode):
         names = [line.strip() for line in labels.splitlines() if line.strip()]
         picture = comparison(panels, names, shown, style)
         return io.NodeOutput(picture)
+
+
+NODES: list[type[io.ComfyNode]] = [CompareAttention]

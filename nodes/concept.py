@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..attndb.concept import TrainedConcept
-from ..attndb.files import (
+from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.artifacts.concept_files import (
     check_name,
     check_new_name,
     concept_files,
@@ -16,11 +16,12 @@ from ..attndb.files import (
     load_concept,
     read_record,
 )
-from ..attndb.tensorfile import write_whole
+from ..attndb.artifacts.tensor_file import write_whole
 from .errors import naming_node
-from .host.patches import apply_to_clip, apply_to_model
+from .host.model.concept_patches import apply_to_model
+from .host.model.placeholders import apply_to_clip
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
-from .types import Concept
+from .socket_types import Concept
 
 log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/concept"

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..attndb.dataset import (
-    DEFAULT_PLACEHOLDER,
-    DEFAULT_TEMPLATE,
-    ConceptDataset,
-    image_files,
-    load_folder,
-    photos_from_arrays,
-)
+from ..attndb.data.dataset import DEFAULT_PLACEHOLDER, DEFAULT_TEMPLATE, ConceptDataset
+from ..attndb.data.folder import image_files, load_folder
+from ..attndb.data.photo_file import photos_from_arrays
 from .errors import naming_node
-from .host.images import contact_strip, to_image
 from .host.paths import input_folders, resolve_folder
-from .types import Dataset
+from .host.ui.images import contact_strip, to_image
+from .socket_types import Dataset
 
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..attndb.concept import ConceptFileError
-from ..attndb.trainer import TrainingDivergedError
+from ..attndb.artifacts.concept import ConceptFileError
+from ..attndb.training.step_loss import TrainingDivergedError
 
 _USER_ERRORS = (ValueError, OSError, TrainingDivergedError, ConceptFileError)
 

@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..attndb.config import Checkpointing, OptimizerName, Schedule, StageConfig
+from ..attndb.config.choices import Checkpointing, OptimizerName, Schedule
+from ..attndb.config.stage import StageConfig
 from .errors import naming_node
-from .types import Options
+from .socket_types import Options
 
 
 @dataclass(frozen=True, kw_only=True)

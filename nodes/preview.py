@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from .errors import naming_node
-from .host.preview import PreviewSettings
-from .types import Preview
+from .host.ui.preview import PreviewSettings
+from .socket_types import Preview
 
 
 class TrainingPreview(io.ComfyNode):

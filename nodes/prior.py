@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..attndb.dataset import ConceptDataset, photos_from_arrays
-from ..attndb.prior import DEFAULT_PRIOR_PROMPT
+from ..attndb.data.dataset import ConceptDataset
+from ..attndb.data.photo_file import photos_from_arrays
+from ..attndb.data.prior import DEFAULT_PRIOR_PROMPT
 from .errors import naming_node
-from .types import Dataset
+from .socket_types import Dataset
 
 
 class AddPriorImages(io.ComfyNode):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..attndb import config
+from ..attndb.config import regularization as config
 from .errors import naming_node
-from .types import Regularization
+from .socket_types import Regularization
 
 
 class AttentionMapRegularization(io.ComfyNode):

@@ -6,19 +6,22 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attndb import config as configs
-from ..attndb.concept import TrainedConcept
-from ..attndb.config import StageConfig
-from ..attndb.plot import loss_curve
-from ..attndb.trainer import StepLoss
+from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.config.data import DataConfig
+from ..attndb.config.optimizer import OptimizerConfig
+from ..attndb.config.presets import PRESETS, paper
+from ..attndb.config.stage import StageConfig
+from ..attndb.training.step_loss import StepLoss
+from ..attndb.viz.loss_curve import loss_curve
 from .errors import naming_node
-from .host.images import to_image
-from .host.patches import apply_to_clip, apply_to_model
-from .host.preview import PreviewSettings
-from .host.stage import Keeping, Wires, run_stage
+from .host.model.concept_patches import apply_to_model
+from .host.model.placeholders import apply_to_clip
+from .host.stage import StageInputs, TrackingOptions, run_stage
+from .host.ui.images import to_image
+from .host.ui.preview import PreviewSettings
 from .options import TrainingOptions
-from .training_sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
-from .types import Concept, Regularization
+from .socket_types import Concept, Regularization
+from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
 
 CATEGORY = "AttnDreamBooth/training"
 
@@ -28,7 +31,7 @@ def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> 
         "seed": shared["seed"],
         "micro_batch": shared["micro_batch"],
         "precision": shared["precision"],
-        "data": configs.DataConfig(
+        "data": DataConfig(
             resolution=shared["resolution"] or base.data.resolution,
             augmentation=(
                 base.data.augmentation
@@ -45,7 +48,7 @@ def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> 
 
 
 def _result(
-    wires: Wires, concept: TrainedConcept, losses: tuple[StepLoss, ...], title: str
+    wires: StageInputs, concept: TrainedConcept, losses: tuple[StepLoss, ...], title: str
 ) -> io.NodeOutput:
     picture = loss_curve(
         [loss.denoising for loss in losses],
@@ -72,7 +75,7 @@ class _Stage(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        published = configs.paper()[cls.STAGE - 1]
+        published = paper()[cls.STAGE - 1]
         weights = published.regularization
         inputs: list[io.Input] = [
             *wire_sockets(),
@@ -161,18 +164,18 @@ class _Stage(io.ComfyNode):
         concept: TrainedConcept | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        published = configs.paper()[cls.STAGE - 1]
+        published = paper()[cls.STAGE - 1]
         config = _changed(published, regularization, shared).with_(
             steps=steps,
             batch_size=batch_size,
             vectors=vectors,
-            optimizer=configs.OptimizerConfig(learning_rate=learning_rate),
+            optimizer=OptimizerConfig(learning_rate=learning_rate),
         )
         if options is not None:
             config = options.applied(config)
-        wires = Wires(model, clip, vae, dataset, category_tie)
+        wires = StageInputs(model, clip, vae, dataset, category_tie)
         trained, losses = run_stage(
-            wires, config, concept, Keeping(cls.NAME, checkpoint_every, preview)
+            wires, config, concept, TrackingOptions(cls.NAME, checkpoint_every, preview)
         )
         return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
@@ -229,7 +232,7 @@ class AllStages(io.ComfyNode):
                 *wire_sockets(),
                 io.Combo.Input(
                     "preset",
-                    options=list(configs.PRESETS),
+                    options=list(PRESETS),
                     default="paper",
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
                     "for short prompts, slightly worse for complex ones. micro: the toy model's.",
@@ -262,14 +265,14 @@ class AllStages(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        wires = Wires(model, clip, vae, dataset, category_tie)
+        wires = StageInputs(model, clip, vae, dataset, category_tie)
         concept: TrainedConcept | None = None
         losses: list[StepLoss] = []
-        for base in configs.PRESETS[preset]():
+        for base in PRESETS[preset]():
             config = _changed(base, regularization, shared)
             if options is not None:
                 config = options.applied(config)
-            keeping = Keeping(f"Stage {config.stage} of 3", checkpoint_every, preview)
+            keeping = TrackingOptions(f"Stage {config.stage} of 3", checkpoint_every, preview)
             concept, own = run_stage(wires, config, concept, keeping)
             losses.extend(own)
         assert concept is not None

@@ -1,8 +1,5 @@
-"""Fixtures of the whole suite, and the two things every test relies on.
-
-The pack is registered as the package `attndreambooth`, and the repository root is kept off
-`sys.path`, where its `nodes/` would be mistaken for the host's `nodes` module.
-"""
+"""Fixtures of the whole suite. The repository root is kept off `sys.path`, where its `nodes/` would
+be mistaken for the host's `nodes` module (devkit/pack.py)."""
 
 import os
 import sys
@@ -10,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.pack import host_on_path, load_pack, without_root
 from support.server import HostServer
+
+from attndreambooth.devkit.pack import host_on_path, without_root
 
 sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-load_pack()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

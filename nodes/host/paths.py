@@ -6,9 +6,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ...attndb.concept import ConceptFileError
-from ...attndb.dataset import IMAGE_SUFFIXES
-from ...attndb.files import read_record
+from ...attndb.artifacts.concept import ConceptFileError
+from ...attndb.artifacts.concept_files import read_record
+from ...attndb.data.folder import IMAGE_SUFFIXES
 
 
 def input_folders() -> list[str]:

@@ -12,48 +12,52 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...attndb.augmentation import Crop, render
-from ...attndb.batches import PhotoBatches
-from ...attndb.change import cast, flat
-from ...attndb.concept import TrainedConcept
-from ...attndb.config import CategoryTie, StageConfig
-from ...attndb.dataset import ConceptDataset
-from ...attndb.digest import tensors_digest
-from ...attndb.prior_batches import PriorBatches
-from ...attndb.run import Run, request_digest
-from ...attndb.tensorfile import free_space, size_text
-from ...attndb.tokens import CategoryWord, TokenizedPrompt, TokenizedText
-from ...attndb.trainer import Observer, StageResult, StepLoss, Together, train_stage
-from ...attndb.watch import AttentionWatch, WatchSettings
-from .backend import HostBackend, host_backend, training_mode
+from ...attndb.artifacts.concept import TrainedConcept
+from ...attndb.artifacts.digest import tensors_digest
+from ...attndb.artifacts.tensor_file import free_space, size_text
+from ...attndb.artifacts.weight_delta import cast_delta, delta_tensors
+from ...attndb.config.choices import CategoryToken
+from ...attndb.config.stage import StageConfig
+from ...attndb.data.augmentation import Crop, render
+from ...attndb.data.dataset import ConceptDataset
+from ...attndb.data.photo_batches import PhotoBatches
+from ...attndb.data.prior_batches import PriorBatches
+from ...attndb.data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
+from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
+from ...attndb.training.run import Run, request_digest
+from ...attndb.training.stage import StageResult
+from ...attndb.training.step_loss import StepLoss
+from ...attndb.training.trainer import Callback, Callbacks, train_stage
 from .compat import versions
-from .families import check_trainable, family
-from .images import thumbnail_url
-from .memory import settled_for_memory
-from .patches import apply_to_clip, check_fits, inner_name
+from .model.concept_patches import check_fits
+from .model.families import check_trainable, family
+from .model.memory import fit_to_memory
+from .model.placeholders import apply_to_clip, inner_name
+from .model.private_model import PrivateModel, private_model, training_mode
+from .model.text import text_digest, tokenize_prior_prompt, tokenize_training_prompt
+from .model.weights import UNET_PREFIX, merged_weights
 from .paths import run_folder
-from .preview import PreviewPictures, PreviewSampler, PreviewSettings
-from .progress import EncodingProgress, TrainingProgress
-from .status import show_text
-from .text import text_digest, tokenize_prior_prompt, tokenize_training_prompt
-from .weights import UNET_PREFIX, merged_weights
+from .ui.images import thumbnail_url
+from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
+from .ui.progress import EncodingProgress, TrainingProgress
+from .ui.status import show_text
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wires:
+class StageInputs:
     """What comes in over a stage node's wires."""
 
     model: Any
     clip: Any
     vae: Any
     dataset: ConceptDataset
-    tie: CategoryTie = "last word"
+    tie: CategoryToken = "last word"
 
 
 @dataclass(frozen=True)
-class Keeping:
+class TrackingOptions:
     """What is kept and shown of a training; none of it changes the outcome."""
 
     title: str
@@ -65,10 +69,10 @@ class Keeping:
 
 
 def run_stage(
-    wires: Wires,
+    wires: StageInputs,
     config: StageConfig,
     concept: TrainedConcept | None,
-    keeping: Keeping,
+    keeping: TrackingOptions,
 ) -> tuple[TrainedConcept, tuple[StepLoss, ...]]:
     """Trains one stage on private copies and returns the concept it makes; the wires stay as is.
 
@@ -121,9 +125,9 @@ def run_stage(
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
     dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
-    delta = {name: cast(change, dtype) for name, change in result.delta.items()}
+    delta = {name: cast_delta(change, dtype) for name, change in result.delta.items()}
     record = _stage_record(config, wires.dataset, result.losses)
-    return concept.grown(result.vectors, delta, record), result.losses
+    return concept.with_stage(result.vectors, delta, record), result.losses
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,9 @@ class _Words:
     """Prompt of the prior images, if there are any."""
 
 
-def _prior(wires: Wires, config: StageConfig, title: str) -> tuple[Wires, TokenizedText | None]:
+def _prior(
+    wires: StageInputs, config: StageConfig, title: str
+) -> tuple[StageInputs, TokenizedText | None]:
     """The wires with the prior images that this stage uses, and their prompt. Stage 1 uses none:
     its embedding is not in their prompt, and nothing else is trained."""
     prior = wires.dataset.prior
@@ -161,13 +167,14 @@ def _prior(wires: Wires, config: StageConfig, title: str) -> tuple[Wires, Tokeni
 
 
 def _batches(
-    wires: Wires, config: StageConfig, words: _Words, backend: HostBackend
+    wires: StageInputs, config: StageConfig, words: _Words, backend: PrivateModel
 ) -> PhotoBatches | PriorBatches:
-    dataset, diffusion, encode = wires.dataset, backend.diffusion, backend.encode_image
-    batches = PhotoBatches(dataset, words.prompt, config, diffusion, encode)
+    dataset, encode = wires.dataset, backend.encode_image
+    timesteps = backend.diffusion.timesteps
+    batches = PhotoBatches(dataset, words.prompt, config, timesteps, encode)
     if dataset.prior is None or words.prior is None:
         return batches
-    return PriorBatches(batches, dataset.prior, words.prior, config, diffusion, encode)
+    return PriorBatches(batches, dataset.prior, words.prior, config, timesteps, encode)
 
 
 def _keep(result: StageResult, run: Run, title: str) -> None:
@@ -176,7 +183,7 @@ def _keep(result: StageResult, run: Run, title: str) -> None:
     try:
         run.finish(result)
     except OSError as error:
-        size = sum(t.numel() * t.element_size() for t in flat(result.delta).values())
+        size = sum(t.numel() * t.element_size() for t in delta_tensors(result.delta).values())
         message = (
             f"{title}: finished, but the result could not be kept in {run.folder}: "
             f"{error.__cause__ or error} ({size_text(size)} needed, {free_space(run.folder)} "
@@ -189,24 +196,24 @@ def _keep(result: StageResult, run: Run, title: str) -> None:
 
 
 def _train(
-    wires: Wires,
+    wires: StageInputs,
     config: StageConfig,
     concept: TrainedConcept | None,
     words: _Words,
     weights: dict[str, Tensor],
     run: Run,
-    keeping: Keeping,
+    keeping: TrackingOptions,
 ) -> StageResult:
     with training_mode():
         delta = {} if concept is None else concept.delta
-        backend = host_backend(wires.model, wires.clip, wires.vae, weights, delta)
+        backend = private_model(wires.model, wires.clip, wires.vae, weights, delta)
         weights.clear()
         if concept is None:
             vectors = backend.initial_vectors(words.category.initial_ids, config.vectors)
         else:
             vectors = concept.vectors.clone()
         shape, prior = (vectors.shape[0], vectors.shape[1]), words.prior is not None
-        config = settled_for_memory(
+        config = fit_to_memory(
             keeping.title, backend, wires.vae, config, words.prompt, shape, prior
         )
         batches = _batches(wires, config, words, backend)
@@ -218,29 +225,29 @@ def _train(
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
         progress = TrainingProgress(keeping.title, config.steps, pictures, lambda: run.trouble)
-        observers: list[Observer] = [progress]
+        observers: list[Callback] = [progress]
         if keeping.preview is not None and keeping.preview.attention_maps:
             every = keeping.preview.every
             watch = _attention_watch(wires, config, words.prompt, backend, every, run)
             watch.begin(backend, vectors)
             observers.insert(0, watch)
         if batches.fill(EncodingProgress(keeping.title)):
-            backend.rest_autoencoder()
-        return train_stage(backend, batches, config, vectors, Together(*observers), run)
+            backend.offload_autoencoder()
+        return train_stage(backend, batches, config, vectors, Callbacks(*observers), run)
 
 
 def _attention_watch(
-    wires: Wires,
+    wires: StageInputs,
     config: StageConfig,
     prompt: TokenizedPrompt,
-    backend: HostBackend,
+    backend: PrivateModel,
     every: int,
     run: Run,
-) -> AttentionWatch:
+) -> AttentionMonitor:
     """Looks at the first training photo, cut from its centre."""
     pixels, _ = render(wires.dataset.photos[0].image, Crop(), config.data.resolution)
-    return AttentionWatch(
-        WatchSettings(every=every, seed=config.seed),
+    return AttentionMonitor(
+        AttentionMonitorSettings(every=every, seed=config.seed),
         prompt,
         (wires.dataset.placeholder, wires.dataset.category),
         backend.encode_image(torch.from_numpy(pixels)[None]).float().cpu(),
@@ -251,7 +258,7 @@ def _attention_watch(
 
 
 def _request(
-    wires: Wires,
+    wires: StageInputs,
     config: StageConfig,
     concept: TrainedConcept | None,
     prompt: TokenizedPrompt,
@@ -268,7 +275,7 @@ def _request(
         "concept_sha256": None if concept is None else concept.digest(),
         "prompt": prompt.text,
         "tied_position": prompt.category,
-        "config": config.decisive(),
+        "config": config.identity(),
         "device": str(comfy.model_management.get_torch_device().type),
         "versions": versions(),
     }
@@ -278,7 +285,7 @@ def _slug(placeholder: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "", placeholder) or "concept"
 
 
-def check_continues(wires: Wires, concept: TrainedConcept) -> None:
+def check_continues(wires: StageInputs, concept: TrainedConcept) -> None:
     """ValueError if the concept belongs to another base or another placeholder."""
     check_fits(wires.model, concept)
     apply_to_clip(wires.clip, concept)
@@ -290,7 +297,7 @@ def check_continues(wires: Wires, concept: TrainedConcept) -> None:
 
 
 def _new_concept(
-    wires: Wires,
+    wires: StageInputs,
     prompt: TokenizedPrompt,
     category: CategoryWord,
     vectors: Tensor,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support.wires import Loaded, small_sd15
+
+from attndreambooth.devkit.wires import Loaded, small_sd15
 
 
 @pytest.fixture(scope="session")

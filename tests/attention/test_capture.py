@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attndreambooth.attndb.capture import Capture
-from attndreambooth.attndb.recorder import MapKey
-from attndreambooth.attndb.words import Word
+from attndreambooth.attndb.attention.capture import Capture
+from attndreambooth.attndb.attention.prompt_words import Word
+from attndreambooth.attndb.attention.recorder import MapKey
 
 KEY = MapKey("middle_block.1.transformer_blocks.0.attn2", 2, 2)
 

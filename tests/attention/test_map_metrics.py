@@ -8,7 +8,7 @@ import torch
 from skimage.data import camera
 from skimage.filters import threshold_otsu
 
-from attndreambooth.attndb import map_metrics
+from attndreambooth.attndb.attention import map_metrics
 
 
 def test_mass_is_the_mean():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.captured import NEGATIVE, TEXT, capture
+
+from attndreambooth.devkit.captured import NEGATIVE, TEXT, capture
 
 pytestmark = pytest.mark.host
 
@@ -149,8 +150,8 @@ def test_pictures_are_compared_side_by_side(drawn, sd15):
 def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_path):
     from safetensors.torch import save_file
 
-    from attndreambooth.nodes.host.patches import with_vectors
-    from attndreambooth.nodes.host.prompt import prompt_words
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+    from attndreambooth.nodes.host.model.placeholders import with_vectors
 
     save_file({"clip_l": torch.randn(3, 768)}, str(tmp_path / "odd.safetensors"))
     clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, 768))
@@ -172,7 +173,7 @@ def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_
 
 def test_words_of_a_placeholder_are_captured_through_the_stock_encoder(sd15):
     from attndreambooth.nodes.attention import CaptureAttention
-    from attndreambooth.nodes.host.patches import with_vectors
+    from attndreambooth.nodes.host.model.placeholders import with_vectors
 
     clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, 768))
     text = "a photo of a <my-sloth> sloth"
@@ -191,7 +192,7 @@ def test_words_of_sdxl_stand_at_the_same_columns_for_both_encoders(host):
 
     from comfy.sdxl_clip import SDXLTokenizer
 
-    from attndreambooth.nodes.host.prompt import prompt_words
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
 
     tokenizer = SDXLTokenizer()
     clip = types.SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)

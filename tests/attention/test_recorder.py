@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from attndreambooth.attndb.recorder import MapKey, MapRecorder, word_maps
-from attndreambooth.attndb.words import Word
+from attndreambooth.attndb.attention.prompt_words import Word
+from attndreambooth.attndb.attention.recorder import MapKey, MapRecorder, word_maps
 
 KEY = MapKey("input_blocks.1.1.transformer_blocks.0.attn2", 5, 7)
 HEADS = 4
@@ -90,7 +90,7 @@ def test_a_word_beyond_the_conditioning_is_an_error_that_says_so():
 
 
 def test_small_chunks_change_nothing(monkeypatch):
-    from attndreambooth.attndb import recorder
+    from attndreambooth.attndb.attention import recorder
 
     q, k = queries_and_keys()
     gather = torch.eye(77)[:, :5]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.captured import NEGATIVE, TEXT, assert_maps, capture, conditional_rows
-from support.wires import Calls, Loaded, Oracle
+
+from attndreambooth.devkit.captured import NEGATIVE, TEXT, assert_maps, capture, conditional_rows
+from attndreambooth.devkit.wires import Calls, Loaded, Oracle
 
 pytestmark = pytest.mark.host
 
@@ -158,7 +159,7 @@ def test_a_regional_prompt_is_put_at_its_place(sd15):
     crops = {(k.crop.top, k.crop.left, k.crop.height, k.crop.width) for k in record.sums}
     assert crops == {(2, 4, 4, 8)}
     assert all(found.count.sum() == 2 for found in record.sums.values())
-    from attndreambooth.attndb.wordmaps import MapSelection, word_maps_of
+    from attndreambooth.attndb.attention.word_maps import MapSelection, word_maps_of
 
     maps = word_maps_of(record, MapSelection()).maps
     outside = maps.clone()
@@ -220,11 +221,11 @@ def test_another_prompt_than_the_sampled_one_is_said(sd15, caplog):
 
 def test_a_model_of_sdxl_layout_is_captured(host):
     import comfy.sd
-    from support.checkpoints import make_checkpoint
 
-    from attndreambooth.attndb.capture import Capture
-    from attndreambooth.attndb.words import Word
-    from attndreambooth.nodes.host.capture import capture_model
+    from attndreambooth.attndb.attention.capture import Capture
+    from attndreambooth.attndb.attention.prompt_words import Word
+    from attndreambooth.devkit.checkpoints import make_checkpoint
+    from attndreambooth.nodes.host.capture.capture import capture_model
 
     path = str(make_checkpoint("sdxl", dtype=torch.float32))
     model = comfy.sd.load_checkpoint_guess_config(path, output_clip=False, output_vae=False)[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attndreambooth.attndb.colormap import colour_table
-from attndreambooth.attndb.heatmaps import Cell, HeatmapStyle, overlay, resize_map
-from attndreambooth.attndb.panel import Panel, comparison
-from attndreambooth.attndb.sheet import format_value, grid
-from attndreambooth.attndb.wordmaps import WordMaps
-from attndreambooth.attndb.words import Word
+from attndreambooth.attndb.attention.prompt_words import Word
+from attndreambooth.attndb.attention.word_maps import WordMaps
+from attndreambooth.attndb.viz.colormap import colour_table
+from attndreambooth.attndb.viz.grid import format_value, grid
+from attndreambooth.attndb.viz.heatmaps import Cell, HeatmapStyle, overlay, resize_map
+from attndreambooth.attndb.viz.map_figure import MapFigure, comparison
 
 BARE = HeatmapStyle(cell=64, opacity=1.0)
 
@@ -91,10 +91,12 @@ def test_growing_a_map_never_goes_below_zero():
     assert resize_map(hot_left(), 50, 30).min() >= 0
 
 
-def panel(labels=("cat", "a"), batch=2, pictures=True) -> Panel:
+def panel(labels=("cat", "a"), batch=2, pictures=True) -> MapFigure:
     words = tuple(Word(label=label, columns=(i,)) for i, label in enumerate(labels))
     maps = hot_left().expand(batch, len(words), 8, 8)
-    return Panel("a cat", WordMaps(words, maps), torch.rand(batch, 64, 64, 3) if pictures else None)
+    return MapFigure(
+        "a cat", WordMaps(words, maps), torch.rand(batch, 64, 64, 3) if pictures else None
+    )
 
 
 def test_a_panel_draws_one_sheet_for_each_picture():
@@ -121,7 +123,7 @@ def test_a_mask_of_another_size_is_resized_for_the_overlap():
 
 def test_pictures_and_samples_must_be_as_many():
     with pytest.raises(ValueError, match=r"image holds 1 picture\(s\) and samples 2"):
-        Panel("x", panel().maps, torch.rand(1, 64, 64, 3))
+        MapFigure("x", panel().maps, torch.rand(1, 64, 64, 3))
 
 
 def test_a_comparison_has_a_column_for_each_panel_and_a_row_for_each_word():

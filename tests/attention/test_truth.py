@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from support.pack import host_root
-from support.wires import Calls, Loaded, small_unet
 from torch import Tensor
 
-from attndreambooth.attndb.capture import Capture
-from attndreambooth.attndb.wordmaps import MapSelection, word_maps_of
+from attndreambooth.attndb.attention.capture import Capture
+from attndreambooth.attndb.attention.word_maps import MapSelection, word_maps_of
+from attndreambooth.devkit.pack import host_root
+from attndreambooth.devkit.wires import Calls, Loaded, small_unet
 
 TEXT = "a photo of a guitarist and two cats"
 WORDS = ("guitarist", "cats", "photo")
@@ -42,8 +42,8 @@ class Drawn:
 
 @pytest.fixture(scope="module", params=["sd15", "sd21"])
 def drawn(request, host) -> Drawn:
-    from attndreambooth.nodes.host.capture import capture_model
-    from attndreambooth.nodes.host.prompt import prompt_words
+    from attndreambooth.nodes.host.capture.capture import capture_model
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
 
     clip = tokenizer_alone(request.param)
     capture = Capture(prompt=TEXT, words=prompt_words(clip, TEXT).choose(WORDS), slices=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attndreambooth.attndb.recorder import AttentionRecord, Crop, MapKey, MapSum
-from attndreambooth.attndb.wordmaps import MapSelection, WordMaps, word_maps_of
-from attndreambooth.attndb.words import Word
+from attndreambooth.attndb.attention.prompt_words import Word
+from attndreambooth.attndb.attention.recorder import AttentionRecord, LatentWindow, MapKey, MapSum
+from attndreambooth.attndb.attention.word_maps import MapSelection, WordMaps, word_maps_of
 
 WORDS = (Word(label="cat", columns=(1,)), Word(label="a#1", columns=(2,)))
 FINE = "input_blocks.1.1.transformer_blocks.0.attn2"
@@ -65,7 +65,7 @@ def test_a_window_without_a_step_says_where_steps_are():
     ],
 )
 def test_layers_are_chosen_by_region_size_or_name(selection, names):
-    from attndreambooth.attndb.wordmaps import choose_keys
+    from attndreambooth.attndb.attention.word_maps import choose_keys
 
     record = record_of(
         (MapKey(name, *size), sums(*size)[0])
@@ -116,7 +116,7 @@ def test_one_head_of_a_mean_is_refused_with_the_remedy():
 
 
 def test_a_regional_prompt_lies_on_its_part_of_the_picture():
-    crop = Crop(top=2, left=6, height=4, width=6)
+    crop = LatentWindow(top=2, left=6, height=4, width=6)
     part = MapSum(torch.ones(4, 1, 2, 1, 24), torch.ones(4))
     maps = word_maps_of(record_of([(MapKey(FINE, 4, 6, crop), part)]), MapSelection()).maps
     wanted = torch.zeros(LATENT)
@@ -128,8 +128,8 @@ def test_overlapping_regions_are_averaged_where_both_are():
     left = MapSum(torch.full((4, 1, 2, 1, 64), 0.2), torch.ones(4))
     right = MapSum(torch.full((4, 1, 2, 1, 64), 0.4), torch.ones(4))
     parts = [
-        (MapKey(FINE, 8, 8, Crop(0, 0, 8, 8)), left),
-        (MapKey(FINE, 8, 8, Crop(0, 4, 8, 8)), right),
+        (MapKey(FINE, 8, 8, LatentWindow(0, 0, 8, 8)), left),
+        (MapKey(FINE, 8, 8, LatentWindow(0, 4, 8, 8)), right),
     ]
     row = word_maps_of(record_of(parts), MapSelection()).maps[0, 0, 0]
     torch.testing.assert_close(row, torch.tensor([0.2] * 4 + [0.3] * 4 + [0.4] * 4))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from attndreambooth.attndb.words import Piece, PromptWords, split_queries
+from attndreambooth.attndb.attention.prompt_words import PromptToken, PromptWords, split_queries
 
 
-def pieces(*tokens: str) -> list[Piece]:
+def pieces(*tokens: str) -> list[PromptToken]:
     """`gui+` continues a word, `*7` is a vector of embedding 7."""
     out = []
     for column, token in enumerate(tokens, start=1):
         if token.startswith("*"):
-            out.append(Piece(column=column, vector=True, group=int(token[1:])))
+            out.append(PromptToken(column=column, vector=True, group=int(token[1:])))
         else:
             out.append(
-                Piece(column=column, text=token.rstrip("+"), ends_word=not token.endswith("+"))
+                PromptToken(
+                    column=column, text=token.rstrip("+"), ends_word=not token.endswith("+")
+                )
             )
     return out
 
@@ -32,8 +34,8 @@ def test_sub_tokens_are_one_word():
 
 def test_a_word_cut_by_the_border_of_two_chunks_is_still_one_word():
     cut = [
-        Piece(column=75, text="guitar", ends_word=False),
-        Piece(column=78, text="ist"),
+        PromptToken(column=75, text="guitar", ends_word=False),
+        PromptToken(column=78, text="ist"),
     ]
     assert PromptWords("guitarist", cut).find("guitarist")[0].columns == (75, 78)
 

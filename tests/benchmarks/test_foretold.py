@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_model_without_weights_is_estimated_as_one_with_weights(host, stage):
-    from attndreambooth.benchmarks.foretold import estimator, weightless_backend
+    from attndreambooth.benchmarks.estimates import estimator, weightless_backend
     from attndreambooth.benchmarks.ours import our_backend, stage_config
     from attndreambooth.benchmarks.sizes import tiny, weights_of
 
@@ -25,7 +25,7 @@ def test_a_model_without_weights_is_estimated_as_one_with_weights(host, stage):
 
 
 def test_a_measured_row_has_the_estimate_next_to_it(host):
-    from attndreambooth.benchmarks.foretold import cases, measured
+    from attndreambooth.benchmarks.estimates import cases, measured
     from attndreambooth.benchmarks.sizes import tiny
 
     assert len(cases()) == len(set(cases())) and {case[0] for case in cases()} == {1, 2, 3}

@@ -27,10 +27,10 @@ def skipping(size):
 
 def both(size, stage):
     """Our stage and the published one on the same weights, regularised strongly alike."""
-    from attndreambooth.attndb.config import Regularization
-    from attndreambooth.attndb.stage import StageTraining
+    from attndreambooth.attndb.config.regularization import Regularization
+    from attndreambooth.attndb.training.stage import StageTraining
     from attndreambooth.benchmarks.ours import initial_vector, our_backend, stage_config
-    from attndreambooth.benchmarks.published import PublishedModel, PublishedStep
+    from attndreambooth.benchmarks.reference_step import PublishedModel, PublishedStep
     from attndreambooth.benchmarks.sizes import weights_of
 
     weights = weights_of(size)

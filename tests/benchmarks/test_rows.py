@@ -73,7 +73,7 @@ def test_steps_are_timed_in_turn_and_the_warm_up_is_of_no_account():
 
 PEAK = """
 import sys
-from support.pack import load_pack
+from support import load_pack
 load_pack()
 import torch
 from attndreambooth.benchmarks import measure

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from support.graph import Graph
 from support.layout import overlaps
-from support.pack import ROOT
 from support.workflow import is_ui_workflow, ui_workflow_to_api
+
+from attndreambooth.devkit.pack import ROOT
 
 sys.path.append(str(Path(__file__).parent))
 from author import author

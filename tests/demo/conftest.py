@@ -6,6 +6,6 @@ import pytest
 @pytest.fixture(scope="session")
 def micro(host):
     """(MODEL, CLIP, VAE) of attndb-micro."""
-    from attndreambooth.nodes.host.micro import load_micro
+    from attndreambooth.nodes.host.model.micro import load_micro
 
     return load_micro()

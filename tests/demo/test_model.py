@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from attndreambooth.demo import weights
-from attndreambooth.demo.autoencoder import to_model_range
-from attndreambooth.demo.data import PROMPTS, make_scenes
-from attndreambooth.demo.evaluation import agreement
-from attndreambooth.demo.judges import load_judges
-from attndreambooth.demo.sampling import sample
-from attndreambooth.demo.text import CaptionEncoder, TextEncoder, Vocabulary
-from attndreambooth.demo.world import full_caption, render
+from attndreambooth.demo.evaluate_micro import agreement
+from attndreambooth.micro import weight_files as weights
+from attndreambooth.micro.autoencoder import to_model_range
+from attndreambooth.micro.judges import load_judges
+from attndreambooth.micro.sampling import sample
+from attndreambooth.micro.scenes import PROMPTS, make_scenes
+from attndreambooth.micro.text import CaptionEncoder, TextEncoder, Vocabulary
+from attndreambooth.micro.world import full_caption, render
 
 PROMPT = "a photo of a striped red robot on the beach"
 
@@ -143,7 +143,7 @@ def test_the_judges_judge():
 
 @pytest.mark.parametrize("part", ["model", "clip", "vae"])
 def test_two_loads_share_nothing(micro, part):
-    from attndreambooth.nodes.host.micro import load_micro
+    from attndreambooth.nodes.host.model.micro import load_micro
 
     other = dict(zip(("model", "clip", "vae"), load_micro(), strict=True))[part]
     mine = dict(zip(("model", "clip", "vae"), micro, strict=True))[part]

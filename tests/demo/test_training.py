@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from attndreambooth.demo.data import TRAIN, make_scenes
-from attndreambooth.demo.text import CaptionEncoder
-from attndreambooth.demo.train_diffusion import (
+from attndreambooth.micro.scenes import TRAIN, make_scenes
+from attndreambooth.micro.text import CaptionEncoder
+from attndreambooth.micro.train_diffusion import (
     DiffusionConfig,
     DiffusionTrainer,
     alphas_cumprod,

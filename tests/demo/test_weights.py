@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from attndreambooth.demo import weights
+from attndreambooth.micro import weight_files as weights
 
 
 @pytest.fixture

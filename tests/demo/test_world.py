@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from attndreambooth.demo.concepts import CONCEPTS
-from attndreambooth.demo.data import CLIP_TRAIN, TRAIN, make_scenes, scene_rng
-from attndreambooth.demo.micro_clip import pair_of_scenes
-from attndreambooth.demo.world import (
+from attndreambooth.micro.clip import pair_of_scenes
+from attndreambooth.micro.concepts import CONCEPTS
+from attndreambooth.micro.scenes import CLIP_TRAIN, TRAIN, make_scenes, scene_rng
+from attndreambooth.micro.world import (
     CATEGORIES,
     COLOURS,
     PATTERNS,
@@ -40,11 +40,11 @@ def test_the_mask_is_where_the_object_is():
     blue, _ = render(Scene(colour="blue", **kwargs))
     differs = (red != blue).any(axis=-1)
     assert differs[mask].mean() > 0.9
-    grown = np.zeros_like(mask)
+    with_stage = np.zeros_like(mask)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            grown |= np.roll(mask, (dy, dx), axis=(0, 1))
-    assert not differs[~grown].any()
+            with_stage |= np.roll(mask, (dy, dx), axis=(0, 1))
+    assert not differs[~with_stage].any()
 
 
 @pytest.mark.parametrize("attribute", ["category", "colour", "pattern", "place", "style"])

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.checkpoints import make_checkpoint
 from support.graph import Graph, Node
 from support.outcome import ExecutionFailed, Interrupted
 from support.server import HostServer
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 pytestmark = pytest.mark.host
 
@@ -49,7 +50,8 @@ def server(tmp_path_factory, host):
 
 def control_net_file(base: Path) -> Path:
     from safetensors.torch import save_file
-    from support.wires import control_net, load
+
+    from attndreambooth.devkit.wires import control_net, load
 
     path = base / "small_control.safetensors"
     os.makedirs(base / "models" / "controlnet", exist_ok=True)

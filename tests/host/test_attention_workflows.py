@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from support.pack import ROOT
 from support.workflow import ui_workflow_to_api
+
+from attndreambooth.devkit.pack import ROOT
 
 pytestmark = pytest.mark.host
 

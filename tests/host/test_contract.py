@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.pack import ROOT
+
+from attndreambooth.devkit.pack import ROOT
 
 pytestmark = pytest.mark.host
 

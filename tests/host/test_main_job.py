@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from support.checkpoints import make_checkpoint
 from support.graph import Graph
 from support.outcome import ExecutionFailed, Interrupted, Outcome, PromptRejected
-from support.pack import ROOT
-from support.photos import write_photos
 from support.server import HostServer
 from support.workflow import ui_workflow_to_api
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
+from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.photos import write_photos
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -233,7 +234,7 @@ def change(prompt: dict, node_type: str, **values) -> dict:
     ],
 )
 def test_bad_input_names_node_and_widget_and_leaves_no_file(
-    server, prompt, outcome, node_type, values, told
+    server, prompt, outcome, node_type, values, progress
 ):
     before = files_below(server.base)
     with pytest.raises((ExecutionFailed, PromptRejected)) as caught:
@@ -241,7 +242,7 @@ def test_bad_input_names_node_and_widget_and_leaves_no_file(
     message = str(caught.value).split("---")[0]
     title = server.object_info()[node_type]["display_name"]
     assert title in message or node_type in message
-    for part in told:
+    for part in progress:
         assert part in message
     new = [p for p in files_below(server.base) - before if "temp" not in p.parts]
     assert [p for p in new if p.suffix == ".safetensors" or "escaped" in p.name] == []

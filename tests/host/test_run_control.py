@@ -206,8 +206,8 @@ def test_bar_text_and_curve_move_while_it_trains(faulty):
     ]
     assert moves == [(step, 40) for step in range(1, 41)]
 
-    told = [e["data"] for e in outcome.events if "text" in e["data"]]
-    assert {data["node"] for data in told} == {stage.id}
+    progress = [e["data"] for e in outcome.events if "text" in e["data"]]
+    assert {data["node"] for data in progress} == {stage.id}
     lines = outcome.texts()
     loss = r"\nloss \d\.\d{4} \+ \d\.\d{5}"
     pace = r"  [\d.]+ (it/s|s/it)"

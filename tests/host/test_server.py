@@ -6,10 +6,11 @@ import io
 
 import pytest
 from PIL import Image
-from support.checkpoints import make_checkpoint
 from support.graph import Graph
 from support.outcome import ExecutionFailed, Interrupted, PromptRejected
 from support.server import HostServer
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 pytestmark = pytest.mark.host
 

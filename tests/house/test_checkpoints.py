@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.checkpoints import make_checkpoint
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 pytestmark = pytest.mark.host
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from support.photos import TURNED, write_photos
+
+from attndreambooth.devkit.photos import TURNED, write_photos
 
 
 def test_five_photos_are_written_in_sorted_order(tmp_path):

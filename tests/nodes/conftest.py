@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.checkpoints import make_checkpoint
 from support.stages import STAGES, Wires, dataset, load
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,9 @@ def test_a_lora_stage_leaves_biases_and_norms_alone(lora_chain):
 
 def test_whole_weights_can_be_trained_on_a_lora(sd15, train, lora_chain):
     concept = lora_chain[0]
-    grown, model, clip, *_ = train(2, sd15, concept)
+    with_stage, model, clip, *_ = train(2, sd15, concept)
     assert draw(model, clip, "a <astro> person").isfinite().all()
-    assert set(concept.delta) <= set(grown.delta)
+    assert set(concept.delta) <= set(with_stage.delta)
 
 
 def test_previews_are_drawn_and_change_nothing(sd15, train, run, output, chain):
@@ -75,7 +75,7 @@ def test_previews_show_the_vectors_of_the_moment(sd15, train, run, output):
 def test_a_preview_that_does_not_fit_in_memory_is_left_out(
     sd15, train, run, output, chain, monkeypatch, caplog
 ):
-    from attndreambooth.nodes.host.preview import PreviewSampler
+    from attndreambooth.nodes.host.ui.preview import PreviewSampler
 
     def too_large(self, vectors):
         raise torch.OutOfMemoryError("simulated")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 import torch
-from support.checkpoints import make_checkpoint
 from support.comparing import distance, example, output_of, private_output, snapshot
 from support.stages import load
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 PROMPT = "a photo of a <astro> person on the beach"
 

@@ -48,7 +48,7 @@ def test_a_finished_stage_needs_nothing(sd15, train, log, caplog):
 
 
 def test_too_little_memory_is_a_warning_with_advice_and_no_refusal(sd15, train, log, monkeypatch):
-    from attndreambooth.nodes.host import memory
+    from attndreambooth.nodes.host.model import memory
 
     monkeypatch.setattr(memory, "free_memory", lambda _: 0)
     concept = train(2, sd15)[0]
@@ -58,7 +58,7 @@ def test_too_little_memory_is_a_warning_with_advice_and_no_refusal(sd15, train, 
 
 
 def test_an_estimate_that_fails_stops_no_training(sd15, train, log, monkeypatch):
-    from attndreambooth.nodes.host import memory
+    from attndreambooth.nodes.host.model import memory
 
     monkeypatch.setattr(memory.MemoryEstimator, "__call__", lambda *_: 1 / 0)
     assert train(2, sd15)[0].delta
@@ -82,7 +82,7 @@ def test_auto_recomputes_when_memory_is_short_and_the_outcome_is_the_same(
 ):
     import folder_paths
 
-    from attndreambooth.nodes.host import memory
+    from attndreambooth.nodes.host.model import memory
 
     roomy = train(1, sd15)[0].digest()
     whole = _needed(log())

@@ -127,7 +127,7 @@ def test_an_interrupted_training_with_prior_images_goes_on_to_the_same_bytes(
     import comfy.model_management
     import folder_paths
 
-    from attndreambooth.nodes.host import progress
+    from attndreambooth.nodes.host.ui import progress
 
     data = with_prior(run)
     whole = train(3, sd15, chain[1], dataset=data, steps=3)[0]
@@ -152,7 +152,7 @@ def test_the_prior_prompt_reads_as_the_stock_node_reads_it(sd15, run, train, pri
     from support.comparing import distance
     from support.stages import encode
 
-    from attndreambooth.nodes.host.text import tokenize_prior_prompt
+    from attndreambooth.nodes.host.model.text import tokenize_prior_prompt
 
     train(2, sd15, steps=0)
     text = tokenize_prior_prompt(sd15.clip, "a photo of a person")
@@ -162,7 +162,7 @@ def test_the_prior_prompt_reads_as_the_stock_node_reads_it(sd15, run, train, pri
 
 
 def test_all_stages_in_one_node_take_prior_images(sd15, run, monkeypatch):
-    from attndreambooth.attndb import config
+    from attndreambooth.attndb.config import presets as config
 
     def small():
         return tuple(stage.with_(steps=1, batch_size=1) for stage in config.paper())

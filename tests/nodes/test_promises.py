@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.comparing import (
-    distance,
-    example,
-    output_of,
-    private_output,
-    snapshot,
-)
+from support.comparing import distance, example, output_of, private_output, snapshot
 from support.stages import STAGES, dataset, draw, encode
 
 PROMPT = "a photo of a <astro> person on the beach"
@@ -28,7 +22,7 @@ def stop_after_first_step(monkeypatch):
     """Makes the progress of every training raise something after its first step."""
     import comfy.model_management
 
-    from attndreambooth.nodes.host import progress
+    from attndreambooth.nodes.host.ui import progress
 
     plain = progress.TrainingProgress.__call__
 
@@ -151,7 +145,7 @@ def skipping_clip(clip: Any) -> Any:
 def test_the_private_text_encoder_gives_what_the_stock_node_gives(
     kind, change, request, train, run, privately
 ):
-    from attndreambooth.nodes.host.text import tokenize_training_prompt
+    from attndreambooth.nodes.host.model.text import tokenize_training_prompt
 
     wires = request.getfixturevalue(kind)
     clip = change(wires.clip)
@@ -196,7 +190,7 @@ def test_a_stage_starts_from_the_concept_it_is_given(sd15, train, run, chain, pr
 
 
 def test_all_stages_in_one_node_equal_three_nodes(sd15, run, chain, monkeypatch):
-    from attndreambooth.attndb import config
+    from attndreambooth.attndb.config import presets as config
 
     def small() -> Any:
         return tuple(

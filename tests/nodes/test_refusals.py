@@ -6,8 +6,9 @@ import logging
 
 import pytest
 import torch
-from support.checkpoints import make_checkpoint
 from support.stages import Wires, dataset, load, photos
+
+from attndreambooth.devkit.checkpoints import make_checkpoint
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_changed_photo_makes_the_graph_run_again(run, home):
 
 
 def test_a_nan_names_the_node_the_step_and_the_part(sd15, train, monkeypatch):
-    from attndreambooth.attndb import objective
+    from attndreambooth.attndb.models import noise_schedule as objective
     from attndreambooth.nodes.errors import NodeError
 
     plain = objective.Diffusion.add_noise

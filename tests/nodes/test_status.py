@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from attndreambooth.attndb.config import OptimizerConfig, StageConfig
-from attndreambooth.attndb.trainer import StepLoss
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.training.step_loss import StepLoss
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def run(status, seconds, first=0, **state):
 
 @pytest.fixture
 def status(shown):
-    from attndreambooth.nodes.host.status import TrainingStatus
+    from attndreambooth.nodes.host.ui.status import TrainingStatus
 
     def make(trouble=str):
         made = TrainingStatus(500, trouble, lambda: made.clock)
@@ -119,13 +120,13 @@ def test_trouble_is_told_while_it_lasts(status, shown):
     ],
 )
 def test_a_duration_is_for_people(host, seconds, text):
-    from attndreambooth.nodes.host.status import duration
+    from attndreambooth.nodes.host.ui.status import duration
 
     assert duration(seconds) == text
 
 
 def test_a_host_without_texts_or_without_a_listener_trains_all_the_same(host, monkeypatch):
-    from attndreambooth.nodes.host.status import show_text
+    from attndreambooth.nodes.host.ui.status import show_text
 
     def broken(text, node):
         raise RuntimeError("nobody listens")

@@ -15,8 +15,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.pack import host_on_path, load_pack
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "devkit"))
+from pack import host_on_path, load_pack
 
 load_pack()
 host_on_path()
@@ -27,14 +27,21 @@ from comfy.sd1_clip import SDClipModel
 from safetensors import safe_open
 from torch import Tensor
 
-from attndreambooth.attndb.batches import Batch
-from attndreambooth.attndb.config import OptimizerConfig, Regularization, StageConfig
-from attndreambooth.attndb.objective import Diffusion, PredictionType, scaled_linear_alphas_cumprod
-from attndreambooth.attndb.tokens import TokenizedPrompt
-from attndreambooth.attndb.trainer import StageResult, train_stage
-from attndreambooth.nodes.host.backend import HostBackend
-from attndreambooth.nodes.host.text import TextEncoder
-from attndreambooth.nodes.host.weights import private_unet
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.regularization import Regularization
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.data.batch import Batch
+from attndreambooth.attndb.data.tokens import TokenizedPrompt
+from attndreambooth.attndb.models.noise_schedule import (
+    Diffusion,
+    PredictionType,
+    scaled_linear_alphas_cumprod,
+)
+from attndreambooth.attndb.training.stage import StageResult
+from attndreambooth.attndb.training.trainer import train_stage
+from attndreambooth.nodes.host.model.private_model import PrivateModel
+from attndreambooth.nodes.host.model.text import TextEncoder
+from attndreambooth.nodes.host.model.weights import private_unet
 
 BOUNDS = {
     "loss": 1e-4,
@@ -190,7 +197,7 @@ def replay(path: Path) -> dict[str, dict[str, float]]:
     device = torch.device("cpu")
     base = {key: value.float() for key, value in recording.part("unet.").items()}
     unet = private_unet(recording.json("unet_config"), base, device)
-    backend = HostBackend(unet, text, diffusion, device)
+    backend = PrivateModel(unet, text, diffusion, device)
     vectors = initial_vectors(recording, text)
     report: dict[str, dict[str, float]] = {}
     for stage in (1, 2, 3):

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.pack import ROOT
 from support.recording import ADAMW, STAGES, record
-from support.tiny_model import CLIP_CONFIG, UNET_CONFIG
+
+from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG
 
 REPLAY = ROOT / "tests" / "parity" / "replay.py"
 SHARED = Path(os.environ.get("ATTNDB_PARITY", ROOT.parent / "shared" / "parity"))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.pack import ROOT
 from support.sources import SHIPPED, python_files
 
+from attndreambooth.devkit.pack import ROOT
+
 LONGEST = 350  # lines; beyond it a file holds two things
-EVERYWHERE = [*python_files(*SHIPPED, "tests", "benchmarks"), ROOT / "dev.py"]
-IN_THE_HOST = [p for p in python_files("attndb", "nodes") if p.is_file()]
+EVERYWHERE = [
+    *python_files(*SHIPPED, "devkit", "demo", "benchmarks", "tests"),
+    ROOT / "dev.py",
+]
+IN_THE_HOST = python_files(*SHIPPED)
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "subprocess", "pip", "ensurepip"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "print", "os.system", "os.popen"}
 
@@ -56,24 +61,32 @@ def untyped(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", EVERYWHERE, ids=label)
-def test_a_file_is_short_ascii_and_says_what_it_is(path):
+def untidy(path: Path) -> list[str]:
+    """What is wrong with a file as a file."""
     text = path.read_text(encoding="utf-8")
-    assert text.isascii(), [c for c in text if not c.isascii()][:5]
-    lines = text.count("\n")
-    assert lines <= LONGEST, f"{lines} lines: this file holds two things"
-    if text.strip() and path.name != "__init__.py":
-        assert ast.get_docstring(ast.parse(text)), "no module docstring"
+    found = [] if text.isascii() else ["not ASCII"]
+    if text.count("\n") > LONGEST:
+        found.append(f"{text.count(chr(10))} lines: this file holds two things")
+    if text.strip() and path.name != "__init__.py" and not ast.get_docstring(ast.parse(text)):
+        found.append("no module docstring")
+    return found
 
 
-@pytest.mark.parametrize("path", IN_THE_HOST, ids=label)
-def test_shipped_code_neither_unpickles_nor_prints_nor_starts_programs(path):
-    assert forbidden(path.read_text(encoding="utf-8")) == []
+def in_all(paths: list[Path], wrong: Callable[[Path], list[str]]) -> dict[str, list[str]]:
+    """What is wrong in some files, by name."""
+    return {label(path): found for path in paths if (found := wrong(path))}
 
 
-@pytest.mark.parametrize("path", python_files("attndb"), ids=label)
-def test_the_public_api_of_the_core_is_typed(path):
-    assert untyped(path.read_text(encoding="utf-8")) == []
+def test_every_file_is_short_ascii_and_says_what_it_is():
+    assert in_all(EVERYWHERE, untidy) == {}
+
+
+def test_shipped_code_neither_unpickles_nor_prints_nor_starts_programs():
+    assert in_all(IN_THE_HOST, lambda p: forbidden(p.read_text(encoding="utf-8"))) == {}
+
+
+def test_the_public_api_of_the_core_is_typed():
+    assert in_all(python_files("attndb"), lambda p: untyped(p.read_text(encoding="utf-8"))) == {}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def step_peak(training: Any, batch: Any, accumulates: bool = False) -> int:
     """
     import torch
 
-    from attndreambooth.attndb.rehearsal import Ledger
+    from attndreambooth.attndb.memory.meta_trace import Ledger
 
     backend = training.backend
     with training:

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .pack import ROOT
+from attndreambooth.devkit.pack import ROOT
 
 PACK_FOLDER = "attndreambooth"
-_NOT_THE_PACK = ("tests", "benchmarks", ".ci")
+_NOT_THE_PACK = ("tests", "benchmarks", "demo", "devkit", ".ci")
 
 
 def pack_files() -> list[Path]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attndreambooth.attndb.trainer import Silent
+from attndreambooth.attndb.training.trainer import NoCallback
 
 
-class Told(Silent):
+class Told(NoCallback):
     """Calls `function(loss, training)` after every step."""
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:

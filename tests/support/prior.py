@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attndreambooth.attndb.batches import Batch
-from attndreambooth.attndb.config import OptimizerConfig, Regularization, StageConfig
-from attndreambooth.attndb.losses import StepLoss
-from attndreambooth.attndb.stage import StageTraining
-from attndreambooth.attndb.tokens import TokenizedText
-
-from .tiny_model import DOLL, END, PHOTO_OF, START, random_batch, tiny_backend
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.regularization import Regularization
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.data.batch import Batch
+from attndreambooth.attndb.data.tokens import TokenizedText
+from attndreambooth.attndb.training.stage import StageTraining
+from attndreambooth.attndb.training.step_loss import StepLoss
+from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, random_batch, tiny_backend
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 CLASS = TokenizedText("a photo of a doll", (START, *PHOTO_OF, DOLL, *[END] * 71))

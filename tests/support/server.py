@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .install import PACK_FOLDER, install_pack
-from .outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
-from .pack import host_root
+from attndreambooth.devkit.pack import host_root
+from support.install import PACK_FOLDER, install_pack
+from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
 
 START_SECONDS = 240
 LOG_LINES = 60

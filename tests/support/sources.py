@@ -6,10 +6,10 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-from .pack import PACK, ROOT
+from attndreambooth.devkit.pack import PACK, ROOT
 
-SHIPPED = ("attndb", "nodes", "demo")
-"""Folders with Python that runs in a user's ComfyUI (demo: its model's loader)."""
+SHIPPED = ("attndb", "micro", "nodes")
+"""Folders with Python that runs in a user's ComfyUI."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .disk import Disk
-from .graph import Graph, Node
-from .outcome import HostError
-from .server import HostServer
+from support.disk import Disk
+from support.graph import Graph, Node
+from support.outcome import HostError
+from support.server import HostServer
 
 STAGES = {
     2: "AttnDBStage2TrainCrossAttention",

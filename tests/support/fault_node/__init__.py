@@ -63,7 +63,7 @@ def _install() -> None:
     [module] = [
         module
         for name, module in list(sys.modules.items())
-        if name.endswith("attndreambooth.nodes.host.backend")
+        if name.endswith("attndreambooth.nodes.host.model.private_model")
     ]
     plain = module.HostBackend.predict
     if getattr(plain, "faulty", False):

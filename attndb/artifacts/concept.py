@@ -1,0 +1,133 @@
+"""TrainedConcept: what training made of one subject, and the record of how.
+
+The embedding goes into a file for ComfyUI's `embedding:name`, the weight change into one for the
+stock LoRA loader; both carry the record in their safetensors metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .digest import tensors_digest
+from .weight_delta import LowRank, WeightDelta, add_deltas, delta_tensors, low_rank
+
+FORMAT_VERSION = 1
+
+_CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
+_WEIGHT_PREFIX = "diffusion_model."
+_ARCHITECTURES = {
+    "SD 1.5": "stable-diffusion-v1",
+    "SD 2.1-base": "stable-diffusion-v2-512",
+    "SD 2.1-768": "stable-diffusion-v2-768-v",
+}
+
+
+class ConceptFileError(ValueError):
+    """A concept file that cannot be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConcept:
+    """A subject the model has learned. Nothing in it is changed after it is made."""
+
+    placeholder: str
+    """The word that stands for it in prompts, e.g. `<my-sloth>`."""
+    category: str
+    """Its super-category, e.g. `sloth`."""
+    text_key: str
+    """Which text encoder the vectors belong to: `clip_l` or `clip_h`."""
+    vectors: Tensor
+    """The placeholder's embedding, fp32."""
+    delta: dict[str, WeightDelta] = field(default_factory=dict)
+    """Weight change of the U-Net by parameter name; only what was trained."""
+    base_family: str = ""
+    """Family of the base model, e.g. `SD 1.5`."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
+
+    def with_stage(
+        self, vectors: Tensor, delta: Mapping[str, WeightDelta], stage: Any
+    ) -> TrainedConcept:
+        """The concept after one more stage: new vectors, changes added up, the stage recorded.
+
+        The sum keeps the precision of `delta`'s tensors.
+        """
+        summed = dict(self.delta)
+        for name, change in delta.items():
+            summed[name] = add_deltas(summed.get(name), change)
+        stages = [*self.record.get("stages", []), stage]
+        return dataclasses.replace(
+            self,
+            vectors=vectors,
+            delta=summed,
+            record={**self.record, "stages": stages},
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the vectors and the weight change."""
+        return tensors_digest({"": self.vectors, **delta_tensors(self.delta)})
+
+    @property
+    def architecture(self) -> str:
+        """The base model's name in the modelspec standard."""
+        return _ARCHITECTURES.get(self.base_family, self.base_family)
+
+
+def weight_file_keys(delta: Mapping[str, WeightDelta]) -> dict[str, Tensor]:
+    """The weight change under the names that the stock LoRA loader reads: `.diff`, `.diff_b`, or
+    `.lora_up.weight`, `.lora_down.weight` and `.alpha`."""
+    named = {}
+    for name, value in delta.items():
+        path, _, kind = name.rpartition(".")
+        assert kind in ("weight", "bias"), f"no stock name for parameter {name}"
+        if isinstance(value, LowRank):
+            rank, kernel = value.up.shape[1], (1,) * (len(value.shape) - 2)
+            stem = f"{_WEIGHT_PREFIX}{path}"
+            named[f"{stem}.lora_up.weight"] = value.up.reshape(-1, rank, *kernel)
+            named[f"{stem}.lora_down.weight"] = value.down.reshape(rank, *value.shape[1:])
+            named[f"{stem}.alpha"] = torch.tensor(float(rank))
+            continue
+        named[f"{_WEIGHT_PREFIX}{path}.{'diff' if kind == 'weight' else 'diff_b'}"] = value
+    return named
+
+
+def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, WeightDelta]:
+    """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know."""
+    delta: dict[str, WeightDelta] = {}
+    unknown = []
+    for key, value in tensors.items():
+        name = key.removeprefix(_WEIGHT_PREFIX)
+        down = key.replace(".lora_up.", ".lora_down.")
+        if name == key:
+            unknown.append(key)
+        elif name.endswith(".diff_b"):
+            delta[f"{name.removesuffix('.diff_b')}.bias"] = value
+        elif name.endswith(".diff"):
+            delta[f"{name.removesuffix('.diff')}.weight"] = value
+        elif name.endswith(".lora_up.weight") and down in tensors:
+            delta[f"{name.removesuffix('.lora_up.weight')}.weight"] = low_rank(value, tensors[down])
+        elif not name.endswith((".lora_down.weight", ".alpha")):
+            unknown.append(key)
+    if unknown:
+        raise ConceptFileError(
+            f"{file}: {len(unknown)} unknown keys, e.g. {', '.join(unknown[:3])}. It is not a "
+            "concept weight file of this pack; load it with the stock Load LoRA node instead"
+        )
+    return delta
+
+
+def vectors_from_file(tensors: Mapping[str, Tensor], file: str) -> tuple[str, Tensor]:
+    """Text-encoder key and vectors (V, D) of an embedding file. ConceptFileError on other keys."""
+    keys = sorted(tensors)
+    if len(keys) != 1 or keys[0] not in _CLIP_NAMES or tensors[keys[0]].ndim != 2:
+        raise ConceptFileError(
+            f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds "
+            f"one of {', '.join(_CLIP_NAMES)} with shape (vectors, width)"
+        )
+    return keys[0], tensors[keys[0]].float()

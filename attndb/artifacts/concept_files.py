@@ -1,0 +1,189 @@
+"""Concept files: what their tensors and metadata are called, and how a concept is read back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .concept import (
+    FORMAT_VERSION,
+    ConceptFileError,
+    TrainedConcept,
+    delta_from_file_keys,
+    vectors_from_file,
+    weight_file_keys,
+)
+from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
+from .weight_delta import WeightDelta
+
+RECORD_KEY = "attndb.record"
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10))}
+_NEEDED = ("placeholder", "category", "base_family", "digest", "has_weights")
+
+
+def check_name(name: str) -> str:
+    """A file name, possibly with sub-folders, that stays inside its folder. ValueError if not."""
+    parts = name.replace("\\", "/").split("/")
+    bad = (
+        not name.strip()
+        or len(name) > 200
+        or any(
+            part in ("", ".", "..")
+            or part != part.strip(" .")
+            or re.search(r'[<>:"|?*\x00-\x1f]', part)
+            for part in parts
+        )
+    )
+    if bad:
+        raise ValueError(
+            f"name {name!r} cannot be a file name: use letters, digits, '-', '_' and '/', without "
+            "'..', e.g. my-sloth"
+        )
+    return "/".join(parts).removesuffix(".safetensors")
+
+
+def check_new_name(name: str) -> str:
+    """`check_name` for a name that is to be written: also usable as `embedding:name` in a prompt,
+    where the host ends a name at spaces, brackets and commas, and legal on every system."""
+    checked = check_name(name)
+    reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in _RESERVED]
+    if reserved or re.search(r"[\s()\[\],]", checked):
+        raise ValueError(
+            f"name {name!r} cannot be a file name that works as embedding:{name} in a prompt: use "
+            "letters, digits, '-', '_' and '/', e.g. my-sloth"
+        )
+    return checked
+
+
+def concept_files(
+    concept: TrainedConcept, title: str, embedding: Path, weights: Path
+) -> dict[Path, Writer]:
+    """Writers of a concept's files: the embedding, and the weights if there are any."""
+    digest = concept.digest()
+    record = {
+        **concept.record,
+        "format": FORMAT_VERSION,
+        "placeholder": concept.placeholder,
+        "category": concept.category,
+        "text_key": concept.text_key,
+        "base_family": concept.base_family,
+        "digest": digest,
+        "has_weights": bool(concept.delta),
+    }
+    metadata = {
+        RECORD_KEY: json.dumps(record, sort_keys=True),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.title": title,
+        "modelspec.trigger_phrase": f"{concept.placeholder} {concept.category}",
+        "modelspec.hash_sha256": f"0x{digest}",
+        "modelspec.implementation": "AttnDreamBooth",
+    }
+    if concept.record.get("thumbnail"):
+        metadata["modelspec.thumbnail"] = concept.record["thumbnail"]
+        metadata[RECORD_KEY] = json.dumps(
+            {key: value for key, value in record.items() if key != "thumbnail"}, sort_keys=True
+        )
+    architecture = concept.architecture
+    files = {
+        embedding: tensors_writer(
+            {concept.text_key: concept.vectors},
+            {**metadata, "modelspec.architecture": f"{architecture}/textual-inversion"},
+        )
+    }
+    if concept.delta:
+        files[weights] = tensors_writer(
+            weight_file_keys(concept.delta),
+            {**metadata, "modelspec.architecture": f"{architecture}/lora"},
+        )
+    return files
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record in a safetensors file's metadata; None if it has none. ConceptFileError if the
+    file or the record is broken."""
+    try:
+        metadata = read_metadata(path)
+    except ValueError as error:
+        raise ConceptFileError(str(error)) from error
+    if RECORD_KEY not in metadata:
+        return None
+    try:
+        record = json.loads(metadata[RECORD_KEY])
+        lacking = [key for key in _NEEDED if key not in record]
+    except (ValueError, TypeError) as error:
+        raise ConceptFileError(f"{path.name}: its record cannot be read ({error})") from error
+    if lacking:
+        raise ConceptFileError(
+            f"{path.name}: its record lacks {', '.join(lacking)}; save the concept again"
+        )
+    if "modelspec.thumbnail" in metadata:
+        record["thumbnail"] = metadata["modelspec.thumbnail"]
+    return record
+
+
+def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
+    """A concept from its files. ConceptFileError says which file is missing, broken or foreign."""
+    record = read_record(embedding)
+    if record is None:
+        raise ConceptFileError(
+            f"{embedding.name} carries no record of this pack, so its placeholder and category are "
+            "not known; use it as embedding:name in a prompt instead"
+        )
+    if record.get("format", 0) > FORMAT_VERSION:
+        raise ConceptFileError(
+            f"{embedding.name} was saved by a newer version of this pack: update"
+        )
+    text_key, vectors = vectors_from_file(_tensors(embedding), embedding.name)
+    delta: dict[str, WeightDelta] = {}
+    if record["has_weights"]:
+        if weights is None or not weights.is_file():
+            where = weights or f"{embedding.stem}.safetensors in models/loras"
+            raise ConceptFileError(
+                f"{embedding.name} belongs to a concept with weights, but {where} is missing: put "
+                "it back, or save the concept again"
+            )
+        theirs = read_record(weights)
+        if theirs is None or theirs.get("digest") != record["digest"]:
+            raise ConceptFileError(
+                f"{weights.name} in models/loras belongs to another concept than {embedding.name} "
+                "in models/embeddings: the two files of one save belong together"
+            )
+        delta = delta_from_file_keys(_tensors(weights), weights.name)
+    own = ("format", "placeholder", "category", "text_key", "base_family", "digest", "has_weights")
+    concept = TrainedConcept(
+        placeholder=record["placeholder"],
+        category=record["category"],
+        text_key=text_key,
+        vectors=vectors,
+        delta=delta,
+        base_family=record["base_family"],
+        record={key: value for key, value in record.items() if key not in own},
+    )
+    if concept.digest() != record["digest"]:
+        raise ConceptFileError(
+            f"{embedding.name} or its weight file was changed after it was saved: restore the "
+            "files, or use them with embedding:name and the stock Load LoRA node"
+        )
+    return concept
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors(path)[0]
+    except ValueError as error:
+        raise ConceptFileError(str(error)) from error
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """`name`, or `name-2`, `name-3`, ... : the first that is not taken."""
+    taken = set(taken)
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate

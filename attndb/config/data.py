@@ -1,0 +1,35 @@
+"""How photos become training samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from .choices import Augmentation, require, require_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How photos become training samples."""
+
+    resolution: int = 512
+    """Side of the square crop in pixels, a multiple of 8."""
+    augmentation: Augmentation = "reference"
+    """`reference`: rotation up to 45 degrees (p 0.75), flip (p 0.25), random crop, as published.
+    `none`: resize and centre crop only."""
+    mask_fill: bool = True
+    """Leave the black corners that rotation makes out of the loss. The published code trains on
+    them (about 27 % of a square photo's pixels)."""
+    latent_pool: int = 0
+    """Augmented latents kept per photo and drawn again; 0 encodes a new one for every sample, as
+    published. With a pool the VAE runs `latent_pool` times per photo at most."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.resolution >= 32 and self.resolution % 8 == 0,
+            "resolution",
+            self.resolution,
+            "use a multiple of 8, at least 32",
+        )
+        require_choice("augmentation", self.augmentation, get_args(Augmentation))
+        require(self.latent_pool >= 0, "latent_pool", self.latent_pool, "use 0 or more")

@@ -1,0 +1,30 @@
+"""Strength of the cross-attention map regulariser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from .choices import LayerChoice, require, require_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """Strength of the cross-attention map regulariser (paper, section 4.2)."""
+
+    mean_weight: float = 2.0
+    """lambda_mu: weight of the squared difference of the two columns' means. 0 leaves it out."""
+    variance_weight: float = 5.0
+    """lambda_sigma: weight of the squared difference of the two columns' variances."""
+    layers: LayerChoice = "all"
+    """Which cross-attention layers are tied. The loss is the mean over the chosen layers."""
+
+    def __post_init__(self) -> None:
+        require(self.mean_weight >= 0, "mean_weight", self.mean_weight, "use 0 or more")
+        require(self.variance_weight >= 0, "variance_weight", self.variance_weight, "use >= 0")
+        require_choice("layers", self.layers, get_args(LayerChoice))
+
+    @property
+    def active(self) -> bool:
+        """Whether the regulariser adds anything to the loss."""
+        return self.mean_weight > 0 or self.variance_weight > 0

@@ -1,0 +1,117 @@
+"""One stage of the recipe: every field carries its meaning and its edge cases below it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from .choices import Checkpointing, Precision, Trained, require, require_choice
+from .data import DataConfig
+from .optimizer import OptimizerConfig
+from .regularization import Regularization
+
+STAGE_TRAINS: dict[int, Trained] = {1: "embedding", 2: "cross-attention", 3: "unet"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of the recipe."""
+
+    stage: int
+    """1: embedding alignment, 2: attention map, 3: subject identity. Decides what is trained."""
+    steps: int
+    """Optimiser steps. 0 is legal and returns what the stage was given."""
+    batch_size: int
+    """Samples per step. The regulariser is summed over the batch, so its strength grows with it."""
+    optimizer: OptimizerConfig
+    """Rate and AdamW constants."""
+    regularization: Regularization = field(default_factory=Regularization)
+    """The regulariser of this stage."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """How photos become samples."""
+    micro_batch: int = 0
+    """Samples per forward pass; gradients accumulate exactly. 0: the whole batch at once."""
+    vectors: int = 1
+    """Vectors of the placeholder token when stage 1 (or a stage without a concept) creates it."""
+    precision: Precision = "auto"
+    """Compute precision of the U-Net: weights stay fp32, `bf16` runs under autocast. `auto` is
+    bf16 on a CUDA card that has it, fp32 elsewhere."""
+    gradient_checkpointing: Checkpointing = "auto"
+    """Compute activations again in the backward pass instead of keeping them: the same gradient to
+    the bit, less memory, more time. `light` repeats what is cheap (norms, activation functions, the
+    first half of the feed-forward), `full` whole blocks. `auto`: as much as the free memory asks
+    for; where nobody knows what is free, `full` with low_memory and `off` without."""
+    low_memory: bool = False
+    """Train on a small card: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
+    weights and running means, rounded by chance, with the update inside the backward pass. Changes
+    the result a little, as bf16 does."""
+    compile: bool = False
+    """Compile the U-Net's blocks with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA),
+    takes a minute or two at the start."""
+    lora_rank: int = 0
+    """Rank of a low-rank change in stages 2 and 3 (LoRA), for small cards and small files; 0 trains
+    the weights themselves, as published. Biases and norms stay as they are with a rank."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of what is trained, which becomes the result; 0: the
+    last weights, as published."""
+    min_snr_gamma: float = 0.0
+    """Min-SNR weighting of the denoising loss (Hang et al. 2023); 5 is usual, 0 off."""
+    offset_noise: float = 0.0
+    """Share of noise that is constant over each channel (0.05 to 0.1 is usual); 0 off."""
+    seed: int = 0
+    """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
+
+    def __post_init__(self) -> None:
+        require(self.stage in STAGE_TRAINS, "stage", self.stage, "choose 1, 2 or 3")
+        require(self.steps >= 0, "steps", self.steps, "use 0 or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
+        require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
+        require_choice("precision", self.precision, get_args(Precision))
+        level = self.gradient_checkpointing
+        require_choice("gradient_checkpointing", level, get_args(Checkpointing))
+        require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "use 0 or more")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
+        require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
+        require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
+        if self.low_memory:
+            require(self.precision != "fp32", "precision", "fp32", "low_memory computes in bf16")
+        if self.optimizer_in_backward:
+            name, clip = self.optimizer.name, self.optimizer.clip_norm
+            own = "low_memory has its own AdamW in stage 3: "
+            require(name == "AdamW", "optimizer", name, own + "choose AdamW")
+            require(clip == 0, "clip_norm", clip, own + "it never has all gradients; use 0")
+            require(self.ema_decay == 0, "ema_decay", self.ema_decay, own + "use 0")
+
+    @property
+    def recomputes(self) -> Checkpointing:
+        """How much is computed again: `off`, `light` or `full`."""
+        if self.gradient_checkpointing != "auto":
+            return self.gradient_checkpointing
+        return "full" if self.low_memory else "off"
+
+    @property
+    def optimizer_in_backward(self) -> bool:
+        """Whether the update happens inside the backward pass, on bf16 weights."""
+        return self.low_memory and self.trains == "unet" and not self.lora_rank
+
+    @property
+    def trains(self) -> Trained:
+        """What the stage trains (paper, section 4.1)."""
+        return STAGE_TRAINS[self.stage]
+
+    def with_(self, **changes: Any) -> StageConfig:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON records."""
+        return dataclasses.asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """`as_dict` of what decides the outcome: a training goes on in its run folder with another
+        gradient_checkpointing."""
+        identity = self.as_dict()
+        del identity["gradient_checkpointing"]
+        return identity

@@ -1,0 +1,72 @@
+"""Batch: what one optimiser step trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .tokens import TokenizedText
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step trains on."""
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    prompts: tuple[TokenizedText, ...]
+    """One per sample."""
+    mask: Tensor | None = None
+    """Weight of every latent pixel in the loss; None counts all."""
+    prior: Batch | None = None
+    """Samples of the category for prior preservation; the regulariser does not look at them."""
+    prior_weight: float = 1.0
+    """What the denoising loss of the prior samples counts."""
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device; a copy to a card is queued, not waited for."""
+        return Batch(
+            _sent(self.latents, device),
+            _sent(self.noise, device),
+            _sent(self.timesteps, device),
+            self.prompts,
+            None if self.mask is None else _sent(self.mask, device),
+            None if self.prior is None else self.prior.to(device),
+            self.prior_weight,
+        )
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Samples start..stop as a batch of their own, without prior samples."""
+        piece = slice(start, stop)
+        return Batch(
+            self.latents[piece],
+            self.noise[piece],
+            self.timesteps[piece],
+            self.prompts[piece],
+            None if self.mask is None else self.mask[piece],
+        )
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The samples in order, up to `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.part(start, start + size)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+class BatchSource(Protocol):
+    """Where the trainer takes batches from."""
+
+    def __getitem__(self, step: int, /) -> Batch: ...

@@ -1,0 +1,116 @@
+"""ConceptDataset: the photos of one subject, upright, with the words that go with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from .photo import DatasetError, Photo
+from .prior import DEFAULT_PRIOR_PROMPT, PriorImages
+
+DEFAULT_TEMPLATE = "a photo of a {}"
+DEFAULT_PLACEHOLDER = "<my-subject>"
+
+
+@dataclass(frozen=True)
+class ConceptDataset:
+    """Photos of one subject with its placeholder, super-category and prompt template."""
+
+    photos: tuple[Photo, ...]
+    """3 to 6 photos are usual; one works."""
+    category: str
+    """The super-category: the plain word for what the subject is, e.g. `dog`."""
+    placeholder: str = DEFAULT_PLACEHOLDER
+    """The new word that stands for the subject in prompts, e.g. `<my-sloth>`."""
+    template: str = DEFAULT_TEMPLATE
+    """Training prompt; `{}` becomes `<placeholder> category`."""
+    prior: PriorImages | None = None
+    """Pictures of the category for prior preservation in stages 2 and 3; None: as published."""
+
+    def __post_init__(self) -> None:
+        if not self.photos:
+            raise DatasetError("the dataset holds no photo: give 3 to 6 photos of the subject")
+        check_category(self.category)
+        check_placeholder(self.placeholder, self.category)
+        check_template(self.template)
+        if self.prior is not None:
+            self.prior.check_fits(self.category, self.placeholder, self.photos)
+
+    def with_prior(
+        self, images: tuple[Photo, ...], prompt: str = DEFAULT_PRIOR_PROMPT, weight: float = 1.0
+    ) -> ConceptDataset:
+        """The dataset with prior images; in their prompt `{}` becomes the category. DatasetError
+        if they cannot be used, or if there are some already."""
+        if self.prior is not None:
+            raise DatasetError(
+                f"the dataset has {len(self.prior.images)} prior images already: make one batch of "
+                "all images with Batch Images, and use this node once"
+            )
+        prompt = prompt.replace("{}", self.category)
+        prior = PriorImages(images=images, prompt=prompt, weight=weight)
+        return dataclasses.replace(self, prior=prior)
+
+    def without_prior(self) -> ConceptDataset:
+        """The same photos and words without prior images."""
+        return dataclasses.replace(self, prior=None)
+
+    @property
+    def prompt(self) -> str:
+        """The training prompt, e.g. `a photo of a <my-sloth> sloth`."""
+        return self.template.replace("{}", f"{self.placeholder} {self.category}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of photos and words, and of the prior images if there are any."""
+        content = hashlib.sha256()
+        for photo in self.photos:
+            content.update(photo.digest.encode())
+        content.update("\0".join((self.category, self.placeholder, self.template)).encode())
+        if self.prior is not None:
+            content.update(f"\0prior {self.prior.digest}".encode())
+        return content.hexdigest()
+
+
+def check_category(category: str) -> None:
+    """DatasetError if the super-category is empty or holds prompt syntax."""
+    if not category.strip():
+        raise DatasetError(
+            "category is empty: type the plain word for what the subject is, e.g. dog, backpack"
+        )
+    if category != category.strip() or re.search(r"[()<>{}\[\]:]", category):
+        raise DatasetError(
+            f"category {category!r}: use plain words without brackets, colons or spaces around"
+        )
+
+
+def check_placeholder(placeholder: str, category: str) -> None:
+    """DatasetError if the placeholder could not be found again in a prompt."""
+    if not placeholder.strip():
+        raise DatasetError("placeholder is empty: type a new word, e.g. <my-dog>")
+    if re.search(r"[\s(){}:,\\]", placeholder):
+        raise DatasetError(
+            f"placeholder {placeholder!r}: leave out spaces, commas, colons, backslashes and "
+            "round or curly brackets; a form like <my-dog> is safe"
+        )
+    if placeholder.lower() in category.lower().split():
+        raise DatasetError(
+            f"placeholder {placeholder!r} is the category itself: choose a new word, e.g. "
+            f"<my-{placeholder.strip('<>').lower()}>"
+        )
+    if placeholder.isalpha():
+        raise DatasetError(
+            f"placeholder {placeholder!r} is already a word, or could be one to the model: write a "
+            f"new one, e.g. <my-{placeholder.lower()}>"
+        )
+
+
+def check_template(template: str) -> None:
+    """DatasetError unless the template holds `{}` exactly once."""
+    if template.count("{}") != 1:
+        raise DatasetError(
+            f"template {template!r} needs {{}} exactly once: it is where '<placeholder> category' "
+            f"goes, e.g. {DEFAULT_TEMPLATE!r}"
+        )

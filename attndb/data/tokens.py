@@ -1,0 +1,112 @@
+"""Where the placeholder's vectors and the super-category word sit in a tokenised prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config.choices import CategoryToken
+
+CONTEXT_LENGTH = 77
+"""Tokens of one CLIP chunk, start and end tokens included."""
+
+
+@dataclass(frozen=True)
+class CategoryWord:
+    """The super-category as CLIP sees it, and the part of it the placeholder is tied to."""
+
+    text: str
+    """As the user typed it, e.g. `stuffed animal`."""
+    words: tuple[tuple[int, ...], ...]
+    """Token ids, grouped by word: one group per word, one id per sub-token."""
+    tie: CategoryToken = "last word"
+    """`last word`: the noun, by its last sub-token, the first place of a causal text encoder that
+    has read the whole word. `first token`: the published code's choice."""
+
+    def __post_init__(self) -> None:
+        if not any(self.words):
+            raise ValueError("category is empty: type the word for what the subject is, e.g. dog")
+        if self.tie not in ("last word", "first token"):
+            raise ValueError(f"category_tie = {self.tie!r}: choose 'last word' or 'first token'")
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All token ids of the category."""
+        return tuple(token for word in self.words for token in word)
+
+    @property
+    def tied_offset(self) -> int:
+        """Position, within the category's tokens, of the one whose map the placeholder follows."""
+        return 0 if self.tie == "first token" else len(self.ids) - 1
+
+    @property
+    def initial_ids(self) -> tuple[int, ...]:
+        """Token ids whose mean embedding the placeholder starts from."""
+        return self.ids[:1] if self.tie == "first token" else self.words[-1]
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A prompt of one CLIP chunk; without a placeholder, e.g. that of prior images."""
+
+    text: str
+    """The prompt as a person reads it."""
+    tokens: tuple[int | None, ...]
+    """Ids; None marks a place that a placeholder vector fills, in order."""
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Attention columns the regulariser compares: none without a placeholder."""
+        return ()
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt(TokenizedText):
+    """A training prompt of one CLIP chunk: token ids, with the placeholder's vectors as None."""
+
+    category: int
+    """Position of the category token whose map the placeholder's is tied to."""
+
+    def __post_init__(self) -> None:
+        if not self.placeholder:
+            raise ValueError(f"prompt {self.text!r} does not contain the placeholder")
+        if not 0 <= self.category < len(self.tokens):
+            raise ValueError(f"category position {self.category} lies outside {self.text!r}")
+
+    @property
+    def placeholder(self) -> tuple[int, ...]:
+        """Positions of the placeholder's vectors."""
+        return tuple(i for i, token in enumerate(self.tokens) if token is None)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Attention columns the regulariser compares: the placeholder's, then the category's."""
+        return (*self.placeholder, self.category)
+
+
+def check_length(text: str, tokens: Sequence[int | None], source: str) -> None:
+    """ValueError unless the tokens are one CLIP chunk; `source` names what has to be shortened."""
+    if len(tokens) != CONTEXT_LENGTH:
+        raise ValueError(
+            f"prompt {text!r} takes {len(tokens)} tokens; training prompts have to fit in one "
+            f"CLIP chunk of {CONTEXT_LENGTH}: shorten {source}"
+        )
+
+
+def locate(text: str, tokens: Sequence[int | None], category: CategoryWord) -> TokenizedPrompt:
+    """Finds the category's tokens in a tokenised training prompt.
+
+    The category is looked for right after the placeholder, where the published prompt has it, and
+    then anywhere. ValueError names the prompt when it is not there.
+    """
+    check_length(text, tokens, "the template")
+    places = [i for i, token in enumerate(tokens) if token is None]
+    wanted = list(category.ids)
+    after = places[-1] + 1 if places else 0
+    for start in (*range(after, len(tokens)), *range(after)):
+        if list(tokens[start : start + len(wanted)]) == wanted:
+            return TokenizedPrompt(text, tuple(tokens), start + category.tied_offset)
+    raise ValueError(
+        f"the category {category.text!r} is not in the training prompt {text!r}: "
+        "write the template so that {} is followed by it, e.g. 'a photo of a {}'"
+    )

@@ -1,0 +1,132 @@
+"""Which settings make a stage fit into the memory that is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..config.choices import Checkpointing
+from ..config.stage import StageConfig
+from .estimate import MemoryEstimate
+
+Estimator = Callable[[StageConfig], MemoryEstimate]
+
+
+def with_fitting_checkpointing(
+    estimator: Estimator, config: StageConfig, free: int
+) -> tuple[StageConfig, MemoryEstimate]:
+    """The settings with `auto` gradient checkpointing settled, and what they need: the level that
+    costs the least time of those that fit into `free` bytes; where none does, the smallest."""
+    if config.gradient_checkpointing != "auto":
+        return config, estimator(config)
+    levels: list[Checkpointing] = ["off", "light", "full"]
+    tried: list[tuple[StageConfig, MemoryEstimate]] = []
+    for level in levels[config.low_memory :]:
+        chosen = config.with_(gradient_checkpointing=level)
+        tried.append((chosen, estimator(chosen)))
+        if tried[-1][1].fits(free):
+            return tried[-1]
+    return min(tried, key=lambda one: one[1].total)
+
+
+def advice(now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int) -> str:
+    """What to set so that a stage that needs `now`, more than the `free` bytes, fits into them.
+
+    Tried in order, estimated anew each time: what leaves the result as it is (the largest
+    micro_batch, gradient checkpointing, then both), then what changes it (low_memory, 8-bit
+    states, a LoRA). What touches activations alone is not tried where the rest is too much.
+    """
+    together = [remedy for remedy in _together(config) if remedy.text]
+    if now.total - now.activations < free:
+        tried = [_smaller_parts(config), _checkpointing(config)]
+        texts = [_fitting(estimator, remedies, free) for remedies in tried]
+        if any(texts):
+            return f"may not fit: {' or '.join(text for text in texts if text)}"
+    elif len(together) > 1:
+        together = together[1:]
+    text = _fitting(estimator, iter(together), free)
+    if text:
+        return f"may not fit: {text}"
+    even_if = ""
+    if together:
+        even_if = f"even if you {together[-1].text} "
+        now = with_fitting_checkpointing(estimator, together[-1].config, free)[1]
+    return (
+        f"will not fit: {even_if}it needs about {(now.total + now.reserve) / 1e9:.1f} GB; lower "
+        "the resolution, close what else uses the device, or train on a larger one"
+    )
+
+
+@dataclass(frozen=True)
+class _Remedy:
+    text: str
+    config: StageConfig
+
+
+def _fitting(estimator: Estimator, remedies: Iterator[_Remedy], free: int) -> str:
+    """The first remedy that fits, with what it needs then; empty if none does."""
+    for remedy in remedies:
+        needed = with_fitting_checkpointing(estimator, remedy.config, free)[1]
+        if needed.fits(free):
+            return f"{remedy.text} (about {needed.total / 1e9:.1f} GB)"
+    return ""
+
+
+def _smaller_parts(config: StageConfig) -> Iterator[_Remedy]:
+    """Half, a quarter, ... of the batch at a time."""
+    size = min(config.micro_batch or config.batch_size, config.batch_size)
+    while size > 1:
+        size = (size + 1) // 2
+        yield _Remedy(f"set micro_batch to {size}", config.with_(micro_batch=size))
+
+
+def _checkpointing(config: StageConfig) -> Iterator[_Remedy]:
+    if config.gradient_checkpointing != "auto":
+        yield _remedy(config, config.with_(gradient_checkpointing="auto"), _AUTO)
+
+
+_AUTO = "set gradient_checkpointing to auto"
+_LORA = "set lora_rank to 16"
+
+
+def _together(config: StageConfig) -> Iterator[_Remedy]:
+    """All that leaves the result alone, then what does not; the last needs the least."""
+    options = () if config.gradient_checkpointing == "auto" else (_AUTO,)
+    whole = config.with_(gradient_checkpointing="auto")
+    least = whole.with_(micro_batch=1)
+    yield _remedy(config, least, *options)
+    if config.trains == "embedding":
+        return
+    low = _low_memory(whole)
+    if low is not None:
+        options += ("turn on low_memory",)
+        yield _remedy(config, low, *options)
+        if not config.lora_rank:
+            yield _remedy(config, low.with_(lora_rank=16), *options, _LORA)
+        least = low.with_(micro_batch=1)
+    elif config.optimizer.name == "AdamW" and not (config.lora_rank or config.low_memory):
+        smaller = least.with_(optimizer=replace(config.optimizer, name="AdamW 8-bit"))
+        eight_bit = "choose optimizer AdamW 8-bit (needs bitsandbytes)"
+        yield _remedy(config, smaller, *options, eight_bit)
+    if config.lora_rank == 0 or config.lora_rank > 16:
+        yield _remedy(config, least.with_(lora_rank=16), *options, _LORA)
+
+
+def _remedy(config: StageConfig, better: StageConfig, *options: str) -> _Remedy:
+    """From settings to better ones; a micro_batch of 1 is named by itself."""
+    parts = []
+    if better.micro_batch == 1 and 1 not in (config.micro_batch, config.batch_size):
+        parts.append("set micro_batch to 1")
+    if options:
+        parts.append(f"in Training Options {' and '.join(options)}")
+    return _Remedy(" and ".join(parts), better)
+
+
+def _low_memory(config: StageConfig) -> StageConfig | None:
+    """With low_memory, where that is new and goes with the rest."""
+    if config.low_memory:
+        return None
+    try:
+        return config.with_(low_memory=True)
+    except ValueError:
+        return None

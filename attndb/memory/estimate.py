@@ -1,0 +1,221 @@
+"""What a stage will need of a device's memory, known before it starts.
+
+What lasts (weights, optimiser) is counted from the settings. What a step adds for a while
+(activations, gradients) is found by rehearsing one on the meta device (rehearsal.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..config.choices import OptimizerName
+from ..config.stage import StageConfig
+from ..data.batch import Batch
+from ..data.tokens import TokenizedPrompt
+from ..models.precision import computes_in_bf16
+from ..models.protocol import Model
+from ..training.adamw_in_backward import PIECE, AdamWInBackward
+from ..training.stage import StageTraining
+from .meta_trace import META, MetaTrace, backward, unique_bytes
+
+_BLOCK = 256
+"""Values that share a scale in bitsandbytes' 8-bit states."""
+_SMALL = 4096
+"""bitsandbytes keeps the states of smaller parameters in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes that a stage needs at its highest moment, by what they are for."""
+
+    device: torch.device
+    micro_batch: int
+    """Samples at a time."""
+    resident: int
+    """In place before the training starts: the U-Net in fp32 and the text encoder."""
+    weights: int
+    """The U-Net as it is kept during the stage, and what is trained."""
+    text_encoder: int = 0
+    """Where it stays during the stage."""
+    autoencoder: int = 0
+    """The VAE, where it stays next to the U-Net."""
+    set_aside: int = 0
+    """Weights as they were, kept until the end, where that is in the same memory: on the CPU."""
+    average: int = 0
+    """Moving average of what is trained."""
+    optimizer: int = 0
+    gradients: int = 0
+    """Of all that is trained; the largest alone where each is used up at once."""
+    activations: int = 0
+    """What a step needs beyond the gradients. Activations go while gradients come, so this is less
+    than all activations where the whole batch is one part."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What the training needs, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[3:]}
+
+    @property
+    def total(self) -> int:
+        """All of it; at least what loading takes."""
+        return max(sum(self.parts.values()), self.resident)
+
+    @property
+    def reserve(self) -> int:
+        """Not counted above and left free. On the CPU 100 MB: libraries took 37 to 92 MB more than
+        is counted (docs/memory.md). On a card 200 MB and 5 %, for workspaces and the gaps of
+        PyTorch's allocator: a rule of thumb, not a measurement."""
+        return 100_000_000 if self.device.type == "cpu" else 200_000_000 + self.total // 20
+
+    def fits(self, free: int) -> bool:
+        """Whether it goes into `free` bytes, with the reserve."""
+        return self.total + self.reserve <= free
+
+    def describe(self, free: int | None = None) -> str:
+        """One line; `free` bytes on the device are named next to it."""
+        unit, size = ("GB", 1e9) if self.total >= 1e9 else ("MB", 1e6)
+        digits = 1 if unit == "GB" else 0
+        parts = []
+        for name, value in self.parts.items():
+            if round(value / size, digits) > 0:
+                name = name.replace("_", " ").replace("optimizer", "optimiser")
+                parts.append(f"{name} {value / size:.{digits}f}")
+        text = f"needs about {self.total / size:.{digits}f} {unit}"
+        if self.total > sum(self.parts.values()):
+            text += " to load, then less"
+        text += f": {', '.join(parts)}"
+        text += f" ({self.micro_batch} sample{'s' * (self.micro_batch > 1)} at a time)"
+        if free is not None:
+            text += f"; {free / size:.{digits}f} {unit} free on {self.device}"
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimator:
+    """Estimates for one model, under any settings."""
+
+    backend: Model
+    """Only read: neither its modules nor any random state is touched."""
+    vectors: tuple[int, int]
+    """(V, D): the placeholder's vectors."""
+    prompt: TokenizedPrompt
+    """Of the training."""
+    latent: tuple[int, int, int]
+    """(C, Y, X) of one sample."""
+    autoencoder: int = 0
+    """Bytes of the VAE on the same device."""
+    prior: bool = False
+    """Whether prior samples follow every batch, in parts of their own."""
+
+    @property
+    def resident(self) -> int:
+        """Bytes in place before the training: the U-Net in fp32 and the text encoder."""
+        modules = (self.backend.unet, self.backend.text_model)
+        return unique_bytes(t for m in modules for t in (*m.parameters(), *m.buffers()))
+
+    def __call__(self, config: StageConfig) -> MemoryEstimate:
+        """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
+        device = self.backend.device
+        on_the_cpu = device.type == "cpu"
+        size = min(config.micro_batch or config.batch_size, config.batch_size)
+        backend = self.backend.on_meta_device()
+        modules = (backend.unet, backend.text_model)
+        before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}
+        text = [*backend.text_model.parameters(), *backend.text_model.buffers()]
+        with self._training(backend, config) as training:
+            trained = training.trainable
+            weights = [*backend.unet.parameters(), *backend.unet.buffers(), *trained]
+            bytes_trained = unique_bytes(trained)
+            with MetaTrace(device, [*weights, *text]) as rehearsal:
+                gradients = self._step(training, size)
+            aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
+            if config.trains != "embedding" and not config.lora_rank:
+                aside += bytes_trained
+            activations = max(0, rehearsal.peak - gradients)
+            return MemoryEstimate(
+                device=device,
+                micro_batch=size,
+                resident=self.resident,
+                weights=unique_bytes(weights),
+                text_encoder=unique_bytes(text) if on_the_cpu or config.stage == 1 else 0,
+                autoencoder=0 if on_the_cpu else self.autoencoder,
+                set_aside=aside if on_the_cpu else 0,
+                average=bytes_trained if config.ema_decay else 0,
+                optimizer=optimizer_bytes(trained, config.optimizer.name),
+                gradients=gradients,
+                activations=activations
+                + (update_bytes(trained) if config.optimizer_in_backward else 0),
+            )
+
+    def _training(self, backend: Model, config: StageConfig) -> StageTraining:
+        """The stage on the meta device; optimiser and average are counted, not made."""
+        bf16 = config.low_memory or computes_in_bf16(config.precision, self.backend.device)
+        config = config.with_(
+            precision="bf16" if bf16 else "fp32",
+            optimizer=replace(config.optimizer, name="AdamW"),
+            ema_decay=0.0,
+            compile=False,
+        )
+        return StageTraining(backend, config, torch.empty(self.vectors, device=META))
+
+    def _step(self, training: StageTraining, size: int) -> int:
+        """A step there and back: its last micro-batch, or a whole batch and then prior samples.
+        Bytes of the gradients that are alive together."""
+        trained, optimizer = training.trainable, training.optimizer
+        streamed = optimizer if isinstance(optimizer, AdamWInBackward) else None
+        batch, in_parts = self._batch(size), size < training.config.batch_size
+        prior = self.prior and training.config.trains != "embedding" and not in_parts
+        waiting = []  # a streamed update drops its gradients, and has earlier ones wait in fp32
+        for parameter in trained if in_parts else ():
+            if streamed:
+                waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
+            else:
+                parameter.grad = torch.empty_like(parameter)
+        if streamed and prior:
+            streamed.mode = "gather"
+        denoising, regularization = training.loss(batch, normalizer=1.0)
+        backward(denoising + regularization)
+        if prior:  # onto the gradients of the batch, without statistics
+            training.tap.rest()
+            if streamed:
+                streamed.mode = "drop"
+            backward(training.denoising(batch, normalizer=1.0))
+        if not streamed:
+            return unique_bytes(trained)
+        if prior:
+            return sum(4 * parameter.numel() for parameter in trained)
+        return unique_bytes(waiting) or max(parameter.nbytes for parameter in trained)
+
+    def _batch(self, size: int) -> Batch:
+        latents = torch.empty(size, *self.latent, device=META)
+        timesteps = torch.empty(size, dtype=torch.int64, device=META)
+        mask = torch.empty(size, 1, *self.latent[1:], device=META)
+        return Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
+
+
+def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: OptimizerName) -> int:
+    """What an optimiser keeps of some parameters between steps (see the libraries' `state`)."""
+    return sum(_state_bytes(parameter, name) for parameter in parameters)
+
+
+def update_bytes(parameters: Sequence[Tensor]) -> int:
+    """What a streamed update holds at most: a piece of a weight, its gradient, both means, and the
+    noise and the sums that round them, in 32 bits."""
+    return 7 * 4 * min(PIECE, max(parameter.numel() for parameter in parameters))
+
+
+def _state_bytes(parameter: Tensor, name: OptimizerName) -> int:
+    size = parameter.numel() * parameter.element_size()
+    if name == "AdamW":
+        return 2 * size + 4  # two moments; the step as a scalar in fp32
+    if name == "AdamW schedule-free":
+        return 2 * size  # z and the second moment
+    if name == "Prodigy":
+        return 4 * size  # two moments, s and the starting point
+    if parameter.numel() < _SMALL:
+        return 2 * 4 * parameter.numel()
+    return 2 * (parameter.numel() + 4 * -(-parameter.numel() // _BLOCK))  # 1 byte and block scales

@@ -1,0 +1,112 @@
+"""What a stage trains of the U-Net (paper, section 4.1): whole weights, or a LoRA on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..artifacts.weight_delta import WeightDelta
+from ..config.choices import Trained
+from ..config.stage import StageConfig
+from ..data.draws import step_generator
+from ..models.precision import is_matrix
+from .low_rank import LowRankParameter
+
+
+class TrainedWeights(Protocol):
+    """The trainable part of a U-Net during a stage."""
+
+    parameters: dict[str, nn.Parameter]
+    """What the optimiser updates, by name."""
+
+    def change(self) -> dict[str, WeightDelta]:
+        """What training changed so far, by weight name, fp32, on the CPU."""
+        ...
+
+    def release(self) -> None:
+        """Leaves the U-Net's structure as it was found."""
+        ...
+
+
+def trained_parameters(unet: nn.Module, trained: Trained) -> dict[str, nn.Parameter]:
+    """The U-Net's parameters of a stage by name, in module order; empty for the embedding stage."""
+    if trained == "embedding":
+        return {}
+    named = dict(unet.named_parameters())
+    if trained == "cross-attention":
+        named = {name: value for name, value in named.items() if ".attn2." in f".{name}"}
+        if not named:
+            raise ValueError("the model has no cross-attention parameters (attn2) to train")
+    return named
+
+
+def trained_weights(unet: nn.Module, config: StageConfig) -> TrainedWeights:
+    """The trainable part of the U-Net that a stage's settings ask for."""
+    named = trained_parameters(unet, config.trains)
+    if config.lora_rank:
+        return LowRankWeights(unet, named, config.lora_rank, config.seed)
+    return WholeWeights(named, in_bf16=config.optimizer_in_backward)
+
+
+class WholeWeights:
+    """The weights themselves, as published; the matrices in bf16 if asked for."""
+
+    def __init__(self, named: Mapping[str, nn.Parameter], in_bf16: bool = False) -> None:
+        self.parameters = dict(named)
+        for parameter in named.values():
+            if in_bf16 and is_matrix(parameter):
+                parameter.data = parameter.data.bfloat16()
+        self._base = {name: _put_aside(p) for name, p in named.items()}
+
+    def change(self) -> dict[str, WeightDelta]:
+        """Final minus initial weights, both as they were kept: rounding is no change."""
+        return {
+            name: value.detach().cpu().float() - self._base[name].float()
+            for name, value in self.parameters.items()
+        }
+
+    def release(self) -> None:
+        """The weights are fp32 again."""
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.float()
+
+
+def _put_aside(weight: Tensor) -> Tensor:
+    """A copy in main memory; of a meta tensor (attndb/rehearsal.py) another one."""
+    return weight.detach().to("meta" if weight.is_meta else "cpu", copy=True)
+
+
+class LowRankWeights:
+    """A low-rank change on every matrix and convolution; biases and norms stay as they are."""
+
+    def __init__(self, unet: nn.Module, named: Mapping[str, Tensor], rank: int, seed: int) -> None:
+        self._unet = unet
+        self._changes: dict[str, LowRankParameter] = {}
+        for name, weight in named.items():
+            if weight.ndim >= 2:
+                change = LowRankParameter(weight, rank, step_generator("lora", seed, name))
+                parametrize.register_parametrization(*self._place(name), change, unsafe=True)
+                self._changes[name] = change
+        self.parameters = {
+            f"{name}:{part}": parameter
+            for name, change in self._changes.items()
+            for part, parameter in change.named_parameters()
+        }
+
+    def _place(self, name: str) -> tuple[nn.Module, str]:
+        path, _, kind = name.rpartition(".")
+        return self._unet.get_submodule(path), kind
+
+    def change(self) -> dict[str, WeightDelta]:
+        """The low-rank factors."""
+        return {name: change.change() for name, change in self._changes.items()}
+
+    def release(self) -> None:
+        """Takes the changes off the modules; the weights are as they were."""
+        for name in self._changes:
+            module, kind = self._place(name)
+            if parametrize.is_parametrized(module, kind):
+                parametrize.remove_parametrizations(module, kind, leave_parametrized=False)

@@ -1,0 +1,125 @@
+"""AdamWInBackward: AdamW inside the backward pass, on bf16 weights, for cards with little memory.
+
+Every weight is updated the moment its gradient is there, and the gradient is dropped: all of them
+together never exist. Matrices and both running means are bf16 and are rounded by chance; the
+arithmetic of an update is fp32, in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from ..data.draws import step_generator
+from ..models.precision import round_stochastically
+
+PIECE = 1 << 22
+"""Values that are updated at once: 16 MiB in fp32."""
+
+Mode = Literal["update", "gather", "drop"]
+
+
+class AdamWInBackward(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019) over hooks on the gradients. A context manager.
+
+    What a gradient does when it arrives is `mode`: `update` the weight, `gather` it in fp32 for the
+    next backward pass (micro-batches), or `drop` it (a rehearsal).
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        seed: int,
+    ) -> None:
+        """`seed`: of the rounding."""
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, defaults)
+        self.mode: Mode = "drop"
+        self._seed = seed
+        self._gathered: dict[nn.Parameter, Tensor] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> AdamWInBackward:
+        for group in self.param_groups:
+            for index, parameter in enumerate(group["params"]):
+                hook = self._on_gradient(group, index)
+                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._gathered.clear()
+
+    def step(self, closure: Any = None) -> None:
+        """Nothing is left to do: the last backward pass has updated every weight."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets what was gathered."""
+        super().zero_grad(set_to_none)
+        self._gathered.clear()
+
+    def _on_gradient(self, group: dict[str, Any], index: int) -> Any:
+        def hook(parameter: nn.Parameter) -> None:
+            gradient, parameter.grad = parameter.grad, None
+            if gradient is None or self.mode == "drop":
+                return
+            if parameter in self._gathered:
+                gradient = self._gathered.pop(parameter).add_(gradient)
+            if self.mode == "gather":
+                self._gathered[parameter] = gradient.float()
+            else:
+                self._update(group, index, parameter, gradient)
+
+        return hook
+
+    @torch.no_grad()
+    def _update(
+        self, group: dict[str, Any], index: int, parameter: nn.Parameter, gradient: Tensor
+    ) -> None:
+        state = self.state[parameter]
+        if not state:
+            state.update(
+                step=0,
+                exp_avg=torch.zeros_like(parameter),
+                exp_avg_sq=torch.zeros_like(parameter),
+            )
+        generator = torch.Generator(parameter.device)
+        key = ("round", self._seed, index, state["step"])
+        generator.manual_seed(step_generator(*key).initial_seed())
+        # a step counter on the device, without waiting for it
+        count = torch.full((), float(state["step"]), device=parameter.device)
+        state["step"] += 1
+        kept = [t.view(-1) for t in (parameter.data, state["exp_avg"], state["exp_avg_sq"])]
+        for start in range(0, parameter.numel(), PIECE):
+            piece = slice(start, start + PIECE)
+            weight, mean, square = (tensor[piece].float() for tensor in kept)
+            adamw(
+                [weight],
+                [gradient.view(-1)[piece].float()],
+                [mean],
+                [square],
+                [],
+                [count.clone()],
+                fused=weight.device.type in ("cuda", "cpu"),
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+            for tensor, value in zip(kept, (weight, mean, square), strict=True):
+                if tensor.dtype == torch.bfloat16:
+                    tensor[piece] = round_stochastically(value, generator)

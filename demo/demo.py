@@ -1,0 +1,256 @@
+"""`python dev.py demo`: three stages on one concept, and what each of them learned, as pictures.
+
+In demo/output/: contact_sheet.png (photos, scenes before and after each stage, attention maps),
+losses.png, the pictures one by one, the saved concept in models/, the runs in attndb/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..attndb.config.presets import PRESETS
+from ..attndb.viz.grid import table
+from ..attndb.viz.heatmaps import Cell, HeatmapStyle
+from ..attndb.viz.loss_curve import loss_curve
+from ..micro.concepts import CONCEPTS
+from .album import write_concept
+
+log = logging.getLogger(__name__)
+
+OUTPUT = Path(__file__).resolve().parent / "output"
+SCENES = {
+    "a photo of a {} in a forest": "forest",
+    "a photo of a {} underwater": "underwater",
+    "a photo of a {} in space": "space",
+    "a photo of a {} at night": "night",
+    "a sketch of a {} in the desert": "sketch, desert",
+    "pixel art of a {} on the beach": "pixel art, beach",
+}
+"""Prompts that no photo shows, and their short names."""
+MAPPED = (0, 3)
+"""Scenes whose attention maps are shown."""
+
+
+class Graph:
+    """The pack's nodes called as ComfyUI calls them: widgets that are not named keep defaults."""
+
+    def __init__(self) -> None:
+        from ..nodes import all_nodes
+
+        self._nodes = {node.define_schema().node_id: node for node in all_nodes()}
+
+    def __call__(self, node_id: str, **values: Any) -> tuple[Any, ...]:
+        node = self._nodes[node_id]
+        defaults = {}
+        for widget in node.define_schema().inputs:
+            default = getattr(widget, "default", None)
+            if default is None and getattr(widget, "options", None):
+                default = widget.options[0]
+            if default is not None:
+                defaults[widget.id] = default
+        return node.execute(**{**defaults, **values}).args
+
+
+class Host:
+    """ComfyUI in this process, with its folders below `output`."""
+
+    def __init__(self, output: Path) -> None:
+        import comfy.options  # noqa: F401  (parses no command line unless asked)
+        from comfy.cli_args import args
+
+        args.cpu = not torch.cuda.is_available()
+        args.use_pytorch_cross_attention = True
+        import folder_paths
+
+        folder_paths.set_output_directory(str(output))
+        folder_paths.set_input_directory(str(output))
+        for kind in ("embeddings", "loras"):
+            folder = output / "models" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            extensions = folder_paths.folder_names_and_paths[kind][1]
+            folder_paths.folder_names_and_paths[kind] = ([str(folder)], extensions)
+
+    def draw(self, model: Any, vae: Any, positive: Any, negative: Any, seed: int) -> tuple:
+        """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
+        import nodes
+
+        empty = nodes.EmptyLatentImage().generate(64, 64, 1)[0]
+        latent = nodes.KSampler().sample(
+            model, seed, 20, 4.0, "dpmpp_2m", "normal", positive, negative, empty, 1.0
+        )[0]
+        return latent, nodes.VAEDecode().decode(vae, latent)[0]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hat-robot")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")
+    parser.add_argument("--seed", type=int, default=0, help="of training and pictures")
+    options = parser.parse_args(arguments)
+    with torch.inference_mode():
+        personalise(options.concept, options.output.resolve(), options.preset, options.seed)
+    return 0
+
+
+def personalise(name: str, output: Path, preset: str, seed: int) -> None:
+    """Trains the three stages on a concept and writes everything below `output`."""
+    start = time.monotonic()
+    concept_of_world = CONCEPTS[name]
+    host, graph = Host(output), Graph()
+    photos = output / "photos" / name
+    write_concept(concept_of_world, photos)
+    (photos / "truth").rename(_fresh(output / "truth" / name))
+    words = (f"<my-{concept_of_world.category}>", concept_of_world.category)
+    dataset, _ = graph(
+        "AttnDBLoadConceptDataset",
+        folder="(typed path)",
+        path=str(photos),
+        category=words[1],
+        placeholder=words[0],
+    )
+    model, clip, vae = graph("AttnDBLoadMicroModel")
+    rows = [_photo_row(dataset.photos)]
+    drawn = [f"{words[0]} {words[1]}", words[1]]
+    rows.append(_scene_row("before", host, (model, clip, vae), drawn[1], seed, output))
+    losses, concept = [], None
+    maps: list[list[Cell]] = []
+    from ..nodes.host.stage import StageInputs, TrackingOptions, run_stage
+
+    for config in PRESETS[preset]():
+        title = f"stage {config.stage}"
+        wires = StageInputs(model, clip, vae, dataset)
+        concept, own = run_stage(wires, config.with_(seed=seed), concept, TrackingOptions(title))
+        losses.extend(own)
+        applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
+        trained = (applied[0], applied[1], vae)
+        rows.append(_scene_row(title, host, trained, drawn[0], seed, output))
+        maps.append(_map_row(title, graph, host, trained, words, seed))
+    saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
+    _save(
+        loss_curve(
+            [loss.denoising for loss in losses],
+            [loss.regularization for loss in losses],
+            f"AttnDreamBooth, preset {preset}: {words[0]}",
+        ),
+        output / "losses.png",
+    )
+    style = HeatmapStyle(cell=160, normalization="per word")
+    sheets = [
+        table(rows, style, title=f"{words[0]} {words[1]}, drawn by attndb-micro (64 x 64 px)"),
+        table(maps, style, title=f"where {words[0]} and {words[1]} look"),
+    ]
+    sheet = _stack([_picture(s) for s in sheets])
+    _save(sheet, output / "contact_sheet.png")
+    log.info("concept saved as %s in %s", saved, output / "models")
+    log.info("contact sheet: %s", output / "contact_sheet.png")
+    log.info("done in %.0f s", time.monotonic() - start)
+
+
+def _photo_row(photos: Sequence[Any]) -> list[Cell]:
+    cells = [Cell("the photos", _tensor(photo.image)) for photo in photos]
+    return cells[: len(SCENES)]
+
+
+def _scene_row(
+    title: str, host: Host, wires: tuple[Any, Any, Any], subject: str, seed: int, output: Path
+) -> list[Cell]:
+    import nodes
+
+    model, clip, vae = wires
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+    cells = []
+    for number, (scene, short) in enumerate(SCENES.items()):
+        positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
+        _, picture = host.draw(model, vae, positive, negative, seed + number)
+        cells.append(Cell(f"{title}: {short}", picture[0]))
+        _save(
+            _picture(picture[0]),
+            output / "pictures" / f"{title} {number + 1}.png".replace(" ", "-"),
+        )
+    return cells
+
+
+def _map_row(
+    title: str,
+    graph: Graph,
+    host: Host,
+    wires: tuple[Any, Any, Any],
+    words: tuple[str, str],
+    seed: int,
+) -> list[Cell]:
+    import nodes
+
+    model, clip, vae = wires
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+    cells: list[Cell] = []
+    for number in MAPPED:
+        text = list(SCENES)[number].format(" ".join(words))
+        captured, capture, positive = graph(
+            "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
+        )
+        latent, picture = host.draw(captured, vae, positive, negative, seed + number)
+        cells.append(Cell(f"after {title}", picture[0]))
+        for word in words:
+            mask = graph(
+                "AttnDBAttentionMaps",
+                capture=capture,
+                samples=latent,
+                image=picture,
+                words=word,
+                word=word,
+                mask_output="soft",
+            )[1]
+            cells.append(Cell(f"{word}", picture[0], mask[0]))
+    return cells
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0)
+
+
+def _picture(pixels: torch.Tensor) -> Image.Image:
+    return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    width = max(picture.width for picture in pictures)
+    stacked = Image.new("RGB", (width, sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        stacked.paste(picture, (0, top))
+        top += picture.height
+    return stacked
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    image.save(part, format="PNG")
+    part.replace(path)
+
+
+def _fresh(folder: Path) -> Path:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder

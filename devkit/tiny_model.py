@@ -1,0 +1,156 @@
+"""A diffusion model of a few thousand parameters behind the host's own classes, and its batches.
+
+Small enough to train in milliseconds, with cross-attention sharp enough to be regularised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .pack import host_on_path
+
+UNET_CONFIG: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1],
+    "num_heads": -1,
+    "num_head_channels": 16,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": True,
+    "context_dim": 32,
+    "legacy": False,
+    "adm_in_channels": None,
+}
+CLIP_CONFIG: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "vocab_size": 49408,
+    "eos_token_id": 49407,
+}
+START, END = 49406, 49407
+PHOTO_OF = (320, 1125, 539, 320)
+"""Ids of `a photo of a`."""
+DOLL = 7061
+
+
+def random_weights(module: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Weights for a module's state dict: norms near one, the rest normal over its fan-in.
+
+    Nothing is zero, so every parameter matters; cross-attention is sharpened.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, like in sorted(module.state_dict().items()):
+        if not like.is_floating_point():
+            continue
+        noise = torch.randn(like.shape, generator=generator)
+        if like.dim() == 1:
+            weights[name] = 0.05 * noise + float(name.endswith("weight"))
+        elif "embedding" in name:
+            weights[name] = 0.3 * noise
+        else:
+            sharp = 2.0 if name.endswith(("attn2.to_q.weight", "attn2.to_k.weight")) else 0.7
+            weights[name] = sharp * noise / like[0].numel() ** 0.5
+    return weights
+
+
+def plain_unet(config: dict[str, Any], seed: int = 0, weights: Any = None) -> nn.Module:
+    """The host's own U-Net class, fp32 on the CPU, as it comes, with seeded weights."""
+    host_on_path()
+    import comfy.ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(
+        **config, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
+    )
+    unet.load_state_dict(random_weights(unet, seed) if weights is None else weights)
+    return unet.eval().requires_grad_(False)
+
+
+def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
+    """The host's own CLIP text model of a small size, fp32, with seeded weights."""
+    host_on_path()
+    import comfy.ops
+    from comfy.sd1_clip import SDClipModel
+
+    model = SDClipModel(
+        textmodel_json_config=config,
+        dtype=torch.float32,
+        layer="last",
+        model_options={"custom_operations": comfy.ops.disable_weight_init},
+    )
+    model.transformer.load_state_dict(random_weights(model.transformer, seed))
+    return model.eval().requires_grad_(False)
+
+
+def tiny_backend(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
+    """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
+    host_on_path()
+    from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+    from attndreambooth.nodes.host.model.private_model import PrivateModel
+    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.weights import private_unet
+
+    config = {**UNET_CONFIG, **unet_changes}
+    device = torch.device("cpu")
+    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
+    diffusion = Diffusion(
+        alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type=prediction_type
+    )
+    return PrivateModel(unet, TextEncoder(plain_clip(CLIP_CONFIG, seed + 1)), diffusion, device)
+
+
+def prompt_of(
+    *, vectors: int = 1, before: Sequence[int] = PHOTO_OF, category: int = DOLL, text: str = ""
+) -> Any:
+    """`a photo of a [V] doll` as token ids, one chunk of 77."""
+    from attndreambooth.attndb.data.tokens import TokenizedPrompt
+
+    tokens = [START, *before, *([None] * vectors), category]
+    place = len(tokens) - 1
+    tokens += [END] * (77 - len(tokens))
+    return TokenizedPrompt(text or f"prompt {tuple(before)}", tuple(tokens), place)
+
+
+def random_batch(
+    size: int, *, seed: int = 0, side: int = 8, prompts: Sequence[Any] = (), masked: bool = False
+) -> Any:
+    """A batch of random latents; prompts are cycled through."""
+    from attndreambooth.attndb.data.batch import Batch
+
+    generator = torch.Generator().manual_seed(seed)
+    prompts = prompts or (prompt_of(),)
+    latents = torch.randn(size, 4, side, side, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    mask = (torch.rand(size, 1, side, side, generator=generator) > 0.3).float()
+    return Batch(
+        latents,
+        noise,
+        torch.randint(0, 1000, (size,), generator=generator),
+        tuple(prompts[i % len(prompts)] for i in range(size)),
+        mask if masked else None,
+    )
+
+
+class RandomBatches:
+    """A batch source: step s is a random batch seeded by s."""
+
+    def __init__(self, size: int = 4, seed: int = 0, **options: Any) -> None:
+        self._size, self._seed, self._options = size, seed, options
+
+    def __getitem__(self, step: int) -> Any:
+        return random_batch(self._size, seed=1000 * self._seed + step, **self._options)

@@ -1,0 +1,296 @@
+"""Captures cross-attention of a MODEL while any stock sampler draws, without leaving a trace.
+
+Where it hooks in, and why there. The host offers `set_model_attn2_replace` (one function for each
+block; whoever comes last wins, and some packs expect to find their own class there), forward
+hooks on the shared module (seen by every clone, left behind by an error), and *wrappers*. This
+uses two wrappers on a clone of the MODEL:
+
+- around `outer_sample`: a run begins, ends, or is thrown away on error and cancel;
+- around the diffusion model's forward, innermost of all: there `transformer_options` are final.
+  For that one call a copy of them gets a function for each attn2 block, which notes queries and
+  keys and then calls what was registered for the block - whenever that was registered, before
+  this node or after it - or else the host's own attention with the host's own arguments. So the
+  output is computed by the same operations as without capture.
+
+A compiled U-Net (TorchCompileModel and the like) runs uncompiled while it is captured: the host
+compiles with the guards on `transformer_options` left out, so a compiled block would go on calling
+the function that it met first.
+
+Nothing is written to the MODEL that came in, to its options, nor to the module; there is nothing
+to restore. ControlNets have a forward of their own and are not seen. Weights may be offloaded,
+reloaded or streamed: only q and k of the moment are read. Two captures on one MODEL are two
+wrappers under two keys with a record each.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.ldm.modules.attention as host_attention
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....attndb.attention.capture import Capture
+from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
+from ....attndb.models.cross_attention import cross_attention_layers
+from ..model.families import family
+from .conditioning import PromptPlace, area_of, distance, find_prompt
+
+log = logging.getLogger(__name__)
+
+BlockKey = tuple[str, int, int]
+_BLOCKS = {"input_blocks": "input", "middle_block": "middle", "output_blocks": "output"}
+_LAST_TIMESTEP = 999.0
+_SAME_TEXT_CAST = 2e-2
+_UNKNOWN_PROMPT = (
+    "The prompt of Capture Attention is none of the conditionings that were sampled (connect the "
+    "same text and CLIP to both, or use its CONDITIONING output); its words were looked up in the "
+    "positive one."
+)
+_NAMES_OPTIONS = (
+    "transformer_options" in inspect.signature(host_attention.CrossAttention.forward).parameters
+)
+
+
+def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
+    """A clone of MODEL that records into `capture` whenever it is sampled.
+
+    `conditioning` is the capture's prompt encoded; the runs find by it which of their
+    conditionings is meant. ValueError, with the model's family, without text cross-attention.
+    """
+    layers = attn2_layers(model)
+    session = _Session(capture, layers, [entry[0] for entry in conditioning])
+    clone = model.clone()
+    key = f"attndb_capture_{uuid.uuid4().hex}"
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, session.outer_sample)
+    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, session.diffusion_model)
+    return clone
+
+
+def attn2_layers(model: Any) -> dict[BlockKey, str]:
+    """Name of each text cross-attention layer by the host's block key (kind, number, index)."""
+    unet = model.model.diffusion_model
+    supported = isinstance(unet, UNetModel) and not any(
+        isinstance(module, host_attention.SpatialVideoTransformer) for module in unet.modules()
+    )
+    try:
+        layers = cross_attention_layers(unet) if supported else []
+    except ValueError:
+        layers = []
+    if not layers:
+        raise ValueError(
+            f"MODEL is {family(model)} ({type(unet).__name__}), which has no cross-attention to "
+            "words (attn2). Supported: SD 1.5, SD 2.x, SDXL, attndb-micro"
+        )
+    found = {}
+    for layer in layers:
+        kind, *rest, _, index, _ = layer.name.split(".")
+        found[_BLOCKS[kind], int(rest[0]) if kind != "middle_block" else 0, int(index)] = layer.name
+    return found
+
+
+@dataclass
+class _Run:
+    """What is known while one sampling run is under way."""
+
+    recorder: MapRecorder
+    guider: Any
+    batch: int
+    wanted: dict[Any, PromptPlace]
+    note: str
+    accepted: dict[tuple[Any, int], bool] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A part of the model's batch that was made with the capture's prompt."""
+
+    rows: slice
+    first_column: int
+    length: int
+    text_tokens: int
+    """Length of the text on the key axis: of this prompt, repeated to that of the longest."""
+    crop: LatentWindow | None
+
+
+class _Session:
+    """The two wrappers of one Capture Attention node."""
+
+    def __init__(
+        self, capture: Capture, layers: dict[BlockKey, str], references: list[Tensor]
+    ) -> None:
+        self._capture = capture
+        self._layers = layers
+        self._references = references
+        self._columns = 1 + max(max(word.columns) for word in capture.words)
+        self._run: _Run | None = None
+
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Around one sampling run of any guider."""
+        before, self._run = self._run, self._begin(executor.class_obj, noise)
+        try:
+            with _not_compiled():
+                output = executor(noise, latent_image, *args, **kwargs)
+            run = self._run
+        finally:
+            self._run = before
+        if run is not None:
+            silent = torch.count_nonzero(noise) == 0
+            for reason in sorted(run.missed):
+                log.warning("Capture Attention: %s", reason)
+            note = " ".join([run.note, *sorted(run.missed)]).strip()
+            self._capture.finish(
+                run.recorder, output, continues=latent_image if silent else None, note=note
+            )
+        return output
+
+    def diffusion_model(
+        self,
+        executor: Any,
+        x: Tensor,
+        timesteps: Tensor | None = None,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Around one call of the U-Net."""
+        options = transformer_options if transformer_options is not None else {}
+        run = self._run
+        if run is not None and timesteps is not None and context is not None:
+            rows = self._rows(run, x, context, options)
+            if rows:
+                index = run.recorder.slice_of(1.0 - timesteps[:1].float() / _LAST_TIMESTEP)
+                options = self._with_observers(run, rows, index, options)
+        return executor(x, timesteps, context, y, control, options, **kwargs)
+
+    def _begin(self, guider: Any, noise: Tensor) -> _Run | None:
+        if noise.ndim != 4:
+            log.warning("Capture Attention: latents of shape %s are not captured", noise.shape)
+            return None
+        wanted, recognised = find_prompt(guider, self._references, self._columns)
+        note = "" if recognised else _UNKNOWN_PROMPT
+        if note:
+            log.warning("Capture Attention: %s", note)
+        recorder = self._capture.recorder((noise.shape[2], noise.shape[3]))
+        return _Run(recorder, guider, noise.shape[0], wanted, note)
+
+    def _rows(self, run: _Run, x: Tensor, context: Tensor, options: dict[str, Any]) -> list[_Rows]:
+        """Parts of this call's batch to look at; conditional and unconditional in any order."""
+        indexes = options.get("cond_or_uncond") or []
+        uuids = options.get("uuids") or []
+        if len(uuids) != len(indexes) or not indexes or x.shape[0] != run.batch * len(indexes):
+            return []
+        found = []
+        for chunk, (ident, index) in enumerate(zip(uuids, indexes, strict=True)):
+            if ident not in run.wanted:
+                continue
+            place = run.wanted[ident]
+            rows = slice(chunk * run.batch, (chunk + 1) * run.batch)
+            area = area_of(run.guider, ident)
+            if (ident, index) not in run.accepted:
+                # For a regional prompt the host makes a negative twin with the same uuid.
+                run.accepted[ident, index] = area is None or bool(
+                    distance(context[rows.start : rows.start + 1, : place.length], place.text[:1])
+                    < _SAME_TEXT_CAST
+                )
+            if run.accepted[ident, index]:
+                crop = (
+                    None if area is None else LatentWindow(area[2], area[3], x.shape[2], x.shape[3])
+                )
+                found.append(_Rows(rows, place.first_column, place.length, context.shape[1], crop))
+        return found
+
+    def _with_observers(
+        self, run: _Run, rows: list[_Rows], index: Tensor, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A copy of the options whose attn2 blocks are observed."""
+        replaced = dict(options.get("patches_replace", {}))
+        inner = replaced.get("attn2", {})
+        replaced["attn2"] = {
+            **inner,
+            **{
+                block: self._observer(
+                    run, rows, index, name, inner.get(block, inner.get(block[:2]))
+                )
+                for block, name in self._layers.items()
+            },
+        }
+        return {**options, "patches_replace": replaced}
+
+    def _observer(
+        self,
+        run: _Run,
+        rows: list[_Rows],
+        index: Tensor,
+        name: str,
+        inner: Callable[..., Tensor] | None,
+    ) -> Callable[..., Tensor]:
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
+            _observe(run, rows, index, name, q, k, extra_options)
+            if inner is not None:
+                return inner(q, k, v, extra_options)
+            named = {"transformer_options": extra_options} if _NAMES_OPTIONS else {}
+            return host_attention.optimized_attention(
+                q,
+                k,
+                v,
+                extra_options["n_heads"],
+                attn_precision=extra_options.get("attn_precision"),
+                **named,
+            )
+
+        return attend
+
+
+def _not_compiled() -> AbstractContextManager[object]:
+    """Whatever torch.compile has wrapped runs as it was written; nothing else is affected."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
+    if set_stance is None or "torch._dynamo" not in sys.modules:  # nothing can be compiled
+        return nullcontext()
+    return set_stance("force_eager")
+
+
+def _observe(
+    run: _Run,
+    rows: list[_Rows],
+    index: Tensor,
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    extra_options: dict[str, Any],
+) -> None:
+    """Notes one layer of one call; a layer that another node reshaped is left out and named."""
+    batch, _, height, width = extra_options["activations_shape"]
+    if q.shape[0] != batch or k.shape[0] != batch or q.shape[1] != height * width:
+        run.missed.add(f"{name}: another node changes its queries; this layer was left out.")
+        return
+    for part in rows:
+        run.recorder.add(
+            MapKey(name, height, width, part.crop),
+            q[part.rows],
+            k[part.rows],
+            extra_options["n_heads"],
+            slice_index=index,
+            first_column=part.first_column,
+            period=part.length,
+            text_tokens=part.text_tokens,
+        )

@@ -1,0 +1,66 @@
+"""A prompt as the host's tokeniser and text encoder see it: its words, and its conditioning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ....attndb.attention.prompt_words import PromptToken, PromptWords
+
+_END_OF_WORD = "</w>"
+
+
+def prompt_words(clip: Any, text: str) -> PromptWords:
+    """The words of `text` and their token columns, as the stock text encode node tokenises it."""
+    tokens = clip.tokenize(text, return_word_ids=True)
+    key = "l" if "l" in tokens else next(iter(tokens))
+    inner = getattr(clip.tokenizer, f"clip_{key}", None) or getattr(clip.tokenizer, key)
+    vocabulary: dict[int, str] = inner.inv_vocab
+    marked = any(piece.endswith(_END_OF_WORD) for piece in vocabulary.values())
+    pieces = []
+    column = 0
+    for chunk in tokens[key]:
+        for token, _, group in chunk:
+            if group != 0:  # 0: start, end and padding
+                pieces.append(_piece(token, column, group, vocabulary, marked))
+            column += 1
+    return PromptWords(text, pieces, getattr(clip.tokenizer, "attndb_known", ()))
+
+
+def _piece(
+    token: Any, column: int, group: int, vocabulary: dict[int, str], marked: bool
+) -> PromptToken:
+    if torch.is_tensor(token) or isinstance(token, dict):
+        return PromptToken(column=column, vector=True, group=group)
+    raw = vocabulary.get(int(token), f"token {int(token)}")
+    return PromptToken(
+        column=column,
+        text=_readable(raw.removesuffix(_END_OF_WORD)),
+        ends_word=not marked or raw.endswith(_END_OF_WORD),
+        group=group,
+    )
+
+
+def _readable(piece: str) -> str:
+    """Text of a byte-level vocabulary entry: CLIP writes other than ASCII bytes as letters."""
+    if piece.isascii():
+        return piece
+    table = _byte_of_letter()
+    if any(letter not in table for letter in piece):
+        return piece
+    return bytes(table[letter] for letter in piece).decode("utf-8", errors="replace")
+
+
+def _byte_of_letter() -> dict[str, int]:
+    """Byte of each letter in a byte-level vocabulary: printable bytes stand for themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    table.update({chr(256 + index): byte for index, byte in enumerate(others)})
+    return table
+
+
+def encode(clip: Any, text: str) -> list[Any]:
+    """CONDITIONING of `text`, exactly as the stock text encode node makes it."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))

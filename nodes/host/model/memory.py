@@ -1,0 +1,68 @@
+"""Says before a training what memory it will need, and settles what is left to the free memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import nn
+
+from ....attndb.config.stage import StageConfig
+from ....attndb.data.tokens import TokenizedPrompt
+from ....attndb.memory.advice import advice, with_fitting_checkpointing
+from ....attndb.memory.estimate import MemoryEstimator
+from ....attndb.memory.meta_trace import unique_bytes
+from .private_model import PrivateModel
+
+log = logging.getLogger(__name__)
+
+
+def fit_to_memory(
+    title: str,
+    backend: PrivateModel,
+    vae: Any,
+    config: StageConfig,
+    prompt: TokenizedPrompt,
+    vectors: tuple[int, int],
+    prior: bool = False,
+) -> StageConfig:
+    """The settings, with gradient_checkpointing settled where it is `auto`. Logs what the stage
+    will need, with a warning if that may not fit. It refuses nothing and raises nothing: training
+    halves the micro-batch where memory does run out."""
+    try:
+        data = config.data
+        side = data.resolution // 8
+        once = data.latent_pool > 0 or data.augmentation == "none"  # then the VAE rests
+        estimator = MemoryEstimator(
+            backend=backend,
+            vectors=vectors,
+            prompt=prompt,
+            latent=(backend.latent_channels, side, side),
+            autoencoder=0 if once else _vae_bytes(vae),
+            prior=prior,
+        )
+        free = free_memory(backend.device) + estimator.resident
+        chosen, estimate = with_fitting_checkpointing(estimator, config, free)
+        line = estimate.describe(free)
+        if chosen != config and chosen.recomputes != "off":
+            line += f"; gradient_checkpointing auto: {chosen.recomputes}"
+        log.info("%s: %s", title, line)
+        if not estimate.fits(free):
+            log.warning("%s: %s", title, advice(estimate, estimator, config, free))
+    except Exception:  # an estimate is worth no training
+        log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
+        return config
+    return chosen
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device, as the host sees it."""
+    return int(comfy.model_management.get_free_memory(device))
+
+
+def _vae_bytes(vae: Any) -> int:
+    """Of the weights that the host keeps on the card while it encodes photos."""
+    module = getattr(vae, "first_stage_model", None)
+    return unique_bytes(module.parameters()) if isinstance(module, nn.Module) else 0

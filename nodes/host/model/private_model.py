@@ -1,0 +1,132 @@
+"""PrivateModel: a private, trainable copy of the model on the wires (attndb's Backend)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from ....attndb.artifacts.weight_delta import WeightDelta, dense
+from ....attndb.config.choices import Checkpointing
+from ....attndb.data.tokens import TokenizedText
+from ....attndb.memory.meta_trace import META, on_meta_device
+from ....attndb.models.noise_schedule import Diffusion
+from .checkpointing import checkpoint_activations
+from .families import is_v_prediction
+from .text import TextEncoder
+from .weights import compile_blocks, private_unet
+
+
+class PrivateModel:
+    """ComfyUI's U-Net, text encoder and VAE behind the training code's Backend protocol."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        text: TextEncoder,
+        diffusion: Diffusion,
+        device: torch.device,
+        encode_image: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.unet = unet
+        self.text_model = text.model
+        self.diffusion = diffusion
+        self.device = device
+        self._text = text
+        self._encode_image = encode_image
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        """The U-Net's output, (B, C, Y, X)."""
+        return self.unet(z_t, t, context=context, transformer_options={})
+
+    @property
+    def latent_channels(self) -> int:
+        """C of the latents that the U-Net takes."""
+        return int(self.unet.in_channels)  # type: ignore[arg-type]
+
+    def checkpoint_activations(self, level: Checkpointing) -> None:
+        """Computes activations again in the backward pass instead of keeping them."""
+        checkpoint_activations(self.unet, level)
+
+    def compile_blocks(self) -> None:
+        """Compiles what a U-Net is made of, block by block."""
+        compile_blocks(self.unet)
+
+    def on_meta_device(self) -> PrivateModel:
+        """The same on the meta device: computes shapes, holds no memory, shares nothing."""
+        return PrivateModel(
+            on_meta_device(self.unet), self._text.on_meta_device(), self.diffusion, META
+        )
+
+    def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
+        """Text states (1, T, D), differentiable in the placeholder's vectors."""
+        return self._text.to(self.device).encode(prompt, vectors)
+
+    def offload_text_encoder(self) -> None:
+        """Moves the text encoder off the card, until it is asked again."""
+        self._text.to(torch.device("cpu"))
+
+    def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
+        """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""
+        return self._text.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
+        assert self._encode_image is not None, "this backend was made without a VAE"
+        return self._encode_image(pixels)
+
+    def offload_autoencoder(self) -> None:
+        """Takes the VAE, and whatever else the host has loaded, off the card."""
+        if self.device.type != "cpu":
+            comfy.model_management.unload_all_models()
+            comfy.model_management.soft_empty_cache()
+
+
+def private_model(
+    model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, WeightDelta]
+) -> PrivateModel:
+    """A backend from the wires: the U-Net with these base weights plus a concept's change."""
+    device = comfy.model_management.get_torch_device()
+    start = {name: w + dense(delta[name]) if name in delta else w for name, w in weights.items()}
+    unet = private_unet(model.model.model_config.unet_config, start, device)
+    diffusion = Diffusion(
+        alphas_cumprod=_alphas_cumprod(model),
+        prediction_type="v" if is_v_prediction(model) else "epsilon",
+    )
+
+    def encode_image(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            latent = model.model.process_latent_in(vae.encode(pixels))
+        return latent.clone()
+
+    text = TextEncoder.from_clip(clip, device)
+    return PrivateModel(unet, text, diffusion, device, encode_image)
+
+
+def _alphas_cumprod(model: Any) -> Tensor:
+    """abar_t from the host's sigmas: sigma^2 = (1 - abar) / abar."""
+    sigmas = model.get_model_object("model_sampling").sigmas.detach().to("cpu", torch.float64)
+    return (1.0 / (1.0 + sigmas.square())).clone()
+
+
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """The host's state for training: gradients on, memory free, everything restored at the end."""
+    management = comfy.model_management
+    was_training = getattr(management, "in_training", None)
+    if management.get_torch_device().type != "cpu":
+        management.unload_all_models()
+        management.soft_empty_cache()
+    try:
+        if was_training is not None:
+            management.in_training = True
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if was_training is not None:
+            management.in_training = was_training
+        management.soft_empty_cache()

@@ -1,0 +1,149 @@
+"""The host's text encoders as the training needs them: tokenised prompts, differentiable states."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+from comfy.clip_model import CLIPLayer
+from torch import Tensor
+
+from ....attndb.artifacts.digest import tensors_digest
+from ....attndb.config.choices import CategoryToken
+from ....attndb.data.dataset import ConceptDataset
+from ....attndb.data.tokens import (
+    CategoryWord,
+    TokenizedPrompt,
+    TokenizedText,
+    check_length,
+    locate,
+)
+from ....attndb.memory.meta_trace import META, on_meta_device
+from .placeholders import inner_name, with_vectors
+from .weights import merged_weights, private_copy
+
+
+def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
+    """Token ids of a text, one group per word, without start and end tokens."""
+    inner = getattr(clip.tokenizer, inner_name(clip.tokenizer))
+    end = -1 if getattr(inner, "tokenizer_adds_end_token", True) else None
+    return tuple(
+        tuple(inner.tokenizer(word)["input_ids"][inner.tokens_start : end]) for word in text.split()
+    )
+
+
+def tokenize_training_prompt(
+    clip: Any, dataset: ConceptDataset, vectors: int, tie: CategoryToken
+) -> tuple[TokenizedPrompt, CategoryWord]:
+    """The dataset's prompt as the stock text encode node would see it, and its category.
+
+    ValueError for a placeholder that the text encoder already knows as a word.
+    """
+    ids = words_of(clip, dataset.placeholder)
+    if len(ids) == 1 and len(ids[0]) == 1:
+        raise ValueError(
+            f"placeholder {dataset.placeholder!r} is already a word that the model knows: choose a "
+            f"new one in the dataset node, e.g. <my-{dataset.placeholder}>"
+        )
+    category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
+    marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    tokens = _tokens(marked, dataset.prompt, f"template {dataset.template!r}")
+    return locate(dataset.prompt, tokens, category), category
+
+
+def tokenize_prior_prompt(clip: Any, prompt: str) -> TokenizedText:
+    """The prompt of prior images as the stock text encode node would see it.
+
+    ValueError if it holds an embedding, or does not fit in one CLIP chunk.
+    """
+    tokens = _tokens(clip, prompt, f"the prior images' prompt {prompt!r}")
+    if None in tokens:
+        raise ValueError(
+            f"the prior images' prompt {prompt!r} uses an embedding or a learned placeholder: it "
+            "names the category in plain words; change it in Add Prior Images"
+        )
+    check_length(prompt, tokens, "the prompt in Add Prior Images")
+    return TokenizedText(prompt, tuple(tokens))
+
+
+def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
+    """Token ids of all chunks, None for a vector; ValueError names the `source` of weights."""
+    chunks = clip.tokenize(prompt)[clip.tokenizer.clip_name]
+    if any(weight != 1.0 for chunk in chunks for _, weight in chunk):
+        raise ValueError(
+            f"{source} uses prompt weights (round brackets): training prompts have none"
+        )
+    return [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
+
+
+def embedding_width(clip: Any) -> int:
+    """Width of the text encoder's token embeddings."""
+    model = clip.cond_stage_model
+    return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight.shape[1]
+
+
+def text_digest(clip: Any) -> str:
+    """SHA-256 of the weights that text states depend on.
+
+    The projections are left out: checkpoints of these families need not have them, and then the
+    host leaves them uninitialised.
+    """
+    weights = merged_weights(clip.patcher, "")
+    unused = ("text_projection.weight", "logit_scale")
+    return tensors_digest({k: v for k, v in weights.items() if not k.endswith(unused)})
+
+
+class TextEncoder:
+    """A private, differentiable copy of one of the host's CLIP text models."""
+
+    def __init__(self, model: Any) -> None:
+        """`model`: a private SDClipModel of the host; its layers are made out-of-place."""
+        self.model = model
+        self._device: torch.device | None = None
+        for module in model.modules():
+            if isinstance(module, CLIPLayer):
+                module.forward = types.MethodType(_layer_forward, module)
+
+    @classmethod
+    def from_clip(cls, clip: Any, device: torch.device) -> TextEncoder:
+        """The text encoder of a CLIP wire, its patches merged, its clip skip kept."""
+        name = inner_name(clip.cond_stage_model)
+        weights = merged_weights(clip.patcher, f"{name}.")
+        model = private_copy(getattr(clip.cond_stage_model, name), weights, device)
+        model.reset_clip_options()
+        if clip.layer_idx is not None:
+            model.set_clip_options({"layer": clip.layer_idx})
+        model.set_clip_options({"execution_device": device})
+        return cls(model)
+
+    def encode(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
+        """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
+        vectors = iter(vectors)
+        tokens = [next(vectors) if token is None else token for token in prompt.tokens]
+        return self.model([tokens])[0]
+
+    def rows(self, token_ids: tuple[int, ...]) -> Tensor:
+        """Token embeddings (len(token_ids), D), fp32."""
+        table = self.model.transformer.get_input_embeddings().weight
+        return table[list(token_ids)].detach().clone().float()
+
+    def on_meta_device(self) -> TextEncoder:
+        """The same on the meta device, to stay there."""
+        return TextEncoder(on_meta_device(self.model)).to(META)
+
+    def to(self, device: torch.device) -> TextEncoder:
+        """Moves the model, unless it is there; encodes there from now on."""
+        if self._device not in (device, META):
+            self.model.to(device)
+            self.model.set_clip_options({"execution_device": device})
+            self._device = device
+        return self
+
+
+def _layer_forward(
+    self: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None
+) -> Tensor:
+    """The host's CLIP layer without its in-place additions, which break the backward pass."""
+    x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+    return x + self.mlp(self.layer_norm2(x))

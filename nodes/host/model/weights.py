@@ -1,0 +1,126 @@
+"""Private copies of the host's modules: weights merged as the wires say, nothing shared.
+
+The module behind a MODEL or CLIP is shared by every clone and may carry another clone's patches at
+this moment, may hold inference tensors, fp16 or fp8 weights, or (on newer hosts) weights that are
+streamed. So weights are taken from the patcher, which knows the true base, and merged in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.lora
+import comfy.ops
+import torch
+from comfy.ldm.modules.attention import CrossAttention, FeedForward
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from einops import rearrange
+from torch import Tensor, nn
+
+from .concept_patches import is_concept_patch
+
+UNET_PREFIX = "diffusion_model."
+
+
+def _static_patcher(patcher: Any) -> Any:
+    """The patcher with ordinary weights, where the host streams them dynamically."""
+    if getattr(patcher, "is_dynamic", lambda: False)():
+        return patcher.clone(disable_dynamic=True)
+    return patcher
+
+
+def _plain(weight: Any) -> Tensor:
+    """An ordinary fp32 CPU copy of a host weight, whatever it was."""
+    if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
+        weight = weight.dequantize()
+    return weight.detach().to("cpu", torch.float32, copy=True)
+
+
+def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict[str, Tensor]:
+    """fp32 CPU weights under a prefix (taken off the names), with the patcher's patches merged.
+
+    The patches of the concept with the placeholder `without_concept` are left out.
+    """
+    merged: dict[str, Tensor] = {}
+    with torch.inference_mode(False), torch.no_grad():
+        for key, entry in _static_patcher(patcher).get_key_patches(prefix).items():
+            base, patches = entry[0], entry[1:]
+            weight, convert = base if isinstance(base, tuple) else (base, None)
+            value = _plain(weight)
+            if convert is not None:
+                value = convert(value, inplace=True)
+            patches = [p for p in patches if not is_concept_patch(p, without_concept)]
+            if patches:
+                value = comfy.lora.calculate_weight(patches, value, key)
+            merged[key[len(prefix) :]] = value.clone()
+    return merged
+
+
+def private_unet(
+    unet_config: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device
+) -> UNetModel:
+    """A new fp32 U-Net with these weights, trainable, with attention that has a backward pass."""
+    config = {
+        key: value
+        for key, value in unet_config.items()
+        if key not in ("dtype", "disable_unet_model_creation")
+    }
+    with torch.inference_mode(False):
+        unet = UNetModel(
+            **config, dtype=torch.float32, device=device, operations=comfy.ops.disable_weight_init
+        )
+        unet.load_state_dict(dict(weights), strict=True)
+        unet.requires_grad_(False).eval()
+    for module in unet.modules():
+        if isinstance(module, CrossAttention):
+            module.forward = types.MethodType(_attention_forward, module)
+    return unet
+
+
+def compile_blocks(unet: nn.Module) -> None:
+    """Compiles the residual and feed-forward blocks and the self-attention of a private U-Net: the
+    parts without hooks. Asked for again, does nothing."""
+    for name, module in unet.named_modules():
+        whole = isinstance(module, (ResBlock, FeedForward)) or name.endswith(".attn1")
+        if whole and module._compiled_call_impl is None:
+            module.compile()
+
+
+def _attention_forward(
+    self: Any,
+    x: Tensor,
+    context: Tensor | None = None,
+    value: Tensor | None = None,
+    mask: Tensor | None = None,
+    transformer_options: object = None,
+) -> Tensor:
+    """Cross- or self-attention through PyTorch's fused kernel: not every host backend trains."""
+    context = x if context is None else context
+    value = context if value is None else value
+    q, k, v = (
+        rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+        for t in (self.to_q(x), self.to_k(context), self.to_v(value))
+    )
+    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
+
+
+def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch.device) -> Any:
+    """A deep copy of a host module with these weights in fp32: normal tensors, no gradients."""
+    with torch.inference_mode(False):
+        copied = copy.deepcopy(module).requires_grad_(False).eval()
+        for name, parameter in [*copied.named_parameters(), *copied.named_buffers()]:
+            owner = copied.get_submodule(name.rpartition(".")[0])
+            value = weights[name].to(device) if name in weights else parameter.to(device)
+            if name in dict(copied.named_buffers()):
+                setattr(owner, name.rpartition(".")[2], value.clone())
+            else:
+                fresh = nn.Parameter(value.clone(), requires_grad=False)
+                setattr(owner, name.rpartition(".")[2], fresh)
+        for submodule in copied.modules():
+            if hasattr(submodule, "weight_function"):
+                submodule.weight_function, submodule.bias_function = [], []
+    return copied

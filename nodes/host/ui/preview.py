@@ -1,0 +1,182 @@
+"""Pictures from the weights of this moment, sampled by the host's own sampler during a training."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ....attndb.artifacts.tensor_file import write_whole
+from ....attndb.models.precision import autocast
+from ..model.placeholders import with_vectors
+from .images import from_image
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings:
+    """What to draw during a training, and when."""
+
+    prompt: str
+    """Prompt; `{}` becomes `<placeholder> category`."""
+    every: int
+    """Steps between pictures; one more is drawn after the last step."""
+    steps: int
+    """Sampler steps."""
+    cfg: float
+    """Guidance."""
+    width: int
+    height: int
+    """Size in pixels."""
+    seed: int
+    """Of the sampler's noise: the same for every picture, so that they can be compared."""
+    attention_maps: bool = False
+    """Also look where placeholder and category look on a training photo, at the same steps."""
+
+    def due(self, done: int, total: int) -> bool:
+        """Whether a picture is drawn after `done` of `total` steps."""
+        return done == total or done % self.every == 0
+
+
+class ResidentPatcher(comfy.model_patcher.ModelPatcher):
+    """A patcher of a module that is in use by the training: it is sampled where it is, and the host
+    neither moves nor casts nor patches it."""
+
+    def load(self, device_to: Any = None, *_: Any, **__: Any) -> None:
+        self.model.model_loaded_weight_memory = self.model_size()
+        self.model.device = device_to
+
+    def unpatch_model(self, *_: Any, **__: Any) -> None:
+        self.model.model_loaded_weight_memory = 0
+
+    def partially_unload(self, *_: Any, **__: Any) -> int:
+        return 0
+
+
+class PreviewSampler:
+    """Draws the settings' prompt with the private U-Net and the vectors of a moment."""
+
+    def __init__(
+        self,
+        settings: PreviewSettings,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        unet: nn.Module,
+        words: tuple[str, str],
+    ) -> None:
+        """`words`: placeholder and category."""
+        self.settings = settings
+        self._clip, self._vae = clip, vae
+        self._placeholder = words[0]
+        self._prompt = settings.prompt.replace("{}", " ".join(words))
+        self._patcher = _around(model, unet)
+
+    def draw(self, vectors: Tensor) -> Image.Image:
+        """One picture. The user's interrupt stops it within a sampler step."""
+        settings, management = self.settings, comfy.model_management
+        with torch.inference_mode(), _not_training():
+            clip = with_vectors(self._clip, self._placeholder, vectors.detach().float().cpu())
+            positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
+            negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+            form = self._patcher.model.latent_format
+            ratio = getattr(form, "spacial_downscale_ratio", 8)
+            size = (settings.height // ratio, settings.width // ratio)
+            latent = torch.zeros(1, form.latent_channels, *size)
+            noise = comfy.sample.prepare_noise(latent, settings.seed)
+            samples = comfy.sample.sample(
+                self._patcher,
+                noise,
+                settings.steps,
+                settings.cfg,
+                "dpmpp_2m",
+                "normal",
+                positive,
+                negative,
+                latent,
+                callback=lambda *_: management.throw_exception_if_processing_interrupted(),
+                disable_pbar=True,
+                seed=settings.seed,
+            )
+            return from_image(self._vae.decode(samples))
+
+
+class PreviewPictures:
+    """Draws when it is due and keeps the pictures in the run's folder."""
+
+    def __init__(self, sampler: PreviewSampler, folder: Path, total: int) -> None:
+        self._sampler, self._folder, self._total = sampler, folder, total
+        self.latest: Image.Image | None = None
+
+    def due(self, done: int) -> bool:
+        """Whether a picture is drawn after `done` steps."""
+        return self._sampler.settings.due(done, self._total)
+
+    def after_step(self, done: int, vectors: Tensor) -> bool:
+        """Draws after `done` steps if it is due; whether it did."""
+        if not self.due(done):
+            return False
+        try:
+            picture = self._sampler.draw(vectors)
+        except torch.OutOfMemoryError:
+            log.warning(
+                "step %d: not enough memory for a preview of this size; the training goes on. "
+                "Lower width and height in Training Preview, or disconnect it",
+                done,
+            )
+            return False
+        self.latest = picture
+        path = self._folder / f"step-{done:05d}.png"
+        try:
+            write_whole({path: lambda handle: picture.save(handle, "PNG")})
+        except OSError as error:
+            log.warning("the preview of step %d was not saved: %s", done, error)
+        return True
+
+
+def _around(model: Any, unet: nn.Module) -> ResidentPatcher:
+    """A patcher of the host's model with another U-Net in it; nothing is shared that changes."""
+    base = copy.copy(model.model)
+    base._modules = {**model.model._modules, "diffusion_model": unet}
+    base.manual_cast_dtype = None
+    unet.dtype = torch.float32
+    device = comfy.model_management.get_torch_device()
+    patcher = ResidentPatcher(base, load_device=device, offload_device=device)
+    patcher.object_patches = {
+        name: value
+        for name, value in model.object_patches.items()
+        if not name.startswith("diffusion_model.")
+    }
+
+    def predict(apply: Any, call: dict[str, Any]) -> Tensor:
+        bf16 = any(parameter.dtype == torch.bfloat16 for parameter in unet.parameters())
+        with autocast(device, bf16):
+            return apply(call["input"], call["timestep"], **call["c"])
+
+    patcher.set_model_unet_function_wrapper(predict)
+    return patcher
+
+
+@contextmanager
+def _not_training() -> Iterator[None]:
+    management = comfy.model_management
+    before = getattr(management, "in_training", None)
+    try:
+        if before is not None:
+            management.in_training = False
+        yield
+    finally:
+        if before is not None:
+            management.in_training = before

@@ -1,0 +1,142 @@
+"""Sockets and widgets that the training nodes share."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .socket_types import Concept, Dataset, Options, Preview
+
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+def wire_sockets() -> list[io.Input]:
+    """The model on the wires and the dataset."""
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="The base MODEL. LoRAs and other weight patches on it are part of the base. It "
+            "is not changed: training works on a private copy.",
+        ),
+        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It is not changed."),
+        io.Vae.Input("vae", tooltip="The VAE that turns photos into latents. It is not changed."),
+        Dataset.Input("dataset", tooltip="Photos and words of the subject."),
+    ]
+
+
+def shared_widgets(resolution: int | None) -> list[io.Input]:
+    """Widgets that mean the same in every stage. Without a resolution they can be left to a preset:
+    resolution 0 and augmentation `preset`."""
+    by_preset = resolution is None
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=MAX_SEED,
+            control_after_generate=False,
+            tooltip="Decides every random draw of the training: the same seed on the same machine "
+            "gives the same concept, byte for byte.",
+        ),
+        io.Int.Input(
+            "resolution",
+            default=resolution or 0,
+            min=0 if by_preset else 64,
+            max=2048,
+            step=8,
+            tooltip="Side of the square training crops in pixels. 512 for SD 1.5 and 2.1-base, 768 "
+            "for 2.1-768." + (" 0: the preset's own." if by_preset else ""),
+        ),
+        io.Int.Input(
+            "micro_batch",
+            default=0,
+            min=0,
+            max=64,
+            tooltip="Samples per forward pass; the batch is made of several with exactly the same "
+            "gradient. 0: the whole batch at once. Lower it when memory runs out.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "precision",
+            options=["auto", "fp32", "bf16"],
+            default="auto",
+            tooltip="Compute precision; weights always stay fp32. auto: bf16 on a CUDA card that "
+            "has it, fp32 elsewhere.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "augmentation",
+            options=[*(["preset"] if by_preset else []), "reference", "none"],
+            default="preset" if by_preset else "reference",
+            tooltip="reference: random rotation, flip and crop, as published. none: centre crop."
+            + (" preset: the preset's own." if by_preset else ""),
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "mask_fill",
+            default=True,
+            tooltip="Keep the black corners that rotation makes out of the loss. The published "
+            "code trains on them.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "latent_pool",
+            default=0,
+            min=0,
+            max=4096,
+            tooltip="Encoded crops kept per photo and drawn again, which spares VAE time. 0: a new "
+            "crop is encoded for every sample, as published.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "category_tie",
+            options=["last word", "first token"],
+            default="last word",
+            tooltip="Which part of a category of several words or tokens the new token starts from "
+            "and is tied to. first token: as the published code does.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "checkpoint_every",
+            default=100,
+            min=0,
+            max=100000,
+            tooltip="Steps between checkpoints in output/attndb. A cancelled or crashed training "
+            "goes on from its checkpoint when the same graph is queued again. 0: only when it is "
+            "cancelled. Does not change the result.",
+            advanced=True,
+        ),
+    ]
+
+
+def extra_sockets() -> list[io.Input]:
+    """Optional sockets of the nodes that add to the recipe."""
+    return [
+        Options.Input(
+            "options",
+            optional=True,
+            tooltip="From Training Options: optimiser, schedule, EMA and other choices beyond the "
+            "published recipe. Not connected: the published recipe.",
+        ),
+        Preview.Input(
+            "preview",
+            optional=True,
+            tooltip="From Training Preview: a picture every n steps. Does not change the result.",
+        ),
+    ]
+
+
+def result_sockets() -> list[io.Output]:
+    """What every training gives."""
+    return [
+        Concept.Output(
+            "concept", tooltip="What was learned so far: to the next stage, or to Save Concept."
+        ),
+        io.Model.Output("model", tooltip="MODEL with the concept applied, ready to sample."),
+        io.Clip.Output(
+            "clip", tooltip="CLIP that understands the placeholder, e.g. '<my-sloth> sloth'."
+        ),
+        io.Image.Output("losses", tooltip="The loss curves as a picture."),
+        io.Custom("LOSS_MAP").Output(
+            "loss_map", tooltip="The total loss of every step, for the stock Plot Loss Graph node."
+        ),
+    ]

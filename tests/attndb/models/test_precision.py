@@ -1,0 +1,108 @@
+"""Frozen matrices in bf16 change nothing that is computed; rounding by chance keeps the mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.models.precision import FrozenInBf16, round_stochastically
+from attndreambooth.attndb.training import stage as stages
+from attndreambooth.attndb.training.stage import StageTraining
+from attndreambooth.attndb.training.trainer import train_stage
+from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_backend
+
+VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
+
+
+def stage(number, precision="bf16", **changes):
+    optimizer = OptimizerConfig(learning_rate=1e-3)
+    return StageConfig(
+        stage=number, steps=3, batch_size=2, optimizer=optimizer, precision=precision, **changes
+    )
+
+
+class LeftAlone:
+    """In the place of FrozenInBf16."""
+
+    def __init__(self, *modules):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_frozen_matrices_in_bf16_give_the_same_bits(number, monkeypatch):
+    kept = train_stage(tiny_backend(), RandomBatches(), stage(number), VECTORS)
+    monkeypatch.setattr(stages, "FrozenInBf16", LeftAlone)
+    plain = train_stage(tiny_backend(), RandomBatches(), stage(number), VECTORS)
+    assert kept.losses == plain.losses and torch.equal(kept.vectors, plain.vectors)
+    assert all(torch.equal(kept.delta[name], change) for name, change in plain.delta.items())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_only_frozen_matrices_are_kept_in_bf16_and_only_meanwhile(number):
+    backend = tiny_backend()
+    before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
+    with StageTraining(backend, stage(number), VECTORS) as training:
+        trained = {id(p) for p in training.trainable}
+        text = {p.dtype for p in backend.text_model.parameters() if p.ndim >= 2}
+        assert text == ({torch.bfloat16, torch.float32} if number == 1 else {torch.float32})
+        table = backend.text_model.transformer.get_input_embeddings().weight
+        assert table.dtype == torch.float32
+        for _, parameter in backend.unet.named_parameters():
+            frozen_matrix = parameter.ndim >= 2 and id(parameter) not in trained
+            assert parameter.dtype == (torch.bfloat16 if frozen_matrix else torch.float32)
+    for name, parameter in backend.unet.named_parameters():
+        assert torch.equal(parameter, before[name])
+    with StageTraining(backend, stage(number, "fp32"), VECTORS):
+        assert {p.dtype for p in backend.unet.parameters()} == {torch.float32}
+
+
+def test_the_originals_are_back_after_an_error():
+    backend = tiny_backend()
+    before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
+    with pytest.raises(ZeroDivisionError), StageTraining(backend, stage(1), VECTORS) as training:
+        training.step(0, random_batch(2))
+        raise ZeroDivisionError
+    assert all(torch.equal(p, before[name]) for name, p in backend.unet.named_parameters())
+
+
+def test_originals_come_back_to_where_they_were():
+    module = torch.nn.Linear(3, 4).requires_grad_(False)
+    weight = module.weight.detach().clone()
+    with FrozenInBf16(module):
+        assert module.weight.dtype == torch.bfloat16 and module.bias.dtype == torch.float32
+        assert torch.equal(module.weight, weight.bfloat16())
+    assert torch.equal(module.weight, weight)
+
+
+def test_rounding_by_chance_gives_a_neighbour_and_keeps_the_mean():
+    generator = torch.Generator().manual_seed(1)
+    value = torch.tensor([1.0 + 0.3 * 2**-7, -0.75 - 0.9 * 2**-8, 3e-6, 0.0])
+    drawn = torch.stack([round_stochastically(value, generator).float() for _ in range(4000)])
+    for column, exact in zip(drawn.T, value, strict=True):
+        neighbours = column.unique()
+        assert len(neighbours) == (1 if exact == 0 else 2)
+        assert neighbours.min() <= exact <= neighbours.max()
+        spread = float(neighbours.max() - neighbours.min())
+        assert abs(float(column.double().mean()) - float(exact)) <= 4 * 0.5 * spread / 4000**0.5
+
+
+def test_what_bf16_can_hold_is_not_moved():
+    value = torch.randn(1000).bfloat16().float()
+    assert torch.equal(round_stochastically(value, torch.Generator()).float(), value)
+
+
+def test_one_seed_rounds_the_same_way():
+    value = torch.randn(1000)
+    first, second = (
+        round_stochastically(value, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, round_stochastically(value, torch.Generator().manual_seed(4)))

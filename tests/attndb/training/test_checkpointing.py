@@ -1,0 +1,177 @@
+"""Gradient checkpointing: what is computed again is the same to the bit, and it saves memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support.bytes_held import step_peak
+
+from attndreambooth.attndb.artifacts.weight_delta import delta_tensors
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.regularization import Regularization
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.memory.advice import with_fitting_checkpointing
+from attndreambooth.attndb.training.stage import StageTraining
+from attndreambooth.attndb.training.trainer import train_stage
+from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_backend
+
+VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
+KINDS = {
+    "fp32": {"precision": "fp32"},
+    "bf16": {"precision": "bf16"},
+    "LoRA": {"precision": "bf16", "lora_rank": 3},
+    "parts": {"precision": "fp32", "micro_batch": 3},
+    "low memory": {"low_memory": True},
+}
+
+
+def stage(number, level, **changes):
+    return StageConfig(
+        stage=number,
+        steps=3,
+        batch_size=4,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        regularization=Regularization(mean_weight=200.0, variance_weight=2000.0),
+        gradient_checkpointing=level,
+        **changes,
+    )
+
+
+def trained(config, backend=None):
+    prompts = [prompt_of(), prompt_of(before=(320, 539), category=99)]
+    batches = RandomBatches(prompts=prompts, masked=True)
+    return train_stage(backend or tiny_backend(), batches, config, VECTORS)
+
+
+def assert_same(one, other):
+    assert one.losses == other.losses
+    assert torch.equal(one.vectors, other.vectors)
+    changes, others = delta_tensors(one.delta), delta_tensors(other.delta)
+    assert changes.keys() == others.keys()
+    assert all(torch.equal(change, others[name]) for name, change in changes.items())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_is_the_same_at_every_level(number, kind):
+    plain = trained(stage(number, "off", **KINDS[kind]))
+    for level in ("light", "full"):
+        assert_same(trained(stage(number, level, **KINDS[kind])), plain)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "low memory"])
+def test_every_level_keeps_less(number, kind):
+    def peak(level):
+        config = stage(number, level, **KINDS[kind])
+        training = StageTraining(tiny_backend(num_head_channels=8), config, VECTORS)
+        return step_peak(training, random_batch(4, side=32), accumulates=False)
+
+    off, light, full = (peak(level) for level in ("off", "light", "full"))
+    assert light < 0.75 * off
+    assert full < 0.6 * light  # nothing that is recomputed outlives its block
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_when_one_sample_is_too_much_activations_are_computed_again(number, caplog):
+    backend = tiny_backend()
+    plain, given = backend.predict, backend.checkpoint_activations
+    levels = []
+
+    def cramped(z_t, t, context):
+        if len(t) > 1 or not levels:
+            raise torch.OutOfMemoryError("simulated")
+        return plain(z_t, t, context)
+
+    backend.predict = cramped
+    backend.checkpoint_activations = lambda level: levels.append(level) or given(level)
+    survived = trained(stage(number, "off", precision="fp32"), backend)
+    assert levels == ["full"]
+    assert_same(survived, trained(stage(number, "off", precision="fp32", micro_batch=1)))
+    said = [r.getMessage() for r in caplog.records if "out of memory" in r.getMessage()]
+    assert said == [
+        "step 1: out of memory; micro-batch is now 2",
+        "step 1: out of memory; micro-batch is now 1",
+        "step 1: out of memory; gradient_checkpointing is now full",
+    ]
+
+
+def test_when_that_is_too_much_as_well_the_error_names_what_is_left():
+    backend = tiny_backend()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("simulated")
+
+    backend.predict = full
+    with pytest.raises(ValueError, match=r"one sample at a time.*low_memory.*lora_rank"):
+        trained(stage(3, "auto", precision="fp32"), backend)
+
+
+def test_it_is_asked_for_again_and_again():
+    """A backend that has trained one stage trains the next: nothing is wrapped twice."""
+    backend = tiny_backend()
+    for level in ("light", "full", "full", "light"):
+        backend.checkpoint_activations(level)
+    again = trained(stage(3, "full", precision="fp32"), backend)
+    assert_same(again, trained(stage(3, "off", precision="fp32")))
+
+
+def test_a_copy_of_a_checkpointed_unet_computes_with_its_own_weights():
+    backend = tiny_backend()
+    backend.checkpoint_activations("light")
+    copied = backend.on_meta_device()
+    z, t, context = torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 77, 32)
+    with torch.no_grad():
+        expected = backend.unet(z, t, context)
+        found = copied.unet(*(x.to("meta") for x in (z, t, context)))
+    assert found.is_meta and not expected.is_meta
+
+
+# ---- auto
+
+
+def needing(**totals):
+    """An estimator: bytes by level."""
+
+    def estimate(config):
+        total = totals[config.gradient_checkpointing]
+        return SimpleNamespace(total=total, fits=lambda free: total <= free)
+
+    return estimate
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(10, "off"), (9, "light"), (6, "light"), (5, "full"), (2, "full")]
+)
+def test_auto_recomputes_what_the_free_memory_asks_for(free, level):
+    config, needed = with_fitting_checkpointing(
+        needing(off=10, light=6, full=4), stage(1, "auto"), free
+    )
+    assert config == stage(1, level)
+    assert needed.total == {"off": 10, "light": 6, "full": 4}[level]
+
+
+def test_where_nothing_fits_auto_takes_the_smallest():
+    assert with_fitting_checkpointing(needing(off=10, light=6, full=7), stage(3, "auto"), 1)[
+        0
+    ] == stage(3, "light")
+
+
+def test_in_low_memory_auto_recomputes_at_least_what_is_cheap():
+    config = stage(3, "auto", low_memory=True)
+    chosen = with_fitting_checkpointing(needing(light=6, full=4), config, 100)[0]
+    assert chosen.gradient_checkpointing == "light"
+
+
+@pytest.mark.parametrize("level", ["off", "light", "full"])
+def test_a_level_that_is_asked_for_is_taken(level):
+    config = stage(2, level)
+    assert with_fitting_checkpointing(needing(off=10, light=6, full=4), config, 5)[0] is config
+
+
+def test_the_level_decides_nothing_that_a_run_is_told_apart_by():
+    asked = {str(stage(3, level).identity()) for level in ("auto", "off", "light", "full")}
+    assert len(asked) == 1
+    assert stage(3, "auto", lora_rank=4).identity() != stage(3, "auto").identity()

@@ -1,0 +1,174 @@
+"""The run folder: what a killed or cramped training leaves in it, and what the next one finds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from support.observer import Told
+
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.training.run import Run
+from attndreambooth.attndb.training.stage import StageResult
+from attndreambooth.attndb.training.step_loss import StepLoss
+from attndreambooth.attndb.training.trainer import train_stage
+from attndreambooth.devkit.tiny_model import RandomBatches, tiny_backend
+
+VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
+REQUEST = {"seed": 1}
+STEPS = 6
+
+
+def train(run, observer=None):
+    config = StageConfig(
+        stage=2,
+        steps=STEPS,
+        batch_size=2,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        precision="fp32",
+    )
+    return train_stage(
+        tiny_backend(), RandomBatches(2), config, VECTORS, observer and Told(observer), run
+    )
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def lines(folder: Path) -> list[int]:
+    text = (folder / "losses.jsonl").read_text()
+    return [json.loads(line)["step"] for line in text.splitlines()]
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    left = tmp_path / ".checkpoint.safetensors.123.part"
+    left.write_bytes(b"half")
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"whole")
+    with Run(tmp_path, REQUEST):
+        assert not left.exists()
+        assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"whole"
+
+
+def test_a_description_that_says_the_same_is_not_written_again(tmp_path, monkeypatch):
+    with Run(tmp_path, REQUEST):
+        pass
+    monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", full)
+    with Run(tmp_path, REQUEST):
+        pass
+    with pytest.raises(OSError, match="No space left"), Run(tmp_path, {"seed": 2}):
+        pass
+    monkeypatch.undo()
+    with Run(tmp_path, {"seed": 2}):  # the failure gave the lock back
+        assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 2}
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path):
+    (tmp_path / "output").write_text("a file where the folder should be")
+    with (
+        pytest.raises(
+            OSError, match=r"run\.json could not be written.*Free space or allow"
+        ) as error,
+        Run(tmp_path / "output" / "run", REQUEST),
+    ):
+        pass
+    assert str(tmp_path / "output" / "run") in str(error.value)
+
+
+def test_a_full_disk_leaves_no_half_line_and_later_all_lines(tmp_path, monkeypatch, caplog):
+    """The log's disk is full at steps 3 and 4: half a line is written, then the write fails."""
+    plain = Path.open
+
+    def limited(path, mode="r", *args, **kwargs):
+        handle = plain(path, mode, *args, **kwargs)
+        if path.name == "losses.jsonl" and mode == "a" and full_now:
+            handle.write('{"step": 99, "lo')
+            handle.close()
+            full()
+        return handle
+
+    full_now = []
+    monkeypatch.setattr(Path, "open", limited)
+    seen = {}
+
+    def observer(loss, _training):
+        seen[loss.step] = lines(tmp_path)
+        if loss.step in (1, 3):
+            full_now.clear() if full_now else full_now.append(True)
+            broken = full if full_now else plain_write
+            monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", broken)
+
+    from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain_write
+
+    with caplog.at_level(logging.WARNING), Run(tmp_path, REQUEST, every=0) as run:
+        train(run, observer)
+    assert seen == {0: [0], 1: [0, 1], 2: [0, 1], 3: [0, 1], 4: [0, 1, 2, 3, 4], 5: [*range(6)]}
+    assert caplog.text.count("losses are not written") == 1
+
+
+def test_trouble_is_told_while_it_lasts(tmp_path, monkeypatch):
+    from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain
+
+    told = {}
+    with Run(tmp_path, REQUEST, every=2) as run:
+
+        def observer(loss, _training):
+            told[loss.step + 1] = run.trouble
+            if loss.step + 1 in (3, 5):
+                broken = loss.step + 1 == 3
+                monkeypatch.setattr(
+                    "attndreambooth.attndb.training.run.write_whole", full if broken else plain
+                )
+
+        train(run, observer)
+    assert [step for step, text in told.items() if text] == [4, 5]
+    assert "kept only up to step 2" in told[4] and str(tmp_path) in told[4]
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_too_small_for_checkpoints_is_told_before_the_first_step(
+    tmp_path, monkeypatch, caplog
+):
+    for free, warned in ((10**12, False), (1000, True)):
+        caplog.clear()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+        with Run(tmp_path / str(free), REQUEST) as run:
+            train(run)
+        assert ("this stage wants about" in caplog.text) == warned
+        assert ("1.0 kB free" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("free", "kept"), [(10**9, True), (0, False)])
+def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(tmp_path, monkeypatch, free, kept):
+    from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain
+
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"5" * 1000)
+    calls = []
+
+    def first_fails(files):
+        calls.append(files)
+        if len(calls) == 1:
+            full()
+        plain(files)
+
+    with Run(tmp_path, REQUEST) as run:
+        monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", first_fails)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+        result = StageResult(VECTORS, {}, (StepLoss(0, 0.5, 0.25),))
+        if kept:
+            run.finish(result)
+        else:
+            with pytest.raises(OSError, match="No space left"):
+                run.finish(result)
+    assert (tmp_path / "result.safetensors").exists() == kept
+    assert (tmp_path / "checkpoint.safetensors").exists() != kept
