@@ -72,7 +72,7 @@ def test_the_estimate_changes_no_byte_of_the_outcome(sd15, train, tmp_path, monk
 
     with_estimate = train(3, sd15)[0].digest()
     folder_paths.set_output_directory(str(tmp_path / "again"))
-    monkeypatch.setattr(stage, "settled_for_memory", lambda *given: given[3])
+    monkeypatch.setattr(stage, "fit_to_memory", lambda *given: given[3])
     assert train(3, sd15)[0].digest() == with_estimate
     assert torch.is_inference_mode_enabled()
 

@@ -92,14 +92,14 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 from support import load_pack
 load_pack()
-import test_files
-test_files.save(Path(sys.argv[1]), test_files.concept())
+import test_concept_files
+test_concept_files.save(Path(sys.argv[1]), test_concept_files.concept())
 """
 
 
 def test_another_process_writes_the_same_bytes(tmp_path):
     mine = save(tmp_path / "mine", concept())
-    paths = [str(ROOT / "tests"), str(ROOT / "tests" / "attndb")]
+    paths = [str(ROOT / "tests"), str(ROOT / "tests" / "attndb" / "artifacts")]
     for number in ("1", "2"):
         subprocess.run(
             [sys.executable, "-c", SAVE_ELSEWHERE.format(paths=paths), str(tmp_path / number)],
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_earlier_files_as_they_were(tmp_path):
     limit = weights.stat().st_size - 100
     assert embedding.stat().st_size < limit  # the first file fits, the second does not
     script = SAVE_ELSEWHERE.format(
-        paths=[str(ROOT / "tests"), str(ROOT / "tests" / "attndb")]
+        paths=[str(ROOT / "tests"), str(ROOT / "tests" / "attndb" / "artifacts")]
     ).replace("test_files.concept()", "test_files.concept(1)")
     limited = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
     lines = script.splitlines()

@@ -94,6 +94,11 @@ def test_a_column_chosen_twice_gets_both_gradients():
     compare_with_explicit(q, k, torch.tensor([[2, 2, 5]]), heads, tolerance=2e-5)
 
 
+def assert_same_but_for_the_order_of_sums(a, b):
+    """Equal to a few roundings of the largest value: a CPU may add a chunk in another order."""
+    assert float((a - b).abs().max()) <= 16 * torch.finfo(a.dtype).eps * float(a.abs().max())
+
+
 @pytest.mark.parametrize("samples", [1, 2])
 def test_chunking_changes_nothing(monkeypatch, samples):
     q, k, columns, heads = example(batch=5)
@@ -106,9 +111,9 @@ def test_chunking_changes_nothing(monkeypatch, samples):
     assert len(list(attention._chunks(q, k, heads))) == -(-5 // samples)
     parts = column_statistics(q, k, columns, heads)
     for a, b in zip(whole, parts, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
+        assert_same_but_for_the_order_of_sums(a, b)
     for a, b in zip(whole_gradients, gradients(parts, q, k, weights), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
+        assert_same_but_for_the_order_of_sums(a, b)
 
 
 @pytest.mark.parametrize("samples", [2, 5])

@@ -41,7 +41,7 @@ def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
 
     def rehearsed_on(device):
         twin = rehearsal.on_meta_device(unet)
-        with rehearsal.Rehearsal(device, twin.parameters()), autocast(rehearsal.META, True):
+        with rehearsal.MetaTrace(device, twin.parameters()), autocast(rehearsal.META, True):
             return run(twin, rehearsal.META)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", rehearsal._fused_attention)

@@ -10,7 +10,7 @@ import torch
 from support.bytes_held import held_by
 from support.prior import CLASS, VECTORS, Batches, batch_of, gradient_of, stage
 
-from attndreambooth.attndb.attention import column_statistics as attention
+from attndreambooth.attndb.attention import tap
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.stage import StageTraining
 from attndreambooth.attndb.training.step_loss import StepLoss, TrainingDivergedError
@@ -55,13 +55,13 @@ def test_a_micro_batch_is_no_larger_than_asked_for():
 @pytest.mark.parametrize("checkpointing", ["off", "light", "full"])
 def test_no_attention_is_watched_while_prior_samples_are_computed(monkeypatch, checkpointing):
     watched = []
-    plain = attention.column_statistics
+    plain = tap.column_statistics
 
     def counted(q, *args):
         watched.append(len(q))
         return plain(q, *args)
 
-    monkeypatch.setattr(attention, "column_statistics", counted)
+    monkeypatch.setattr(tap, "column_statistics", counted)
     config = stage(2, micro_batch=2, gradient_checkpointing=checkpointing)
     with StageTraining(tiny_backend(), config, VECTORS) as training:
         training.step(0, batch_of(size=4, prior=0))
