@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..nodes import all_nodes
+from .nodes import all_nodes
 
 WEB_DIRECTORY = "./web"
 
