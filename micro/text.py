@@ -65,9 +65,10 @@ class Vocabulary:
 class CaptionEncoder:
     """Captions of the world to rows of the compact table, without running a tokenizer per step."""
 
-    def __init__(self, tokenizer) -> None:
-        """`tokenizer`: a transformers CLIPTokenizer."""
-        ids = {word: tokenizer(word)["input_ids"][1:-1] for word in caption_words()}
+    def __init__(self, tokenizer, words: tuple[str, ...] | None = None) -> None:
+        """`tokenizer`: a transformers CLIPTokenizer; `words`: those of this world if not given."""
+        words = words if words is not None else caption_words()
+        ids = {word: tokenizer(word)["input_ids"][1:-1] for word in words}
         known = sorted({token for tokens in ids.values() for token in tokens})
         self.vocabulary = Vocabulary([START, END, *known])
         self._rows = {
@@ -126,14 +127,16 @@ class _Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Rows (B, T <= 77) -> context (B, T, 128): the last layer, normalised, as in SD 1.x."""
+    """Rows (B, T <= 77) -> context (B, T, width): the last layer, normalised, as in SD 1.x."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, config: dict | None = None) -> None:
+        """`config`: TEXT_CONFIG if not given."""
         super().__init__()
-        self.width = width = TEXT_CONFIG["hidden_size"]
+        config = config or TEXT_CONFIG
+        self.width = width = config["hidden_size"]
         layers = [
-            _Layer(width, TEXT_CONFIG["intermediate_size"], TEXT_CONFIG["num_attention_heads"])
-            for _ in range(TEXT_CONFIG["num_hidden_layers"])
+            _Layer(width, config["intermediate_size"], config["num_attention_heads"])
+            for _ in range(config["num_hidden_layers"])
         ]
         self.text_model = nn.ModuleDict(
             {

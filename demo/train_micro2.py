@@ -1,0 +1,181 @@
+"""`python demo/train_micro2.py`: the weight files of attndb-micro 2 from nothing, in pieces.
+
+Parts: `coder` (the autoencoder), `gate` (its table; the diffusion model is trained only if it
+passes), `judges`, `diffusion` (the long one), `export`. Work lies in --work, outside git. Every
+part goes on where it was stopped; one that is done is not done again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from ..devkit.pack import ROOT, host_on_path
+from ..micro import weight_files as weights
+from ..micro.micro2.autoencoder import Autoencoder
+from ..micro.micro2.gate import gate, gate_table
+from ..micro.micro2.judges import JudgeConfig, held_out_accuracy, train_judges
+from ..micro.micro2.latents import encoded
+from ..micro.micro2.preview import preview
+from ..micro.micro2.shipped import AUTOENCODER, FOLDER, half, load_autoencoder
+from ..micro.micro2.stock import CODER, PROMPTS, coder_scene, make_scenes, rendered
+from ..micro.micro2.text import CaptionEncoder
+from ..micro.micro2.train_autoencoder import CoderConfig, CoderTrainer, train_coder
+from ..micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer, train_diffusion
+from ..micro.micro2.world import full_caption
+
+log = logging.getLogger(__name__)
+
+PARTS = ("coder", "gate", "judges", "diffusion", "export")
+CODER_SCENES = 6000
+
+
+def caption_encoder() -> CaptionEncoder:
+    """The vocabulary of the world in the ids of CLIP's tokenizer, which ComfyUI brings."""
+    import comfy.sd1_clip
+
+    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+    return CaptionEncoder(CLIPTokenizer.from_pretrained(folder))
+
+
+class Workshop:
+    """The parts of the training, over one working folder."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.work = options, options.work
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def coder(self) -> None:
+        """The autoencoder, shipped in fp16."""
+        pictures, _ = rendered(self.work, self.options.seed, CODER, CODER_SCENES, coder_scene)
+        config = CoderConfig(steps=self.options.coder_steps, seed=self.options.seed)
+        trainer = CoderTrainer(config, np.array(pictures))
+        train_coder(trainer, self.work / "coder.pt")
+        record = {
+            "config": json.dumps(asdict(config)),
+            "minutes": f"{trainer.elapsed / 60:.1f}",
+        }
+        digest = weights.save(AUTOENCODER, half(trainer.model.eval()), record, FOLDER)
+        weights.put_hash(AUTOENCODER, digest, FOLDER)
+
+    def gate(self) -> None:
+        """The table of the shipped autoencoder; stops the program if it fails."""
+        rows = gate(load_autoencoder())
+        sys.stdout.write(gate_table(rows) + "\n")
+        if not all(row.passed for row in rows[:2]):
+            raise SystemExit("train-micro: the autoencoder fails the gate; train it longer")
+
+    def judges(self) -> None:
+        config = JudgeConfig(seed=self.options.seed)
+        model = train_judges(self.work, config)
+        accuracy = held_out_accuracy(model, self.options.seed)
+        log.info("judges on held-out scenes: %s", accuracy)
+        record = {"accuracy": json.dumps(accuracy), "config": json.dumps(asdict(config))}
+        digest = weights.save(weights.JUDGES, half(model), record, FOLDER)
+        weights.put_hash(weights.JUDGES, digest, FOLDER)
+
+    def _trainer(self) -> DiffusionTrainer:
+        config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
+        return DiffusionTrainer(config, caption_encoder(), self.device)
+
+    def diffusion(self) -> None:
+        """U-Net and text encoder, with a sheet of pictures now and then."""
+        digest = hashlib.sha256((FOLDER / AUTOENCODER).read_bytes()).hexdigest()
+        model, options = load_autoencoder(), self.options
+        latents, scenes = encoded(self.work, model, options.seed, options.scenes, digest)
+        prompts = [full_caption(s) for s in make_scenes(options.seed, PROMPTS, 24)]
+
+        def sheet(trainer: DiffusionTrainer) -> None:
+            if trainer.steps % options.sheet_every == 0:
+                pictures = preview(trainer, model, prompts)
+                _save(contact_sheet(pictures), self.work / f"sheet-{trainer.steps:05d}.png")
+
+        train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet)
+
+    def export(self) -> None:
+        """The shipped model file from autoencoder and checkpoint, and its hash in the card."""
+        trainer = self._trainer()
+        path = self.work / "diffusion.pt"
+        trainer.load(torch.load(path, weights_only=True, map_location=self.device))
+        if trainer.steps < trainer.config.steps:
+            raise SystemExit(
+                f"train-micro: {path} is at step {trainer.steps} of {trainer.config.steps}; "
+                "finish the part `diffusion` first"
+            )
+        record = {
+            "vocabulary": " ".join(map(str, trainer.captions.vocabulary.tokens)),
+            "steps": str(trainer.steps),
+            "minutes": f"{trainer.elapsed / 60:.1f}",
+            "scenes": str(self.options.scenes),
+            "config": json.dumps(asdict(trainer.config)),
+            "version": "2",
+        }
+        tensors = exported(trainer, load_autoencoder())
+        digest = weights.save(weights.MODEL, tensors, record, FOLDER)
+        weights.put_hash(weights.MODEL, digest, FOLDER)
+
+
+def exported(trainer: DiffusionTrainer, autoencoder: Autoencoder) -> dict[str, torch.Tensor]:
+    """The tensors of the shipped file: moving averages in fp16, names as in SD checkpoints."""
+    prefixes = {"unet": "model.diffusion_model.", "text": "cond_stage_model."}
+    tensors = {}
+    for name, value in trainer.averaged().items():
+        kind, rest = name.split(".", 1)
+        tensors[prefixes[kind] + rest] = value.half()
+    for name, value in half(autoencoder).items():
+        tensors[f"first_stage_model.{name}"] = value
+    return tensors
+
+
+def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
+    """Pictures (N, H, W, 3) row by row."""
+    rows = len(pictures) // columns
+    grid = pictures[: rows * columns].reshape(rows, columns, *pictures.shape[1:])
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in grid]))
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    part = path.with_suffix(".part")
+    image.save(part, format="PNG")
+    os.replace(part, path)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="train_micro2", description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro2")
+    parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
+    parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
+    parser.add_argument("--scenes", type=int, default=40000)
+    parser.add_argument("--sheet-every", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    host_on_path(cpu=not torch.cuda.is_available())
+    options.work.mkdir(parents=True, exist_ok=True)
+    workshop = Workshop(options)
+    for part in options.parts:
+        log.info("train-micro: %s", part)
+        getattr(workshop, part)()
+    return 0

@@ -1,0 +1,102 @@
+"""The autoencoder: 128 px pictures to 16 x 16 latents of 32 channels, and back."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LATENT_CHANNELS = 32
+DOWNSCALE = 8
+WEIGHT = 0.3  # of a component's spread in its latent channel: 0 is whitening, 1 plain components
+
+
+class Residual(nn.Module):
+    """x + conv(silu(conv(silu(x)))); starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Autoencoder(nn.Module):
+    """Principal components of 8 x 8 px patches in and out, and convolutions beside them.
+
+    What the convolutions add starts at zero (`start_from_components`). Each latent channel is
+    normalised over the world (`norm`, running statistics, no learned scale: the encoder cannot
+    outgrow the noise of the training) and then weighed (`weights`): strong components keep a
+    little more spread, so that the diffusion model settles them first and flat skies stay flat.
+    The mean square over all channels is 1. Pictures are (B, 3, H, W) in -1..1, H and W multiples
+    of 8; latents (B, 32, H/8, W/8).
+    """
+
+    weights: Tensor
+
+    def __init__(self, channels: int = LATENT_CHANNELS) -> None:
+        super().__init__()
+        self.linear_in = nn.Conv2d(3, channels, DOWNSCALE, stride=DOWNSCALE)
+        self.linear_out = nn.Conv2d(channels, 3 * DOWNSCALE**2, 1)
+        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=0.02)
+        self.register_buffer("weights", torch.ones(channels))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 48, 4, stride=4),
+            Residual(48),
+            nn.Conv2d(48, 96, 4, stride=2, padding=1),
+            Residual(96),
+            nn.SiLU(),
+            _zero(nn.Conv2d(96, channels, 3, padding=1)),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(channels, 128, 3, padding=1),
+            Residual(128),
+            Residual(128),
+            nn.Conv2d(128, 4 * 80, 3, padding=1),
+            nn.PixelShuffle(2),
+            Residual(80),
+            Residual(80),
+            nn.Conv2d(80, 4 * 40, 3, padding=1),
+            nn.PixelShuffle(2),
+            Residual(40),
+            nn.SiLU(),
+            _zero(nn.Conv2d(40, 12, 3, padding=1)),
+            nn.PixelShuffle(2),
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents (B, C, H/8, W/8) of pictures (B, 3, H, W) in -1..1."""
+        z = self.linear_in(x) + self.encoder(x)
+        return self.norm(z) * self.weights.view(1, -1, 1, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W), about -1..1, of latents."""
+        return F.pixel_shuffle(self.linear_out(z), DOWNSCALE) + self.decoder(z)
+
+    @torch.no_grad()
+    def start_from_components(self, x: Tensor) -> None:
+        """Set the linear maps to the components of the patches of x (B, 3, H, W)."""
+        patches = F.unfold(x, DOWNSCALE, stride=DOWNSCALE).transpose(1, 2).flatten(0, 1)  # (N, 192)
+        mean = patches.mean(dim=0)
+        values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+        channels = self.linear_in.out_channels
+        spread, basis = values[-channels:].sqrt(), vectors[:, -channels:].T  # (C,), (C, 192)
+        whitening = basis / spread[:, None]
+        weights = spread**WEIGHT
+        weights = weights / weights.square().mean().sqrt()
+        self.weights.copy_(weights)
+        self.linear_in.weight.copy_(whitening.view_as(self.linear_in.weight))
+        assert self.linear_in.bias is not None and self.linear_out.bias is not None
+        self.linear_in.bias.copy_(-whitening @ mean)
+        out = (basis * (spread / weights)[:, None]).T  # (192, C)
+        self.linear_out.weight.copy_(out[:, :, None, None])
+        self.linear_out.bias.copy_(mean)

@@ -1,0 +1,62 @@
+"""Muon in fp32: `torch.optim.Muon` iterates in bf16, which is ten times slower on plain CPUs."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Newton-Schulz, as published
+
+
+def orthogonal(g: Tensor, steps: int) -> Tensor:
+    """About the nearest matrix to g whose singular values are all one."""
+    a, b, c = COEFFICIENTS
+    x = g.T if g.shape[0] > g.shape[1] else g
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if g.shape[0] > g.shape[1] else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, made orthogonal, at the step size that matches AdamW's.
+
+    For matrices, and for convolutions as matrices (out, in * h * w).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        ns_steps: int = 4,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "ns_steps": ns_steps,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """One update of every matrix with a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p.ndim < 2:
+                    raise ValueError(f"Muon: a parameter of shape {tuple(p.shape)} is no matrix")
+                gradient = p.grad.flatten(1)
+                state = self.state[p]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(gradient)
+                momentum = state["momentum"]
+                momentum.lerp_(gradient, 1 - group["momentum"])
+                update = orthogonal(gradient.lerp(momentum, group["momentum"]), group["ns_steps"])
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                size = 0.2 * max(gradient.shape) ** 0.5
+                p.add_(update.view(p.shape), alpha=-group["lr"] * size)

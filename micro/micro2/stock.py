@@ -1,0 +1,82 @@
+"""Rendered scenes on disk, outside git: pictures once, scenes from their seeds."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .world import SIZE, Scene, Words, random_identity, random_scene, render
+
+log = logging.getLogger(__name__)
+
+# Streams of scenes that never overlap: (stream, index) seeds the generator of one scene.
+TRAIN, CODER, CODER_TEST, JUDGE_TRAIN, JUDGE_TEST, PROMPTS, CLIP_TRAIN = range(7)
+
+
+def scene_rng(seed: int, stream: int, index: int) -> np.random.Generator:
+    """The generator of scene `index` of `stream`; independent of every other scene."""
+    return np.random.default_rng((seed, stream, index))
+
+
+def base_scene(rng: np.random.Generator, index: int) -> Scene:
+    return random_scene(rng)
+
+
+def coder_scene(rng: np.random.Generator, index: int) -> Scene:
+    """For the autoencoder: three of four subjects are random identities, anywhere, any size."""
+    if index % 4 == 0:
+        return random_scene(rng)
+    return random_scene(
+        rng,
+        look=random_identity(rng),
+        words=Words(),
+        x=float(rng.uniform(44, 84)),
+        half=float(rng.uniform(28, 40)),
+    )
+
+
+def make_scenes(
+    seed: int, stream: int, count: int, make: Callable[..., Scene] = base_scene
+) -> list[Scene]:
+    """The first `count` scenes of a stream."""
+    return [make(scene_rng(seed, stream, i), i) for i in range(count)]
+
+
+def rendered(
+    folder: Path, seed: int, stream: int, count: int, make: Callable[..., Scene] = base_scene
+) -> tuple[NDArray[np.uint8], list[Scene]]:
+    """Pictures (count, SIZE, SIZE, 3), memory-mapped, and scenes; rendered when missing.
+
+    About 10 ms a scene on one core. A stopped rendering starts again.
+    """
+    path = folder / f"scenes-{seed}-{stream}-{count}.npy"
+    scenes = make_scenes(seed, stream, count, make)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        log.info("rendering %d scenes to %s", count, path)
+        part = path.with_suffix(".part.npy")
+        shape = (count, SIZE, SIZE, 3)
+        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        for i, scene in enumerate(scenes):
+            out[i] = render(scene).picture
+        out.flush()
+        del out
+        os.replace(part, path)
+    return np.load(path, mmap_mode="r"), scenes
+
+
+def to_model_range(pictures: NDArray[np.uint8] | Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float in -1..1."""
+    x = pictures if isinstance(pictures, Tensor) else torch.from_numpy(np.array(pictures))
+    return x.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def to_pictures(x: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) in about -1..1 -> (B, H, W, 3) uint8."""
+    pixels = (x.float().clamp(-1, 1) + 1) * 127.5
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,202 @@
+"""Step two of the training: U-Net and text encoder together, on latents and captions."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..text import LENGTH
+from ..train_diffusion import alphas_cumprod, timestep_cdf
+from .muon import Muon
+from .text import SHORT, CaptionEncoder, TextEncoder
+from .train_autoencoder import save_state
+from .unet import new_unet, use_plain_attention
+from .world import Scene, random_caption
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Settings of the long run; recorded in the weights file."""
+
+    steps: int = 5000
+    batch: int = 48
+    rate: float = 1.5e-3  # peak; constant, then linear to zero over the last `decay` of the steps
+    warmup: int = 100
+    decay: float = 0.4
+    weight_decay: float = 0.02
+    empty_captions: float = 0.1
+    long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
+    ema: float = 0.999
+    seed: int = 0
+    checkpoint_every: int = 50
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warmup) * min(1.0, max(left, 0.0))
+
+
+def is_hidden_matrix(name: str, value: Tensor) -> bool:
+    """Whether Muon updates it; first and last layers, embeddings and vectors are AdamW's."""
+    outer = ("input_blocks.0.", "out.", "time_embed.")
+    return value.ndim >= 2 and not name.startswith(outer) and "embedding" not in name
+
+
+class DiffusionTrainer:
+    """Owns models, optimisers and the moving average; `step` is one training step."""
+
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        captions: CaptionEncoder,
+        device: torch.device | str = "cpu",
+        unet_config: dict[str, Any] | None = None,
+    ) -> None:
+        use_plain_attention()
+        torch.manual_seed(config.seed)
+        self.config, self.captions, self.device = config, captions, torch.device(device)
+        self.unet = new_unet(unet_config).to(self.device).to(memory_format=torch.channels_last)
+        self.unet.requires_grad_(True)
+        self.text = TextEncoder(captions.vocabulary.rows).to(self.device)
+        self.named = dict(self.unet.named_parameters(prefix="unet"))
+        self.named |= dict(self.text.named_parameters(prefix="text"))
+        bare = {name: name.split(".", 1)[1] for name in self.named}
+        hidden = [p for n, p in self.named.items() if is_hidden_matrix(bare[n], p)]
+        others = [p for n, p in self.named.items() if not is_hidden_matrix(bare[n], p)]
+        self.optimizers = [
+            Muon(hidden, weight_decay=config.weight_decay, ns_steps=3),
+            torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.0),
+        ]
+        self.parameters = list(self.named.values())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.abar = alphas_cumprod().to(self.device)
+        self.cdf = timestep_cdf(self.abar).to(self.device)
+        self.steps, self.elapsed = 0, 0.0
+
+    def _contexts(self, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
+        c = self.config
+        texts = [
+            "" if rng.random() < c.empty_captions else random_caption(scene, rng)
+            for scene in scenes
+        ]
+        rows = self.captions(texts).to(self.device)
+        late = self.steps >= (1 - c.decay) * c.steps
+        length = LENGTH if rng.random() < (0.5 if late else c.long_captions) else SHORT
+        return self.text(rows[:, :length])
+
+    def step(self, latents: Tensor, scenes: list[Scene]) -> tuple[float, Tensor, Tensor]:
+        """One update; gives the loss, the timesteps and the loss per sample."""
+        c = self.config
+        rng = np.random.default_rng((c.seed, 77, self.steps))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = c.rate_at(self.steps)
+
+        index = rng.integers(len(scenes), size=c.batch)
+        z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 16, 16)
+        even = (torch.arange(c.batch) + torch.rand(c.batch, generator=generator)) / c.batch
+        t = torch.searchsorted(self.cdf, even.to(self.cdf)).clamp(max=len(self.cdf) - 1)  # (B,)
+        noise = torch.randn(z0.shape, generator=generator).to(self.device)
+        a = self.abar[t].view(-1, 1, 1, 1)
+        zt = (a.sqrt() * z0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+
+        half = self.device.type == "cuda"  # plain CPUs are faster in fp32
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            context = self._contexts([scenes[i] for i in index], rng)  # (B, T, width)
+            prediction = self.unet(zt, t, context=context)
+        losses = (prediction.float() - noise).square().mean(dim=(1, 2, 3))  # (B,)
+        loss = losses.mean()
+        loss.backward()
+
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(c.ema, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        self.steps += 1
+        return float(loss.detach()), t, losses.detach()
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The moving averages by name ("unet...", "text...")."""
+        return dict(zip(self.named, self.average, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "parameters": [p.detach() for p in self.parameters],
+            "average": self.average,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "steps": self.steps,
+            "elapsed": self.elapsed,
+            "config": asdict(self.config),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        with torch.no_grad():
+            for mine, stored in (
+                *zip(self.parameters, state["parameters"], strict=True),
+                *zip(self.average, state["average"], strict=True),
+            ):
+                mine.copy_(stored)
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        self.steps, self.elapsed = state["steps"], state["elapsed"]
+
+
+def train_diffusion(
+    trainer: DiffusionTrainer,
+    latents: Tensor,
+    scenes: list[Scene],
+    checkpoint: Path,
+    on_checkpoint: Callable[[DiffusionTrainer], None] | None = None,
+) -> None:
+    """Train to the last step, going on from `checkpoint` where it exists.
+
+    Beside it `<name>.jsonl` gets a line at every checkpoint: step, seconds, loss and the loss by
+    quarters of the timesteps. FloatingPointError if the loss is not finite; the file then holds
+    the last good state.
+    """
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=trainer.device)
+        trainer.load(state)
+        log.info("resumed at step %d, %.1f minutes", trainer.steps, trainer.elapsed / 60)
+    every = trainer.config.checkpoint_every
+    seen, by_noise, count = 0.0, torch.zeros(4), torch.zeros(4)
+    last = time.monotonic()
+    while trainer.steps < trainer.config.steps:
+        loss, t, losses = trainer.step(latents, scenes)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"train-micro: loss is {loss} at step {trainer.steps}")
+        now = time.monotonic()
+        trainer.elapsed, last = trainer.elapsed + now - last, now
+        seen += loss
+        by_noise.index_add_(0, t.cpu() // 250, losses.cpu())
+        count.index_add_(0, t.cpu() // 250, torch.ones(len(t)))
+        if trainer.steps % every == 0 or trainer.steps == trainer.config.steps:
+            line = {
+                "step": trainer.steps,
+                "seconds": round(trainer.elapsed, 1),
+                "loss": round(seen / every, 5),
+                "by_noise": [round(v, 5) for v in (by_noise / count.clamp(min=1)).tolist()],
+            }
+            log.info("%s", line)
+            with checkpoint.with_suffix(".jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            seen, by_noise, count = 0.0, torch.zeros(4), torch.zeros(4)
+            save_state(trainer.state(), checkpoint)
+            if on_checkpoint is not None:
+                on_checkpoint(trainer)
+            last = time.monotonic()

@@ -1,0 +1,62 @@
+"""The U-Net: ComfyUI's own UNetModel at a size that two CPU cores can train."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..unet import use_plain_attention
+from .autoencoder import LATENT_CHANNELS
+from .text import TEXT_CONFIG
+
+__all__ = ["UNET_CONFIG", "new_unet", "use_plain_attention"]
+
+UNET_CONFIG: dict[str, Any] = {
+    "image_size": 16,
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 2, 3],
+    "transformer_depth": [0, 1, 1],
+    "transformer_depth_output": [0, 0, 1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "num_head_channels": 32,
+    "num_heads": -1,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "context_dim": TEXT_CONFIG["hidden_size"],
+    "use_checkpoint": False,
+    "legacy": False,
+    "adm_in_channels": None,
+}
+
+
+def new_unet(config: dict[str, Any] | None = None) -> nn.Module:
+    """An untrained U-Net in fp32; ComfyUI must be importable.
+
+    The host's layers leave their weights uninitialised, so each gets PyTorch's own initialisation,
+    and the last layer of every residual path starts at zero.
+    """
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+
+    unet = UNetModel(**copy.deepcopy(config or UNET_CONFIG), dtype=torch.float32, device="cpu")
+    for module in unet.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if isinstance(module, nn.Linear):
+            nn.Linear.reset_parameters(module)
+        elif isinstance(module, nn.Conv2d):
+            nn.Conv2d.reset_parameters(module)
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif reset is not None:
+            raise TypeError(f"new_unet: no initialisation for {type(module).__name__}")
+    zeroed = [m.out_layers[-1] for m in unet.modules() if isinstance(m, ResBlock)] + [unet.out[-1]]
+    ends = ("to_out.0", "ff.net.2")
+    zeroed += [module for name, module in unet.named_modules() if name.endswith(ends)]
+    for module in zeroed:
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+    return unet
