@@ -18,7 +18,9 @@ from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
 from .host.stage import StageInputs, TrackingOptions, run_stage
 from .host.ui.images import to_image
+from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
+from .host.ui.progress import NodeProgress
 from .options import TrainingOptions
 from .socket_types import Concept, Regularization
 from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
@@ -174,9 +176,11 @@ class _Stage(io.ComfyNode):
         if options is not None:
             config = options.applied(config)
         wires = StageInputs(model, clip, vae, dataset, category_tie)
-        trained, losses = run_stage(
-            wires, config, concept, TrackingOptions(cls.NAME, checkpoint_every, preview)
-        )
+        plan = plan_of([cls.NAME], [config])
+        with NodeProgress(plan) as node:
+            keeping = TrackingOptions(cls.NAME, checkpoint_every, preview, plan)
+            trained, losses = run_stage(wires, config, concept, keeping)
+            node.finished(f"{trained.placeholder} {trained.category}")
         return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
 
@@ -268,14 +272,18 @@ class AllStages(io.ComfyNode):
         wires = StageInputs(model, clip, vae, dataset, category_tie)
         concept: TrainedConcept | None = None
         losses: list[StepLoss] = []
-        for base in PRESETS[preset]():
-            config = _changed(base, regularization, shared)
-            if options is not None:
-                config = options.applied(config)
-            keeping = TrackingOptions(f"Stage {config.stage} of 3", checkpoint_every, preview)
-            concept, own = run_stage(wires, config, concept, keeping)
-            losses.extend(own)
-        assert concept is not None
+        configs = [_changed(base, regularization, shared) for base in PRESETS[preset]()]
+        if options is not None:
+            configs = [options.applied(config) for config in configs]
+        plan = plan_of([f"Stage {config.stage} of 3" for config in configs], configs)
+        with NodeProgress(plan) as node:
+            for number, config in enumerate(configs):
+                plan.begin(number)
+                keeping = TrackingOptions(plan.title, checkpoint_every, preview, plan)
+                concept, own = run_stage(wires, config, concept, keeping)
+                losses.extend(own)
+            assert concept is not None
+            node.finished(f"{concept.placeholder} {concept.category}")
         return _result(wires, concept, tuple(losses), f"AttnDreamBooth: {dataset.placeholder}")
 
 

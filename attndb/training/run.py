@@ -182,7 +182,8 @@ class Run:
         try:
             self.save(training, losses)
         except OSError as error:
-            log.error("%s: the checkpoint could not be written: %s", self.folder, error)
+            self.trouble = f"{self.folder}: the checkpoint could not be written: {error}"
+            log.error(self.trouble)
 
     def finished(self) -> StageResult | None:
         """The result of an earlier, completed training of this request; None if there is none."""

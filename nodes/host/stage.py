@@ -38,6 +38,7 @@ from .model.text import text_digest, tokenize_prior_prompt, tokenize_training_pr
 from .model.weights import UNET_PREFIX, merged_weights
 from .paths import run_folder
 from .ui.images import thumbnail_url
+from .ui.plan import NodePlan
 from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .ui.progress import EncodingProgress, TrainingProgress
 from .ui.status import show_text
@@ -66,6 +67,8 @@ class TrackingOptions:
     """Steps between checkpoints; 0: only when it is stopped."""
     preview: PreviewSettings | None = None
     """Pictures during the training."""
+    plan: NodePlan | None = None
+    """All that the node trains, for what it says of its progress; this stage is the present one."""
 
 
 def run_stage(
@@ -114,14 +117,15 @@ def run_stage(
         )
     name = f"{_slug(wires.dataset.placeholder)}-stage{config.stage}-{request_digest(request)[:12]}"
     with Run(run_folder(name), request, keeping.checkpoint_every) as run:
+        if keeping.plan is not None:
+            keeping.plan.folder = f"output/attndb/{run.folder.name}"
         result = run.finished()
         if result is not None:
             log.info("%s: finished before, taken from %s", title, run.folder)
-            show_text(f"finished before, taken from {run.folder}")
         else:
             words = _Words(prompt, category, prior_prompt)
             result = _train(wires, config, concept, words, weights, run, keeping)
-            _keep(result, run, title)
+            _keep(result, run, keeping)
     if concept is None:
         concept = _new_concept(wires, prompt, category, result.vectors, request)
     dtype = torch.float32 if wires.model.model.get_dtype() == torch.float32 else torch.float16
@@ -177,7 +181,7 @@ def _batches(
     return PriorBatches(batches, dataset.prior, words.prior, config, timesteps, encode)
 
 
-def _keep(result: StageResult, run: Run, title: str) -> None:
+def _keep(result: StageResult, run: Run, keeping: TrackingOptions) -> None:
     """Keeps the result in the run's folder. A disk that cannot take it does not undo the training:
     the concept goes out on the wires all the same, and log and node say what was not kept."""
     try:
@@ -185,7 +189,7 @@ def _keep(result: StageResult, run: Run, title: str) -> None:
     except OSError as error:
         size = sum(t.numel() * t.element_size() for t in delta_tensors(result.delta).values())
         message = (
-            f"{title}: finished, but the result could not be kept in {run.folder}: "
+            f"{keeping.title}: finished, but the result could not be kept in {run.folder}: "
             f"{error.__cause__ or error} ({size_text(size)} needed, {free_space(run.folder)} "
             "free). The concept goes out on the wires: Save Concept keeps it. Free space there; if "
             "ComfyUI is closed before the concept is saved, the same graph has to train again what "
@@ -193,6 +197,8 @@ def _keep(result: StageResult, run: Run, title: str) -> None:
         )
         log.error(message)
         show_text(message)
+        if keeping.plan is not None:
+            keeping.plan.not_kept = message
 
 
 def _train(
@@ -224,14 +230,16 @@ def _train(
                 keeping.preview, wires.model, wires.clip, wires.vae, backend.unet, names
             )
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
-        progress = TrainingProgress(keeping.title, config.steps, pictures, lambda: run.trouble)
+        progress = TrainingProgress(
+            keeping.title, config.steps, pictures, lambda: run.trouble, keeping.plan
+        )
         observers: list[Callback] = [progress]
         if keeping.preview is not None and keeping.preview.attention_maps:
             every = keeping.preview.every
             watch = _attention_watch(wires, config, words.prompt, backend, every, run)
             watch.begin(backend, vectors)
             observers.insert(0, watch)
-        if batches.fill(EncodingProgress(keeping.title)):
+        if batches.fill(EncodingProgress(keeping.title, keeping.plan)):
             backend.offload_autoencoder()
         return train_stage(backend, batches, config, vectors, Callbacks(*observers), run)
 

@@ -126,7 +126,9 @@ def test_a_training_is_not_begun_on_a_full_disk_and_a_finished_one_answers(fault
     faulty.free()
     disk.fill()
     outcome = faulty.run(prompt())
-    assert outcome.texts() == [f"finished before, taken from {run}"]
+    [text] = outcome.texts()
+    assert text.startswith("finished before; write: <my-robot> robot\n")
+    assert f"kept in output/attndb/{run.name};" in text
 
     with pytest.raises(ExecutionFailed) as caught:
         faulty.run(prompt(seed=4))

@@ -14,10 +14,15 @@ from attndreambooth.attndb.training.step_loss import StepLoss
 
 @pytest.fixture
 def shown(host, monkeypatch):
-    """What a server with a text message was asked to show, as (text, node)."""
+    """What a server with a text message was asked to show, as (text, node), by one page."""
     texts: list[tuple[str, str]] = []
+
+    def send(text, node, client):
+        assert client == "the page that asked"
+        texts.append((text, node))
+
     instance = SimpleNamespace(
-        send_progress_text=lambda text, node: texts.append((text, node)), last_node_id="7"
+        send_progress_text=send, last_node_id="7", client_id="the page that asked"
     )
     server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
     monkeypatch.setitem(sys.modules, "server", server)
@@ -40,11 +45,16 @@ def run(status, seconds, first=0, **state):
 
 @pytest.fixture
 def status(shown):
+    from attndreambooth.nodes.host.ui.plan import NodePlan, StagePlan
     from attndreambooth.nodes.host.ui.status import TrainingStatus
 
     def make(trouble=str):
-        made = TrainingStatus(500, trouble, lambda: made.clock)
+        def clock():
+            return made.clock
+
+        made = TrainingStatus.__new__(TrainingStatus)
         made.clock = 1000.0
+        made.__init__(NodePlan([StagePlan("Stage 3", 500)], clock), trouble, clock)
         return made
 
     return make
@@ -125,18 +135,26 @@ def test_a_duration_is_for_people(host, seconds, text):
     assert duration(seconds) == text
 
 
+def test_a_text_without_a_page_that_asked_goes_to_no_page(host, shown):
+    from attndreambooth.nodes.host.ui.status import show_text
+
+    sys.modules["server"].PromptServer.instance.client_id = None
+    assert show_text("x") is False
+    assert shown == []
+
+
 def test_a_host_without_texts_or_without_a_listener_trains_all_the_same(host, monkeypatch):
     from attndreambooth.nodes.host.ui.status import show_text
 
-    def broken(text, node):
+    def broken(text, node, client):
         raise RuntimeError("nobody listens")
 
     monkeypatch.delitem(sys.modules, "server", raising=False)
     assert show_text("x") is False
     for instance in (
-        SimpleNamespace(last_node_id="7"),
-        SimpleNamespace(last_node_id=None, send_progress_text=lambda *_: None),
-        SimpleNamespace(last_node_id="7", send_progress_text=broken),
+        SimpleNamespace(last_node_id="7", client_id="a"),
+        SimpleNamespace(last_node_id=None, client_id="a", send_progress_text=lambda *_: None),
+        SimpleNamespace(last_node_id="7", client_id="a", send_progress_text=broken),
     ):
         server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
         monkeypatch.setitem(sys.modules, "server", server)

@@ -13,13 +13,15 @@ from PIL import Image
 from ....attndb.training.stage import StageTraining
 from ....attndb.training.step_loss import StepLoss
 from ....attndb.viz.loss_curve import loss_curve
+from .plan import NodePlan, StagePlan
 from .preview import PreviewPictures
-from .status import TrainingStatus
+from .status import TrainingStatus, encoding_line, finished_text, show_text, stopped_text
 
 log = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 10.0
 _CURVE_EVERY_S = 2.0
+_TEXT_EVERY_S = 0.5
 
 
 class TrainingProgress:
@@ -31,13 +33,17 @@ class TrainingProgress:
         steps: int,
         pictures: PreviewPictures | None = None,
         trouble: Callable[[], str] = str,
+        plan: NodePlan | None = None,
     ) -> None:
-        """`trouble`: why the work is not on disk at the moment; empty when it is."""
-        self._status = TrainingStatus(steps, trouble)
+        """`trouble`: why the work is not on disk at the moment; empty when it is. `plan`: all that
+        the node trains, of which this stage is the present one; without one this is all."""
+        self._plan = plan or NodePlan([StagePlan(title, steps)])
+        self._plan.trouble = trouble
+        self._status = TrainingStatus(self._plan, trouble)
         self._title = title
         self._steps = steps
         self._pictures = pictures
-        self._bar = comfy.utils.ProgressBar(max(1, steps))
+        self._bar = comfy.utils.ProgressBar(max(1, self._plan.total))
         self._start = self._logged = self._drawn = time.monotonic()
         self._first: int | None = None
         self._losses: list[StepLoss] = []
@@ -63,7 +69,7 @@ class TrainingProgress:
             self._drawn = now
             picture = ("JPEG", self._picture(), 768)
         self._status.after_step(loss, training)
-        self._bar.update_absolute(done, max(1, self._steps), picture)
+        self._bar.update_absolute(self._plan.done, max(1, self._plan.total), picture)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     def _log(self, loss: StepLoss, done: int, now: float) -> None:
@@ -101,15 +107,51 @@ class TrainingProgress:
 class EncodingProgress:
     """Told of every photo crop that is encoded ahead of a training; Cancel stops it."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, plan: NodePlan | None = None) -> None:
+        """`plan`: all that the node trains; without one only the encoding is told of."""
+        self._title, self._plan = title, plan
         self._bar: comfy.utils.ProgressBar | None = None
+        self._start = self._shown = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` are encoded. Raises the host's interrupt if the user pressed Cancel."""
+        now = time.monotonic()
         if done == 1:
             log.info("%s: encoding %d photo crops", self._title, total)
             self._bar = comfy.utils.ProgressBar(total)
+            self._start = self._shown = now
         if self._bar is not None:
             self._bar.update_absolute(done, total)
+        if self._plan is not None and (done == 1 or now - self._shown >= _TEXT_EVERY_S):
+            self._shown = now
+            left = (total - done) * (now - self._start) / (done - 1) if done > 1 else None
+            show_text(encoding_line(self._plan, done, total, left))
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+class NodeProgress:
+    """What a training node says when it ends: a context manager around its stages.
+
+    plan = plan_of(titles, configs)
+    with NodeProgress(plan) as node:
+        for number, config in enumerate(configs):
+            plan.begin(number)
+            ...
+        node.finished("<my-dog> dog")
+    """
+
+    def __init__(self, plan: NodePlan) -> None:
+        self._plan = plan
+
+    def __enter__(self) -> NodeProgress:
+        return self
+
+    def finished(self, words: str) -> None:
+        """The last stage is done; `words`: what to write in prompts."""
+        show_text(finished_text(self._plan, words))
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """After Cancel or an error: what is kept, and how to go on."""
+        if error is not None:
+            cancelled = isinstance(error, comfy.model_management.InterruptProcessingException)
+            show_text(stopped_text(self._plan, failed=not cancelled))

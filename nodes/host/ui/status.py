@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ....attndb.training.stage import StageTraining
 from ....attndb.training.step_loss import StepLoss
+from .plan import NodePlan
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +20,16 @@ _MOMENT_S = 0.02
 
 
 def show_text(text: str) -> bool:
-    """Shows a text under the node that is running; whether this host can."""
+    """Shows a text under the node that is running, in the page that asked for it; whether there is
+    one and this host can."""
     # A running server has loaded its own module; anywhere else there is nobody to show it to.
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     send = getattr(server, "send_progress_text", None)
-    node = _running_node(server)
-    if send is None or node is None:
+    node, client = _running_node(server), getattr(server, "client_id", None)
+    if send is None or node is None or client is None:  # without a client it goes to every page
         return False
     try:
-        send(text, node)
+        send(text, node, client)
     except Exception:  # a front end that cannot be reached must not stop a training
         log.debug("the text under the node could not be sent", exc_info=True)
         return False
@@ -84,7 +86,7 @@ class Pace:
 
 
 class TrainingStatus:
-    """Writes the state of a training under its node, at most twice a second.
+    """Writes the state of a node's present stage under it, at most twice a second.
 
     What a user should not miss (a resume, a halved micro-batch, work that could not be saved)
     is shown at once, and stays in the text.
@@ -92,14 +94,14 @@ class TrainingStatus:
 
     def __init__(
         self,
-        steps: int,
+        plan: NodePlan,
         trouble: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`trouble`: why the work is not on disk at the moment; empty when it is."""
-        self._steps, self._trouble, self._clock = steps, trouble, clock
+        self._plan, self._trouble, self._clock = plan, trouble, clock
         self._pace = Pace(clock)
-        self._notes: list[str] = []
+        self._notes = plan.notes
         self._micro_batch = 0
         self._recomputes = ""
         self._shown = -_EVERY_S
@@ -111,7 +113,7 @@ class TrainingStatus:
             self._micro_batch = training.config.micro_batch or training.config.batch_size
             self._recomputes = training.config.recomputes
             if loss.step:
-                self._notes.append(f"resumed at step {loss.step + 1}")
+                self._notes.append(f"resumed at step {self._plan.before + loss.step + 1}")
         if training.micro_batch < self._micro_batch:
             self._notes.append(
                 f"out of memory: micro-batch {self._micro_batch} -> {training.micro_batch}"
@@ -120,22 +122,37 @@ class TrainingStatus:
         if training.recomputes != self._recomputes:
             self._recomputes = training.recomputes
             self._notes.append(f"out of memory: gradient_checkpointing -> {self._recomputes}")
-        rate = self._pace.step(loss.step + 1)
+        plan, rate = self._plan, self._pace.step(loss.step + 1)
+        plan.step(loss.step + 1, rate)
         notes = [*self._notes, *filter(None, [self._trouble()])]
-        now, done = self._clock(), loss.step + 1
-        if now - self._shown >= _EVERY_S or notes != self._said or done == self._steps:
+        now, last = self._clock(), plan.done == plan.total
+        if now - self._shown >= _EVERY_S or notes != self._said or last:
             self._shown, self._said = now, notes
+            title = [plan.title] if len(plan.stages) > 1 else []
             # The front end shows two short lines and scrolls to the rest.
-            show_text("\n".join([step_line(done, self._steps, rate), *notes, loss_line(loss)]))
+            show_text("\n".join([step_line(plan, rate), *notes, *title, loss_line(loss)]))
 
 
-def step_line(done: int, steps: int, rate: float | None) -> str:
-    """`step 120/500  2.41 it/s  2 min 38 s left`."""
-    parts = [f"step {done}/{steps}"]
+def step_line(plan: NodePlan, rate: float | None) -> str:
+    """`step 280/660  2.41 it/s  2 min 38 s left`: of all that the node trains."""
+    parts = [f"step {plan.done}/{plan.total}"]
     if rate is not None:
         parts.append(f"{rate:.2f} it/s" if rate >= 1 else f"{1 / rate:.1f} s/it")
-        if done < steps:
-            parts.append(f"{duration((steps - done) / rate)} left")
+    left = plan.left()
+    if left is not None and plan.done < plan.total:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+def encoding_line(plan: NodePlan, done: int, total: int, first: float | None) -> str:
+    """`encoding photo 12/40  38 s left`; `first`: seconds until the rest is encoded. The time left
+    is the node's, or, while no step tells the pace, that of the encoding and says so."""
+    parts = [f"encoding photo crop {done}/{total}"]
+    left = None if first is None else plan.left(first)
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    elif first is not None:
+        parts.append(f"{duration(first)} until step {plan.before + 1}")
     return "  ".join(parts)
 
 
@@ -143,3 +160,22 @@ def loss_line(loss: StepLoss) -> str:
     """`loss 0.1213 + 0.00210`: the denoising loss + the attention map's (+ the prior's)."""
     prior = f" + {loss.prior:.4f} (prior)" if loss.prior else ""
     return f"loss {loss.denoising:.4f} + {loss.regularization:.5f}{prior}"
+
+
+def stopped_text(plan: NodePlan, failed: bool = False) -> str:
+    """What a node says after Cancel, or after an error: what is kept, and how to go on."""
+    cause, where = "stopped by an error" if failed else "stopped", f"{plan.done} of {plan.total}"
+    if trouble := plan.trouble():
+        return f"{cause} at step {where}\n{trouble}"
+    if not plan.done:
+        return f"{cause} before a step was made; run again to go on"
+    if failed:
+        return f"{cause} at step {where}; what was done is kept"
+    return f"kept at step {where}; run again to go on"
+
+
+def finished_text(plan: NodePlan, words: str) -> str:
+    """What a node says at its end: the words to write in prompts, and where the work lies."""
+    took = f"done in {duration(plan.elapsed)}" if plan.trained else "finished before"
+    kept = plan.not_kept or f"kept in {plan.folder}; Save Concept makes files of it"
+    return "\n".join([f"{took}; write: {words}", kept, *plan.notes])
