@@ -30,6 +30,7 @@ class CompareAttention(io.ComfyNode):
                 "stage, or with several concepts, picture over map. Connect an Attention Maps "
                 "node for each."
             ),
+            search_aliases=["heatmap", "comparison", "compare stages", "compare concepts", "grid"],
             inputs=[
                 *(
                     Maps.Input(

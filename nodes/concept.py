@@ -38,6 +38,14 @@ class ApplyConcept(io.ComfyNode):
             category=CATEGORY,
             description="Adds a trained concept to a MODEL and a CLIP. Then write '<placeholder> "
             "category' in any stock CLIP Text Encode. Several concepts can be chained.",
+            search_aliases=[
+                "use concept",
+                "apply lora",
+                "load lora",
+                "textual inversion",
+                "subject",
+            ],
+            essentials_category="Image Generation",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="A MODEL of the family the concept was trained on."
@@ -87,6 +95,7 @@ class SaveConcept(io.ComfyNode):
             description="Saves the embedding (for 'embedding:name' in any prompt) and the weight "
             "change (for the stock Load LoRA node). An existing file is never overwritten: a "
             "different concept of the same name is saved as name-2.",
+            search_aliases=["save lora", "save embedding", "export", "textual inversion", "keep"],
             inputs=[
                 Concept.Input("concept", tooltip="The concept to keep."),
                 io.String.Input(
@@ -153,6 +162,7 @@ class LoadConcept(io.ComfyNode):
             category=CATEGORY,
             description="Loads a concept that Save Concept kept in models/embeddings and "
             "models/loras, with its placeholder, category and training record.",
+            search_aliases=["load lora", "load embedding", "textual inversion", "subject"],
             inputs=[
                 io.Combo.Input(
                     "name",

@@ -67,7 +67,10 @@ class LoadConceptDataset(io.ComfyNode):
             category=CATEGORY,
             description="Loads 3-6 photos of your subject from a folder (sorted, turned upright by "
             "their EXIF tag) together with the words that training needs.",
-            search_aliases=["dreambooth dataset", "training images", "load folder"],
+            search_aliases=[
+                *("dreambooth dataset", "training images", "load folder", "photo folder", "photos"),
+                *("subject", "face", "character", "style", "image folder"),
+            ],
             inputs=[
                 io.Combo.Input(
                     "folder",
@@ -133,7 +136,7 @@ class ConceptDatasetFromImages(io.ComfyNode):
             category=CATEGORY,
             description="Makes a concept dataset from an IMAGE batch, so that photos can come from "
             "any stock node (Load Image, Batch Images, ...).",
-            search_aliases=["dreambooth dataset", "training images"],
+            search_aliases=["dreambooth dataset", "training images", "photos", "image batch"],
             inputs=[
                 io.Image.Input("images", tooltip="3-6 photos of the subject as one batch."),
                 *_words(),

@@ -31,6 +31,7 @@ class LoadMicroModel(io.ComfyNode):
                 "and trains in minutes on a laptop. It is a toy: for real photos load Stable "
                 "Diffusion. Use a 64 x 64 Empty Latent Image, CFG 4 and about 20 steps."
             ),
+            search_aliases=["demo", "toy model", "tiny model", "checkpoint", "test model"],
             inputs=[],
             outputs=[
                 io.Model.Output(
@@ -64,6 +65,7 @@ class MicroConcept(io.ComfyNode):
                 "Five photos (64 x 64 px) of a subject of the micro world that the micro model was "
                 "never shown, with its true outline. Connect them to Concept Dataset From Images."
             ),
+            search_aliases=["demo photos", "example images", "toy subject"],
             inputs=[
                 io.Combo.Input(
                     "concept",

@@ -40,6 +40,7 @@ class TrainingOptionsNode(io.ComfyNode):
             category="AttnDreamBooth/training",
             description="Choices beyond the published recipe. Every default leaves the recipe "
             "as it is; connect to any stage.",
+            search_aliases=["lora rank", "optimizer", "learning rate schedule", "low vram", "ema"],
             inputs=[
                 io.Combo.Input(
                     "optimizer",

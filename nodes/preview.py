@@ -23,6 +23,7 @@ class TrainingPreview(io.ComfyNode):
             description="Draws a picture every n steps with the weights of that moment, through "
             "ComfyUI's own sampler (dpmpp_2m, normal). Shown on the stage node, kept in the run's "
             "previews folder. It does not change the training.",
+            search_aliases=["sample during training", "training samples", "validation image"],
             inputs=[
                 io.String.Input(
                     "prompt",

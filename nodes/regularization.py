@@ -21,6 +21,7 @@ class AttentionMapRegularization(io.ComfyNode):
             description="Ties the mean and variance of the new token's attention map to those of "
             "its category word. Published weights: 0.1 / 0 in stage 1, 2 / 5 in stages 2 and 3. "
             "Both 0: no regularisation (an ablation).",
+            search_aliases=["attention loss", "cross attention", "regularizer", "prompt ignored"],
             inputs=[
                 io.Float.Input(
                     "mean_weight",

@@ -74,6 +74,7 @@ class _Stage(io.ComfyNode):
     NODE_ID = ""
     NAME = ""
     DESCRIPTION = ""
+    ALIASES: tuple[str, ...] = ()
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -142,6 +143,7 @@ class _Stage(io.ComfyNode):
             display_name=cls.NAME,
             category=CATEGORY,
             description=cls.DESCRIPTION,
+            search_aliases=[*cls.ALIASES, "train", "fine-tune", "finetune", "personalization"],
             inputs=inputs,
             outputs=result_sockets(),
         )
@@ -194,6 +196,7 @@ class LearnEmbedding(_Stage):
         "Learns the new token's embedding, so that it sits among the other words of a prompt. The "
         "U-Net and the text encoder stay frozen. Published: 60 steps, rate 1e-3, batch 8."
     )
+    ALIASES = ("textual inversion", "train embedding", "token", "new word")
 
 
 class TrainCrossAttention(_Stage):
@@ -206,6 +209,7 @@ class TrainCrossAttention(_Stage):
         "Learns the new token's attention map by training the cross-attention layers alone. "
         "Published: 100 steps, rate 2e-5, batch 8."
     )
+    ALIASES = ("custom diffusion", "attention map")
 
 
 class TrainUNet(_Stage):
@@ -218,6 +222,7 @@ class TrainUNet(_Stage):
         "Learns the subject's identity by training the whole U-Net. Published: 500 steps, rate "
         "2e-6, batch 8 (fast: 200 steps, rate 1e-5, batch 4)."
     )
+    ALIASES = ("dreambooth", "train lora", "identity")
 
 
 class AllStages(io.ComfyNode):
@@ -227,11 +232,27 @@ class AllStages(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AttnDBAllStages",
-            display_name="AttnDreamBooth (all stages)",
+            display_name="Train Concept",
             category=CATEGORY,
-            description="Runs the three stages one after the other with a published preset: paper "
-            "(60 + 100 + 500 steps) or fast (60 + 100 + 200).",
-            search_aliases=["dreambooth", "personalization", "train concept"],
+            description="Teaches the model your subject: AttnDreamBooth, all three stages one "
+            "after the other, with a published preset: paper (60 + 100 + 500 steps) or fast (60 + "
+            "100 + 200).",
+            search_aliases=[
+                *(
+                    "attndreambooth",
+                    "all stages",
+                    "train",
+                    "training",
+                    "trainer",
+                    "fine-tune",
+                    "finetune",
+                    "dreambooth",
+                    "teach",
+                ),
+                *("personalization", "personalize", "train lora", "train concept", "subject"),
+                *("face", "character", "style", "textual inversion", "embedding"),
+            ],
+            essentials_category="Image Generation",
             inputs=[
                 *wire_sockets(),
                 io.Combo.Input(

@@ -105,6 +105,21 @@ class FrontEnd:
         """The API prompt that the front end would post for the open graph."""
         return self.page.evaluate("async () => (await app.graphToPrompt()).output")
 
+    def search(self, words: str) -> list[str]:
+        """Names of the nodes that the page's search offers for some words, best first; it is opened
+        by a double click on the empty canvas, as a user does."""
+        self.page.evaluate("() => app.graph.clear()")
+        field = self.page.locator("input[aria-controls=results-list]")
+        if not field.count():
+            size = self.page.viewport_size
+            self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
+            field.wait_for()
+        field.fill(words)
+        self.page.wait_for_timeout(500)
+        offered = self.page.locator("#results-list [role=option]")
+        names = [text.splitlines()[0].strip() for text in offered.all_inner_texts()]
+        return names
+
     def run(self, timeout: float = 300) -> None:
         """Press Run, and wait until the queue is empty again."""
         self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
