@@ -1,6 +1,6 @@
 """What is asked of a subject in the evaluation: sentences, and the scenes that they mean."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -30,17 +30,17 @@ class Prompt:
     style: str = "photo"
     light: str = "day"
     pose: str = "standing"
-    second: tuple[str, str, str] | None = None  # relation, colour, category
+    second: tuple[str, str, str] | None = None  # relation, colour, category (if not the subject's)
     held: tuple[str, str] | None = None  # colour, thing
     hat: tuple[str, str] | None = None  # colour, hat: takes the place of the subject's own
     colour: str | None = None  # takes the place of the body's colour
-    other: str = field(default="mug", repr=False)  # second category for a concept that is the first
 
     def _companion(self, concept: Concept, side: int = 1) -> Companion | None:
         if self.second is None:
             return None
         relation, colour, category = self.second
-        category = category if category != concept.category else self.other
+        if category == concept.category:
+            category = "boat" if category == "mug" else "mug"
         return Companion(
             category=category, colour=colour, rgb=COLOURS[colour], relation=relation, side=side
         )

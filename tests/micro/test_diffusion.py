@@ -1,0 +1,112 @@
+"""The second base model's training: it learns, resumes to the byte, and reads every word."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from attndreambooth.micro.micro2.autoencoder import Autoencoder
+from attndreambooth.micro.micro2.latents import encoded
+from attndreambooth.micro.micro2.preview import preview
+from attndreambooth.micro.micro2.stock import TRAIN, make_scenes
+from attndreambooth.micro.micro2.text import SHORT, TEXT_CONFIG
+from attndreambooth.micro.micro2.train_diffusion import (
+    DiffusionConfig,
+    DiffusionTrainer,
+    train_diffusion,
+)
+from attndreambooth.micro.micro2.unet import UNET_CONFIG
+from attndreambooth.micro.micro2.world import full_caption, random_caption
+from attndreambooth.micro.text import END, LENGTH, UNKNOWN_ROW
+
+SMALL = UNET_CONFIG | {"model_channels": 32}
+CONFIG = DiffusionConfig(steps=4, batch=3, warmup=1, checkpoint_every=2, decay=0.25)
+
+
+@pytest.fixture
+def trainer(words, monkeypatch):
+    """A function that makes a new trainer; the host's attention is put back afterwards."""
+    import comfy.ldm.modules.attention as attention
+
+    monkeypatch.setattr(attention, "optimized_attention", attention.optimized_attention)
+    return lambda config=CONFIG: DiffusionTrainer(config, words, unet_config=SMALL)
+
+
+@pytest.fixture(scope="module")
+def stock():
+    scenes = make_scenes(0, TRAIN, 12)
+    return torch.randn(12, 32, 16, 16, generator=torch.Generator().manual_seed(0)).half(), scenes
+
+
+def test_every_caption_fits_and_holds_no_unknown_word(words):
+    end = words.vocabulary.row(END)
+    for i, scene in enumerate(make_scenes(0, TRAIN, 300)):
+        said = random_caption(scene, np.random.default_rng(i)).replace("sks ", "")
+        rows = words([said, full_caption(scene)])
+        assert (rows[:, SHORT - 1] == end).all() and rows.shape == (2, LENGTH)
+        assert UNKNOWN_ROW not in rows
+
+
+def test_the_rate_warms_up_stays_and_falls_to_zero():
+    c = DiffusionConfig(steps=1000, warmup=100, decay=0.4, rate=1.0)
+    assert c.rate_at(0) == pytest.approx(0.01) and c.rate_at(99) == c.rate_at(599) == 1.0
+    assert c.rate_at(800) == pytest.approx(0.5) and c.rate_at(1000) == 0.0
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(trainer, stock, tmp_path):
+    whole = trainer()
+    train_diffusion(whole, *stock, tmp_path / "whole.pt")
+    first = trainer()
+    for _ in range(2):
+        first.step(*stock)
+    part = tmp_path / "part.pt"
+    torch.save(first.state(), part)
+    second = trainer()
+    seen = []
+    train_diffusion(second, *stock, part, lambda t: seen.append(t.steps))
+    assert second.steps == 4 and seen == [4]
+    for mine, other in zip(
+        (*whole.parameters, *whole.average), (*second.parameters, *second.average), strict=True
+    ):
+        assert torch.equal(mine, other)
+    lines = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert all(len(line["by_noise"]) == 4 and line["loss"] > 0 for line in lines)
+
+
+def test_it_learns(trainer, stock):
+    learning = trainer(replace(CONFIG, steps=60, batch=4, rate=2e-3))
+    losses = [learning.step(*stock)[0] for _ in range(16)]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(trainer, stock, tmp_path):
+    latents, scenes = stock
+    with pytest.raises(FloatingPointError, match="loss is nan at step 1"):
+        train_diffusion(trainer(), latents * float("nan"), scenes, tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_text_width_and_context_agree(trainer):
+    one = trainer()
+    assert TEXT_CONFIG["hidden_size"] == UNET_CONFIG["context_dim"]
+    maps = [m for name, m in one.unet.named_modules() if name.endswith("attn2")]
+    assert len(maps) == 7
+
+
+def test_a_preview_is_the_same_from_the_same_seed(trainer):
+    one, coder = trainer(), Autoencoder().eval()
+    a, b = (preview(one, coder, ["a photo of a cat"], seed=1, steps=2) for _ in range(2))
+    assert a.shape == (1, 128, 128, 3) and np.array_equal(a, b)
+    assert not np.array_equal(a, preview(one, coder, ["a photo of a cat"], seed=2, steps=2))
+
+
+def test_latents_are_kept_for_one_autoencoder(tmp_path):
+    model = Autoencoder().eval()
+    latents, scenes = encoded(tmp_path, model, 0, 4, "a" * 64)
+    assert latents.shape == (4, 32, 16, 16) and len(scenes) == 4
+    torch.nn.init.normal_(model.linear_in.weight)
+    assert torch.equal(encoded(tmp_path, model, 0, 4, "a" * 64)[0], latents)
+    assert not torch.equal(encoded(tmp_path, model, 0, 4, "b" * 64)[0], latents)
