@@ -23,6 +23,32 @@ class Residual(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
+class LatentNorm(nn.Module):
+    """Channels at mean 0 and variance 1 over the world, by running statistics, also in training.
+
+    No gradient flows through the statistics: the encoder cannot outgrow the noise of the training
+    for long, and one batch's statistics do not blur the others' colours as in BatchNorm.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.02) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                var, mean = torch.var_mean(z, dim=(0, 2, 3))
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var, self.momentum)
+        scale = self.running_var.add(1e-6).rsqrt().view(1, -1, 1, 1)
+        return (z - self.running_mean.view(1, -1, 1, 1)) * scale
+
+
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
@@ -34,8 +60,7 @@ class Autoencoder(nn.Module):
     """Principal components of 8 x 8 px patches in and out, and convolutions beside them.
 
     What the convolutions add starts at zero (`start_from_components`). Each latent channel is
-    normalised over the world (`norm`, running statistics, no learned scale: the encoder cannot
-    outgrow the noise of the training) and then weighed (`weights`): strong components keep a
+    normalised over the world (`norm`) and then weighed (`weights`): strong components keep a
     little more spread, so that the diffusion model settles them first and flat skies stay flat.
     The mean square over all channels is 1. Pictures are (B, 3, H, W) in -1..1, H and W multiples
     of 8; latents (B, 32, H/8, W/8).
@@ -47,12 +72,13 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.linear_in = nn.Conv2d(3, channels, DOWNSCALE, stride=DOWNSCALE)
         self.linear_out = nn.Conv2d(channels, 3 * DOWNSCALE**2, 1)
-        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=0.02)
+        self.norm = LatentNorm(channels)
         self.register_buffer("weights", torch.ones(channels))
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 48, 4, stride=4),
             Residual(48),
             nn.Conv2d(48, 96, 4, stride=2, padding=1),
+            Residual(96),
             Residual(96),
             nn.SiLU(),
             _zero(nn.Conv2d(96, channels, 3, padding=1)),
@@ -65,8 +91,10 @@ class Autoencoder(nn.Module):
             nn.PixelShuffle(2),
             Residual(80),
             Residual(80),
+            Residual(80),
             nn.Conv2d(80, 4 * 40, 3, padding=1),
             nn.PixelShuffle(2),
+            Residual(40),
             Residual(40),
             nn.SiLU(),
             _zero(nn.Conv2d(40, 12, 3, padding=1)),

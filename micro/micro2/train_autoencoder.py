@@ -27,8 +27,9 @@ class CoderConfig:
     steps: int = 3000
     batch: int = 24
     crop: int = 64  # px
-    rate: float = 2e-3  # peak; warm-up of 50 steps, then a cosine to zero
-    noise: float = 0.25  # most noise on the latents, whose channels have a mean square of 1
+    rate: float = 1e-3  # peak; warm-up of 50 steps, then a cosine to zero
+    noise: float = 0.15  # most noise on the latents, whose channels have a mean square of 1
+    square: float = 3.0  # weight of the mean square error beside the mean absolute one
     gradient: float = 0.25  # weight of the loss on differences of neighbours
     freeze: float = 0.8  # share of the steps after which encoder and statistics stay as they are
     seed: int = 0
@@ -36,10 +37,15 @@ class CoderConfig:
 
 
 def _crops(pictures: NDArray[np.uint8], config: CoderConfig, rng: np.random.Generator) -> Tensor:
-    """A batch (B, 3, crop, crop), aligned to nothing."""
-    size = pictures.shape[1]
+    """A batch (B, 3, crop, crop) on the latent grid, from where subjects stand.
+
+    The few backgrounds are soon learned; the subjects are what the gate asks about.
+    """
     index = np.sort(rng.integers(len(pictures), size=config.batch))
-    at = rng.integers(0, (size - config.crop) // 8 + 1, size=(config.batch, 2)) * 8
+    room = (pictures.shape[1] - config.crop) // 8  # cells that a crop can move
+    top = rng.integers(min(1, room), room + 1, size=config.batch) * 8
+    left = rng.integers(0, room + 1, size=config.batch) * 8
+    at = np.stack([top, left], axis=1)
     patches = [
         pictures[i, y : y + config.crop, x : x + config.crop]
         for i, (y, x) in zip(index, at, strict=True)
@@ -47,10 +53,10 @@ def _crops(pictures: NDArray[np.uint8], config: CoderConfig, rng: np.random.Gene
     return to_model_range(np.stack(patches)).contiguous(memory_format=torch.channels_last)
 
 
-def coder_loss(y: Tensor, x: Tensor, gradient: float) -> Tensor:
-    """L1 + MSE, and L1 of the differences to the right and lower neighbours."""
+def coder_loss(y: Tensor, x: Tensor, square: float, gradient: float) -> Tensor:
+    """L1, weighed MSE, and weighed L1 of the differences to the right and lower neighbours."""
     dy = (y - x).diff(dim=2).abs().mean() + (y - x).diff(dim=3).abs().mean()
-    return F.l1_loss(y, x) + F.mse_loss(y, x) + gradient * dy
+    return F.l1_loss(y, x) + square * F.mse_loss(y, x) + gradient * dy
 
 
 class CoderTrainer:
@@ -96,7 +102,7 @@ class CoderTrainer:
             z = model.encode(x)
         level = c.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
         y = model.decode(z + level * torch.randn(z.shape, generator=generator))
-        loss = coder_loss(y, x, c.gradient)
+        loss = coder_loss(y, x, c.square, c.gradient)
         loss.backward()
         grown = [p for p in [*self.convolutions, *self.others] if p.grad is not None]
         nn.utils.clip_grad_norm_(grown, 1.0)

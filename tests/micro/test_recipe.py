@@ -96,8 +96,8 @@ def test_the_loss_is_its_formula():
     d = (y - x).numpy().astype(float)
     right = np.abs(d[..., 1:] - d[..., :-1]).mean()
     down = np.abs(d[:, :, 1:] - d[:, :, :-1]).mean()
-    expected = np.abs(d).mean() + (d**2).mean() + 0.5 * (right + down)
-    assert abs(coder_loss(y, x, 0.5).item() - expected) < 1e-6
+    expected = np.abs(d).mean() + 2 * (d**2).mean() + 0.5 * (right + down)
+    assert abs(coder_loss(y, x, 2.0, 0.5).item() - expected) < 1e-6
 
 
 def test_a_resumed_autoencoder_is_the_uninterrupted_one(pictures, tmp_path):

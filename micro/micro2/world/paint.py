@@ -53,13 +53,13 @@ def _pattern(pattern: str, u: Array, v: Array) -> Array:
     """Share of the pattern's second colour at unit coordinates."""
     x, y = u * np.float32(UNIT), v * np.float32(UNIT)
     if pattern == "striped":
-        return _soft(np.sin(y * np.float32(2 * np.pi / 13)), 2.4)
+        return _soft(np.sin(y * np.float32(2 * np.pi / 14)), 1.5)
     if pattern == "checked":
-        return _soft(np.sin(x * np.float32(np.pi / 7)) * np.sin(y * np.float32(np.pi / 7)), 3.2)
-    row = np.floor(y / 11)
-    dx = (x + 5.5 * (row % 2)) % 11 - 5.5
-    dy = y % 11 - 5.5
-    return _soft(3.4 - np.sqrt(dx * dx + dy * dy), 0.9)
+        return _soft(np.sin(x * np.float32(np.pi / 8)) * np.sin(y * np.float32(np.pi / 8)), 2.0)
+    row = np.floor(y / 12)
+    dx = (x + 6 * (row % 2)) % 12 - 6
+    dy = y % 12 - 6
+    return _soft(3.8 - np.sqrt(dx * dx + dy * dy), 0.5)
 
 
 def _texture(finish: str, u: Array, v: Array) -> Array:

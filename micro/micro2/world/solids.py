@@ -19,6 +19,7 @@ _TO_LENS = np.array((0, 0, 1), dtype=np.float32)
 _HALFWAY = (_LIGHT + _TO_LENS) / np.linalg.norm(_LIGHT + _TO_LENS)
 AMBIENT, DIFFUSE = 0.50, 0.70
 _ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + np.float32(0.5)
+EDGE = 2.2  # px over which a part's edge fades: what a lens of this size would see
 MARGIN = 6  # px around a part: its contact shadow reaches so far
 
 
@@ -164,6 +165,7 @@ def solid(part: Part, frame: Frame) -> Patch | None:
     facing = np.maximum(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0)
     shine = np.maximum(nx * _HALFWAY[0] + ny * _HALFWAY[1] + nz * _HALFWAY[2], 0) ** 22
     distance = (d * np.float32(frame.scale)).astype(np.float32)
-    cover = np.clip(0.5 - distance, 0, 1)
+    t = np.clip(0.5 - distance / EDGE, 0, 1)
+    cover = t * t * (3 - 2 * t)
     shade = AMBIENT + DIFFUSE * facing
     return Patch(window, cover, distance, shade.astype(np.float32), shine.astype(np.float32))

@@ -91,8 +91,8 @@ def sketch(layers: Layers) -> Array:
     for buffers, _ in layers.objects:
         own = _edges(buffers.albedo * buffers.cover[..., None], 190.0)
         lines = np.maximum(lines * (1 - buffers.cover), own * 0.85)
-    hatch = np.sin((_ROWS + _COLUMNS) * 1.5) > 0.2
-    dark = np.clip(1.02 - shade, 0, 0.4) * hatch * cover
+    hatch = 0.5 + 0.5 * np.sin((_ROWS + _COLUMNS) * 0.8)
+    dark = 0.6 * np.clip(1.02 - shade, 0, 0.4) * hatch * cover
     ink = np.array((62, 58, 70), np.float32)
     mark = np.maximum(lines, dark * 1.3)[..., None]
     return in_front(base * (1 - mark) + ink * mark, layers.light, layers.variant)
