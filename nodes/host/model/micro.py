@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from ....micro import weight_files as weights
 from ....micro.autoencoder import DOWNSCALE, LATENT_CHANNELS, MicroAutoencoder
+from ....micro.micro2 import autoencoder as second_autoencoder
+from ....micro.micro2 import text as second_text
+from ....micro.micro2 import unet as second_unet
 from ....micro.text import TEXT_CONFIG, Vocabulary
 from ....micro.unet import UNET_CONFIG
 
@@ -32,6 +36,34 @@ class MicroLatent(comfy.latent_formats.LatentFormat):
     scale_factor = 1.0
     latent_channels = LATENT_CHANNELS
     spacial_downscale_ratio = DOWNSCALE
+
+
+class SecondMicroLatent(MicroLatent):
+    """8 x 8 px per latent pixel, 32 normalised channels: no scale factor."""
+
+    latent_channels = second_autoencoder.LATENT_CHANNELS
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one version of the model is made of."""
+
+    unet: dict[str, Any]
+    text: dict[str, Any]
+    latent: type[MicroLatent]
+    autoencoder: type[torch.nn.Module]
+
+
+VERSIONS = {
+    "1": Parts(UNET_CONFIG, TEXT_CONFIG, MicroLatent, MicroAutoencoder),
+    "2": Parts(
+        second_unet.UNET_CONFIG,
+        second_text.TEXT_CONFIG,
+        SecondMicroLatent,
+        second_autoencoder.Autoencoder,
+    ),
+}
+"""By the file's metadata `version`; a file without one is of the first."""
 
 
 class AttnDBMicro(comfy.supported_models_base.BASE):
@@ -49,10 +81,12 @@ class AttnDBMicro(comfy.supported_models_base.BASE):
 class MicroTokenizer(comfy.sd1_clip.SDTokenizer):
     """CLIP's tokenizer; says once which words of a prompt the model does not know."""
 
-    def __init__(self, embedding_directory=None, tokenizer_data=None, vocabulary=None) -> None:
+    def __init__(
+        self, embedding_directory=None, tokenizer_data=None, vocabulary=None, width=0
+    ) -> None:
         super().__init__(
             embedding_directory=embedding_directory,
-            embedding_size=TEXT_CONFIG["hidden_size"],
+            embedding_size=width or TEXT_CONFIG["hidden_size"],
             embedding_key="clip_l",
             tokenizer_data=tokenizer_data or {},
         )
@@ -102,17 +136,25 @@ def from_tensors(
     metadata: dict[str, str],
     embedding_directory: list[str] | None = None,
 ) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) from the tensors of the shipped file."""
-    vae = _vae(weights.take(tensors, "first_stage_model."))
-    model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model)
+    """(MODEL, CLIP, VAE) from the tensors of the shipped file; WeightsError for a later version."""
+    version = metadata.get("version", "1")
+    if version not in VERSIONS:
+        raise weights.WeightsError(
+            f"{weights.MODEL} is of version {version}; this pack knows {list(VERSIONS)}. "
+            "Update the pack as a whole"
+        )
+    parts = VERSIONS[version]
+    vae = _vae(weights.take(tensors, "first_stage_model."), parts)
+    model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model, parts)
     vocabulary = Vocabulary([int(token) for token in metadata["vocabulary"].split()])
     text = weights.take(tensors, "cond_stage_model.")
-    return model, _clip(text, vocabulary, embedding_directory), vae
+    return model, _clip(text, vocabulary, embedding_directory, parts), vae
 
 
-def _model(state: dict[str, Tensor], autoencoder: MicroAutoencoder) -> Any:
+def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module, parts: Parts) -> Any:
     management = comfy.model_management
-    config = AttnDBMicro(copy.deepcopy(UNET_CONFIG))
+    config = AttnDBMicro(copy.deepcopy(parts.unet))
+    config.latent_format = parts.latent()
     device, offload = management.get_torch_device(), management.unet_offload_device()
     dtypes = [torch.float32]  # 14 MB in half precision: nothing to gain from less
     dtype = management.unet_dtype(
@@ -133,7 +175,7 @@ def _model(state: dict[str, Tensor], autoencoder: MicroAutoencoder) -> Any:
     return patcher
 
 
-def _preview_factors(autoencoder: MicroAutoencoder) -> tuple[list[list[float]], list[float]]:
+def _preview_factors(autoencoder: Any) -> tuple[list[list[float]], list[float]]:
     """Mean colour of a patch from its latent: what the host's fast previews need."""
     weight = autoencoder.linear_out.weight.detach().float()[:, :, 0, 0]  # (192, C)
     bias = autoencoder.linear_out.bias.detach().float()
@@ -142,12 +184,15 @@ def _preview_factors(autoencoder: MicroAutoencoder) -> tuple[list[list[float]], 
 
 
 def _clip(
-    state: dict[str, Tensor], vocabulary: Vocabulary, embedding_directory: list[str] | None
+    state: dict[str, Tensor],
+    vocabulary: Vocabulary,
+    embedding_directory: list[str] | None,
+    parts: Parts,
 ) -> Any:
-    state = dict(state)
+    state, width = dict(state), parts.text["hidden_size"]
     table = "text_model.embeddings.token_embedding.weight"
     state[table] = vocabulary.expand(state[table])
-    state["text_projection.weight"] = torch.eye(TEXT_CONFIG["hidden_size"])
+    state["text_projection.weight"] = torch.eye(width)
     target = comfy.supported_models_base.ClipTarget(
         comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel
     )
@@ -155,25 +200,25 @@ def _clip(
         target,
         embedding_directory=embedding_directory,
         tokenizer_data={
-            "clip_l_tokenizer_class": partial(MicroTokenizer, vocabulary=vocabulary),
+            "clip_l_tokenizer_class": partial(MicroTokenizer, vocabulary=vocabulary, width=width),
         },
         parameters=sum(v.numel() for v in state.values()),
         state_dict={f"clip_l.transformer.{key}": value for key, value in state.items()},
-        model_options={"clip_l_model_config": dict(TEXT_CONFIG), "dtype": torch.float32},
+        model_options={"clip_l_model_config": dict(parts.text), "dtype": torch.float32},
     )
 
 
-def _vae(state: dict[str, Tensor]) -> Any:
+def _vae(state: dict[str, Tensor], parts: Parts) -> Any:
     """The host's VAE object around our autoencoder.
 
     The host builds its VAE from the layouts that it knows; it is made with its smallest one, and
     everything that depends on the network is then set as its constructor sets it.
     """
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
-    network = MicroAutoencoder().to(torch.float32).eval().requires_grad_(False)
+    network = parts.autoencoder().to(torch.float32).eval().requires_grad_(False)
     network.load_state_dict(state)
     vae.first_stage_model = network
-    vae.latent_channels = LATENT_CHANNELS
+    vae.latent_channels = parts.latent.latent_channels
     vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
     vae.memory_used_encode = lambda shape, dtype: 200 * shape[2] * shape[3] * 4
     vae.memory_used_decode = lambda shape, dtype: 400 * 64 * shape[2] * shape[3] * 4
