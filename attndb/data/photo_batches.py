@@ -1,28 +1,28 @@
-"""PhotoBatches: a stage's batches of the subject's photos, any step's on its own.
-
-Shapes: C latent channels, Y X latent pixels.
-"""
+"""PhotoBatches: a stage's batches of the subject's photos, any step's on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..config.stage import StageConfig
-from .augmentation import Crop, draw_crop, render
+from .augmentation import Crop, draw_crop
 from .batch import Batch
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
+from .latent_source import LatentSource, RenderedCrop
 from .photo import Photo
 from .tokens import TokenizedPrompt
 
 
 class PhotoBatches:
-    """Batches drawn from a concept dataset: every photo once per round, in a shuffled order."""
+    """Batches drawn from a concept dataset: every photo once per round, in a shuffled order.
+
+    `batches[step]` is `batches.encode(step, batches.render(step))`: rendering is work for any
+    thread, encoding is for the one that computes.
+    """
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class PhotoBatches:
         self._prompt = prompt
         self._config = config
         self._timesteps = timesteps
-        self._encode_image = encode_image
+        self._latents = LatentSource(encode_image, config.data.resolution)
         self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
         data = config.data
         self._pool = [
@@ -53,20 +53,36 @@ class PhotoBatches:
         if not 0 < len(wanted) <= self._config.steps * self._config.batch_size:
             return False
         for done, ((digest, crop), photo) in enumerate(wanted.items(), start=1):
-            self._kept[digest, crop] = self._encode(photo, crop)
+            self._kept[digest, crop] = self._latents(photo, crop)
             if progress is not None:
                 progress(done, len(wanted))
         return True
 
     def __getitem__(self, step: int) -> Batch:
+        return self.encode(step, self.render(step))
+
+    def render(self, step: int) -> dict[tuple[str, Crop], RenderedCrop]:
+        """The crops of a step that are not encoded yet."""
+        samples, _ = self._draw(step)
+        missing = {
+            (photo.digest, crop): photo
+            for photo, crop in samples
+            if (photo.digest, crop) not in self._kept
+        }
+        return {key: self._latents.render(photo, key[1]) for key, photo in missing.items()}
+
+    def encode(self, step: int, rendered: Mapping[tuple[str, Crop], RenderedCrop]) -> Batch:
+        """The step's batch, from what `render` gave for it."""
         config = self._config
-        generator = step_generator("step", config.seed, config.stage, step)
-        samples = [
-            self._sample(self._photo(step * config.batch_size + i), generator)
-            for i in range(config.batch_size)
-        ]
-        latents = torch.stack([latent for latent, _ in samples])
-        mask = torch.stack([mask for _, mask in samples])
+        samples, generator = self._draw(step)
+        keys = [(photo.digest, crop) for photo, crop in samples]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        fresh = self._latents.encode([rendered[key] for key in missing])
+        found = {**self._kept, **dict(zip(missing, fresh, strict=True))}
+        if self._pool:
+            self._kept = found
+        latents = torch.stack([found[key][0] for key in keys])
+        mask = torch.stack([found[key][1] for key in keys])
         noise, timesteps = draw_noise(
             latents.shape, self._timesteps, config.offset_noise, generator
         )
@@ -78,34 +94,24 @@ class PhotoBatches:
             mask if config.data.mask_fill else None,
         )
 
+    def _draw(self, step: int) -> tuple[list[tuple[Photo, Crop]], torch.Generator]:
+        """The photos and crops of a step, and the generator that draws the rest of it."""
+        config = self._config
+        generator = step_generator("step", config.seed, config.stage, step)
+        samples = [
+            (self._photo(step * config.batch_size + i), self._crop(generator))
+            for i in range(config.batch_size)
+        ]
+        return samples, generator
+
     def _photo(self, index: int) -> Photo:
         """The photo of sample `index`, counted from the start of the stage."""
         photos, config = self._dataset.photos, self._config
         return photos[epoch_index(index, len(photos), "round", config.seed, config.stage)]
 
-    def _sample(self, photo: Photo, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, generator: torch.Generator) -> Crop:
         data = self._config.data
         crop = draw_crop(data.augmentation, generator)
         if data.latent_pool:
-            crop = self._pool[int(torch.randint(0, data.latent_pool, (1,), generator=generator))]
-        elif not self._pool:
-            return self._encode(photo, crop)
-        key = (photo.digest, crop)
-        if key not in self._kept:
-            self._kept[key] = self._encode(photo, crop)
-        return self._kept[key]
-
-    def _encode(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
-        pixels, weights = render(photo.image, crop, self._config.data.resolution)
-        latent_CYX = self._encode_image(torch.from_numpy(pixels)[None])[0].float().cpu()
-        return latent_CYX, torch.from_numpy(latent_mask(weights, latent_CYX.shape[-1]))
-
-
-def latent_mask(weights: np.ndarray, side: int) -> np.ndarray:
-    """Pixel weights (R, R) as latent weights (1, side, side): 1 where all the pixels are photo.
-
-    A crop of fill alone counts whole, so that no sample is without a loss.
-    """
-    blocks = rearrange(weights, "(y a) (x b) -> y x (a b)", y=side, x=side)
-    mask = (blocks.min(axis=-1) > 0).astype(np.float32)[None]
-    return mask if mask.any() else np.ones_like(mask)
+            return self._pool[int(torch.randint(0, data.latent_pool, (1,), generator=generator))]
+        return self._pool[0] if self._pool else crop

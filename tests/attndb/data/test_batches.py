@@ -13,7 +13,8 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.data.dataset import ConceptDataset
 from attndreambooth.attndb.data.draws import step_generator
-from attndreambooth.attndb.data.photo_batches import PhotoBatches, latent_mask
+from attndreambooth.attndb.data.latent_source import latent_mask
+from attndreambooth.attndb.data.photo_batches import PhotoBatches
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from attndreambooth.devkit.tiny_model import prompt_of

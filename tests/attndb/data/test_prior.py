@@ -15,6 +15,7 @@ from attndreambooth.attndb.data.photo import DatasetError
 from attndreambooth.attndb.data.photo_batches import PhotoBatches
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.prior_batches import PriorBatches
+from attndreambooth.attndb.data.rendered_ahead import RenderedAhead
 from attndreambooth.attndb.data.tokens import TokenizedText
 from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from attndreambooth.devkit.tiny_model import END, START, prompt_of
@@ -138,9 +139,10 @@ def test_no_generator_is_shared_with_the_subjects_samples(monkeypatch):
     for step in range(4):
         assert len(alone[step]) == 4
     own = set(keys)
+    prior.fill()
     keys.clear()
     for step in range(4):
-        prior._draw(step, 4)
+        prior._draw(step)
     assert own and keys and not own & set(keys)
 
 
@@ -161,6 +163,21 @@ def test_more_prior_images_than_are_drawn_are_not_filled_ahead():
     encoder = Encoder()
     _, few = both(encoder, steps=1, data={"latent_pool": 1})
     assert not few.fill() and encoder.calls == 0
+
+
+@pytest.mark.parametrize("data", [{}, {"latent_pool": 3}, {"augmentation": "none"}])
+def test_rendered_ahead_the_samples_have_the_same_bytes(data):
+    plain, with_prior = both(data=data)
+    _, fresh = both(data=data)
+    expected = [fresh[step] for step in range(6)]
+    with RenderedAhead(with_prior, 9) as ahead:
+        for step in (0, 1, 2, 5, 3, 3):
+            found = ahead[step]
+            for name in ("latents", "noise", "timesteps", "mask"):
+                assert torch.equal(getattr(found, name), getattr(expected[step], name)), name
+            assert torch.equal(found.prior.latents, expected[step].prior.latents)
+    with RenderedAhead(plain, 9) as ahead:
+        assert torch.equal(ahead[2].latents, expected[2].latents)
 
 
 def test_a_part_of_a_batch_has_no_prior_samples():

@@ -1,0 +1,50 @@
+"""LargePhoto: a photo with more pixels than its crops can show, reduced once for all of them.
+
+A crop of R pixels shows a phone photo of 12 megapixels at a sixth of its size. Turning and scaling
+all of them again for every sample costs more than a training step. So a photo whose shorter side
+is longer than DETAIL x R is reduced to that before it is turned; smaller ones keep the published
+order of operations to the byte (docs/speed.md says how far the crops of a reduced photo differ).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from .augmentation import Crop, cut, render_bytes, scaled_size
+
+DETAIL = 2
+"""Pixels along a side, for each of the crop's, that a photo keeps before it is turned: bilinear
+interpolation takes away what is finer than two."""
+
+
+def is_large(image: Image.Image, resolution: int) -> bool:
+    """Whether a photo holds more than its crops can show."""
+    return min(image.size) > DETAIL * resolution
+
+
+class LargePhoto:
+    """A large photo's crops, cut from two copies that are made when first needed."""
+
+    def __init__(self, image: Image.Image, resolution: int) -> None:
+        self._image = image
+        self._resolution = resolution
+
+    @cached_property
+    def _to_turn(self) -> Image.Image:
+        size = scaled_size(self._image.size, DETAIL * self._resolution)
+        return self._image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+    @cached_property
+    def _to_cut(self) -> Image.Image:
+        size = scaled_size(self._image.size, self._resolution)
+        return self._image.resize(size, Image.Resampling.LANCZOS)
+
+    def render_bytes(self, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+        """As `augmentation.render_bytes`: the same bytes unless the crop is turned."""
+        if crop.angle:
+            return render_bytes(self._to_turn, crop, self._resolution)
+        pixels = cut(self._to_cut, crop, self._resolution)
+        return pixels, np.ones(pixels.shape[:2], dtype=bool)

@@ -1,0 +1,94 @@
+"""LatentSource: from a photo and a crop to a latent and its mask.
+
+Shapes: B crops, R pixels of a side, C latent channels, Y X latent pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .augmentation import Crop, as_floats, render_bytes
+from .large_photo import LargePhoto, is_large
+from .photo import Photo
+
+
+@dataclass(frozen=True)
+class RenderedCrop:
+    """A crop's pixels, before they are encoded."""
+
+    pixels: np.ndarray
+    """(R, R, 3) uint8."""
+    mask: np.ndarray
+    """(R, R) bool: True where the photo is, False where rotation filled."""
+
+
+class LatentSource:
+    """Renders crops of photos, in any thread, and encodes them, in the model's own."""
+
+    def __init__(
+        self,
+        encode_image: Callable[[Tensor], Tensor],
+        resolution: int,
+        *,
+        repeats: bool = True,
+        together: bool = False,
+    ) -> None:
+        """`encode_image`: latents (B, C, Y, X) of pixels (B, R, R, 3) in 0..1.
+
+        repeats: whether photos come again, so that what a large one is reduced to is kept.
+        together: all crops of `encode` in one call. Off, each has a call of its own: autoencoders
+        give other last bits for another count of pictures, and a host may split a call by the
+        memory that happens to be free, so only single calls give a crop the same bytes always.
+        """
+        self._encode_image = encode_image
+        self._resolution = resolution
+        self._repeats = repeats
+        self._together = together
+        self._large: dict[str, LargePhoto] = {}
+
+    def __call__(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
+        """The crop's latent (C, Y, X) and the weights of its pixels in the loss (1, Y, X), fp32, on
+        the CPU."""
+        return self.encode([self.render(photo, crop)])[0]
+
+    def render(self, photo: Photo, crop: Crop) -> RenderedCrop:
+        """The crop's pixels. Any thread may ask; the answer is the same bytes."""
+        if not is_large(photo.image, self._resolution):
+            return RenderedCrop(*render_bytes(photo.image, crop, self._resolution))
+        large = self._large.get(photo.digest)
+        if large is None:
+            large = LargePhoto(photo.image, self._resolution)
+            if self._repeats:
+                large = self._large.setdefault(photo.digest, large)
+        return RenderedCrop(*large.render_bytes(crop))
+
+    def encode(self, crops: Sequence[RenderedCrop]) -> list[tuple[Tensor, Tensor]]:
+        """Latent (C, Y, X) and mask (1, Y, X) of each crop, fp32, on the CPU."""
+        if not crops:
+            return []
+        floats = [as_floats(crop.pixels, crop.mask) for crop in crops]
+        size = len(crops) if self._together else 1
+        latents_CYX: list[Tensor] = []
+        for start in range(0, len(crops), size):
+            pixels_BRR3 = np.stack([pixels for pixels, _ in floats[start : start + size]])
+            latents_CYX += self._encode_image(torch.from_numpy(pixels_BRR3)).float().cpu().unbind()
+        return [
+            (latent, torch.from_numpy(latent_mask(weights, latent.shape[-1])))
+            for latent, (_, weights) in zip(latents_CYX, floats, strict=True)
+        ]
+
+
+def latent_mask(weights: np.ndarray, side: int) -> np.ndarray:
+    """Pixel weights (R, R) as latent weights (1, side, side): 1 where all the pixels are photo.
+
+    A crop of fill alone counts whole, so that no sample is without a loss.
+    """
+    blocks = rearrange(weights, "(y a) (x b) -> y x (a b)", y=side, x=side)
+    mask = (blocks.min(axis=-1) > 0).astype(np.float32)[None]
+    return mask if mask.any() else np.ones_like(mask)
