@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from comfy_api.latest import io
 
-from ..attndb.data.dataset import DEFAULT_PLACEHOLDER, DEFAULT_TEMPLATE, ConceptDataset
-from ..attndb.data.folder import image_files, load_folder
+from ..attndb.config.printable import printable, quoted
+from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
+from ..attndb.data.likeness import alike
 from ..attndb.data.photo_file import photos_from_arrays
+from ..attndb.data.placeholder import default_placeholder
 from .errors import naming_node
-from .host.paths import input_folders, resolve_folder
+from .host.photo_folders import LinkedFolders, folder_state, photo_folders, read_folder
 from .host.ui.images import contact_strip, to_image
 from .socket_types import Dataset
+from .wires import one_value, separate_images
+
+log = logging.getLogger(__name__)
 
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
+_NAMED = 5
 
 
-def _words() -> list[io.Input]:
+def _words(named_after: str) -> list[io.Input]:
     return [
         io.String.Input(
             "category",
@@ -26,9 +35,10 @@ def _words() -> list[io.Input]:
         ),
         io.String.Input(
             "placeholder",
-            default=DEFAULT_PLACEHOLDER,
+            default="",
             tooltip="The new word that will stand for your subject. In prompts write it with the "
-            "category: '<my-sloth> sloth'. Choose something the model does not know as a word.",
+            "category: '<my-sloth> sloth'. Choose something the model does not know as a word. "
+            f"Empty: made from {named_after}; the log says what it is.",
         ),
         io.String.Input(
             "template",
@@ -40,20 +50,54 @@ def _words() -> list[io.Input]:
     ]
 
 
+def _private() -> io.Input:
+    return io.Boolean.Input(
+        "private",
+        default=False,
+        tooltip="Off: a trained concept's files hold the photos' names, their SHA-256 and a "
+        "thumbnail (256 px) of the first photo. On: no names and no thumbnail. The training is the "
+        "same.",
+        advanced=True,
+    )
+
+
 def _outputs() -> list[io.Output]:
     return [
         Dataset.Output(
             "dataset", tooltip="Photos, placeholder, category and template: connect to the stages."
         ),
         io.Image.Output(
-            "photos", tooltip="The photos side by side, upright, as they will be used."
+            "photos",
+            tooltip="The photos side by side, upright, as they will be used; the first ones if "
+            "there are many.",
         ),
     ]
 
 
-def _result(dataset: ConceptDataset) -> io.NodeOutput:
+def _result(dataset: ConceptDataset, placeholder: str) -> io.NodeOutput:
+    if not placeholder.strip():
+        log.info("placeholder: %s, to be written in prompts", printable(dataset.placeholder))
+    if len(dataset.photos) == 1:
+        log.warning(
+            "one photo of %s: what surrounds the subject in it is learned as well; 3 to 6 photos "
+            "in different places are usual",
+            printable(dataset.placeholder),
+        )
+    same = alike(dataset.photos)
+    for first, second in same[:_NAMED]:
+        log.warning("%s and %s are nearly the same picture", printable(first), printable(second))
+    if same:
+        log.warning(
+            "%d of %d photos are nearly the same as another: what they share is learned twice; "
+            "leave one of each out",
+            len(same),
+            len(dataset.photos),
+        )
     strip = to_image([contact_strip([photo.image for photo in dataset.photos])])
     return io.NodeOutput(dataset, strip)
+
+
+_linked = LinkedFolders()
 
 
 class LoadConceptDataset(io.ComfyNode):
@@ -66,7 +110,7 @@ class LoadConceptDataset(io.ComfyNode):
             display_name="Load Concept Dataset",
             category=CATEGORY,
             description="Loads 3-6 photos of your subject from a folder (sorted, turned upright by "
-            "their EXIF tag) together with the words that training needs.",
+            "their EXIF tag, in sRGB) together with the words that training needs.",
             search_aliases=[
                 *("dreambooth dataset", "training images", "load folder", "photo folder", "photos"),
                 *("subject", "face", "character", "style", "image folder"),
@@ -74,17 +118,18 @@ class LoadConceptDataset(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "folder",
-                    options=[TYPED, *input_folders()],
-                    tooltip="A folder under ComfyUI's input directory that holds the photos "
-                    f"(sub-folders count), or {TYPED} to use the path below.",
+                    options=[TYPED, *photo_folders()],
+                    tooltip="A folder under ComfyUI's input or datasets directory that holds the "
+                    f"photos (sub-folders count), or {TYPED} to use the path below.",
                 ),
                 io.String.Input(
                     "path",
                     default="",
-                    tooltip=f"Used when folder is {TYPED}: any folder, absolute or relative to the "
-                    "input directory. Windows paths and quotes are fine.",
+                    tooltip=f"Used when folder is {TYPED}: a folder below the input or datasets "
+                    "directory, absolute or relative to it. Windows paths and quotes are fine. "
+                    "Other places only if the server's owner allows them (see this node's help).",
                 ),
-                *_words(),
+                *_words("the folder's name"),
                 io.Boolean.Input(
                     "skip_broken",
                     default=False,
@@ -92,22 +137,24 @@ class LoadConceptDataset(io.ComfyNode):
                     "skipped with a warning and the rest is used.",
                     advanced=True,
                 ),
+                _private(),
             ],
             outputs=_outputs(),
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool:
-        return True
+    def validate_inputs(cls, folder: object) -> bool | str:
+        """Any text: folders come and go, and running says which is missing. None is a link."""
+        if folder is None or isinstance(folder, str):
+            return True
+        return f"folder = {quoted(folder)} is no text: choose a folder, or {TYPED}"
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, path: str, **_: object) -> str:
-        """Changes when a photo is added, removed or replaced, so that the graph runs again."""
-        try:
-            files = image_files(resolve_folder(path if folder == TYPED else folder))
-        except (ValueError, OSError) as error:
-            return str(error)
-        return repr([(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files])
+    def fingerprint_inputs(cls, folder: object = None, path: object = None, **_: object) -> str:
+        """Changes when a photo is added, removed or replaced, so that the graph runs again. What
+        comes over a wire is None here: then the folders that were read last are looked at."""
+        chosen = path if folder == TYPED else folder
+        return _linked.state() if chosen is None else folder_state(chosen)
 
     @classmethod
     @naming_node
@@ -119,10 +166,15 @@ class LoadConceptDataset(io.ComfyNode):
         placeholder: str,
         template: str,
         skip_broken: bool,
+        private: bool = False,
     ) -> io.NodeOutput:
-        chosen = resolve_folder(path if folder == TYPED else folder)
-        photos = load_folder(chosen, skip_broken=skip_broken)
-        return _result(ConceptDataset(photos, category, placeholder, template))
+        chosen = path if folder == TYPED else folder
+        photos = read_folder(chosen, skip_broken)
+        _linked.was_read(chosen)
+        word = placeholder if placeholder.strip() else default_placeholder(chosen.strip("\"' "))
+        return _result(
+            ConceptDataset(photos, category, word, template, private=private), placeholder
+        )
 
 
 class ConceptDatasetFromImages(io.ComfyNode):
@@ -134,23 +186,46 @@ class ConceptDatasetFromImages(io.ComfyNode):
             node_id="AttnDBConceptDatasetFromImages",
             display_name="Concept Dataset From Images",
             category=CATEGORY,
-            description="Makes a concept dataset from an IMAGE batch, so that photos can come from "
-            "any stock node (Load Image, Batch Images, ...).",
+            description="Makes a concept dataset from IMAGE batches and lists of images, of one or "
+            "several sizes, so that photos can come from any stock node (Load Image, Batch Images, "
+            "Load Image Dataset from Folder, ...).",
             search_aliases=["dreambooth dataset", "training images", "photos", "image batch"],
             inputs=[
-                io.Image.Input("images", tooltip="3-6 photos of the subject as one batch."),
-                *_words(),
+                io.Image.Input(
+                    "images",
+                    tooltip="3-6 photos of the subject: a batch, or a list of images whose sizes "
+                    "may differ. All of them make one dataset.",
+                ),
+                *_words("the category"),
+                _private(),
             ],
             outputs=_outputs(),
+            is_input_list=True,
         )
 
     @classmethod
     @naming_node
     def execute(
-        cls, images: io.Image.Type, category: str, placeholder: str, template: str
+        cls,
+        images: Any,
+        category: Any,
+        placeholder: Any,
+        template: Any,
+        private: Any = False,
     ) -> io.NodeOutput:
-        photos = photos_from_arrays([image.cpu().float().numpy() for image in images])
-        return _result(ConceptDataset(photos, category, placeholder, template))
+        photos = photos_from_arrays(separate_images(images))
+        words = [
+            one_value(name, value)
+            for name, value in (
+                ("category", category),
+                ("placeholder", placeholder),
+                ("template", template),
+            )
+        ]
+        typed = words[1]
+        words[1] = typed if typed.strip() else default_placeholder(words[0])
+        dataset = ConceptDataset(photos, *words, private=one_value("private", private))
+        return _result(dataset, typed)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadConceptDataset, ConceptDatasetFromImages]

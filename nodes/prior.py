@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..attndb.data.dataset import ConceptDataset
@@ -9,6 +11,7 @@ from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.prior import DEFAULT_PRIOR_PROMPT
 from .errors import naming_node
 from .socket_types import Dataset
+from .wires import one_value, separate_images
 
 
 class AddPriorImages(io.ComfyNode):
@@ -28,8 +31,8 @@ class AddPriorImages(io.ComfyNode):
                 Dataset.Input("dataset", tooltip="Photos and words of the subject."),
                 io.Image.Input(
                     "images",
-                    tooltip="Pictures of the category as one batch, e.g. drawn by KSampler from "
-                    "'a photo of a cat' with the base model. 100 to 200 are usual.",
+                    tooltip="Pictures of the category as a batch or a list, e.g. drawn by KSampler "
+                    "from 'a photo of a cat' with the base model. 100 to 200 are usual.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -52,16 +55,16 @@ class AddPriorImages(io.ComfyNode):
                     "dataset", tooltip="The dataset with prior images: connect to the stages."
                 )
             ],
+            is_input_list=True,
         )
 
     @classmethod
     @naming_node
-    def execute(
-        cls, dataset: ConceptDataset, images: io.Image.Type, prompt: str, weight: float
-    ) -> io.NodeOutput:
-        arrays = [image.cpu().float().numpy() for image in images]
-        photos = photos_from_arrays(arrays, name="prior image")
-        return io.NodeOutput(dataset.with_prior(photos, prompt, weight))
+    def execute(cls, dataset: Any, images: Any, prompt: Any, weight: Any) -> io.NodeOutput:
+        subject: ConceptDataset = one_value("dataset", dataset)
+        photos = photos_from_arrays(separate_images(images), name="prior image")
+        added = subject.with_prior(photos, one_value("prompt", prompt), one_value("weight", weight))
+        return io.NodeOutput(added)
 
 
 NODES: list[type[io.ComfyNode]] = [AddPriorImages]

@@ -8,11 +8,15 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..config.printable import quoted
 from .photo import DatasetError, Photo
 from .prior import DEFAULT_PRIOR_PROMPT, PriorImages
 
 DEFAULT_TEMPLATE = "a photo of a {}"
 DEFAULT_PLACEHOLDER = "<my-subject>"
+_LONGEST_WORD = 64
+"""Characters of placeholder and category: files and folders are named after them."""
+_LONGEST_TEMPLATE = 1000
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class ConceptDataset:
     """Training prompt; `{}` becomes `<placeholder> category`."""
     prior: PriorImages | None = None
     """Pictures of the category for prior preservation in stages 2 and 3; None: as published."""
+    private: bool = False
+    """Neither names of the photos nor a small picture of them go into saved files. It changes
+    nothing that is trained, and is no part of the digest."""
 
     def __post_init__(self) -> None:
         if not self.photos:
@@ -74,8 +81,21 @@ class ConceptDataset:
         return content.hexdigest()
 
 
+def _check_text(name: str, text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise DatasetError(
+            f"{name} {quoted(text, 40)} has {len(text)} characters, and {longest} are the most: "
+            "shorten it"
+        )
+    if not text.isprintable():
+        raise DatasetError(
+            f"{name} {quoted(text)} holds a line end or a character that is no text: type it anew"
+        )
+
+
 def check_category(category: str) -> None:
     """DatasetError if the super-category is empty or holds prompt syntax."""
+    _check_text("category", category, _LONGEST_WORD)
     if not category.strip():
         raise DatasetError(
             "category is empty: type the plain word for what the subject is, e.g. dog, backpack"
@@ -88,6 +108,7 @@ def check_category(category: str) -> None:
 
 def check_placeholder(placeholder: str, category: str) -> None:
     """DatasetError if the placeholder could not be found again in a prompt."""
+    _check_text("placeholder", placeholder, _LONGEST_WORD)
     if not placeholder.strip():
         raise DatasetError("placeholder is empty: type a new word, e.g. <my-dog>")
     if re.search(r"[\s(){}:,\\]", placeholder):
@@ -109,6 +130,7 @@ def check_placeholder(placeholder: str, category: str) -> None:
 
 def check_template(template: str) -> None:
     """DatasetError unless the template holds `{}` exactly once."""
+    _check_text("template", template, _LONGEST_TEMPLATE)
     if template.count("{}") != 1:
         raise DatasetError(
             f"template {template!r} needs {{}} exactly once: it is where '<placeholder> category' "

@@ -3,71 +3,67 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..config.printable import printable
 from .photo import DatasetError, Photo
 from .photo_file import read_photo
+from .scan import scan
 
 log = logging.getLogger(__name__)
 
+MOST_PIXELS = 1_000_000_000
+"""Pixels of all photos of a folder together, which are held in memory: 80 phone photos."""
+_NAMED = 5
+"""Files that an error names; the log names the skipped ones, up to _LOGGED."""
+_LOGGED = 50
 
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
+def load_folder(
+    folder: Path,
+    *,
+    skip_broken: bool = False,
+    within: Sequence[Path] = (),
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Photo, ...]:
+    """The photos of a folder, sorted naturally. A broken file is an error that names it, or is
+    skipped on request.
 
-def image_files(folder: Path) -> list[Path]:
-    """Image files of a folder and its sub-folders, sorted by their path inside it.
-
-    Hidden files and folders are passed over. DatasetError if the folder is missing or holds none.
+    within: other folders that links may lead to. `check` is called before every file, and may
+    raise. DatasetError also if there are too many files, or pixels.
     """
-    if not folder.exists():
-        raise DatasetError(f"folder {folder} does not exist: check the path")
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file: give the folder that holds the photos")
-    files = [path for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DatasetError(f"folder {folder} holds no image ({kinds}): put the photos there")
-    return files
-
-
-def foreign_files(folder: Path) -> list[str]:
-    """Names of the files below a folder that are no images; the system's own clutter left out."""
-    return [
-        path.relative_to(folder).as_posix()
-        for path in _files(folder)
-        if path.suffix.lower() not in IMAGE_SUFFIXES and path.name.lower() not in _CLUTTER
-    ]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Visible files below a folder, sorted by their path inside it."""
-    return sorted(
-        (
-            path
-            for path in folder.rglob("*")
-            if path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-
-
-def load_folder(folder: Path, *, skip_broken: bool = False) -> tuple[Photo, ...]:
-    """The photos of a folder. A broken file is an error that names it, or is skipped on request."""
+    listing = scan(folder, within=within, check=check)
     photos: list[Photo] = []
-    broken = [f"{name} is not an image" for name in foreign_files(folder)]
-    for path in image_files(folder):
+    broken = list(listing.unusable)
+    pixels = 0
+    for path in listing.images:
+        check()
         try:
             photos.append(read_photo(path, path.relative_to(folder).as_posix()))
         except DatasetError as error:
             broken.append(str(error))
+            continue
+        pixels += photos[-1].image.width * photos[-1].image.height
+        if pixels > MOST_PIXELS:
+            raise DatasetError(
+                f"the photos of {printable(folder)} hold more than {MOST_PIXELS // 10**6} "
+                "megapixels together, which do not fit into memory: 3 to 6 photos are usual; "
+                "leave some out, or make them smaller"
+            )
     if broken and not skip_broken:
         raise DatasetError(
-            "; ".join(broken) + ". Mend or remove it, or turn on 'skip_broken' to use the rest"
+            f"{_named(broken)}. Fix or remove it, or turn on 'skip_broken' to use the rest"
         )
-    for message in broken:
+    for message in broken[:_LOGGED]:
         log.warning("skipped: %s", message)
+    if len(broken) > _LOGGED:
+        log.warning("skipped: %d more", len(broken) - _LOGGED)
     if not photos:
-        raise DatasetError(f"no photo of {folder} could be read: " + "; ".join(broken))
+        raise DatasetError(f"no photo of {printable(folder)} could be read: {_named(broken)}")
     return tuple(photos)
+
+
+def _named(messages: Sequence[str]) -> str:
+    more = len(messages) - _NAMED
+    return "; ".join(messages[:_NAMED]) + (f"; and {more} more" if more > 0 else "")

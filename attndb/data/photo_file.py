@@ -2,51 +2,130 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from ..config.printable import printable
 from .photo import DatasetError, Photo
+from .upright import bounded_size, upright
 
+log = logging.getLogger(__name__)
 
-def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF tag asks, in RGB; transparency becomes white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        backdrop = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(backdrop, rgba).convert("RGB")
-    if image.mode in ("I;16", "I;16B", "I"):
-        scaled = np.asarray(image, dtype=np.float32) / 256.0
-        return Image.fromarray(scaled.clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
+"""Others are not tried, whatever a file's name says: some of Pillow's readers start programs, and
+some trust the sizes that a file claims."""
+_MOST_BYTES = 512 << 20
+_MOST_PIXELS = {"JPEG": 178_000_000, "MPO": 178_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
+_MOST_PIXELS_ELSE = 100_000_000
+"""Decoding keeps below 1 GB with these: JPEG decodes at half size, WebP keeps several copies."""
+_MOST_ALPHA_PIXELS = 64_000_000
+_THINNEST = 100
+"""Longer side over shorter side: a crop of a thinner picture would be a stripe, scaled up."""
 
 
 def read_photo(path: Path, name: str) -> Photo:
-    """One image file, upright. DatasetError names a file that is empty, broken or no image."""
+    """One image file, upright. DatasetError names a file that is empty, broken or no image; only
+    regular files are opened."""
+    shown = printable(name, 200)
     try:
-        if path.stat().st_size == 0:
-            raise DatasetError(f"{name} is empty (0 bytes)")
-        with Image.open(path) as opened:
-            opened.load()
-            return Photo(name, upright(opened))
+        with _open_regular(path) as file, Image.open(file, formats=_formats()) as opened:
+            _check_size(opened)
+            _decode_smaller(opened)
+            image = upright(opened)
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":
+                log.info("%s holds several pictures: the first is used", shown)
+            return Photo(name, image)
+    except DatasetError as error:
+        raise DatasetError(f"{shown} {error}") from error
     except UnidentifiedImageError as error:
-        raise DatasetError(f"{name} is not an image that can be read") from error
+        raise DatasetError(f"{shown} is not an image that can be read") from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{name} is too large to be opened safely: {error}") from error
-    except (OSError, SyntaxError) as error:
-        raise DatasetError(f"{name} is broken or unreadable: {error}") from error
+        raise DatasetError(f"{shown} is too large to be opened safely: {error}") from error
+    except MemoryError as error:
+        raise DatasetError(f"{shown} needs more memory than there is") from error
+    except Exception as error:  # a reader of a broken file may raise anything
+        reason = printable(error, 200) or type(error).__name__
+        raise DatasetError(f"{shown} is broken or unreadable: {reason}") from error
 
 
 def photos_from_arrays(images: Sequence[np.ndarray], name: str = "image") -> tuple[Photo, ...]:
-    """Photos from float arrays (height, width, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them.
+    """Photos from float arrays (height, width, 1, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them.
 
-    They are called `<name> 1`, `<name> 2`, ... in messages.
+    They are called `<name> 1`, `<name> 2`, ... in messages. DatasetError names one that is no
+    picture.
     """
     photos = []
     for number, array in enumerate(images, start=1):
-        pixels = np.round(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
-        photos.append(Photo(f"{name} {number}", upright(Image.fromarray(pixels))))
+        try:
+            photos.append(Photo(f"{name} {number}", upright(_picture(array))))
+        except DatasetError as error:
+            raise DatasetError(f"{name} {number} {error}") from error
     return tuple(photos)
+
+
+def _picture(array: np.ndarray) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise DatasetError(
+            f"has the shape {tuple(array.shape)}: a picture is (height, width, 3), or 1 or 4 "
+            "channels"
+        )
+    _check_shape(array.shape[1], array.shape[0])
+    if not np.isfinite(array).all():
+        raise DatasetError("holds values that are no numbers (NaN or infinite)")
+    pixels = np.round(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
+    """The file, opened so that what is no regular file is never waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise DatasetError("is no regular file")
+        if found.st_size == 0:
+            raise DatasetError("is empty (0 bytes)")
+        if found.st_size > _MOST_BYTES:
+            raise DatasetError(
+                f"has {found.st_size >> 20} MB, more than the {_MOST_BYTES >> 20} MB of a photo"
+            )
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _check_size(opened: Image.Image) -> None:
+    _check_shape(*opened.size)
+    most = _MOST_PIXELS.get(opened.format or "", _MOST_PIXELS_ELSE)
+    if opened.mode not in ("L", "RGB", "P", "1") and opened.mode[:1] not in ("I", "Y", "C"):
+        most = min(most, _MOST_ALPHA_PIXELS)
+    if opened.width * opened.height > most:
+        raise DatasetError(
+            f"is too large to be opened safely: {opened.width} x {opened.height} px, and at most "
+            f"{most // 10**6} megapixels are read of a {opened.format} file; make it smaller"
+        )
+
+
+def _check_shape(width: int, height: int) -> None:
+    if max(width, height) > _THINNEST * min(width, height):
+        raise DatasetError(f"is {width} x {height} px, a stripe: cut the subject out of it")
+
+
+def _decode_smaller(opened: Image.Image) -> None:
+    """JPEG can be decoded at half its size, where that is more than is kept."""
+    width, height = bounded_size(*opened.size)
+    if width < opened.width:
+        opened.draft(None, (width, height))

@@ -1,4 +1,4 @@
-"""Folders of the host: where photos come from and where concepts are kept."""
+"""Folders of the host: where concepts and trainings are kept."""
 
 from __future__ import annotations
 
@@ -8,27 +8,6 @@ import folder_paths
 
 from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.concept_files import read_record
-from ...attndb.data.folder import IMAGE_SUFFIXES
-
-
-def input_folders() -> list[str]:
-    """Folders under the host's input directory that hold images, sorted, as relative paths."""
-    root = Path(folder_paths.get_input_directory())
-    found = set()
-    if root.is_dir():
-        for path in root.rglob("*"):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.parent != root:
-                found.add(path.parent.relative_to(root).as_posix())
-    return sorted(found)
-
-
-def resolve_folder(text: str) -> Path:
-    """A typed folder: absolute (~ and quotes are fine), else below the host's input directory."""
-    typed = text.strip().strip("\"'").strip()
-    if not typed:
-        raise ValueError("folder is empty: choose one under input/, or type a path")
-    path = Path(typed).expanduser()
-    return path if path.is_absolute() else Path(folder_paths.get_input_directory()) / path
 
 
 def embedding_folders() -> list[str]:

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+MOST_SHOWN = 12
+"""Pictures of a contact strip."""
+_BACKGROUND, _TEXT = (28, 29, 33), (236, 236, 240)
 
 
 def to_image(pictures: Sequence[Image.Image]) -> Tensor:
@@ -24,14 +28,23 @@ def from_image(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.numpy())
 
 
-def contact_strip(pictures: Sequence[Image.Image], side: int = 256) -> Image.Image:
-    """Pictures side by side, each centred in a square."""
-    strip = Image.new("RGB", (side * len(pictures), side), (28, 29, 33))
-    for number, picture in enumerate(pictures):
+def contact_strip(
+    pictures: Sequence[Image.Image], side: int = 256, most: int = MOST_SHOWN
+) -> Image.Image:
+    """Pictures side by side, each centred in a square; of more than `most`, the first, and how many
+    more there are."""
+    shown = pictures[: most - 1] if len(pictures) > most else pictures
+    more = len(pictures) - len(shown)
+    strip = Image.new("RGB", (side * (len(shown) + bool(more)), side), _BACKGROUND)
+    for number, picture in enumerate(shown):
         small = picture.copy()
         small.thumbnail((side, side))
         x = number * side + (side - small.width) // 2
         strip.paste(small, (x, (side - small.height) // 2))
+    if more:
+        place = (round(side * (len(shown) + 0.5)), side // 2)
+        font = ImageFont.load_default(size=side // 8)
+        ImageDraw.Draw(strip).text(place, f"+{more} more", _TEXT, font=font, anchor="mm")
     return strip
 
 

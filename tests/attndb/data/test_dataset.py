@@ -11,7 +11,8 @@ from PIL import Image
 from attndreambooth.attndb.data.dataset import ConceptDataset
 from attndreambooth.attndb.data.folder import load_folder
 from attndreambooth.attndb.data.photo import DatasetError
-from attndreambooth.attndb.data.photo_file import photos_from_arrays, read_photo, upright
+from attndreambooth.attndb.data.photo_file import photos_from_arrays, read_photo
+from attndreambooth.attndb.data.upright import upright
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -88,8 +89,8 @@ def test_a_folder_is_read_sorted_with_its_sub_folders_and_without_hidden_files(t
         two_halves().save(path)
     (tmp_path / "Thumbs.db").write_bytes(b"clutter")
     assert [p.name for p in load_folder(tmp_path)] == [
-        "10.png",
         "2.png",
+        "10.png",
         "a.JPG",
         "b.png",
         "sub/c.webp",

@@ -1,0 +1,206 @@
+"""scan: which files of a folder are photos, within bounds; nothing is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from ..config.printable import printable
+from .photo import DatasetError
+
+MOST_FILES = 500
+"""Files and sub-folders of a folder of photos; 3 to 6 photos are usual."""
+_COUNTED = 20_000
+"""Where counting ends: a message in time is worth more than the exact number."""
+_CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_OPTIONAL = {"AVIF": (".avif",), "HEIF": (".heic", ".heif")}
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder."""
+
+    images: tuple[Path, ...]
+    """Regular files with an image's name, sorted naturally by their path inside the folder."""
+    unusable: tuple[str, ...]
+    """What else there is, each as `<name> is not an image`: told, never opened."""
+
+
+def image_suffixes() -> frozenset[str]:
+    """Endings of files that Pillow reads here; AVIF and HEIC depend on how it was built."""
+    Image.init()
+    found = [ending for name, more in _OPTIONAL.items() if name in Image.OPEN for ending in more]
+    return _SUFFIXES.union(found)
+
+
+def natural_key(path: str) -> tuple[list[list[tuple[int, int, str]]], str]:
+    """Sorts `2.png` before `10.png`, upper and lower case together, folder by folder."""
+    parts = [
+        [
+            (0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold())
+            for piece in re.split(r"(\d+)", part)
+            if piece
+        ]
+        for part in path.split("/")
+    ]
+    return parts, path
+
+
+def scan(
+    folder: Path,
+    *,
+    within: Sequence[Path] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Listing:
+    """The images of a folder and its sub-folders. Hidden files and folders are passed over.
+
+    A link is followed if it stays below the folder or one of `within`. `check` is called every
+    now and then, and may raise. DatasetError if the folder is missing, holds no image, or holds
+    more than MOST_FILES files and folders.
+    """
+    shown = printable(folder)
+    try:
+        mode = folder.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatasetError(f"folder {shown} does not exist: check the path") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"folder {shown} cannot be opened: {_reason(error)}") from error
+    if not stat.S_ISDIR(mode):
+        raise DatasetError(f"{shown} is a file: give the folder that holds the photos")
+    walk = _Walk(folder, [Path(os.path.realpath(root)) for root in (folder, *within)], check)
+    walk.run()
+    if not walk.images:
+        kinds = ", ".join(sorted(image_suffixes()))
+        raise DatasetError(f"folder {shown} holds no image ({kinds}): put the photos there")
+    images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
+    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)))
+
+
+@dataclass
+class _Walk:
+    """One pass over a folder."""
+
+    folder: Path
+    allowed: list[Path]
+    check: Callable[[], None]
+    images: list[Path] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    _seen: set[tuple[int, int]] = field(default_factory=set)
+    _entries: int = 0
+
+    def run(self) -> None:
+        found: list[tuple[Path, bool]] = []
+        folders = [self.folder]
+        while folders:
+            folder = folders.pop()
+            if self._is_new(folder):
+                entries = self._list(folder)
+                found += entries
+                folders += [path for path, is_folder in entries if is_folder]
+        if self._entries > MOST_FILES:
+            more = "more than " if self._entries > _COUNTED else ""
+            raise DatasetError(
+                f"folder {printable(self.folder)} holds {more}{min(self._entries, _COUNTED):,} "
+                f"files, and at most {MOST_FILES} are read: choose a folder that holds the "
+                "subject's photos alone (3 to 6 are usual)"
+            )
+        suffixes = image_suffixes()
+        for path, is_folder in found:
+            if not is_folder:
+                self._sort_in(path, suffixes)
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _list(self, folder: Path) -> list[tuple[Path, bool]]:
+        """Visible entries of a folder, and whether each is a folder to go into."""
+        found: list[tuple[Path, bool]] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if self._entries % 256 == 0:
+                        self.check()
+                    self._entries += 1
+                    if self._entries > _COUNTED:
+                        break
+                    if not entry.name.startswith("."):
+                        path = folder / entry.name
+                        found.append((path, self._is_folder(entry, path)))
+        except OSError as error:
+            if folder == self.folder:
+                raise DatasetError(
+                    f"folder {printable(folder)} cannot be opened: {_reason(error)}"
+                ) from error
+            self._say(folder, f"cannot be opened: {_reason(error)}")
+        return found
+
+    def _is_folder(self, entry: os.DirEntry[str], path: Path) -> bool:
+        if self._entries > MOST_FILES:  # refused anyway: it is counted, and no link is followed
+            return entry.is_dir(follow_symlinks=False)
+        try:
+            return entry.is_dir() and self._stays(entry.is_symlink(), path)
+        except OSError:
+            return False  # told of with the files
+
+    def _stays(self, is_link: bool, path: Path) -> bool:
+        """Whether a link leads to where photos may be read."""
+        if not is_link:
+            return True
+        target = Path(os.path.realpath(path))
+        return any(target.is_relative_to(root) for root in self.allowed)
+
+    def _is_new(self, folder: Path) -> bool:
+        """Whether a folder was not read before: links may lead in circles."""
+        if self._entries > _COUNTED:
+            return False
+        try:
+            found = folder.stat()
+        except OSError:
+            return True  # opening it says why not
+        place = (found.st_dev, found.st_ino)
+        if place in self._seen:
+            self._say(folder, "is a link to a folder that is read already")
+            return False
+        self._seen.add(place)
+        return True
+
+    def _sort_in(self, path: Path, suffixes: frozenset[str]) -> None:
+        """Puts a file among the images or the unusable."""
+        try:
+            if not self._stays(path.is_symlink(), path):
+                self._say(path, "is a link that leaves the folder, and is not followed")
+                return
+            mode = path.stat().st_mode
+        except (FileNotFoundError, RuntimeError):
+            self._say(path, "is a link that leads nowhere")
+            return
+        except OSError as error:
+            self._say(path, f"cannot be opened: {_reason(error)}")
+            return
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            self._say(path, f"is {kind}, not an image")
+        elif path.suffix.lower() in suffixes:
+            self.images.append(path)
+        elif path.name.lower() not in _CLUTTER:
+            self._say(path, "is not an image")
+
+    def _say(self, path: Path, what: str) -> None:
+        self.unusable.append(f"{printable(self.name(path), 200)} {what}")
+
+
+def _reason(error: Exception) -> str:
+    return printable(getattr(error, "strerror", None) or error, 200)

@@ -1,0 +1,95 @@
+"""upright: any picture that Pillow opens as upright RGB, in sRGB, of bounded size."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from ..config.printable import printable
+
+log = logging.getLogger(__name__)
+
+LARGEST = 24_000_000
+"""Pixels that a photo keeps; larger ones are made smaller when they are read. The shorter side of
+24 megapixels is 4,200 pixels: twice what a crop of 2,048 can show."""
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MOST_PROFILE_BYTES = 16 << 20
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF tag asks, in RGB; its colour profile becomes sRGB,
+    transparency becomes white, more than LARGEST pixels become LARGEST."""
+    image.load()
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    profile = image.info.get("icc_profile")
+    image = _plain_mode(image)
+    image = _to_srgb(_bounded(image), profile)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def bounded_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a picture with at most LARGEST pixels, of the same shape."""
+    scale = math.sqrt(LARGEST / (width * height))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _plain_mode(image: Image.Image) -> Image.Image:
+    """The same in one of L, RGB, RGBA, CMYK, LAB, YCbCr, HSV: what can be scaled and converted."""
+    if image.mode.startswith("I"):  # 16 bit; a 16-bit PNG may come as 32-bit integers
+        levels = np.asarray(image).clip(0, 65535) >> 8
+        return Image.fromarray(levels.astype(np.uint8))
+    if image.mode == "F":
+        levels = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)
+        scale = 255.0 if levels.max(initial=0.0) <= 1.0 else 1.0
+        return Image.fromarray((levels * scale).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode in ("1", "P"):
+        return image.convert("RGB")
+    return image
+
+
+def _bounded(image: Image.Image) -> Image.Image:
+    if image.width * image.height <= LARGEST:
+        return image
+    return image.resize(bounded_size(*image.size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """The picture's colours in sRGB. A profile that is sRGB already, or cannot be used, changes
+    nothing."""
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= _MOST_PROFILE_BYTES:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = ImageCms.getProfileDescription(source).strip()
+        if "srgb" in name.lower():
+            return image
+        converted = ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
+        log.warning("a colour profile is not used: %s", printable(error, 200))
+        return image
+    assert converted is not None  # only a conversion in place gives none
+    log.info("colours converted from %s to sRGB", printable(name, 80))
+    return converted

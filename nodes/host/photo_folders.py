@@ -1,0 +1,209 @@
+"""Where photos may come from: below input/ and datasets/, and where the server's owner allows."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import folder_paths
+
+from ...attndb.config.printable import quoted
+from ...attndb.data.folder import load_folder
+from ...attndb.data.photo import Photo
+from ...attndb.data.scan import image_suffixes, scan
+
+OWNERS_KEY = "attndb_photos"
+"""Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
+_MOST_NAMES = 200
+_MOST_ENTRIES = 20_000
+_FIRST_FILES = 50
+_FRESH_S = 5.0
+_WATCHED = 8
+_LONGEST = 1024
+
+
+def photo_roots() -> list[Path]:
+    """Folders below which photos may lie; input/ first."""
+    known = folder_paths.folder_names_and_paths
+    datasets = known["datasets"][0] if "datasets" in known else []
+    allowed = known[OWNERS_KEY][0] if OWNERS_KEY in known else []
+    datasets = datasets or [os.path.join(folder_paths.base_path, "datasets")]
+    return [Path(root) for root in (folder_paths.get_input_directory(), *datasets, *allowed)]
+
+
+def resolve_folder(text: object) -> Path:
+    """A typed or chosen folder below one of the roots: absolute, or relative to one; quotes, blanks
+    around it and ~ are understood. ValueError if it is none, or lies elsewhere."""
+    if not isinstance(text, str):
+        raise ValueError(f"folder = {quoted(text)} is no text: choose a folder, or type its path")
+    cleaned = text.strip().strip("\"'").strip()
+    if not text.strip():
+        raise ValueError("folder is empty: choose one under input/, or type a path")
+    if not _can_be_path(text):
+        raise ValueError(f"folder = {quoted(text)} is no path: choose a folder, or type one")
+    candidates = _places(text)  # as it is: names may have blanks, quotes and ~
+    if not any(map(_is_folder, candidates)):
+        if not cleaned:
+            raise ValueError("folder is empty: choose one under input/, or type a path")
+        candidates += [*_places(cleaned), *_places(_home(cleaned))]
+    folder = next((path for path in candidates if _is_folder(path)), candidates[-1])
+    real = Path(os.path.realpath(folder))
+    if any(real.is_relative_to(os.path.realpath(root)) for root in photo_roots()):
+        return folder
+    raise ValueError(
+        f"folder {quoted(text, 200)} lies outside of ComfyUI's input/ and datasets/ folders: put "
+        "the photos into a folder below one of them. Other folders are read only if the server's "
+        f"owner allows them, with the line '{OWNERS_KEY}: /path/to/photos' in "
+        "extra_model_paths.yaml (see the help of Load Concept Dataset)"
+    )
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return len(text) <= _LONGEST and "\0" not in text and bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
+
+
+def _home(text: str) -> str:
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise ValueError(
+            f"folder {quoted(text, 200)}: there is no such user; type the whole path"
+        ) from error
+
+
+def _places(text: str) -> list[Path]:
+    """Where a text may point, the likeliest last: what is not found is named as that."""
+    path = Path(text)
+    if path.is_absolute():
+        return [path]
+    places = []
+    for root in photo_roots():
+        places.append(root / path)
+        if path.parts[:1] == (root.name,):  # as the list of the widget has it
+            places.append(root.parent / path)
+    return [*places[1:], places[0]]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def read_folder(text: object, skip_broken: bool) -> tuple[Photo, ...]:
+    """The photos of a folder; Cancel stops it."""
+    folder = resolve_folder(text)
+    return load_folder(
+        folder,
+        skip_broken=skip_broken,
+        within=photo_roots(),
+        check=comfy.model_management.throw_exception_if_processing_interrupted,
+    )
+
+
+def folder_state(text: object) -> str:
+    """Changes when a photo of the folder is added, removed or replaced."""
+    try:
+        listing = scan(resolve_folder(text), within=photo_roots())
+        files = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in listing.images]
+    except (ValueError, OSError) as error:
+        return str(error)
+    return repr((files, listing.unusable))
+
+
+class LinkedFolders:
+    """Folders that came over a wire, which the host does not tell before the node runs: whether
+    one of those read lately has changed since."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, str] = {}
+        self._changes = 0
+
+    def was_read(self, text: str) -> None:
+        """A node has just read this folder."""
+        self._states.pop(text, None)
+        self._states[text] = folder_state(text)
+        for oldest in list(self._states)[:-_WATCHED]:
+            del self._states[oldest]
+
+    def state(self) -> str:
+        """Changes when one of the folders did."""
+        for text, before in self._states.items():
+            now = folder_state(text)
+            if now != before:
+                self._states[text] = now
+                self._changes += 1
+        return f"linked {self._changes}"
+
+
+_listed: dict[str, Any] = {"key": None, "at": 0.0, "names": []}
+
+
+def photo_folders() -> list[str]:
+    """Folders with images, two levels deep below the roots, sorted: a choice of up to 200, remade
+    when a folder is added or after five seconds."""
+    roots = photo_roots()
+    key = [(str(root), _changed_at(root), _changed_at(root.parent)) for root in roots]
+    now = time.monotonic()
+    if _listed["key"] != key or now - _listed["at"] > _FRESH_S:
+        _listed.update(key=key, at=now, names=_list(roots))
+    return list(_listed["names"])
+
+
+def _changed_at(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _list(roots: list[Path]) -> list[str]:
+    budget = [_MOST_ENTRIES]
+    names: list[str] = []
+    for number, root in enumerate(roots):
+        prefix = "" if number == 0 else f"{root.name}/"
+        found = _folders(root, budget)
+        deeper = [f"{name}/{below}" for name in found for below in _folders(root / name, budget)]
+        names += [
+            f"{prefix}{name}" for name in (*found, *deeper) if _has_image(root / name, budget)
+        ]
+        if prefix and number > 0 and _has_image(root, budget):
+            names.append(root.name)
+    # a name that is not UTF-8 cannot be sent to the page: such a folder has to be renamed
+    return sorted({name for name in names if name.isprintable()})[:_MOST_NAMES]
+
+
+def _folders(folder: Path, budget: list[int]) -> list[str]:
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                budget[0] -= 1
+                if budget[0] <= 0:
+                    break
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    names.append(entry.name)
+    except OSError:
+        pass  # not there, or not ours: nothing to choose
+    return sorted(names)
+
+
+def _has_image(folder: Path, budget: list[int]) -> bool:
+    """Whether one of the first files of a folder is an image."""
+    suffixes = image_suffixes()
+    try:
+        with os.scandir(folder) as entries:
+            for _, entry in zip(range(_FIRST_FILES), entries, strict=False):
+                budget[0] -= 1
+                if os.path.splitext(entry.name)[1].lower() in suffixes:
+                    return True
+    except OSError:
+        pass
+    return False

@@ -1,0 +1,28 @@
+"""What a node that takes lists (`is_input_list`) gets: several values, or one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..attndb.config.printable import quoted
+
+
+def one_value(name: str, value: Any) -> Any:
+    """The value of a widget, which comes as a list of one, or repeated. ValueError if a list with
+    different values is connected."""
+    if not isinstance(value, list):
+        return value
+    different = [v for i, v in enumerate(value) if v not in value[:i]]
+    if len(different) != 1:
+        shown = ", ".join(quoted(v, 40) for v in different[:5]) or "nothing"
+        raise ValueError(f"{name} is a list ({shown}): connect one value, it is for all images")
+    return different[0]
+
+
+def separate_images(images: Any) -> list[np.ndarray]:
+    """Every picture of an IMAGE batch, or of a list of them, as an array (height, width, channels).
+    ValueError if there is none."""
+    batches = images if isinstance(images, list) else [images]
+    return [picture.cpu().float().numpy() for batch in batches for picture in batch]
