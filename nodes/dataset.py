@@ -54,6 +54,7 @@ def _private() -> io.Input:
     return io.Boolean.Input(
         "private",
         default=False,
+        optional=True,  # prompts that were saved before it was there run as they did
         tooltip="Off: a trained concept's files hold the photos' names, their SHA-256 and a "
         "thumbnail (256 px) of the first photo. On: no names and no thumbnail. The training is the "
         "same.",

@@ -48,7 +48,6 @@ def show(path: str, **changes) -> dict:
         "placeholder": "<my-dog>",
         "template": "a photo of a {}",
         "skip_broken": False,
-        "private": False,
     }
     data = graph.add("AttnDBLoadConceptDataset", **{**values, **changes})
     graph.add("PreviewImage", images=data[1])
