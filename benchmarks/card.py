@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,7 @@ from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.data.photo_file import photos_from_arrays
-from ..attndb.training.stage import StageTraining
-from ..attndb.training.trainer import train_stage
+from ..devkit.training import train_stage, training_of
 from .measure import PeakMemory, collect, floating_point_operations, synchronize, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .reference_step import PublishedModel, PublishedStep
@@ -118,10 +118,11 @@ def _published(
 
 def _ours(size: Size, weights: Weights, config: StageConfig, device: torch.device) -> Made:
     backend = our_backend(size, weights, device)
-    training = StageTraining(backend, config, initial_vector(backend))
+    training = training_of(backend, config, initial_vector(backend))
     batch = our_batch(inputs_of(size, 0))
-    training.__enter__()
-    return lambda: training.step(0, batch), lambda: training.__exit__(), device
+    entered = ExitStack()
+    entered.enter_context(training)
+    return lambda: training.step(0, batch).read(), entered.close, device
 
 
 def recipes(size: Size, device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]]:

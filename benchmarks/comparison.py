@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..attndb.config.choices import Precision
-from ..attndb.training.stage import StageTraining
+from ..devkit.training import training_of
 from .measure import PeakMemory, Timing, collect, describe, floating_point_operations, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .reference_step import PublishedModel, PublishedStep
@@ -49,8 +49,8 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
                 for name, regularized in ((precision, True), (f"{precision}, free", False)):
                     config = stage_config(stage, size, precision, regularized)
                     backend = backends[precision]
-                    ours = entered.enter_context(StageTraining(backend, config, vector))
-                    steps[name] = lambda ours=ours: ours.step(0, batch)
+                    ours = entered.enter_context(training_of(backend, config, vector))
+                    steps[name] = lambda ours=ours: ours.step(0, batch).read()
             for name, step in steps.items():
                 if name != "published":  # it has no first time, and counting warms it up
                     step()
@@ -103,8 +103,10 @@ def times_of_ours(size: Size, stages: Sequence[int]) -> dict[str, Counted]:
     found = {}
     for stage in stages:
         for precision in PRECISIONS:
-            with StageTraining(backend, stage_config(stage, size, precision), vector) as ours:
-                found[f"{stage}/{precision}"] = _counted(partial(ours.step, 0, batch))
+            with training_of(backend, stage_config(stage, size, precision), vector) as ours:
+                found[f"{stage}/{precision}"] = _counted(
+                    lambda ours=ours: ours.step(0, batch).read()
+                )
             del ours
             collect(CPU)
     return found
@@ -151,9 +153,9 @@ def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str
         for precision in PRECISIONS:
             collect(CPU)
             config = stage_config(stage, size, precision)
-            with PeakMemory(CPU, baseline) as peak, StageTraining(backend, config, vector) as ours:
+            with PeakMemory(CPU, baseline) as peak, training_of(backend, config, vector) as ours:
                 _as_after_a_step(ours.optimizer, ours.trainable)
-                ours.step(0, batch)
+                ours.step(0, batch).read()
             found[f"{stage}/{precision}"] = peak.megabytes
             del ours
     return found

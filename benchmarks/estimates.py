@@ -13,7 +13,7 @@ from ..attndb.config.stage import StageConfig
 from ..attndb.memory.estimate import MemoryEstimate, MemoryEstimator
 from ..attndb.memory.meta_trace import META
 from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
-from ..attndb.training.stage import StageTraining
+from ..devkit.training import training_of
 from ..nodes.host.model.private_model import PrivateModel
 from ..nodes.host.model.text import TextEncoder
 from ..nodes.host.model.weights import private_unet
@@ -73,7 +73,7 @@ def measured(
     config = stage_config(stage, size, precision, **MODES[mode])
     estimate = estimator(size, backend)(config)
     collect(CPU)
-    with PeakMemory(CPU, baseline) as peak, StageTraining(backend, config, vector) as ours:
+    with PeakMemory(CPU, baseline) as peak, training_of(backend, config, vector) as ours:
         for step in range(2):  # the second holds the optimiser's state as well
             ours.step(step, batch)
     row = _row(size, config, precision, mode, estimate)
@@ -95,8 +95,8 @@ def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> Memory
     """Of a size as the benchmarks train it."""
     prompt = our_batch(inputs_of(size.at(64, 1), 0)).prompts[0]
     return MemoryEstimator(
-        backend=backend,
-        vectors=(1, size.clip["hidden_size"]),
+        model=backend,
+        embeddings={"clip_l": (1, size.clip["hidden_size"])},
         prompt=prompt,
         latent=size.latent_shape[1:],
         autoencoder=autoencoder,
@@ -123,7 +123,8 @@ def weightless_backend(size: Size, device: torch.device) -> PrivateModel:
         )
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
     encoder = TextEncoder(text.eval().requires_grad_(False)).to(META)
-    return PrivateModel(private_unet(size.unet, shapes, META), encoder, diffusion, device)
+    unet = private_unet(size.unet, shapes, META)
+    return PrivateModel(unet, {"clip_l": encoder}, diffusion, device)
 
 
 def _row(

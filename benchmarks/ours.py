@@ -15,6 +15,7 @@ from ..attndb.data.batch import Batch
 from ..attndb.data.tokens import TokenizedPrompt
 from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from ..attndb.models.protocol import Model
+from ..devkit.training import initial_vectors
 from ..nodes.host.model.private_model import PrivateModel
 from ..nodes.host.model.text import TextEncoder
 from ..nodes.host.model.weights import private_unet
@@ -25,7 +26,8 @@ def our_backend(size: Size, weights: Weights, device: torch.device) -> PrivateMo
     """The private U-Net and text encoder that a stage node trains on, without a VAE."""
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
     unet = private_unet(size.unet, weights.unet, device)
-    return PrivateModel(unet, text_encoder(size, weights.text, device), diffusion, device)
+    text = {"clip_l": text_encoder(size, weights.text, device)}
+    return PrivateModel(unet, text, diffusion, device)
 
 
 def text_encoder(size: Size, weights: dict[str, Tensor], device: torch.device) -> TextEncoder:
@@ -66,4 +68,4 @@ def our_batch(inputs: Inputs) -> Batch:
 
 def initial_vector(backend: Model) -> Tensor:
     """(1, D): what stage 1 starts from."""
-    return backend.initial_vectors((PROMPT[CATEGORY],), 1)
+    return initial_vectors(backend, (PROMPT[CATEGORY],))

@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from ..attndb.config.presets import PRESETS
+from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
@@ -133,12 +134,15 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     rows.append(_scene_row("before", host, (model, clip, vae), drawn[1], seed, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
-    from ..nodes.host.stage import StageInputs, TrackingOptions, run_stage
+    from ..nodes.host.ui.plan import plan_of
+    from ..nodes.host.workbench import HostWorkbench
 
     for config in PRESETS[preset]():
         title = f"stage {config.stage}"
-        wires = StageInputs(model, clip, vae, dataset)
-        concept, own = run_stage(wires, config.with_(seed=seed), concept, TrackingOptions(title))
+        config = config.with_(seed=seed)
+        bench = HostWorkbench(model, clip, vae, plan_of([title], [config]))
+        request = StageRequest(dataset=dataset, config=config, concept=concept, title=title)
+        concept, own = train_stage(bench, request)
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)

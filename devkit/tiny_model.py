@@ -97,7 +97,7 @@ def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def tiny_backend(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
+def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
     """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
     host_on_path()
     from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
@@ -111,7 +111,8 @@ def tiny_backend(prediction_type: str = "epsilon", seed: int = 0, **unet_changes
     diffusion = Diffusion(
         alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type=prediction_type
     )
-    return PrivateModel(unet, TextEncoder(plain_clip(CLIP_CONFIG, seed + 1)), diffusion, device)
+    text = {"clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1))}
+    return PrivateModel(unet, text, diffusion, device)
 
 
 def prompt_of(

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..attndb.config.choices import Checkpointing, OptimizerName, Schedule
+from ..attndb.config.choices import Checkpointing, LowMemory, OptimizerName, Schedule
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .socket_types import Options
@@ -22,11 +22,17 @@ class TrainingOptions:
     """Fields of OptimizerConfig."""
     stage: dict[str, Any]
     """Fields of StageConfig."""
+    low_memory_if_needed: bool = True
+    """Whether low_memory is turned on where a stage would not fit without it."""
 
     def applied(self, config: StageConfig) -> StageConfig:
         """The settings with these choices made."""
         optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
         return config.with_(optimizer=optimizer, **self.stage)
+
+
+NO_OPTIONS = TrainingOptions(optimizer={}, stage={})
+"""The published recipe."""
 
 
 class TrainingOptionsNode(io.ComfyNode):
@@ -115,12 +121,15 @@ class TrainingOptionsNode(io.ComfyNode):
                     "full: whole blocks, about a third more time. auto: as much as the free memory "
                     "asks for.",
                 ),
-                io.Boolean.Input(
+                io.Combo.Input(
                     "low_memory",
-                    default=False,
-                    tooltip="For small cards: the U-Net in bf16, activations recomputed, and in "
+                    options=list(get_args(LowMemory)),
+                    default="auto",
+                    tooltip="For small GPUs: the U-Net in bf16, activations recomputed, and in "
                     "stage 3 every weight updated the moment its gradient is there. A third of the "
-                    "memory and some more time; the result differs a little, as bf16 does.",
+                    "memory and some more time; the result differs a little, as bf16 does. auto: "
+                    "on where a stage would not fit into the GPU without it, and said then; off on "
+                    "a CPU.",
                 ),
                 io.Boolean.Input(
                     "compile",
@@ -134,6 +143,12 @@ class TrainingOptionsNode(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, low_memory: object) -> bool | str:
+        """Workflows from before `auto` hold true or false."""
+        known = isinstance(low_memory, bool) or low_memory in get_args(LowMemory)
+        return known or f"low_memory = {low_memory!r}: choose {', '.join(get_args(LowMemory))}"
+
+    @classmethod
     @naming_node
     def execute(
         cls,
@@ -141,15 +156,22 @@ class TrainingOptionsNode(io.ComfyNode):
         schedule: str,
         warmup_steps: int,
         clip_norm: float,
+        low_memory: str | bool,
         **stage: Any,
     ) -> io.NodeOutput:
+        if isinstance(low_memory, bool):
+            low_memory = "on" if low_memory else "auto"
         chosen = {
             "name": optimizer,
             "schedule": schedule,
             "warmup_steps": warmup_steps,
             "clip_norm": clip_norm,
         }
-        return io.NodeOutput(TrainingOptions(optimizer=chosen, stage=stage))
+        stage["low_memory"] = low_memory == "on"
+        options = TrainingOptions(
+            optimizer=chosen, stage=stage, low_memory_if_needed=low_memory == "auto"
+        )
+        return io.NodeOutput(options)
 
 
 NODES: list[type[io.ComfyNode]] = [TrainingOptionsNode]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,17 +12,18 @@ from ..attndb.config.data import DataConfig
 from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
+from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.training.step_loss import StepLoss
 from ..attndb.viz.loss_curve import loss_curve
 from .errors import naming_node
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
-from .host.stage import StageInputs, TrackingOptions, run_stage
 from .host.ui.images import to_image
 from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
 from .host.ui.progress import NodeProgress
-from .options import TrainingOptions
+from .host.workbench import HostWorkbench
+from .options import NO_OPTIONS, TrainingOptions
 from .socket_types import Concept, Regularization
 from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
 
@@ -50,7 +52,7 @@ def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> 
 
 
 def _result(
-    wires: StageInputs, concept: TrainedConcept, losses: tuple[StepLoss, ...], title: str
+    model: Any, clip: Any, concept: TrainedConcept, losses: Sequence[StepLoss], title: str
 ) -> io.NodeOutput:
     picture = loss_curve(
         [loss.denoising for loss in losses],
@@ -60,8 +62,8 @@ def _result(
     )
     return io.NodeOutput(
         concept,
-        apply_to_model(wires.model, concept, 1.0),
-        apply_to_clip(wires.clip, concept),
+        apply_to_model(model, concept, 1.0),
+        apply_to_clip(clip, concept),
         to_image([picture]),
         {"loss": [loss.total for loss in losses]},
     )
@@ -175,15 +177,23 @@ class _Stage(io.ComfyNode):
             vectors=vectors,
             optimizer=OptimizerConfig(learning_rate=learning_rate),
         )
-        if options is not None:
-            config = options.applied(config)
-        wires = StageInputs(model, clip, vae, dataset, category_tie)
+        options = options or NO_OPTIONS
+        config = options.applied(config)
         plan = plan_of([cls.NAME], [config])
         with NodeProgress(plan) as node:
-            keeping = TrackingOptions(cls.NAME, checkpoint_every, preview, plan)
-            trained, losses = run_stage(wires, config, concept, keeping)
+            bench = HostWorkbench(model, clip, vae, plan, preview)
+            request = StageRequest(
+                dataset=dataset,
+                config=config,
+                concept=concept,
+                category_token=category_tie,
+                title=cls.NAME,
+                checkpoint_every=checkpoint_every,
+                low_memory_if_needed=options.low_memory_if_needed,
+            )
+            trained, losses = train_stage(bench, request)
             node.finished(f"{trained.placeholder} {trained.category}")
-        return _result(wires, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
+        return _result(model, clip, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
 
 class LearnEmbedding(_Stage):
@@ -290,22 +300,31 @@ class AllStages(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        wires = StageInputs(model, clip, vae, dataset, category_tie)
+        options = options or NO_OPTIONS
         concept: TrainedConcept | None = None
         losses: list[StepLoss] = []
-        configs = [_changed(base, regularization, shared) for base in PRESETS[preset]()]
-        if options is not None:
-            configs = [options.applied(config) for config in configs]
+        configs = [
+            options.applied(_changed(base, regularization, shared)) for base in PRESETS[preset]()
+        ]
         plan = plan_of([f"Stage {config.stage} of 3" for config in configs], configs)
         with NodeProgress(plan) as node:
+            bench = HostWorkbench(model, clip, vae, plan, preview)
             for number, config in enumerate(configs):
                 plan.begin(number)
-                keeping = TrackingOptions(plan.title, checkpoint_every, preview, plan)
-                concept, own = run_stage(wires, config, concept, keeping)
+                request = StageRequest(
+                    dataset=dataset,
+                    config=config,
+                    concept=concept,
+                    category_token=category_tie,
+                    title=plan.title,
+                    checkpoint_every=checkpoint_every,
+                    low_memory_if_needed=options.low_memory_if_needed,
+                )
+                concept, own = train_stage(bench, request)
                 losses.extend(own)
             assert concept is not None
             node.finished(f"{concept.placeholder} {concept.category}")
-        return _result(wires, concept, tuple(losses), f"AttnDreamBooth: {dataset.placeholder}")
+        return _result(model, clip, concept, losses, f"AttnDreamBooth: {dataset.placeholder}")
 
 
 NODES: list[type[io.ComfyNode]] = [LearnEmbedding, TrainCrossAttention, TrainUNet, AllStages]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-Trained = Literal["embedding", "cross-attention", "unet"]
 LayerChoice = Literal["all", "down", "middle", "up"]
 Precision = Literal["auto", "fp32", "bf16"]
 OptimizerName = Literal["AdamW", "AdamW 8-bit", "Prodigy", "AdamW schedule-free"]
 Schedule = Literal["constant", "linear", "cosine"]
 CategoryToken = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
+LowMemory = Literal["auto", "off", "on"]
 Checkpointing = Literal["auto", "off", "light", "full"]
 
 

@@ -6,12 +6,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from .choices import Checkpointing, Precision, Trained, require, require_choice
+from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
+from .methods import TRAINED, MethodName, TrainedPart
 from .optimizer import OptimizerConfig
 from .regularization import Regularization
 
-STAGE_TRAINS: dict[int, Trained] = {1: "embedding", 2: "cross-attention", 3: "unet"}
+RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
+"""How a training runs, never what comes out of it: it goes on in its run folder when they change.
+Everything else decides the outcome and is part of what a run is known by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +22,22 @@ class StageConfig:
     """One stage of the recipe."""
 
     stage: int
-    """1: embedding alignment, 2: attention map, 3: subject identity. Decides what is trained."""
+    """1: embedding alignment, 2: attention map, 3: subject identity. A method of one stage: 1."""
     steps: int
     """Optimiser steps. 0 is legal and returns what the stage was given."""
     batch_size: int
     """Samples per step. The regulariser is summed over the batch, so its strength grows with it."""
     optimizer: OptimizerConfig
     """Rate and AdamW constants."""
+    method: MethodName = "attndreambooth"
+    """The training method; with the stage it decides what is trained."""
     regularization: Regularization = field(default_factory=Regularization)
     """The regulariser of this stage."""
     data: DataConfig = field(default_factory=DataConfig)
     """How photos become samples."""
     micro_batch: int = 0
-    """Samples per forward pass; gradients accumulate exactly. 0: the whole batch at once."""
+    """Samples per forward pass; gradients accumulate exactly. 0: the whole batch at once. Runtime:
+    a run goes on with another one, equal to rounding, and its record says that it did."""
     vectors: int = 1
     """Vectors of the placeholder token when stage 1 (or a stage without a concept) creates it."""
     precision: Precision = "auto"
@@ -41,14 +47,14 @@ class StageConfig:
     """Compute activations again in the backward pass instead of keeping them: the same gradient to
     the bit, less memory, more time. `light` repeats what is cheap (norms, activation functions, the
     first half of the feed-forward), `full` whole blocks. `auto`: as much as the free memory asks
-    for; where nobody knows what is free, `full` with low_memory and `off` without."""
+    for; where nobody knows what is free, `full` with low_memory and `off` without. Runtime."""
     low_memory: bool = False
     """Train on a small card: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
     weights and running means, rounded by chance, with the update inside the backward pass. Changes
-    the result a little, as bf16 does."""
+    the result a little, as bf16 does, so another setting is another run."""
     compile: bool = False
     """Compile the U-Net's blocks with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA),
-    takes a minute or two at the start."""
+    takes a minute or two at the start. Fuses operations, so another setting is another run."""
     lora_rank: int = 0
     """Rank of a low-rank change in stages 2 and 3 (LoRA), for small cards and small files; 0 trains
     the weights themselves, as published. Biases and norms stay as they are with a rank."""
@@ -63,7 +69,9 @@ class StageConfig:
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
     def __post_init__(self) -> None:
-        require(self.stage in STAGE_TRAINS, "stage", self.stage, "choose 1, 2 or 3")
+        require_choice("method", self.method, tuple(TRAINED))
+        stages = TRAINED[self.method]
+        require(self.stage in stages, "stage", self.stage, f"choose {', '.join(map(str, stages))}")
         require(self.steps >= 0, "steps", self.steps, "use 0 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
@@ -94,12 +102,12 @@ class StageConfig:
     @property
     def optimizer_in_backward(self) -> bool:
         """Whether the update happens inside the backward pass, on bf16 weights."""
-        return self.low_memory and self.trains == "unet" and not self.lora_rank
+        return self.low_memory and "unet" in self.trains and not self.lora_rank
 
     @property
-    def trains(self) -> Trained:
+    def trains(self) -> frozenset[TrainedPart]:
         """What the stage trains (paper, section 4.1)."""
-        return STAGE_TRAINS[self.stage]
+        return TRAINED[self.method][self.stage]
 
     def with_(self, **changes: Any) -> StageConfig:
         """A copy with some fields changed."""
@@ -110,8 +118,5 @@ class StageConfig:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """`as_dict` of what decides the outcome: a training goes on in its run folder with another
-        gradient_checkpointing."""
-        identity = self.as_dict()
-        del identity["gradient_checkpointing"]
-        return identity
+        """`as_dict` of what decides the outcome: all but RUNTIME_FIELDS."""
+        return {k: v for k, v in self.as_dict().items() if k not in RUNTIME_FIELDS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -27,6 +27,8 @@ class Batch:
     """Samples of the category for prior preservation; the regulariser does not look at them."""
     prior_weight: float = 1.0
     """What the denoising loss of the prior samples counts."""
+    is_prior: bool = False
+    """Whether these are prior samples themselves."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -41,6 +43,7 @@ class Batch:
             None if self.mask is None else _sent(self.mask, device),
             None if self.prior is None else self.prior.to(device),
             self.prior_weight,
+            self.is_prior,
         )
 
     def part(self, start: int, stop: int) -> Batch:
@@ -52,12 +55,17 @@ class Batch:
             self.timesteps[piece],
             self.prompts[piece],
             None if self.mask is None else self.mask[piece],
+            prior_weight=self.prior_weight,
+            is_prior=self.is_prior,
         )
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The samples in order, up to `size` at a time."""
+        """The samples in order, up to `size` at a time, then the prior samples in the same way."""
         for start in range(0, len(self), size):
             yield self.part(start, start + size)
+        if self.prior is not None:
+            prior = replace(self.prior, prior_weight=self.prior_weight, is_prior=True)
+            yield from prior.parts(size)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

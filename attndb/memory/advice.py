@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..config.choices import Checkpointing
@@ -15,7 +15,7 @@ Estimator = Callable[[StageConfig], MemoryEstimate]
 def with_fitting_checkpointing(
     estimator: Estimator, config: StageConfig, free: int
 ) -> tuple[StageConfig, MemoryEstimate]:
-    """The settings with `auto` gradient checkpointing settled, and what they need: the level that
+    """The settings with `auto` gradient checkpointing chosen, and what they need: the level that
     costs the least time of those that fit into `free` bytes; where none does, the smallest."""
     if config.gradient_checkpointing != "auto":
         return config, estimator(config)
@@ -27,6 +27,19 @@ def with_fitting_checkpointing(
         if tried[-1][1].fits(free):
             return tried[-1]
     return min(tried, key=lambda one: one[1].total)
+
+
+def first_fitting(
+    estimator: Estimator, choices: Sequence[StageConfig], free: int
+) -> tuple[StageConfig, StageConfig, MemoryEstimate]:
+    """The first of some settings that fits into `free` bytes; where none does, the one that needs
+    least. Then the same with its gradient checkpointing chosen, and what that needs."""
+    tried = []
+    for config in choices:
+        tried.append((config, *with_fitting_checkpointing(estimator, config, free)))
+        if tried[-1][2].fits(free):
+            return tried[-1]
+    return min(tried, key=lambda one: one[2].total)
 
 
 def advice(now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int) -> str:
@@ -95,7 +108,7 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
     whole = config.with_(gradient_checkpointing="auto")
     least = whole.with_(micro_batch=1)
     yield _remedy(config, least, *options)
-    if config.trains == "embedding":
+    if config.trains == {"embedding"}:
         return
     low = _low_memory(whole)
     if low is not None:

@@ -1,12 +1,12 @@
 """What a stage will need of a device's memory, known before it starts.
 
 What lasts (weights, optimiser) is counted from the settings. What a step adds for a while
-(activations, gradients) is found by rehearsing one on the meta device (rehearsal.py).
+(activations, gradients) is found by tracing one on the meta device (meta_trace.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -16,10 +16,12 @@ from ..config.choices import OptimizerName
 from ..config.stage import StageConfig
 from ..data.batch import Batch
 from ..data.tokens import TokenizedPrompt
+from ..losses.totals import LossTotals
+from ..methods.registry import method_of
 from ..models.precision import computes_in_bf16
 from ..models.protocol import Model
 from ..training.adamw_in_backward import PIECE, AdamWInBackward
-from ..training.stage import StageTraining
+from ..training.training import Training
 from .meta_trace import META, MetaTrace, backward, unique_bytes
 
 _BLOCK = 256
@@ -98,10 +100,10 @@ class MemoryEstimate:
 class MemoryEstimator:
     """Estimates for one model, under any settings."""
 
-    backend: Model
+    model: Model
     """Only read: neither its modules nor any random state is touched."""
-    vectors: tuple[int, int]
-    """(V, D): the placeholder's vectors."""
+    embeddings: Mapping[str, tuple[int, int]]
+    """(V, D) of the placeholder's vectors, by text encoder."""
     prompt: TokenizedPrompt
     """Of the training."""
     latent: tuple[int, int, int]
@@ -114,34 +116,36 @@ class MemoryEstimator:
     @property
     def resident(self) -> int:
         """Bytes in place before the training: the U-Net in fp32 and the text encoder."""
-        modules = (self.backend.unet, self.backend.text_model)
+        modules = (self.model.unet, *self.model.text_encoders.values())
         return unique_bytes(t for m in modules for t in (*m.parameters(), *m.buffers()))
 
     def __call__(self, config: StageConfig) -> MemoryEstimate:
         """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
-        device = self.backend.device
+        device = self.model.device
         on_the_cpu = device.type == "cpu"
         size = min(config.micro_batch or config.batch_size, config.batch_size)
-        backend = self.backend.on_meta_device()
-        modules = (backend.unet, backend.text_model)
+        model = self.model.on_meta_device()
+        encoders = list(model.text_encoders.values())
+        modules = (model.unet, *encoders)
         before = {parameter: parameter.nbytes for m in modules for parameter in m.parameters()}
-        text = [*backend.text_model.parameters(), *backend.text_model.buffers()]
-        with self._training(backend, config) as training:
+        text = [t for m in encoders for t in (*m.parameters(), *m.buffers())]
+        with self._training(model, config) as training:
             trained = training.trainable
-            weights = [*backend.unet.parameters(), *backend.unet.buffers(), *trained]
+            weights = [*model.unet.parameters(), *model.unet.buffers(), *trained]
             bytes_trained = unique_bytes(trained)
             with MetaTrace(device, [*weights, *text]) as rehearsal:
                 gradients = self._step(training, size)
             aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
-            if config.trains != "embedding" and not config.lora_rank:
-                aside += bytes_trained
+            if not config.lora_rank:
+                aside += unique_bytes(p for p in trained if p in before)
+            stays = on_the_cpu or "embedding" in config.trains
             activations = max(0, rehearsal.peak - gradients)
             return MemoryEstimate(
                 device=device,
                 micro_batch=size,
                 resident=self.resident,
                 weights=unique_bytes(weights),
-                text_encoder=unique_bytes(text) if on_the_cpu or config.stage == 1 else 0,
+                text_encoder=unique_bytes(text) if stays else 0,
                 autoencoder=0 if on_the_cpu else self.autoencoder,
                 set_aside=aside if on_the_cpu else 0,
                 average=bytes_trained if config.ema_decay else 0,
@@ -151,24 +155,25 @@ class MemoryEstimator:
                 + (update_bytes(trained) if config.optimizer_in_backward else 0),
             )
 
-    def _training(self, backend: Model, config: StageConfig) -> StageTraining:
+    def _training(self, model: Model, config: StageConfig) -> Training:
         """The stage on the meta device; optimiser and average are counted, not made."""
-        bf16 = config.low_memory or computes_in_bf16(config.precision, self.backend.device)
+        bf16 = config.low_memory or computes_in_bf16(config.precision, self.model.device)
         config = config.with_(
             precision="bf16" if bf16 else "fp32",
             optimizer=replace(config.optimizer, name="AdamW"),
             ema_decay=0.0,
             compile=False,
         )
-        return StageTraining(backend, config, torch.empty(self.vectors, device=META))
+        start = {name: torch.empty(size, device=META) for name, size in self.embeddings.items()}
+        return Training(model, method_of(config), start)
 
-    def _step(self, training: StageTraining, size: int) -> int:
+    def _step(self, training: Training, size: int) -> int:
         """A step there and back: its last micro-batch, or a whole batch and then prior samples.
         Bytes of the gradients that are alive together."""
         trained, optimizer = training.trainable, training.optimizer
         streamed = optimizer if isinstance(optimizer, AdamWInBackward) else None
         batch, in_parts = self._batch(size), size < training.config.batch_size
-        prior = self.prior and training.config.trains != "embedding" and not in_parts
+        prior = self.prior and training.config.trains != {"embedding"} and not in_parts
         waiting = []  # a streamed update drops its gradients, and has earlier ones wait in fp32
         for parameter in trained if in_parts else ():
             if streamed:
@@ -177,13 +182,13 @@ class MemoryEstimator:
                 parameter.grad = torch.empty_like(parameter)
         if streamed and prior:
             streamed.mode = "gather"
-        denoising, regularization = training.loss(batch, normalizer=1.0)
-        backward(denoising + regularization)
+        totals = LossTotals(1.0, 1.0)
+        backward(total_of(training.learner.losses(batch, totals)))
         if prior:  # onto the gradients of the batch, without statistics
-            training.tap.rest()
             if streamed:
                 streamed.mode = "drop"
-            backward(training.denoising(batch, normalizer=1.0))
+            prior_part = replace(batch, is_prior=True)
+            backward(total_of(training.learner.losses(prior_part, totals)))
         if not streamed:
             return unique_bytes(trained)
         if prior:
@@ -195,6 +200,11 @@ class MemoryEstimator:
         timesteps = torch.empty(size, dtype=torch.int64, device=META)
         mask = torch.empty(size, 1, *self.latent[1:], device=META)
         return Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
+
+
+def total_of(shares: Mapping[str, Tensor]) -> Tensor:
+    """The loss whose gradient a step takes."""
+    return torch.stack(list(shares.values())).sum()
 
 
 def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: OptimizerName) -> int:

@@ -26,7 +26,7 @@ class LowRankParameter(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.up @ self.down).reshape(self.shape)
 
-    def change(self) -> LowRank:
+    def delta(self) -> LowRank:
         """What was learned so far, fp32, on the CPU."""
         up, down = (p.detach().float().cpu().clone() for p in (self.up, self.down))
         return LowRank(up, down, self.shape)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..artifacts.weight_delta import WeightDelta
-from ..config.choices import Trained
+from ..config.methods import TrainedPart
 from ..config.stage import StageConfig
 from ..data.draws import step_generator
 from ..models.precision import is_matrix
@@ -22,7 +22,7 @@ class TrainedWeights(Protocol):
     parameters: dict[str, nn.Parameter]
     """What the optimiser updates, by name."""
 
-    def change(self) -> dict[str, WeightDelta]:
+    def delta(self) -> dict[str, WeightDelta]:
         """What training changed so far, by weight name, fp32, on the CPU."""
         ...
 
@@ -31,16 +31,17 @@ class TrainedWeights(Protocol):
         ...
 
 
-def trained_parameters(unet: nn.Module, trained: Trained) -> dict[str, nn.Parameter]:
-    """The U-Net's parameters of a stage by name, in module order; empty for the embedding stage."""
-    if trained == "embedding":
-        return {}
+def trained_parameters(unet: nn.Module, trained: frozenset[TrainedPart]) -> dict[str, nn.Parameter]:
+    """The U-Net's parameters that are trained by name, in module order; none for an embedding."""
     named = dict(unet.named_parameters())
-    if trained == "cross-attention":
+    if "unet" in trained:
+        return named
+    if "cross-attention" in trained:
         named = {name: value for name, value in named.items() if ".attn2." in f".{name}"}
         if not named:
             raise ValueError("the model has no cross-attention parameters (attn2) to train")
-    return named
+        return named
+    return {}
 
 
 def trained_weights(unet: nn.Module, config: StageConfig) -> TrainedWeights:
@@ -61,7 +62,7 @@ class WholeWeights:
                 parameter.data = parameter.data.bfloat16()
         self._base = {name: _put_aside(p) for name, p in named.items()}
 
-    def change(self) -> dict[str, WeightDelta]:
+    def delta(self) -> dict[str, WeightDelta]:
         """Final minus initial weights, both as they were kept: rounding is no change."""
         return {
             name: value.detach().cpu().float() - self._base[name].float()
@@ -75,7 +76,7 @@ class WholeWeights:
 
 
 def _put_aside(weight: Tensor) -> Tensor:
-    """A copy in main memory; of a meta tensor (attndb/rehearsal.py) another one."""
+    """A copy in main memory; of a meta tensor (memory/meta_trace.py) another one."""
     return weight.detach().to("meta" if weight.is_meta else "cpu", copy=True)
 
 
@@ -100,9 +101,9 @@ class LowRankWeights:
         path, _, kind = name.rpartition(".")
         return self._unet.get_submodule(path), kind
 
-    def change(self) -> dict[str, WeightDelta]:
+    def delta(self) -> dict[str, WeightDelta]:
         """The low-rank factors."""
-        return {name: change.change() for name, change in self._changes.items()}
+        return {name: change.delta() for name, change in self._changes.items()}
 
     def release(self) -> None:
         """Takes the changes off the modules; the weights are as they were."""

@@ -1,61 +1,111 @@
-"""Backend: what the training code asks of a diffusion model. The host's seam implements it."""
+"""Model: what the training code asks of a diffusion model. The host's seam implements it.
+
+Shapes: B batch, C latent channels, Y X pixels of the latent, T tokens, D text width, V vectors.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..config.choices import Checkpointing
+from ..config.choices import Checkpointing, LayerChoice
 from ..data.tokens import TokenizedText
+from .conditioning import Conditioning, Embeddings
 from .noise_schedule import Diffusion
 
+See = Callable[[Tensor, Tensor], None]
+"""Takes queries (B, P, E) and keys (B, T, E) of text attention, as its softmax gets them."""
 
-class Model(Protocol):
-    """A private, trainable copy of a Stable Diffusion model.
 
-    Shapes: B batch, C latent channels, Y X latent pixels, T tokens, D text width, V vectors.
-    """
+class Handle(Protocol):
+    """An observation that can be ended."""
 
-    unet: nn.Module
-    """Private U-Net with `attn2` cross-attention layers; fp32 parameters that require no grad."""
-    diffusion: Diffusion
-    """Noise schedule and prediction type."""
-    text_model: nn.Module
-    """The frozen text encoder."""
-    device: torch.device
-    """Where the U-Net computes."""
-
-    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """The U-Net's output, (B, C, Y, X)."""
+    def remove(self) -> None:
+        """Ends it."""
         ...
 
+    def forget(self) -> None:
+        """Drops a half that was seen without its other half."""
+        ...
+
+
+class TextAttention(Protocol):
+    """One place where pixels attend to text: an `attn2`, or the text part of a joint block."""
+
+    @property
+    def name(self) -> str:
+        """Its path in the denoiser."""
+        ...
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        ...
+
+    @property
+    def region(self) -> LayerChoice:
+        """`down`, `middle` or `up`."""
+        ...
+
+    def observe(self, see: See) -> Handle:
+        """From now on `see` is given queries and keys of every forward pass, also of those that
+        gradient checkpointing makes again."""
+        ...
+
+
+class Runtime(Protocol):
+    """How a private model computes: none of it changes what comes out."""
+
     def checkpoint_activations(self, level: Checkpointing) -> None:
-        """From now on the U-Net computes activations again in the backward pass, as `light` or
+        """From now on the denoiser computes activations again in the backward pass, as `light` or
         `full` says: the same gradient, less memory."""
         ...
 
     def compile_blocks(self) -> None:
-        """From now on the U-Net's blocks run compiled (torch.compile)."""
-        ...
-
-    def on_meta_device(self) -> Model:
-        """The same on the meta device: computes shapes, holds no memory, shares nothing."""
-        ...
-
-    def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
-        """Text states (1, T, D), differentiable in the placeholder's vectors."""
+        """From now on the denoiser's blocks run compiled (torch.compile)."""
         ...
 
     def offload_text_encoder(self) -> None:
         """The text encoder is not needed for long: its memory may be used for something else."""
         ...
 
-    def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
-        """`count` copies (V, D) of the mean token embedding of some words, fp32."""
+
+class Model(Runtime, Protocol):
+    """A private, trainable copy of a diffusion model."""
+
+    unet: nn.Module
+    """The denoiser; fp32 parameters that require no grad."""
+    text_encoders: Mapping[str, nn.Module]
+    """The frozen text encoders, by the name that embeddings have."""
+    diffusion: Diffusion
+    """Noise schedule and prediction type."""
+    device: torch.device
+    """Where the denoiser computes."""
+
+    def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's output, (B, C, Y, X)."""
+        ...
+
+    def text_attention(self) -> Sequence[TextAttention]:
+        """Every place where pixels attend to text, in the denoiser's order. ValueError without
+        one."""
+        ...
+
+    def encode_text(self, prompt: TokenizedText, embeddings: Embeddings) -> Conditioning:
+        """Of one prompt (B = 1), differentiable in the placeholder's vectors."""
+        ...
+
+    def initial_embeddings(self, token_ids: tuple[int, ...], count: int) -> Embeddings:
+        """`count` copies of the mean token embedding of some words, fp32, on the CPU."""
         ...
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
+        """Latents (B, C, Y, X), scaled as the denoiser expects, of pixels (B, Y, X, 3) in 0..1."""
+        ...
+
+    def on_meta_device(self) -> Model:
+        """The same on the meta device: computes shapes, holds no memory, shares nothing."""
         ...

@@ -32,7 +32,7 @@ class AdamWInBackward(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Sequence[nn.Parameter],
+        parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]],
         *,
         lr: float,
         betas: tuple[float, float],
@@ -46,13 +46,14 @@ class AdamWInBackward(torch.optim.Optimizer):
         self.mode: Mode = "drop"
         self._seed = seed
         self._gathered: dict[nn.Parameter, Tensor] = {}
+        every = [(g, p) for g in self.param_groups for p in g["params"]]
+        self._places = {p: (g, index) for index, (g, p) in enumerate(every)}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> AdamWInBackward:
-        for group in self.param_groups:
-            for index, parameter in enumerate(group["params"]):
-                hook = self._on_gradient(group, index)
-                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        for parameter in self._places:
+            handle = parameter.register_post_accumulate_grad_hook(self._on_gradient)
+            self._handles.append(handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,31 +63,29 @@ class AdamWInBackward(torch.optim.Optimizer):
         self._gathered.clear()
 
     def step(self, closure: Any = None) -> None:
-        """Nothing is left to do: the last backward pass has updated every weight."""
+        """Updates what the last backward pass did not reach; mostly that is nothing."""
+        for parameter in list(self._gathered):
+            self._update(parameter, self._gathered.pop(parameter))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets what was gathered."""
         super().zero_grad(set_to_none)
         self._gathered.clear()
 
-    def _on_gradient(self, group: dict[str, Any], index: int) -> Any:
-        def hook(parameter: nn.Parameter) -> None:
-            gradient, parameter.grad = parameter.grad, None
-            if gradient is None or self.mode == "drop":
-                return
-            if parameter in self._gathered:
-                gradient = self._gathered.pop(parameter).add_(gradient)
-            if self.mode == "gather":
-                self._gathered[parameter] = gradient.float()
-            else:
-                self._update(group, index, parameter, gradient)
-
-        return hook
+    def _on_gradient(self, parameter: nn.Parameter) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is None or self.mode == "drop":
+            return
+        if parameter in self._gathered:
+            gradient = self._gathered.pop(parameter).add_(gradient)
+        if self.mode == "gather":
+            self._gathered[parameter] = gradient.float()
+        else:
+            self._update(parameter, gradient)
 
     @torch.no_grad()
-    def _update(
-        self, group: dict[str, Any], index: int, parameter: nn.Parameter, gradient: Tensor
-    ) -> None:
+    def _update(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+        group, index = self._places[parameter]
         state = self.state[parameter]
         if not state:
             state.update(

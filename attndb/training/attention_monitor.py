@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..artifacts.tensor_file import read_tensors, tensors_writer, text_writer, write_whole
 from ..attention.column_statistics import column_statistics
@@ -30,13 +30,13 @@ from ..attention.recorder import MapKey, MapRecorder
 from ..attention.word_maps import MapSelection, word_maps_of
 from ..data.draws import step_generator
 from ..data.tokens import TokenizedPrompt
-from ..models.cross_attention import CrossAttentionLayer, cross_attention_layers
-from ..models.protocol import Model
+from ..models.conditioning import Conditioning, Embeddings
+from ..models.protocol import Model, See, TextAttention
 from ..viz.curves import CurvePanel, curves
 from ..viz.grid import format_value, table
 from ..viz.heatmaps import Cell, HeatmapStyle
-from .stage import StageTraining
 from .step_loss import StepLoss
+from .training import Training
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ class AttentionMonitorSettings:
             raise ValueError(f"timesteps = {self.timesteps}: use numbers from 0 to 999")
 
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""As Backend.predict."""
+Predict = Callable[[Tensor, Tensor, Conditioning], Tensor]
+"""As Model.denoise."""
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,21 @@ class AttentionMonitor:
         """What was seen so far, by step."""
         return tuple(self._looks[step] for step in sorted(self._looks))
 
-    def begin(self, backend: Model, vectors: Tensor) -> None:
+    def begin(self, model: Model, embeddings: Embeddings) -> None:
         """Looks at the model before the first step, unless that was done before."""
         if 0 not in self._looks:
-            self._look(0, backend, backend.predict, vectors)
+            self._look(0, model, model.denoise, embeddings)
 
     def due(self, done: int) -> bool:
         """Every so many steps, and at the end."""
         return done == self._total or done % self._settings.every == 0
 
-    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
+    def __call__(self, loss: StepLoss, training: Training) -> None:
         """Told after every step; looks when it is due."""
         done = loss.step + 1
         if self.due(done):
-            self._look(done, training.backend, training.predict, training.vectors)
+            predict = training.learner.denoising.predict
+            self._look(done, training.model, predict, training.embeddings)
 
     def maps_picture(self) -> Image.Image:
         """The photo, and both maps over it at up to eight looks: a column for each."""
@@ -167,17 +168,17 @@ class AttentionMonitor:
             ]
         )
 
-    def _look(self, step: int, backend: Model, predict: Predict, vectors: Tensor) -> None:
+    def _look(self, step: int, model: Model, predict: Predict, embeddings: Embeddings) -> None:
         try:
-            self._see(step, backend, predict, vectors)
+            self._see(step, model, predict, embeddings)
         except torch.OutOfMemoryError:  # the training fits; looking at it must not end it
             log.warning("step %d: not enough memory to look at the attention maps", step)
             return
         self._write(step)
 
     @torch.no_grad()
-    def _see(self, step: int, backend: Model, predict: Predict, vectors: Tensor) -> None:
-        device = backend.device
+    def _see(self, step: int, model: Model, predict: Predict, embeddings: Embeddings) -> None:
+        device = model.device
         settings = self._settings
         count = len(settings.timesteps)
         z0_BCYX = self._latent.to(device).expand(count, -1, -1, -1)
@@ -185,17 +186,18 @@ class AttentionMonitor:
             self._latent.shape, generator=step_generator("watch", settings.seed)
         ).to(device)
         t_B = torch.tensor(settings.timesteps, device=device)
-        z_t_BCYX = backend.diffusion.add_noise(z0_BCYX, noise.expand_as(z0_BCYX), t_B)
-        context_BTD = backend.encode_text(self._prompt, vectors.to(device)).expand(count, -1, -1)
-        taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]] = []
-        with _projections(backend.unet, taken):
-            predict(z_t_BCYX, t_B, context_BTD)
-        if not vectors.requires_grad:
-            backend.offload_text_encoder()
+        z_t_BCYX = model.diffusion.add_noise(z0_BCYX, noise.expand_as(z0_BCYX), t_B)
+        vectors = {name: value.to(device) for name, value in embeddings.items()}
+        conditioning = Conditioning.joined([model.encode_text(self._prompt, vectors)] * count)
+        taken: list[tuple[TextAttention, Tensor, Tensor]] = []
+        with _observed(model.text_attention(), taken):
+            predict(z_t_BCYX, t_B, conditioning)
+        if not any(vectors.requires_grad for vectors in embeddings.values()):
+            model.offload_text_encoder()
         maps, look = self._mean_maps(taken), self._numbers(step, taken)
         self._maps[step], self._looks[step] = maps, look
 
-    def _mean_maps(self, taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]]) -> Tensor:
+    def _mean_maps(self, taken: list[tuple[TextAttention, Tensor, Tensor]]) -> Tensor:
         """Maps of placeholder and category, (2, Y, X), over layers, heads and timesteps."""
         height, width = self._latent.shape[-2:]
         words = (
@@ -210,7 +212,7 @@ class AttentionMonitor:
         return word_maps_of(recorder.finish(), MapSelection(layers="all")).maps.mean(dim=0)
 
     def _numbers(
-        self, step: int, taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]]
+        self, step: int, taken: list[tuple[TextAttention, Tensor, Tensor]]
     ) -> AttentionReading:
         means, variances = [], []
         for layer, q_BPE, k_BTE in taken:
@@ -268,24 +270,15 @@ def layer_size(latent_size: tuple[int, int], pixels: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _projections(
-    unet: nn.Module, taken: list[tuple[CrossAttentionLayer, Tensor, Tensor]]
+def _observed(
+    layers: Sequence[TextAttention], taken: list[tuple[TextAttention, Tensor, Tensor]]
 ) -> Iterator[None]:
-    """Gathers queries and keys of every cross-attention layer of the forward made inside."""
-    queries: dict[str, Tensor] = {}
-    handles = []
-    for layer in cross_attention_layers(unet):
+    """Gathers queries and keys of these layers of the forward made inside."""
 
-        def on_query(_m: nn.Module, _i: object, q: Tensor, name: str = layer.name) -> None:
-            queries[name] = q
+    def taker(layer: TextAttention) -> See:
+        return lambda q_BPE, k_BTE: taken.append((layer, q_BPE, k_BTE))
 
-        def on_key(
-            _m: nn.Module, _i: object, k: Tensor, layer: CrossAttentionLayer = layer
-        ) -> None:
-            taken.append((layer, queries.pop(layer.name), k))
-
-        handles.append(layer.module.to_q.register_forward_hook(on_query))
-        handles.append(layer.module.to_k.register_forward_hook(on_key))
+    handles = [layer.observe(taker(layer)) for layer in layers]
     try:
         yield
     finally:

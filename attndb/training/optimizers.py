@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import get_scheduler
 
 from ..config.optimizer import OptimizerConfig
 from ..config.stage import StageConfig
+from ..methods.method import ParameterGroup
 from .adamw_in_backward import AdamWInBackward
 
 _PACKAGES = {
@@ -21,12 +21,17 @@ _PACKAGES = {
 }
 
 
-def create_optimizer(
-    parameters: Sequence[nn.Parameter], stage: StageConfig
-) -> torch.optim.Optimizer:
-    """A stage's optimiser over the parameters. ValueError with the install line of a missing
+def create_optimizer(groups: Sequence[ParameterGroup], stage: StageConfig) -> torch.optim.Optimizer:
+    """A stage's optimiser over what is trained. ValueError with the install line of a missing
     package."""
     config = stage.optimizer
+    parameters = [
+        {
+            "params": list(group.parameters.values()),
+            "lr": group.learning_rate or config.learning_rate,
+        }
+        for group in groups
+    ]
     common: dict[str, Any] = {
         "lr": config.learning_rate,
         "betas": config.betas,
@@ -36,7 +41,7 @@ def create_optimizer(
     if stage.optimizer_in_backward:
         return AdamWInBackward(parameters, seed=stage.seed, **common)
     if config.name == "AdamW":
-        fused = all(p.device.type in ("cuda", "cpu") for p in parameters)
+        fused = all(p.device.type in ("cuda", "cpu") for g in parameters for p in g["params"])
         return torch.optim.AdamW(parameters, fused=fused, **common)
     module, factory, package = _PACKAGES[config.name]
     try:

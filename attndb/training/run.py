@@ -38,8 +38,8 @@ from ..artifacts.tensor_file import (
 )
 from ..artifacts.weight_delta import delta_from_tensors, delta_tensors
 from .folder_lock import FolderLock, FolderLockedError
-from .stage import StageResult, StageTraining
 from .step_loss import StepLoss
+from .training import StageResult, Training
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,11 @@ class Run:
         """The finished training."""
         return self.folder / "result.safetensors"
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is work of it on disk."""
+        return self.checkpoint.is_file() or self.outcome.is_file()
+
     def __enter__(self) -> Run:
         description = self.folder / "run.json"
         try:
@@ -96,7 +101,7 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def restore(self, training: StageTraining) -> list[StepLoss]:
+    def restore(self, training: Training) -> list[StepLoss]:
         """Puts the checkpoint, if there is one, into the training; the losses so far."""
         self._warn_of_little_space(training)
         if not self.checkpoint.is_file():
@@ -119,7 +124,7 @@ class Run:
         """Whether a checkpoint is written after `done` steps."""
         return self.every > 0 and done % self.every == 0
 
-    def after_steps(self, training: StageTraining, losses: list[StepLoss], logged: int) -> None:
+    def after_steps(self, training: Training, losses: list[StepLoss], logged: int) -> None:
         """Logs the losses from number `logged` on; writes a checkpoint when one is due. A full disk
         is only warned of: the training goes on unprotected, and the next one is tried again."""
         self._log_losses(losses, logged)
@@ -159,12 +164,12 @@ class Run:
                 log.warning("%s: losses are not written: %s", path, error.strerror or error)
             self._logged = False
 
-    def save(self, training: StageTraining, losses: list[StepLoss]) -> None:
+    def save(self, training: Training, losses: list[StepLoss]) -> None:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
         finite: then the last good one stays."""
         if len(losses) <= self._saved:
             return
-        if not training.settled:
+        if not training.consistent:
             log.warning("not saved: stopped inside an update; the last good checkpoint stays")
             return
         tensors, plain = training.state()
@@ -177,7 +182,7 @@ class Run:
         self._saved = len(losses)
         log.info("checkpoint after step %d: %s", len(losses), self.checkpoint)
 
-    def rescue(self, training: StageTraining, losses: list[StepLoss]) -> None:
+    def rescue(self, training: Training, losses: list[StepLoss]) -> None:
         """`save` for a training that is being stopped: a full disk must not hide the cause."""
         try:
             self.save(training, losses)
@@ -191,8 +196,10 @@ class Run:
             return None
         try:
             tensors, metadata = read_tensors(self.outcome)
-            vectors = tensors.pop("vectors")
-            return StageResult(vectors, delta_from_tensors(tensors), tuple(_losses(metadata)))
+            embeddings = _below("embedding.", tensors)
+            delta = delta_from_tensors(_below("delta.", tensors))
+            modules = _below("module.", tensors)
+            return StageResult(embeddings, delta, tuple(_losses(metadata)), modules)
         except (OSError, ValueError, KeyError) as error:
             log.warning("%s cannot be read (%s): training again", self.outcome, error)
             return None
@@ -201,7 +208,11 @@ class Run:
         """Keeps the result and drops the checkpoint. OSError, with the folder, the space and the
         remedy, if the result cannot be written: then the checkpoint stays. Where the two do not fit
         beside each other the checkpoint goes first."""
-        tensors = {"vectors": result.vectors, **delta_tensors(result.delta)}
+        tensors = {
+            **_above("embedding.", result.embeddings),
+            **_above("delta.", delta_tensors(result.delta)),
+            **_above("module.", result.modules),
+        }
         metadata = {"losses": _dump(list(result.losses))}
         files = {self.outcome: tensors_writer(tensors, metadata)}
         try:
@@ -227,7 +238,7 @@ class Run:
         except OSError:
             return False
 
-    def _warn_of_little_space(self, training: StageTraining) -> None:
+    def _warn_of_little_space(self, training: Training) -> None:
         """Before the first step: the disk may be too small for what this stage has to keep."""
         weights = sum(p.numel() * 4 for p in training.trainable)
         needed = 2 * 3 * weights if self.every else 3 * weights
@@ -275,3 +286,11 @@ def _dump(losses: list[StepLoss]) -> str:
 
 def _losses(metadata: Mapping[str, str]) -> list[StepLoss]:
     return [StepLoss(i, *parts) for i, parts in enumerate(json.loads(metadata["losses"]))]
+
+
+def _above(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+_SPOKEN = {"attention_map": "attention map", "prior": "prior preservation"}
 
 
 class TrainingDivergedError(RuntimeError):
@@ -20,29 +23,52 @@ class StepLoss:
     """0-based."""
     denoising: float
     """L_diff."""
-    regularization: float
+    regularization: float = 0.0
     """L_reg, weights included."""
     prior: float = 0.0
     """L_diff of the prior samples, weight included; 0 without prior preservation."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """What a method has besides, by name."""
+
+    @classmethod
+    def of(cls, step: int, names: Sequence[str], values: Sequence[float]) -> StepLoss:
+        """From shares by name, as methods give them."""
+        shares = dict(zip(names, values, strict=True))
+        denoising = shares.pop("denoising", 0.0)
+        attention_map, prior = shares.pop("attention_map", 0.0), shares.pop("prior", 0.0)
+        return cls(step, denoising, attention_map, prior, shares)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """All parts by name."""
+        return {
+            "denoising": self.denoising,
+            "attention_map": self.regularization,
+            "prior": self.prior,
+            **self.others,
+        }
 
     @property
     def total(self) -> float:
-        """L = L_diff + L_reg, plus the prior's part."""
-        return self.denoising + self.regularization + self.prior
+        """L: the sum of all parts."""
+        return self.denoising + self.regularization + self.prior + sum(self.others.values())
 
     @property
     def parts(self) -> list[float]:
-        """The values for files: [denoising, regularization], and the prior's where it has one."""
-        return [self.denoising, self.regularization, *([self.prior] if self.prior else [])]
+        """The values for files: [denoising, attention map], then the prior's and others where there
+        are some."""
+        others = list(self.others.values())
+        prior = [self.prior] if self.prior or others else []
+        return [self.denoising, self.regularization, *prior, *others]
 
     def check_finite(self) -> None:
         """TrainingDivergedError, with step and part, if a part is NaN or infinite."""
-        names = ("denoising", "attention map", "prior preservation")
-        for part, value in zip(names, self.parts, strict=False):
+        for name, value in self.shares.items():
             if not math.isfinite(value):
                 raise TrainingDivergedError(
-                    f"step {self.step + 1}: the {part} loss is {value}. The last good checkpoint "
-                    "is kept. Lower the learning rate, or set precision to fp32"
+                    f"step {self.step + 1}: the {_SPOKEN.get(name, name)} loss is {value}. The "
+                    "last good checkpoint is kept. Lower the learning rate, or set precision to "
+                    "fp32"
                 )
 
 
@@ -51,11 +77,13 @@ class PendingLoss:
     """Loss of one step that may still be on its way: reading it waits for the device."""
 
     step: int
+    names: tuple[str, ...]
+    """Of the columns of `parts`."""
     parts: Tensor
-    """(micro-batches, 3): L_diff, L_reg and the prior's part."""
+    """(micro-batches, names): what each added to the loss."""
 
     def read(self) -> StepLoss:
         """The loss. TrainingDivergedError if it is not finite."""
-        loss = StepLoss(self.step, *self.parts.double().sum(dim=0).tolist())
+        loss = StepLoss.of(self.step, self.names, self.parts.double().sum(dim=0).tolist())
         loss.check_finite()
         return loss

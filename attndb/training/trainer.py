@@ -1,20 +1,20 @@
-"""train_stage: one stage of AttnDreamBooth on a private model, kept safe by its run folder."""
+"""train: steps of a method on a private model, kept safe by a run folder."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from ..config.stage import StageConfig
 from ..data.batch import BatchSource
+from ..methods.method import Method
+from ..models.conditioning import Embeddings
 from ..models.protocol import Model
+from .callback import Callback, NoCallback
 from .run import Run
-from .stage import StageResult, StageTraining
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
+from .training import StageResult, Training
 
 log = logging.getLogger(__name__)
 
@@ -22,100 +22,59 @@ READ_EVERY_S = 0.5
 """Longest time between two readings of the loss from a card."""
 
 
-class Callback(Protocol):
-    """Told of every finished step; may raise to stop the training."""
-
-    def due(self, done: int) -> bool:
-        """Asked right after each step, when `done` are queued on the device: whether to wait for
-        them, so that the training can be looked at as it is then."""
-        ...
-
-    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
-        """The loss of a step, in order. The training is at this very step only if it was due."""
-        ...
-
-
-class NoCallback:
-    """An observer of nothing."""
-
-    def due(self, done: int) -> bool:
-        return False
-
-    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
-        pass
-
-
-class Callbacks:
-    """Several observers as one."""
-
-    def __init__(self, *observers: Callback) -> None:
-        self._observers = observers
-
-    def due(self, done: int) -> bool:
-        return any([observer.due(done) for observer in self._observers])
-
-    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
-        for observer in self._observers:
-            observer(loss, training)
-
-
-def train_stage(
-    backend: Model,
+def train(
+    model: Model,
+    method: Method,
     batches: BatchSource,
-    config: StageConfig,
-    vectors: Tensor,
-    observer: Callback | None = None,
+    start: Embeddings,
+    callback: Callback | None = None,
     run: Run | None = None,
 ) -> StageResult:
-    """Trains one stage in place on the backend's private U-Net and returns what it learned.
+    """Trains in place on the private model, from these vectors on, and returns what was learned.
 
-    Stage 1 trains the vectors (V, D), stages 2 and 3 the U-Net. With a run, the training goes on
-    where its checkpoint is, and whatever stops it (cancel, error) leaves a checkpoint; resumed, it
-    gives the bytes of an uninterrupted one. On an error the U-Net is left as it was at that moment:
-    it is private, and its owner drops it.
+    With a run, the training goes on where its checkpoint is, and whatever stops it (cancel, error)
+    leaves a checkpoint; resumed, it gives the bytes of an uninterrupted one. On an error the model
+    is left as it was at that moment: it is private, and its owner drops it.
     """
-    training = StageTraining(backend, config, vectors)
-    progress = _Progress(training, observer or NoCallback(), run)
-    try:
-        with training:
-            while progress.done < config.steps:
+    with Training(model, method, start) as training:
+        progress = _Progress(training, callback or NoCallback(), run)
+        try:
+            while progress.done < training.config.steps:
                 step = progress.done
                 try:
-                    loss = training.launch(step, batches[step])
+                    loss = training.step(step, batches[step])
                 except torch.OutOfMemoryError:
-                    log.warning(
-                        "step %d: out of memory; %s", step + 1, training.after_out_of_memory()
-                    )
+                    done = training.after_out_of_memory()
+                    log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
-                progress.launched(loss)
+                progress.add(loss)
             return training.result(progress.losses)
-    except BaseException:
-        progress.rescue()
-        raise
+        except BaseException:
+            progress.rescue()
+            raise
 
 
 class _Progress:
     """The losses of a training: which are read, who is told of them, what is kept."""
 
-    def __init__(self, training: StageTraining, observer: Callback, run: Run | None) -> None:
-        self._training, self._observer, self._run = training, observer, run
+    def __init__(self, training: Training, callback: Callback, run: Run | None) -> None:
+        self._training, self._callback, self._run = training, callback, run
         self.losses: list[StepLoss] = run.restore(training) if run is not None else []
-        self._unread: list[PendingLoss] = []
+        self._pending: list[PendingLoss] = []
         self._read_at = time.monotonic()
 
     @property
     def done(self) -> int:
-        return len(self.losses) + len(self._unread)
+        return len(self.losses) + len(self._pending)
 
-    def launched(self, loss: PendingLoss) -> None:
+    def add(self, loss: PendingLoss) -> None:
         """A step is queued on the device; its loss, and those before it, are read if due."""
-        self._unread.append(loss)
-        self._training.settled = True
+        self._pending.append(loss)
         if (
-            self._observer.due(self.done)
+            self._callback.due(self.done)
             or self.done == self._training.config.steps
             or (self._run is not None and self._run.due(self.done))
-            or self._training.backend.device.type == "cpu"
+            or self._training.model.device.type == "cpu"
             or time.monotonic() - self._read_at > READ_EVERY_S
         ):
             self._read()
@@ -126,12 +85,12 @@ class _Progress:
         if self._run is not None:
             self._run.after_steps(self._training, self.losses, new)
         for loss in self.losses[new:]:
-            self._observer(loss, self._training)
+            self._callback(loss, self._training)
 
     def _take(self) -> None:
-        while self._unread:
-            self.losses.append(self._unread[0].read())
-            self._unread.pop(0)
+        while self._pending:
+            self.losses.append(self._pending[0].read())
+            self._pending.pop(0)
         self._read_at = time.monotonic()
 
     def rescue(self) -> None:
@@ -141,5 +100,5 @@ class _Progress:
         try:
             self._take()
         except TrainingDivergedError:
-            self._training.settled = False  # it went on from there
+            self._training.update.consistent = False  # it went on from there
         self._run.rescue(self._training, self.losses)

@@ -28,10 +28,10 @@ def skipping(size):
 def both(size, stage):
     """Our stage and the published one on the same weights, regularised strongly alike."""
     from attndreambooth.attndb.config.regularization import Regularization
-    from attndreambooth.attndb.training.stage import StageTraining
     from attndreambooth.benchmarks.ours import initial_vector, our_backend, stage_config
     from attndreambooth.benchmarks.reference_step import PublishedModel, PublishedStep
     from attndreambooth.benchmarks.sizes import weights_of
+    from attndreambooth.devkit.training import training_of
 
     weights = weights_of(size)
     backend = our_backend(size, weights, DEVICE)
@@ -40,7 +40,7 @@ def both(size, stage):
     config = config.with_(regularization=Regularization(mean_weight=200.0, variance_weight=500.0))
     published = PublishedStep(PublishedModel(size, weights, DEVICE), stage, vector[0])
     published.mean_weight, published.variance_weight = 200.0, 500.0
-    return StageTraining(backend, config, vector), published
+    return training_of(backend, config, vector), published
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -58,7 +58,7 @@ def test_both_steps_have_the_same_losses_and_go_the_same_way(which, stage, reque
             published_loss.backward()
             published.optimizer.step()
             published.optimizer.zero_grad()
-            found = ours.step(step, our_batch(inputs))
+            found = ours.step(step, our_batch(inputs)).read()
             assert found.regularization > 1e-3 * found.total  # both parts weigh in
             assert found.total == pytest.approx(published_loss.item(), rel=1e-4)
     if stage == 1:

@@ -128,15 +128,15 @@ def trained(chain) -> Any:
 @pytest.fixture
 def privately(monkeypatch):
     """The private model of the newest training in this test, as it was left."""
-    from attndreambooth.nodes.host import stage
+    from attndreambooth.attndb.training import session
 
     kept: dict[str, Any] = {}
-    plain = stage.train_stage
+    plain = session.train
 
     def keep(backend, *args, **kwargs):
         kept["backend"] = backend
         kept["result"] = plain(backend, *args, **kwargs)
         return kept["result"]
 
-    monkeypatch.setattr(stage, "train_stage", keep)
+    monkeypatch.setattr(session, "train", keep)
     return kept

@@ -68,11 +68,11 @@ def test_an_estimate_that_fails_stops_no_training(sd15, train, log, monkeypatch)
 def test_the_estimate_changes_no_byte_of_the_outcome(sd15, train, tmp_path, monkeypatch):
     import folder_paths
 
-    from attndreambooth.nodes.host import stage
+    from attndreambooth.nodes.host import workbench
 
     with_estimate = train(3, sd15)[0].digest()
     folder_paths.set_output_directory(str(tmp_path / "again"))
-    monkeypatch.setattr(stage, "fit_to_memory", lambda *given: given[3])
+    monkeypatch.setattr(workbench, "fit_to_memory", lambda *given: given[3][0])
     assert train(3, sd15)[0].digest() == with_estimate
     assert torch.is_inference_mode_enabled()
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from support.stages import dataset, photos
 
+from attndreambooth.devkit.training import context_of
+
 PRIOR = {"prompt": "a photo of a {}", "weight": 0.5}
 
 
@@ -157,7 +159,7 @@ def test_the_prior_prompt_reads_as_the_stock_node_reads_it(sd15, run, train, pri
     train(2, sd15, steps=0)
     text = tokenize_prior_prompt(sd15.clip, "a photo of a person")
     assert None not in text.tokens
-    ours = privately["backend"].encode_text(text, privately["result"].vectors)[0]
+    ours = context_of(privately["backend"], text, privately["result"].vectors)[0]
     assert distance(ours, encode(sd15.clip, "a photo of a person")) < 1e-5
 
 

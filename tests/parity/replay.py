@@ -37,8 +37,8 @@ from attndreambooth.attndb.models.noise_schedule import (
     PredictionType,
     scaled_linear_alphas_cumprod,
 )
-from attndreambooth.attndb.training.stage import StageResult
-from attndreambooth.attndb.training.trainer import train_stage
+from attndreambooth.attndb.training.training import StageResult
+from attndreambooth.devkit.training import train_stage
 from attndreambooth.nodes.host.model.private_model import PrivateModel
 from attndreambooth.nodes.host.model.text import TextEncoder
 from attndreambooth.nodes.host.model.weights import private_unet
@@ -197,7 +197,7 @@ def replay(path: Path) -> dict[str, dict[str, float]]:
     device = torch.device("cpu")
     base = {key: value.float() for key, value in recording.part("unet.").items()}
     unet = private_unet(recording.json("unet_config"), base, device)
-    backend = PrivateModel(unet, text, diffusion, device)
+    backend = PrivateModel(unet, {"clip_l": text}, diffusion, device)
     vectors = initial_vectors(recording, text)
     report: dict[str, dict[str, float]] = {}
     for stage in (1, 2, 3):

@@ -22,7 +22,7 @@ ROOMS = {
     "attndb/data": {"attndb/config", "attndb/artifacts"},
     "attndb/models": {"attndb/config", "attndb/data"},
     "attndb/attention": {"attndb/config", "attndb/data", "attndb/models"},
-    "attndb/losses": {"attndb/attention"},
+    "attndb/losses": {"attndb/attention", "attndb/data"},
     "attndb/methods": {
         *("attndb/config", "attndb/data", "attndb/models", "attndb/attention", "attndb/losses"),
         "attndb/artifacts",

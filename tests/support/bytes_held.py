@@ -15,9 +15,10 @@ def step_peak(training: Any, batch: Any, accumulates: bool = False) -> int:
     """
     import torch
 
+    from attndreambooth.attndb.losses.totals import LossTotals
     from attndreambooth.attndb.memory.meta_trace import Ledger
 
-    backend = training.backend
+    backend = training.model
     with training:
         ledger = Ledger(held_by(backend) + list(training.trainable))
         with ledger:
@@ -25,8 +26,8 @@ def step_peak(training: Any, batch: Any, accumulates: bool = False) -> int:
             if accumulates:
                 for parameter in training.trainable:
                     parameter.grad = torch.zeros_like(parameter)
-            denoising, regularization = training.loss(batch, 1.0)
-            (denoising + regularization).backward()
+            shares = training.learner.losses(batch, LossTotals(1.0, 1.0))
+            sum(shares.values()).backward()
         return ledger.peak
 
 
@@ -39,5 +40,5 @@ def _copied(batch: Any) -> Any:
 
 def held_by(backend: Any) -> list[Tensor]:
     """Weights of the U-Net and the text encoder."""
-    modules = (backend.unet, backend.text_model)
+    modules = (backend.unet, *backend.text_encoders.values())
     return [tensor for m in modules for tensor in [*m.parameters(), *m.buffers()]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attndreambooth.attndb.training.trainer import NoCallback
+from attndreambooth.attndb.training.callback import NoCallback
 
 
 class Told(NoCallback):

@@ -13,9 +13,16 @@ from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.data.batch import Batch
 from attndreambooth.attndb.data.tokens import TokenizedText
-from attndreambooth.attndb.training.stage import StageTraining
 from attndreambooth.attndb.training.step_loss import StepLoss
-from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import (
+    DOLL,
+    END,
+    PHOTO_OF,
+    START,
+    random_batch,
+    tiny_model,
+)
+from attndreambooth.devkit.training import parameters_of, training_of
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 CLASS = TokenizedText("a photo of a doll", (START, *PHOTO_OF, DOLL, *[END] * 71))
@@ -58,11 +65,11 @@ def gradient_of(
     number: int, batch: Batch, kind: str = "epsilon", **changes: Any
 ) -> tuple[dict[str, Tensor], StepLoss]:
     """Gradient of one step by parameter, where the optimiser would use it; the step's loss."""
-    backend = tiny_backend(kind)
+    backend = tiny_model(kind)
     taken: dict[str, Tensor] = {}
-    with StageTraining(backend, stage(number, **changes), VECTORS) as training:
+    with training_of(backend, stage(number, **changes), VECTORS) as training:
         training.optimizer.step = lambda: taken.update(
-            {name: p.grad.clone() for name, p in training.parameters.items()}
+            {name: p.grad.clone() for name, p in parameters_of(training).items()}
         )
-        loss = training.step(0, batch)
+        loss = training.step(0, batch).read()
     return taken, loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -11,9 +12,10 @@ from torch import nn
 
 from ....attndb.config.stage import StageConfig
 from ....attndb.data.tokens import TokenizedPrompt
-from ....attndb.memory.advice import advice, with_fitting_checkpointing
+from ....attndb.memory.advice import advice, first_fitting
 from ....attndb.memory.estimate import MemoryEstimator
 from ....attndb.memory.meta_trace import unique_bytes
+from ....attndb.models.conditioning import Embeddings
 from .private_model import PrivateModel
 
 log = logging.getLogger(__name__)
@@ -21,31 +23,34 @@ log = logging.getLogger(__name__)
 
 def fit_to_memory(
     title: str,
-    backend: PrivateModel,
+    model: PrivateModel,
     vae: Any,
-    config: StageConfig,
+    choices: Sequence[StageConfig],
     prompt: TokenizedPrompt,
-    vectors: tuple[int, int],
+    embeddings: Embeddings,
     prior: bool = False,
 ) -> StageConfig:
-    """The settings, with gradient_checkpointing settled where it is `auto`. Logs what the stage
-    will need, with a warning if that may not fit. It refuses nothing and raises nothing: training
-    halves the micro-batch where memory does run out."""
+    """The first of the settings that fits into the free memory, or the one that needs least, with
+    gradient_checkpointing chosen where it is `auto`. Logs what the stage will need, with a warning
+    if that may not fit. It refuses nothing and raises nothing: training halves the micro-batch
+    where memory does run out."""
     try:
-        data = config.data
+        data = choices[0].data
         side = data.resolution // 8
-        once = data.latent_pool > 0 or data.augmentation == "none"  # then the VAE rests
+        once = data.latent_pool > 0 or data.augmentation == "none"  # then the VAE is offloaded
         estimator = MemoryEstimator(
-            backend=backend,
-            vectors=vectors,
+            model=model,
+            embeddings={n: (v.shape[0], v.shape[1]) for n, v in embeddings.items()},
             prompt=prompt,
-            latent=(backend.latent_channels, side, side),
+            latent=(model.latent_channels, side, side),
             autoencoder=0 if once else _vae_bytes(vae),
             prior=prior,
         )
-        free = free_memory(backend.device) + estimator.resident
-        chosen, estimate = with_fitting_checkpointing(estimator, config, free)
+        free = free_memory(model.device) + estimator.resident
+        config, chosen, estimate = first_fitting(estimator, choices, free)
         line = estimate.describe(free)
+        if config.low_memory and not choices[0].low_memory:
+            line += "; low_memory auto: on"
         if chosen != config and chosen.recomputes != "off":
             line += f"; gradient_checkpointing auto: {chosen.recomputes}"
         log.info("%s: %s", title, line)
@@ -53,7 +58,7 @@ def fit_to_memory(
             log.warning("%s: %s", title, advice(estimate, estimator, config, free))
     except Exception:  # an estimate is worth no training
         log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
-        return config
+        return choices[0]
     return chosen
 
 
@@ -63,6 +68,6 @@ def free_memory(device: torch.device) -> int:
 
 
 def _vae_bytes(vae: Any) -> int:
-    """Of the weights that the host keeps on the card while it encodes photos."""
+    """Of the weights that the host keeps on the device while it encodes photos."""
     module = getattr(vae, "first_stage_model", None)
     return unique_bytes(module.parameters()) if isinstance(module, nn.Module) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,34 +14,45 @@ from ....attndb.artifacts.weight_delta import WeightDelta, dense
 from ....attndb.config.choices import Checkpointing
 from ....attndb.data.tokens import TokenizedText
 from ....attndb.memory.meta_trace import META, on_meta_device
+from ....attndb.models.conditioning import Conditioning, Embeddings
+from ....attndb.models.cross_attention import CrossAttentionLayer, cross_attention_layers
 from ....attndb.models.noise_schedule import Diffusion
 from .checkpointing import checkpoint_activations
 from .families import is_v_prediction
+from .placeholders import inner_name
 from .text import TextEncoder
 from .weights import compile_blocks, private_unet
 
 
 class PrivateModel:
-    """ComfyUI's U-Net, text encoder and VAE behind the training code's Backend protocol."""
+    """ComfyUI's U-Net, text encoders and VAE behind the training code's Model protocol."""
 
     def __init__(
         self,
         unet: nn.Module,
-        text: TextEncoder,
+        text: Mapping[str, TextEncoder],
         diffusion: Diffusion,
         device: torch.device,
         encode_image: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        """`text`: by the name that embedding files have for the encoder."""
         self.unet = unet
-        self.text_model = text.model
+        self.text_encoders = {name: encoder.model for name, encoder in text.items()}
         self.diffusion = diffusion
         self.device = device
         self._text = text
         self._encode_image = encode_image
 
-    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """The U-Net's output, (B, C, Y, X)."""
+    def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The U-Net's output, (B, C, Y, X). It reads one text encoder."""
+        if conditioning.layers or conditioning.reference is not None:
+            raise ValueError("this U-Net takes neither text by layer nor a reference image")
+        [context] = conditioning.text.values()
         return self.unet(z_t, t, context=context, transformer_options={})
+
+    def text_attention(self) -> Sequence[CrossAttentionLayer]:
+        """The U-Net's `attn2` layers."""
+        return cross_attention_layers(self.unet)
 
     @property
     def latent_channels(self) -> int:
@@ -58,29 +69,37 @@ class PrivateModel:
 
     def on_meta_device(self) -> PrivateModel:
         """The same on the meta device: computes shapes, holds no memory, shares nothing."""
-        return PrivateModel(
-            on_meta_device(self.unet), self._text.on_meta_device(), self.diffusion, META
+        text = {name: encoder.on_meta_device() for name, encoder in self._text.items()}
+        return PrivateModel(on_meta_device(self.unet), text, self.diffusion, META)
+
+    def encode_text(self, prompt: TokenizedText, embeddings: Embeddings) -> Conditioning:
+        """Of one prompt, differentiable in the placeholder's vectors."""
+        return Conditioning(
+            {
+                name: encoder.to(self.device).encode(prompt, embeddings[name])
+                for name, encoder in self._text.items()
+            }
         )
 
-    def encode_text(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
-        """Text states (1, T, D), differentiable in the placeholder's vectors."""
-        return self._text.to(self.device).encode(prompt, vectors)
-
     def offload_text_encoder(self) -> None:
-        """Moves the text encoder off the card, until it is asked again."""
-        self._text.to(torch.device("cpu"))
+        """Moves the text encoders to main memory, until they are asked again."""
+        for encoder in self._text.values():
+            encoder.to(torch.device("cpu"))
 
-    def initial_vectors(self, token_ids: tuple[int, ...], count: int) -> Tensor:
+    def initial_embeddings(self, token_ids: tuple[int, ...], count: int) -> dict[str, Tensor]:
         """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""
-        return self._text.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
+        return {
+            name: encoder.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
+            for name, encoder in self._text.items()
+        }
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels in 0..1."""
-        assert self._encode_image is not None, "this backend was made without a VAE"
+        """Latents (B, C, Y, X), scaled as the U-Net expects, of pixels (B, Y, X, 3) in 0..1."""
+        assert self._encode_image is not None, "this model was made without a VAE"
         return self._encode_image(pixels)
 
     def offload_autoencoder(self) -> None:
-        """Takes the VAE, and whatever else the host has loaded, off the card."""
+        """Takes the VAE, and whatever else the host has loaded, off the GPU."""
         if self.device.type != "cpu":
             comfy.model_management.unload_all_models()
             comfy.model_management.soft_empty_cache()
@@ -103,7 +122,7 @@ def private_model(
             latent = model.model.process_latent_in(vae.encode(pixels))
         return latent.clone()
 
-    text = TextEncoder.from_clip(clip, device)
+    text = {inner_name(clip.tokenizer): TextEncoder.from_clip(clip, device)}
     return PrivateModel(unet, text, diffusion, device, encode_image)
 
 

@@ -9,7 +9,6 @@ import torch
 from comfy.clip_model import CLIPLayer
 from torch import Tensor
 
-from ....attndb.artifacts.digest import tensors_digest
 from ....attndb.config.choices import CategoryToken
 from ....attndb.data.dataset import ConceptDataset
 from ....attndb.data.tokens import (
@@ -81,17 +80,6 @@ def embedding_width(clip: Any) -> int:
     """Width of the text encoder's token embeddings."""
     model = clip.cond_stage_model
     return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight.shape[1]
-
-
-def text_digest(clip: Any) -> str:
-    """SHA-256 of the weights that text states depend on.
-
-    The projections are left out: checkpoints of these families need not have them, and then the
-    host leaves them uninitialised.
-    """
-    weights = merged_weights(clip.patcher, "")
-    unused = ("text_projection.weight", "logit_scale")
-    return tensors_digest({k: v for k, v in weights.items() if not k.endswith(unused)})
 
 
 class TextEncoder:

@@ -10,8 +10,8 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 
-from ....attndb.training.stage import StageTraining
 from ....attndb.training.step_loss import StepLoss
+from ....attndb.training.training import Training
 from ....attndb.viz.loss_curve import loss_curve
 from .plan import NodePlan, StagePlan
 from .preview import PreviewPictures
@@ -53,7 +53,7 @@ class TrainingProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         return self._pictures is not None and self._pictures.due(done)
 
-    def __call__(self, loss: StepLoss, training: StageTraining) -> None:
+    def __call__(self, loss: StepLoss, training: Training) -> None:
         """Told after every step. Raises the host's interrupt if the user pressed Cancel."""
         self._losses.append(loss)
         done = loss.step + 1

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ....attndb.training.stage import StageTraining
 from ....attndb.training.step_loss import StepLoss
+from ....attndb.training.training import Training
 from .plan import NodePlan
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class TrainingStatus:
         self._shown = -_EVERY_S
         self._said: list[str] = []
 
-    def after_step(self, loss: StepLoss, training: StageTraining) -> None:
+    def after_step(self, loss: StepLoss, training: Training) -> None:
         """Told after every step."""
         if not self._micro_batch:
             self._micro_batch = training.config.micro_batch or training.config.batch_size

@@ -11,7 +11,8 @@ from attndreambooth.attndb.attention import column_statistics as attention
 from attndreambooth.attndb.attention.column_statistics import attention_columns, column_statistics
 from attndreambooth.attndb.attention.tap import CrossAttentionTap
 from attndreambooth.attndb.models.cross_attention import choose_layers, cross_attention_layers
-from attndreambooth.devkit.tiny_model import plain_unet, prompt_of, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import plain_unet, prompt_of, random_batch, tiny_model
+from attndreambooth.devkit.training import context_of, denoised
 
 # B batch, H heads, P pixels, T tokens, D head dim, E = H * D, C columns
 
@@ -177,12 +178,12 @@ def watched(backend, batch, layers=None, wrap=None):
     """Statistics of all layers for a forward pass, and gradients of their sum by parameter."""
     tap = CrossAttentionTap(layers or cross_attention_layers(backend.unet))
     columns = torch.tensor([prompt.columns for prompt in batch.prompts])
-    context = torch.cat([backend.encode_text(p, torch.ones(1, 32) / 8) for p in batch.prompts])
+    context = torch.cat([context_of(backend, p, torch.ones(1, 32) / 8) for p in batch.prompts])
     context = context.detach().requires_grad_()
     z_t = backend.diffusion.add_noise(batch.latents, batch.noise, batch.timesteps)
 
     def forward(z, c):
-        return backend.predict(z, batch.timesteps, c)
+        return denoised(backend, z, batch.timesteps, c)
 
     with tap:
         with tap.watching(columns) as found:
@@ -197,7 +198,7 @@ def watched(backend, batch, layers=None, wrap=None):
 
 
 def test_the_tap_sees_what_the_layers_see():
-    backend = tiny_backend()
+    backend = tiny_model()
     batch = random_batch(2, prompts=[prompt_of(), prompt_of(before=(320,), category=99)])
     seen = {}
 
@@ -226,14 +227,14 @@ def test_the_tap_sees_what_the_layers_see():
 
 
 def test_the_maps_are_not_flat_in_these_tests():
-    statistics, _ = watched(tiny_backend(), random_batch(2))
+    statistics, _ = watched(tiny_model(), random_batch(2))
     for mean, variance in statistics.values():
         assert variance.min() > 1e-6
         assert (mean[:, 0] - mean[:, 1]).abs().max() > 1e-4
 
 
 def test_gradient_checkpointing_gives_the_same_statistics_and_gradients():
-    backend = tiny_backend()
+    backend = tiny_model()
     backend.unet.requires_grad_(True)
     batch = random_batch(2)
     plain, plain_grads = watched(backend, batch)
@@ -249,8 +250,8 @@ def test_gradient_checkpointing_gives_the_same_statistics_and_gradients():
 
 
 def test_statistics_do_not_depend_on_the_attention_backend():
-    ours = tiny_backend()
-    theirs = tiny_backend()
+    ours = tiny_model()
+    theirs = tiny_model()
     theirs.unet = plain_unet_like(ours.unet)
     batch = random_batch(2)
     for name, found in watched(ours, batch)[0].items():
@@ -271,7 +272,7 @@ def hooks(unet):
 
 
 def test_hooks_are_gone_on_exit_and_after_an_error():
-    backend = tiny_backend()
+    backend = tiny_model()
     layers = cross_attention_layers(backend.unet)
     with CrossAttentionTap(layers):
         assert hooks(backend.unet) == 2 * len(layers)
@@ -284,20 +285,20 @@ def test_hooks_are_gone_on_exit_and_after_an_error():
 
 
 def test_a_second_forward_replaces_the_first_ones_statistics():
-    backend = tiny_backend()
+    backend = tiny_model()
     layers = cross_attention_layers(backend.unet)
     batch = random_batch(1)
-    context = backend.encode_text(batch.prompts[0], torch.ones(1, 32))
+    context = context_of(backend, batch.prompts[0], torch.ones(1, 32))
     with CrossAttentionTap(layers) as tap, tap.watching(torch.tensor([[5, 6]])) as found:
-        backend.predict(batch.latents, batch.timesteps, context)
+        denoised(backend, batch.latents, batch.timesteps, context)
         first = {name: value.mean.clone() for name, value in found.items()}
-        backend.predict(batch.noise, batch.timesteps, context)
+        denoised(backend, batch.noise, batch.timesteps, context)
         assert len(found) == len(layers)
         assert any(not torch.equal(first[name], found[name].mean) for name in first)
 
 
 def test_regions_of_the_unet_are_told_apart():
-    layers = cross_attention_layers(tiny_backend().unet)
+    layers = cross_attention_layers(tiny_model().unet)
     assert {n: len(choose_layers(layers, n)) for n in ("all", "down", "middle", "up")} == {
         "all": 7,
         "down": 2,
@@ -307,7 +308,7 @@ def test_regions_of_the_unet_are_told_apart():
 
 
 def test_a_region_without_layers_is_refused():
-    unet = tiny_backend(transformer_depth_middle=-2).unet
+    unet = tiny_model(transformer_depth_middle=-2).unet
     with pytest.raises(ValueError, match=r"layers = 'middle'.*no cross-attention"):
         choose_layers(cross_attention_layers(unet), "middle")
 

@@ -38,7 +38,7 @@ def test_a_preset_is_the_published_table(name):
         )
         assert regularization.layers == "all" and stage.data.resolution == 512
         assert stage.data.augmentation == "reference"
-    assert [stage.trains for stage in recipe] == ["embedding", "cross-attention", "unet"]
+    assert [stage.trains for stage in recipe] == [{"embedding"}, {"cross-attention"}, {"unet"}]
 
 
 def test_a_stage_becomes_json_and_a_changed_copy():

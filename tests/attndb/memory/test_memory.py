@@ -11,7 +11,13 @@ import torch
 from support.bytes_held import held_by, step_peak
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attndreambooth.devkit.tiny_model import CLIP_CONFIG, prompt_of, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import (
+    CLIP_CONFIG,
+    prompt_of,
+    random_batch,
+    tiny_model,
+)
+from attndreambooth.devkit.training import initial_vectors
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 SIDE = 16
@@ -56,23 +62,23 @@ def estimator(backend, side=SIDE, device=None):
         backend.device = device
     shape = (1, CLIP_CONFIG["hidden_size"])
     return MemoryEstimator(
-        backend=backend, vectors=shape, prompt=prompt_of(), latent=(4, side, side)
+        model=backend, embeddings={"clip_l": shape}, prompt=prompt_of(), latent=(4, side, side)
     )
 
 
 @pytest.fixture
 def backend(host):
-    return tiny_backend()
+    return tiny_model()
 
 
 @pytest.mark.parametrize(("stage", "precision", "changes"), CASES)
 def test_a_rehearsed_step_holds_what_a_real_one_holds(backend, stage, precision, changes):
     from attndreambooth.attndb.memory.estimate import update_bytes
-    from attndreambooth.attndb.training.stage import StageTraining
+    from attndreambooth.devkit.training import training_of
 
     config = config_of(stage, precision, **changes)
     estimate = estimator(backend)(config)
-    training = StageTraining(backend, config, backend.initial_vectors((7061,), 1))
+    training = training_of(backend, config, initial_vectors(backend, (7061,)))
     batch = random_batch(estimate.micro_batch, side=SIDE, masked=True)
     real = step_peak(training, batch, accumulates=estimate.micro_batch < 4)
     extra = update_bytes(training.trainable) if config.optimizer_in_backward else 0
@@ -107,14 +113,14 @@ def test_parts_of_a_batch_need_memory_in_proportion_to_their_samples(backend):
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_prior_samples_are_a_part_of_the_batch_after_the_others(backend, low_memory):
     from attndreambooth.attndb.memory.meta_trace import Ledger
-    from attndreambooth.attndb.training.stage import StageTraining
+    from attndreambooth.devkit.training import training_of
 
     config = config_of(3, "bf16", low_memory=low_memory)
     with_prior = replace(estimator(backend), prior=True)(config)
     without = estimator(backend)(config)
     assert with_prior.total > without.total
     batch = replace(random_batch(4, side=SIDE, masked=True), prior=random_batch(4, side=SIDE))
-    with StageTraining(backend, config, backend.initial_vectors((7061,), 1)) as training:
+    with training_of(backend, config, initial_vectors(backend, (7061,))) as training:
         training.step(0, batch)
         states = [t for s in training.optimizer.state.values() for t in s.values()]
         held = [*held_by(backend), *(t for t in states if isinstance(t, torch.Tensor))]
@@ -135,9 +141,9 @@ def test_what_lasts_is_counted_exactly(backend, stage):
     vector = 4 * CLIP_CONFIG["hidden_size"]
     trains = config_of(stage).trains
     trained = sum(p.numel() * 4 for p in trained_parameters(backend.unet, trains).values())
+    text = backend.text_encoders["clip_l"]
     assert estimate.text_encoder == sum(
-        t.numel() * t.element_size()
-        for t in [*backend.text_model.parameters(), *backend.text_model.buffers()]
+        t.numel() * t.element_size() for t in [*text.parameters(), *text.buffers()]
     )
     assert estimate.weights == unet + (vector if stage == 1 else 0)
     assert estimate.gradients == estimate.average == (trained or vector)
@@ -150,7 +156,8 @@ def test_frozen_matrices_in_bf16_weigh_half_and_their_originals_wait_on_the_cpu(
     half = estimator(backend)(config_of(1, "bf16"))
     matrices = sum(p.numel() for p in backend.unet.parameters() if p.ndim >= 2)
     assert plain.weights - half.weights == 2 * matrices
-    linear = [m for m in backend.text_model.modules() if isinstance(m, torch.nn.Linear)]
+    text = backend.text_encoders["clip_l"]
+    linear = [m for m in text.modules() if isinstance(m, torch.nn.Linear)]
     in_text = sum(module.weight.numel() for module in linear)
     assert plain.text_encoder - half.text_encoder == 2 * in_text
     assert (plain.set_aside, half.set_aside) == (0, 4 * (matrices + in_text))
@@ -173,11 +180,11 @@ def test_a_streamed_update_keeps_bf16_means_and_no_gradients(backend):
 @pytest.mark.parametrize("size", [4, 2])
 def test_a_streamed_step_holds_no_more_than_is_estimated(backend, size):
     from attndreambooth.attndb.memory.meta_trace import Ledger
-    from attndreambooth.attndb.training.stage import StageTraining
+    from attndreambooth.devkit.training import training_of
 
     config = config_of(3, "bf16", low_memory=True, micro_batch=size)
     estimate = estimator(backend)(config)
-    with StageTraining(backend, config, backend.initial_vectors((7061,), 1)) as training:
+    with training_of(backend, config, initial_vectors(backend, (7061,))) as training:
         training.step(0, random_batch(4, side=SIDE, masked=True))  # makes the optimiser's state
         batch = random_batch(4, seed=1, side=SIDE, masked=True)
         states = [t for s in training.optimizer.state.values() for t in s.values()]
@@ -204,6 +211,7 @@ def test_a_lora_adds_thin_matrices_and_trains_only_them(backend):
 def test_an_optimisers_state_is_as_large_as_what_it_keeps(name):
     from attndreambooth.attndb.config.optimizer import OptimizerConfig
     from attndreambooth.attndb.memory.estimate import optimizer_bytes
+    from attndreambooth.attndb.methods.method import ParameterGroup
     from attndreambooth.attndb.training.optimizers import create_optimizer
 
     package = {"AdamW schedule-free": "schedulefree", "Prodigy": "prodigyopt"}.get(name)
@@ -213,7 +221,8 @@ def test_an_optimisers_state_is_as_large_as_what_it_keeps(name):
         pytest.importorskip(package)
     parameters = [torch.nn.Parameter(torch.ones(*shape)) for shape in ((100, 90), (7,))]
     config = config_of(3, optimizer=OptimizerConfig(learning_rate=1e-3, name=name))
-    optimizer = create_optimizer(parameters, config)
+    group = ParameterGroup("unet", {str(i): p for i, p in enumerate(parameters)})
+    optimizer = create_optimizer([group], config)
     sum(p.square().sum() for p in parameters).backward()
     optimizer.step()
     kept = sum(
@@ -238,7 +247,7 @@ def test_the_optional_optimisers_are_counted_by_what_their_papers_keep():
 
 def test_an_estimate_leaves_modules_and_random_states_alone(backend):
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
-    modules = [backend.unet, backend.text_model]
+    modules = [backend.unet, backend.text_encoders["clip_l"]]
 
     def state():
         weights = [tensor.clone() for tensor in held_by(backend)]

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from attndreambooth.devkit.tiny_model import tiny_backend
+from attndreambooth.devkit.tiny_model import tiny_model
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 SIDE = 16
@@ -20,7 +20,7 @@ def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
     from attndreambooth.attndb.memory import meta_trace as rehearsal
     from attndreambooth.attndb.models.precision import autocast
 
-    unet = tiny_backend().unet
+    unet = tiny_model().unet
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(".attn2." in f".{name}")
 

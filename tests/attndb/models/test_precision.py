@@ -8,10 +8,9 @@ import torch
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.models.precision import FrozenInBf16, round_stochastically
-from attndreambooth.attndb.training import stage as stages
-from attndreambooth.attndb.training.stage import StageTraining
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_backend
+from attndreambooth.attndb.training import training as trainings
+from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
+from attndreambooth.devkit.training import train_stage, training_of
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 
@@ -38,36 +37,36 @@ class LeftAlone:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_frozen_matrices_in_bf16_give_the_same_bits(number, monkeypatch):
-    kept = train_stage(tiny_backend(), RandomBatches(), stage(number), VECTORS)
-    monkeypatch.setattr(stages, "FrozenInBf16", LeftAlone)
-    plain = train_stage(tiny_backend(), RandomBatches(), stage(number), VECTORS)
+    kept = train_stage(tiny_model(), RandomBatches(), stage(number), VECTORS)
+    monkeypatch.setattr(trainings, "FrozenInBf16", LeftAlone)
+    plain = train_stage(tiny_model(), RandomBatches(), stage(number), VECTORS)
     assert kept.losses == plain.losses and torch.equal(kept.vectors, plain.vectors)
     assert all(torch.equal(kept.delta[name], change) for name, change in plain.delta.items())
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_only_frozen_matrices_are_kept_in_bf16_and_only_meanwhile(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
-    with StageTraining(backend, stage(number), VECTORS) as training:
+    with training_of(backend, stage(number), VECTORS) as training:
         trained = {id(p) for p in training.trainable}
-        text = {p.dtype for p in backend.text_model.parameters() if p.ndim >= 2}
+        text = {p.dtype for p in backend.text_encoders["clip_l"].parameters() if p.ndim >= 2}
         assert text == ({torch.bfloat16, torch.float32} if number == 1 else {torch.float32})
-        table = backend.text_model.transformer.get_input_embeddings().weight
+        table = backend.text_encoders["clip_l"].transformer.get_input_embeddings().weight
         assert table.dtype == torch.float32
         for _, parameter in backend.unet.named_parameters():
             frozen_matrix = parameter.ndim >= 2 and id(parameter) not in trained
             assert parameter.dtype == (torch.bfloat16 if frozen_matrix else torch.float32)
     for name, parameter in backend.unet.named_parameters():
         assert torch.equal(parameter, before[name])
-    with StageTraining(backend, stage(number, "fp32"), VECTORS):
+    with training_of(backend, stage(number, "fp32"), VECTORS):
         assert {p.dtype for p in backend.unet.parameters()} == {torch.float32}
 
 
 def test_the_originals_are_back_after_an_error():
-    backend = tiny_backend()
+    backend = tiny_model()
     before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
-    with pytest.raises(ZeroDivisionError), StageTraining(backend, stage(1), VECTORS) as training:
+    with pytest.raises(ZeroDivisionError), training_of(backend, stage(1), VECTORS) as training:
         training.step(0, random_batch(2))
         raise ZeroDivisionError
     assert all(torch.equal(p, before[name]) for name, p in backend.unet.named_parameters())

@@ -20,8 +20,8 @@ from attndreambooth.attndb.training.attention_monitor import (
     AttentionMonitorSettings,
     layer_size,
 )
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, tiny_backend
+from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, tiny_model
+from attndreambooth.devkit.training import context_of, denoised, start, train_stage
 
 VECTORS = 0.3 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
 PROMPT = prompt_of(vectors=2)
@@ -48,7 +48,7 @@ def watch(folder, *, every=2, steps=5, timesteps=(300, 600)) -> AttentionMonitor
 
 def train(observer=None, *, backend=None, number=3):
     source = RandomBatches(2, prompts=(PROMPT,))
-    return train_stage(backend or tiny_backend(), source, stage(number), VECTORS, observer)
+    return train_stage(backend or tiny_model(), source, stage(number), VECTORS, observer)
 
 
 def test_the_training_is_the_same_with_and_without_it(tmp_path):
@@ -61,23 +61,23 @@ def test_the_training_is_the_same_with_and_without_it(tmp_path):
 
 
 def test_it_looks_before_at_every_nth_and_after_the_last_step(tmp_path):
-    observer, backend = watch(tmp_path), tiny_backend()
-    observer.begin(backend, VECTORS)
+    observer, backend = watch(tmp_path), tiny_model()
+    observer.begin(backend, start(VECTORS))
     train(observer, backend=backend)
     assert [look.step for look in observer.looks] == [0, 2, 4, 5]
 
 
 def test_numbers_are_those_that_the_regularisers_tap_gives(tmp_path):
-    backend = tiny_backend()
+    backend = tiny_model()
     observer = watch(tmp_path)
-    observer.begin(backend, VECTORS)
+    observer.begin(backend, start(VECTORS))
     noise = torch.randn(LATENT.shape, generator=step_generator("watch", 0)).expand(2, -1, -1, -1)
     t = torch.tensor([300, 600])
     z = backend.diffusion.add_noise(LATENT.expand(2, -1, -1, -1), noise, t)
-    context = backend.encode_text(PROMPT, VECTORS).expand(2, -1, -1)
+    context = context_of(backend, PROMPT, VECTORS).expand(2, -1, -1)
     tap = CrossAttentionTap(cross_attention_layers(backend.unet))
     with torch.no_grad(), tap, tap.watching(torch.tensor([PROMPT.columns] * 2)) as found:
-        backend.predict(z, t, context)
+        denoised(backend, z, t, context)
         means = torch.stack([s.mean for s in found.values()]).mean(dim=(0, 1))
         variances = torch.stack([s.variance for s in found.values()]).mean(dim=(0, 1))
     [look] = observer.looks
@@ -93,8 +93,8 @@ def test_numbers_are_those_that_the_regularisers_tap_gives(tmp_path):
 
 
 def test_a_trained_model_is_seen_to_change(tmp_path):
-    observer, backend = watch(tmp_path), tiny_backend()
-    observer.begin(backend, VECTORS)
+    observer, backend = watch(tmp_path), tiny_model()
+    observer.begin(backend, start(VECTORS))
     train(observer, backend=backend)
     first, last = observer.looks[0], observer.looks[-1]
     assert first.placeholder_mean != last.placeholder_mean
@@ -102,14 +102,14 @@ def test_a_trained_model_is_seen_to_change(tmp_path):
 
 
 def test_no_hook_stays_behind(tmp_path):
-    backend = tiny_backend()
-    watch(tmp_path).begin(backend, VECTORS)
+    backend = tiny_model()
+    watch(tmp_path).begin(backend, start(VECTORS))
     assert sum(len(module._forward_hooks) for module in backend.unet.modules()) == 0
 
 
 def test_pictures_and_numbers_lie_in_the_folder_and_a_resumed_run_goes_on(tmp_path):
-    observer, backend = watch(tmp_path), tiny_backend()
-    observer.begin(backend, VECTORS)
+    observer, backend = watch(tmp_path), tiny_model()
+    observer.begin(backend, start(VECTORS))
     train(observer, backend=backend)
     assert {path.name for path in tmp_path.iterdir()} == {
         "looks.jsonl", "maps.png", "curves.png", "maps-00000.safetensors",
@@ -118,7 +118,9 @@ def test_pictures_and_numbers_lie_in_the_folder_and_a_resumed_run_goes_on(tmp_pa
     again = watch(tmp_path)
     assert again.looks == observer.looks
     assert Image.open(tmp_path / "maps.png").size == again.maps_picture().size
-    again.begin(backend, torch.zeros_like(VECTORS))  # was done before: the model is not asked
+    again.begin(
+        backend, start(torch.zeros_like(VECTORS))
+    )  # was done before: the model is not asked
     assert again.looks[0] == observer.looks[0]
 
 
@@ -129,7 +131,7 @@ def test_a_broken_or_unwritable_folder_is_a_warning(tmp_path, caplog):
     assert "earlier looks cannot be read" in caplog.text and observer.looks == ()
     (tmp_path / "file").write_text("x")
     blocked = watch(tmp_path / "file" / "below")
-    blocked.begin(tiny_backend(), VECTORS)
+    blocked.begin(tiny_model(), start(VECTORS))
     assert "attention maps of step 0 were not saved" in caplog.text
     assert len(blocked.looks) == 1
 
@@ -149,17 +151,17 @@ def test_bad_settings_name_the_field():
 
 
 def test_a_look_that_does_not_fit_in_memory_is_left_out_and_the_training_goes_on(tmp_path, caplog):
-    backend = tiny_backend()
-    plain = backend.predict
+    backend = tiny_model()
+    plain = backend.denoise
 
     def small(z_t, t, context):
         if not torch.is_grad_enabled() and failing:
             raise torch.OutOfMemoryError("simulated")
         return plain(z_t, t, context)
 
-    backend.predict, failing = small, [True]
+    backend.denoise, failing = small, [True]
     observer = watch(tmp_path)
-    observer.begin(backend, VECTORS)
+    observer.begin(backend, start(VECTORS))
     with caplog.at_level(logging.WARNING):
         result = train(
             Told(

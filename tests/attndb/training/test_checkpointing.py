@@ -13,9 +13,13 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.memory.advice import with_fitting_checkpointing
-from attndreambooth.attndb.training.stage import StageTraining
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import (
+    RandomBatches,
+    prompt_of,
+    random_batch,
+    tiny_model,
+)
+from attndreambooth.devkit.training import train_stage, training_of
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 KINDS = {
@@ -42,7 +46,7 @@ def stage(number, level, **changes):
 def trained(config, backend=None):
     prompts = [prompt_of(), prompt_of(before=(320, 539), category=99)]
     batches = RandomBatches(prompts=prompts, masked=True)
-    return train_stage(backend or tiny_backend(), batches, config, VECTORS)
+    return train_stage(backend or tiny_model(), batches, config, VECTORS)
 
 
 def assert_same(one, other):
@@ -66,7 +70,7 @@ def test_a_training_is_the_same_at_every_level(number, kind):
 def test_every_level_keeps_less(number, kind):
     def peak(level):
         config = stage(number, level, **KINDS[kind])
-        training = StageTraining(tiny_backend(num_head_channels=8), config, VECTORS)
+        training = training_of(tiny_model(num_head_channels=8), config, VECTORS)
         return step_peak(training, random_batch(4, side=32), accumulates=False)
 
     off, light, full = (peak(level) for level in ("off", "light", "full"))
@@ -76,8 +80,8 @@ def test_every_level_keeps_less(number, kind):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_when_one_sample_is_too_much_activations_are_computed_again(number, caplog):
-    backend = tiny_backend()
-    plain, given = backend.predict, backend.checkpoint_activations
+    backend = tiny_model()
+    plain, given = backend.denoise, backend.checkpoint_activations
     levels = []
 
     def cramped(z_t, t, context):
@@ -85,7 +89,7 @@ def test_when_one_sample_is_too_much_activations_are_computed_again(number, capl
             raise torch.OutOfMemoryError("simulated")
         return plain(z_t, t, context)
 
-    backend.predict = cramped
+    backend.denoise = cramped
     backend.checkpoint_activations = lambda level: levels.append(level) or given(level)
     survived = trained(stage(number, "off", precision="fp32"), backend)
     assert levels == ["full"]
@@ -99,19 +103,19 @@ def test_when_one_sample_is_too_much_activations_are_computed_again(number, capl
 
 
 def test_when_that_is_too_much_as_well_the_error_names_what_is_left():
-    backend = tiny_backend()
+    backend = tiny_model()
 
     def full(*_):
         raise torch.OutOfMemoryError("simulated")
 
-    backend.predict = full
+    backend.denoise = full
     with pytest.raises(ValueError, match=r"one sample at a time.*low_memory.*lora_rank"):
         trained(stage(3, "auto", precision="fp32"), backend)
 
 
 def test_it_is_asked_for_again_and_again():
     """A backend that has trained one stage trains the next: nothing is wrapped twice."""
-    backend = tiny_backend()
+    backend = tiny_model()
     for level in ("light", "full", "full", "light"):
         backend.checkpoint_activations(level)
     again = trained(stage(3, "full", precision="fp32"), backend)
@@ -119,7 +123,7 @@ def test_it_is_asked_for_again_and_again():
 
 
 def test_a_copy_of_a_checkpointed_unet_computes_with_its_own_weights():
-    backend = tiny_backend()
+    backend = tiny_model()
     backend.checkpoint_activations("light")
     copied = backend.on_meta_device()
     z, t, context = torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 77, 32)

@@ -7,8 +7,8 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, tiny_backend
+from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
+from attndreambooth.devkit.training import train_stage
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 MANY_SHAPES = {  # as in Stable Diffusion: more than torch.compile takes of one function by itself
@@ -29,7 +29,7 @@ def trained(compiled):
         gradient_checkpointing="full",
         compile=compiled,
     )
-    return train_stage(tiny_backend(**MANY_SHAPES), RandomBatches(), config, VECTORS)
+    return train_stage(tiny_model(**MANY_SHAPES), RandomBatches(), config, VECTORS)
 
 
 def test_every_block_is_compiled_and_trains_as_before(monkeypatch):

@@ -9,10 +9,10 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.training import adamw_in_backward as streamed
 from attndreambooth.attndb.training.adamw_in_backward import AdamWInBackward
+from attndreambooth.attndb.training.callback import NoCallback
 from attndreambooth.attndb.training.run import Run
-from attndreambooth.attndb.training.stage import StageTraining
-from attndreambooth.attndb.training.trainer import NoCallback, train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
+from attndreambooth.devkit.training import train_stage, training_of
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 CONSTANTS = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
@@ -71,7 +71,7 @@ def test_a_small_update_survives_in_bf16_on_average():
 
 def test_gradients_never_exist_all_together():
     counts = []
-    with StageTraining(tiny_backend(), stage(), VECTORS) as training:
+    with training_of(tiny_model(), stage(), VECTORS) as training:
         training.step(0, random_batch(4))
         for parameter in training.trainable:
             parameter.register_post_accumulate_grad_hook(
@@ -82,8 +82,8 @@ def test_gradients_never_exist_all_together():
 
 
 def test_matrices_and_means_are_bf16_meanwhile_and_the_rest_is_fp32():
-    backend = tiny_backend()
-    with StageTraining(backend, stage(), VECTORS) as training:
+    backend = tiny_model()
+    with training_of(backend, stage(), VECTORS) as training:
         training.step(0, random_batch(4))
         for parameter in training.trainable:
             wanted = torch.bfloat16 if parameter.ndim >= 2 else torch.float32
@@ -95,9 +95,9 @@ def test_matrices_and_means_are_bf16_meanwhile_and_the_rest_is_fp32():
 @pytest.mark.parametrize("micro_batch", [0, 2])
 def test_it_learns_what_the_whole_training_learns(micro_batch):
     config = stage(steps=12, low_memory=False, precision="fp32")
-    whole = train_stage(tiny_backend(), RandomBatches(), config, VECTORS)
+    whole = train_stage(tiny_model(), RandomBatches(), config, VECTORS)
     low = train_stage(
-        tiny_backend(), RandomBatches(), stage(steps=12, micro_batch=micro_batch), VECTORS
+        tiny_model(), RandomBatches(), stage(steps=12, micro_batch=micro_batch), VECTORS
     )
     for expected, found in zip(whole.losses, low.losses, strict=True):
         assert abs(found.total - expected.total) < 0.03 * expected.total
@@ -110,7 +110,7 @@ def test_it_learns_what_the_whole_training_learns(micro_batch):
 
 
 def test_no_steps_change_nothing():
-    result = train_stage(tiny_backend(), RandomBatches(), stage(steps=0), VECTORS)
+    result = train_stage(tiny_model(), RandomBatches(), stage(steps=0), VECTORS)
     assert all(not change.any() for change in result.delta.values())
 
 
@@ -131,7 +131,7 @@ def test_resumed_it_ends_in_the_same_bytes(tmp_path, micro_batch):
 
     def train(folder, observer=None):
         with Run(tmp_path / folder, {"of": "a test"}, every=2) as run:
-            return train_stage(tiny_backend(), RandomBatches(), config, VECTORS, observer, run)
+            return train_stage(tiny_model(), RandomBatches(), config, VECTORS, observer, run)
 
     whole = train("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -142,17 +142,17 @@ def test_resumed_it_ends_in_the_same_bytes(tmp_path, micro_batch):
 
 
 def test_out_of_memory_halves_the_micro_batch_before_anything_is_updated():
-    backend = tiny_backend()
-    plain = backend.predict
+    backend = tiny_model()
+    plain = backend.denoise
 
     def small(z_t, t, context):
         if len(t) > 2:
             raise torch.OutOfMemoryError("simulated")
         return plain(z_t, t, context)
 
-    backend.predict = small
+    backend.denoise = small
     survived = train_stage(backend, RandomBatches(), stage(), VECTORS)
-    asked = train_stage(tiny_backend(), RandomBatches(), stage(micro_batch=2), VECTORS)
+    asked = train_stage(tiny_model(), RandomBatches(), stage(micro_batch=2), VECTORS)
     assert survived.losses == asked.losses
     assert all(torch.equal(survived.delta[name], change) for name, change in asked.delta.items())
 
@@ -171,7 +171,7 @@ def test_a_nan_is_not_learned():
         def __call__(self, loss, training):
             seen[:] = [p.detach().clone() for p in training.trainable]
 
-    backend = tiny_backend()
+    backend = tiny_model()
     with pytest.raises(Exception, match="step 3: the denoising loss is nan"):
         train_stage(backend, Poisoned(), stage(), VECTORS, Keep())
     now = [p.detach() for p in backend.unet.parameters()]
@@ -180,9 +180,9 @@ def test_a_nan_is_not_learned():
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_stages_1_and_2_stay_as_exact_as_bf16_is(number):
-    low = train_stage(tiny_backend(), RandomBatches(), stage(number=number), VECTORS)
+    low = train_stage(tiny_model(), RandomBatches(), stage(number=number), VECTORS)
     plain = train_stage(
-        tiny_backend(),
+        tiny_model(),
         RandomBatches(),
         stage(number=number, low_memory=False, gradient_checkpointing="full"),
         VECTORS,
@@ -192,11 +192,11 @@ def test_stages_1_and_2_stay_as_exact_as_bf16_is(number):
 
 def test_with_a_lora_the_base_is_kept_in_bf16():
     config = stage(lora_rank=4)
-    with StageTraining(tiny_backend(), config, VECTORS) as training:
+    with training_of(tiny_model(), config, VECTORS) as training:
         assert not isinstance(training.optimizer, AdamWInBackward)
-        kept = {p.dtype for p in training.backend.unet.parameters() if p.ndim >= 2}
+        kept = {p.dtype for p in training.model.unet.parameters() if p.ndim >= 2}
         assert kept == {torch.bfloat16, torch.float32}  # base, factors
-        assert training.step(0, random_batch(4)).total > 0
+        assert training.step(0, random_batch(4)).read().total > 0
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.prior import VECTORS, WEIGHT, batch_of, gradient_of, stage
 
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import tiny_backend
+from attndreambooth.devkit.tiny_model import tiny_model
+from attndreambooth.devkit.training import context_of, train_stage
 
 
 def slow_denoising(backend, batch, gamma):
@@ -21,7 +21,7 @@ def slow_denoising(backend, batch, gamma):
     for i in range(len(batch)):
         z0, eps, t = batch.latents[i : i + 1], batch.noise[i : i + 1], batch.timesteps[i : i + 1]
         abar = float(abars[int(t)])
-        context = backend.encode_text(batch.prompts[i], VECTORS).detach()
+        context = context_of(backend, batch.prompts[i], VECTORS).detach()
         out = backend.unet(
             math.sqrt(abar) * z0 + math.sqrt(1 - abar) * eps,
             t,
@@ -67,7 +67,7 @@ def slow_regularization(backend, batch, weights):
 def whole_forward(backend, batch):
     """One forward pass over the whole batch."""
     abar = backend.diffusion.alphas_cumprod[batch.timesteps].float()[:, None, None, None]
-    context = torch.cat([backend.encode_text(p, VECTORS) for p in batch.prompts]).detach()
+    context = torch.cat([context_of(backend, p, VECTORS) for p in batch.prompts]).detach()
     z_t = abar.sqrt() * batch.latents + (1 - abar).sqrt() * batch.noise
     backend.unet(z_t, batch.timesteps, context=context, transformer_options={})
 
@@ -80,7 +80,7 @@ def test_the_loss_is_the_subjects_plus_the_weighted_priors_plus_the_regulariser(
 ):
     batch = batch_of()
     gradient, loss = gradient_of(number, batch, kind, min_snr_gamma=gamma)
-    backend = tiny_backend(kind)
+    backend = tiny_model(kind)
     trained = {n: p for n, p in backend.unet.named_parameters() if n in gradient}
     for parameter in trained.values():
         parameter.requires_grad_(True)
@@ -114,10 +114,10 @@ def test_prior_samples_hold_the_model_to_the_class():
 
     held = {}
     for prior in (0, 4):
-        backend = tiny_backend()
+        backend = tiny_model()
         train_stage(backend, Same(prior), stage(3, steps=12), VECTORS)
         with torch.no_grad():
             held[prior] = float(slow_denoising(backend, batch_of(seed=3).prior, 0.0))
     with torch.no_grad():
-        before = float(slow_denoising(tiny_backend(), batch_of(seed=3).prior, 0.0))
+        before = float(slow_denoising(tiny_model(), batch_of(seed=3).prior, 0.0))
     assert held[4] < 0.9 * before and held[4] < 0.9 * held[0]

@@ -11,12 +11,12 @@ from support.bytes_held import held_by
 from support.prior import CLASS, VECTORS, Batches, batch_of, gradient_of, stage
 
 from attndreambooth.attndb.attention import tap
+from attndreambooth.attndb.training.callback import NoCallback
 from attndreambooth.attndb.training.run import Run
-from attndreambooth.attndb.training.stage import StageTraining
 from attndreambooth.attndb.training.step_loss import StepLoss, TrainingDivergedError
-from attndreambooth.attndb.training.trainer import NoCallback, train_stage
 from attndreambooth.attndb.viz.loss_curve import loss_curve
-from attndreambooth.devkit.tiny_model import prompt_of, tiny_backend
+from attndreambooth.devkit.tiny_model import prompt_of, tiny_model
+from attndreambooth.devkit.training import train_stage, training_of
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -44,10 +44,10 @@ def test_micro_batches_add_up_to_the_whole(number, micro, checkpointing):
 
 
 def test_a_micro_batch_is_no_larger_than_asked_for():
-    backend, sizes = tiny_backend(), []
-    plain = backend.predict
-    backend.predict = lambda z, t, c: sizes.append(len(z)) or plain(z, t, c)
-    with StageTraining(backend, stage(2, micro_batch=2), VECTORS) as training:
+    backend, sizes = tiny_model(), []
+    plain = backend.denoise
+    backend.denoise = lambda z, t, c: sizes.append(len(z)) or plain(z, t, c)
+    with training_of(backend, stage(2, micro_batch=2), VECTORS) as training:
         training.step(0, batch_of(size=4, prior=3))
     assert sizes == [2, 2, 2, 1]
 
@@ -63,7 +63,7 @@ def test_no_attention_is_watched_while_prior_samples_are_computed(monkeypatch, c
 
     monkeypatch.setattr(tap, "column_statistics", counted)
     config = stage(2, micro_batch=2, gradient_checkpointing=checkpointing)
-    with StageTraining(tiny_backend(), config, VECTORS) as training:
+    with training_of(tiny_model(), config, VECTORS) as training:
         training.step(0, batch_of(size=4, prior=0))
         alone = len(watched)
         watched.clear()
@@ -72,7 +72,7 @@ def test_no_attention_is_watched_while_prior_samples_are_computed(monkeypatch, c
 
 
 def test_the_class_prompt_is_encoded_once():
-    backend = tiny_backend()
+    backend = tiny_model()
     plain, calls = backend.encode_text, []
     backend.encode_text = lambda p, v: calls.append(p) or plain(p, v)
     train_stage(backend, Batches(), stage(3), VECTORS)
@@ -81,7 +81,7 @@ def test_the_class_prompt_is_encoded_once():
 
 def test_stage_1_has_no_use_for_prior_samples():
     with (
-        StageTraining(tiny_backend(), stage(1), VECTORS) as training,
+        training_of(tiny_model(), stage(1), VECTORS) as training,
         pytest.raises(AssertionError, match="no gradient in the embedding"),
     ):
         training.step(0, batch_of())
@@ -106,11 +106,11 @@ class Stopping(NoCallback):
 def test_a_resumed_run_with_prior_samples_is_the_uninterrupted_one(tmp_path, number):
     config = stage(number, steps=4)
     with Run(tmp_path / "whole", {}) as run:
-        run.finish(train_stage(tiny_backend(), Batches(), config, VECTORS, run=run))
+        run.finish(train_stage(tiny_model(), Batches(), config, VECTORS, run=run))
     with Run(tmp_path / "broken", {}) as run:
         with pytest.raises(Stopped):
-            train_stage(tiny_backend(), Batches(), config, VECTORS, Stopping(), run)
-        result = train_stage(tiny_backend(), Batches(), config, VECTORS, run=run)
+            train_stage(tiny_model(), Batches(), config, VECTORS, Stopping(), run)
+        result = train_stage(tiny_model(), Batches(), config, VECTORS, run=run)
         run.finish(result)
         again = run.finished()
     for name in ("result.safetensors", "losses.jsonl"):
@@ -124,7 +124,7 @@ def test_a_resumed_run_with_prior_samples_is_the_uninterrupted_one(tmp_path, num
 
 def test_without_prior_samples_files_are_as_they_were(tmp_path):
     with Run(tmp_path, {}) as run:
-        result = train_stage(tiny_backend(), Batches(prior=0), stage(2), VECTORS, run=run)
+        result = train_stage(tiny_model(), Batches(prior=0), stage(2), VECTORS, run=run)
         run.finish(result)
         lines = (tmp_path / "losses.jsonl").read_text().splitlines()
         assert set(json.loads(lines[0])) == {"step", "loss", "denoising", "attention_map"}
@@ -138,12 +138,12 @@ def test_without_prior_samples_files_are_as_they_were(tmp_path):
 
 
 def test_a_nan_of_the_prior_is_named_and_not_learned():
-    backend = tiny_backend()
+    backend = tiny_model()
     before = {name: p.detach().clone() for name, p in backend.unet.named_parameters()}
     batch = batch_of()
     batch.prior.latents[0, 0, 0, 0] = math.nan
     with (
-        StageTraining(backend, stage(3), VECTORS) as training,
+        training_of(backend, stage(3), VECTORS) as training,
         pytest.raises(TrainingDivergedError, match="step 5: the prior preservation loss is nan"),
     ):
         training.step(4, batch)
@@ -177,17 +177,17 @@ def low(**changes):
 
 @pytest.mark.parametrize("micro", [0, 2, 3])
 def test_low_memory_updates_once_and_after_the_prior_samples(micro):
-    with StageTraining(tiny_backend(), low(micro_batch=micro), VECTORS) as training:
+    with training_of(tiny_model(), low(micro_batch=micro), VECTORS) as training:
         before = [p.detach().clone() for p in training.trainable]
         seen = []
-        plain = training.denoising
+        plain = training.learner.denoising.loss
 
         def watched(*args):
             pairs = zip(before, training.trainable, strict=True)
             seen.append(all(torch.equal(a, b) for a, b in pairs))
             return plain(*args)
 
-        training.denoising = watched
+        training.learner.denoising.loss = watched
         training.step(0, batch_of())
         assert seen and all(seen)
         assert not all(torch.equal(a, b) for a, b in zip(before, training.trainable, strict=True))
@@ -196,8 +196,8 @@ def test_low_memory_updates_once_and_after_the_prior_samples(micro):
 
 @pytest.mark.parametrize("micro", [0, 3])
 def test_low_memory_learns_what_the_whole_training_learns(micro):
-    whole = train_stage(tiny_backend(), Batches(), stage(3, steps=8), VECTORS)
-    thin = train_stage(tiny_backend(), Batches(), low(steps=8, micro_batch=micro), VECTORS)
+    whole = train_stage(tiny_model(), Batches(), stage(3, steps=8), VECTORS)
+    thin = train_stage(tiny_model(), Batches(), low(steps=8, micro_batch=micro), VECTORS)
     for expected, found in zip(whole.losses, thin.losses, strict=True):
         assert found.prior == pytest.approx(expected.prior, rel=0.03)
         assert found.denoising == pytest.approx(expected.denoising, rel=0.03)
@@ -210,7 +210,7 @@ def test_low_memory_learns_what_the_whole_training_learns(micro):
 def test_low_memory_does_not_learn_a_nan_of_the_prior():
     batch = batch_of()
     batch.prior.latents[0, 0, 0, 0] = math.nan
-    with StageTraining(tiny_backend(), low(), VECTORS) as training:
+    with training_of(tiny_model(), low(), VECTORS) as training:
         before = [p.detach().clone() for p in training.trainable]
         with pytest.raises(TrainingDivergedError, match="prior preservation loss is nan"):
             training.step(0, batch)
@@ -223,7 +223,7 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
     from attndreambooth.attndb.memory.estimate import MemoryEstimator, update_bytes
     from attndreambooth.attndb.memory.meta_trace import Ledger
 
-    backend = tiny_backend()
+    backend = tiny_model()
     config = stage(number, low_memory=low_memory, precision="bf16")
 
     # the arithmetic of a streamed update is counted on top, and is over at the peak
@@ -231,18 +231,24 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
 
     def estimate(prior):
         found = MemoryEstimator(
-            backend=backend, vectors=(1, 32), prompt=prompt_of(), latent=(4, 8, 8), prior=prior
+            model=backend,
+            embeddings={"clip_l": (1, 32)},
+            prompt=prompt_of(),
+            latent=(4, 8, 8),
+            prior=prior,
         )(config)
         return found.gradients + found.activations - extra
 
-    with StageTraining(backend, config, VECTORS) as training:
+    with training_of(backend, config, VECTORS) as training:
         batch = batch_of()
         training.optimizer.step = lambda: None  # a streamed one has none; another's is not counted
-        training.launch(0, batch)  # now there are moments and text states
+        training.step(0, batch)  # now there are moments and text states
+        kept = training.learner._text._kept.values()
+        texts = [states for one in kept for states in one.text.values()]
         moments = [m for s in training.optimizer.state.values() for m in s.values()]
-        held = [t for t in [*moments, *training._text.values()] if isinstance(t, torch.Tensor)]
+        held = [t for t in [*moments, *texts] if isinstance(t, torch.Tensor)]
         with Ledger([*training.trainable, *held_by(backend), *held]) as ledger:
-            training.launch(1, batch)
+            training.step(1, batch)
         real = ledger.peak
     assert abs(estimate(True) - real) < 0.02 * real
     if number == 3:

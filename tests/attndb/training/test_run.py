@@ -17,10 +17,10 @@ from support.observer import Told
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.training.run import Run
-from attndreambooth.attndb.training.stage import StageResult
 from attndreambooth.attndb.training.step_loss import StepLoss
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, tiny_backend
+from attndreambooth.attndb.training.training import StageResult
+from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
+from attndreambooth.devkit.training import train_stage
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 REQUEST = {"seed": 1}
@@ -36,7 +36,7 @@ def train(run, observer=None):
         precision="fp32",
     )
     return train_stage(
-        tiny_backend(), RandomBatches(2), config, VECTORS, observer and Told(observer), run
+        tiny_model(), RandomBatches(2), config, VECTORS, observer and Told(observer), run
     )
 
 
@@ -164,7 +164,7 @@ def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(tmp_path, monke
     with Run(tmp_path, REQUEST) as run:
         monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", first_fails)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
-        result = StageResult(VECTORS, {}, (StepLoss(0, 0.5, 0.25),))
+        result = StageResult({"clip_l": VECTORS}, {}, (StepLoss(0, 0.5, 0.25),))
         if kept:
             run.finish(result)
         else:

@@ -11,10 +11,19 @@ from support.observer import Told
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.stage import StageTraining
 from attndreambooth.attndb.training.step_loss import StepLoss, TrainingDivergedError
-from attndreambooth.attndb.training.trainer import train_stage
-from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_backend
+from attndreambooth.devkit.tiny_model import (
+    RandomBatches,
+    prompt_of,
+    random_batch,
+    tiny_model,
+)
+from attndreambooth.devkit.training import (
+    context_of,
+    losses_of,
+    train_stage,
+    training_of,
+)
 
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 STRONG = Regularization(mean_weight=200.0, variance_weight=2000.0)
@@ -42,9 +51,9 @@ def hooks(unet):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_stage_changes_what_it_trains_and_nothing_else(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     before = weights_of(backend.unet)
-    text_before = backend.encode_text(prompt_of(), VECTORS)
+    text_before = context_of(backend, prompt_of(), VECTORS)
     result = train_stage(backend, RandomBatches(), stage(number), VECTORS)
     changed = {
         name for name, p in backend.unet.named_parameters() if not torch.equal(p, before[name])
@@ -57,11 +66,11 @@ def test_a_stage_changes_what_it_trains_and_nothing_else(number):
     assert changed == wanted
     assert set(result.delta) == wanted
     assert torch.equal(result.vectors, VECTORS) == (number != 1)
-    assert torch.equal(backend.encode_text(prompt_of(), VECTORS), text_before)
+    assert torch.equal(context_of(backend, prompt_of(), VECTORS), text_before)
 
 
 def test_stage_2_trains_queries_keys_values_and_outputs_of_every_layer():
-    backend = tiny_backend()
+    backend = tiny_model()
     result = train_stage(backend, RandomBatches(), stage(2, steps=1), VECTORS)
     parts = {name.split(".attn2.")[1] for name in result.delta}
     assert parts == {f"{p}.weight" for p in ("to_q", "to_k", "to_v", "to_out.0")} | {
@@ -72,7 +81,7 @@ def test_stage_2_trains_queries_keys_values_and_outputs_of_every_layer():
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_the_delta_is_final_minus_initial(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     before = weights_of(backend.unet)
     result = train_stage(backend, RandomBatches(), stage(number), VECTORS)
     for name, change in result.delta.items():
@@ -84,12 +93,12 @@ def test_the_delta_is_final_minus_initial(number):
 
 def test_what_is_given_is_not_changed():
     given = VECTORS.clone()
-    train_stage(tiny_backend(), RandomBatches(), stage(1), given)
+    train_stage(tiny_model(), RandomBatches(), stage(1), given)
     assert torch.equal(given, VECTORS)
 
 
 def run(number, seed=0, **changes):
-    return train_stage(tiny_backend(), RandomBatches(seed=seed), stage(number, **changes), VECTORS)
+    return train_stage(tiny_model(), RandomBatches(seed=seed), stage(number, **changes), VECTORS)
 
 
 def same(a, b):
@@ -114,9 +123,7 @@ def test_training_lowers_the_loss_it_minimises(number):
             return random_batch(4, seed=3)
 
     for regularization in (STRONG, Regularization(mean_weight=0, variance_weight=0)):
-        result = train_stage(
-            tiny_backend(), Same(), stage(number, 12, 3e-3, regularization), VECTORS
-        )
+        result = train_stage(tiny_model(), Same(), stage(number, 12, 3e-3, regularization), VECTORS)
         assert result.losses[-1].total < result.losses[0].total
 
 
@@ -128,27 +135,27 @@ def test_the_regulariser_draws_the_two_maps_together(number):
 
     only = Regularization(mean_weight=2e4, variance_weight=2e5)
     rate = {1: 2e-2, 2: 3e-3}[number]
-    tied = train_stage(tiny_backend(), Same(), stage(number, 12, rate, only, batch_size=2), VECTORS)
+    tied = train_stage(tiny_model(), Same(), stage(number, 12, rate, only, batch_size=2), VECTORS)
     assert tied.losses[-1].regularization < 0.5 * tied.losses[0].regularization
 
 
 def test_without_weights_the_regulariser_is_not_even_watched():
-    backend = tiny_backend()
+    backend = tiny_model()
     off = stage(2, regularization=Regularization(mean_weight=0, variance_weight=0))
-    with StageTraining(backend, off, VECTORS) as training:
+    with training_of(backend, off, VECTORS) as training:
         assert hooks(backend.unet) == 0
-        assert training.step(0, random_batch(2)).regularization == 0.0
-    with StageTraining(backend, stage(2), VECTORS) as training:
+        assert training.step(0, random_batch(2)).read().regularization == 0.0
+    with training_of(backend, stage(2), VECTORS) as training:
         assert hooks(backend.unet) == 14
-        assert training.step(0, random_batch(2)).regularization > 0.0
+        assert training.step(0, random_batch(2)).read().regularization > 0.0
 
 
 def test_only_the_chosen_layers_are_tied():
     losses = {}
     for layers in ("all", "down", "middle", "up"):
         chosen = Regularization(mean_weight=2.0, variance_weight=5.0, layers=layers)
-        with StageTraining(tiny_backend(), stage(2, regularization=chosen), VECTORS) as training:
-            losses[layers] = training.loss(random_batch(3))[1].item()
+        with training_of(tiny_model(), stage(2, regularization=chosen), VECTORS) as training:
+            losses[layers] = losses_of(training, random_batch(3))["attention_map"].item()
     counts = {"down": 2, "middle": 1, "up": 4}
     mean = sum(count * losses[layers] for layers, count in counts.items()) / 7
     assert losses["all"] == pytest.approx(mean, rel=1e-5)
@@ -162,11 +169,11 @@ def gradient_of(number, micro, batch, **changes):
     """Gradient of one step, taken where the optimiser would use it; and the step's loss."""
     config = stage(number, batch_size=8, micro_batch=micro, **changes)
     taken = []
-    with StageTraining(tiny_backend(), config, VECTORS) as training:
+    with training_of(tiny_model(), config, VECTORS) as training:
         training.optimizer.step = lambda: taken.extend(
             p.grad.clone().flatten() for p in training.trainable
         )
-        loss = training.step(0, batch)
+        loss = training.step(0, batch).read()
     return torch.cat(taken).double(), loss
 
 
@@ -185,15 +192,15 @@ def test_the_gradient_of_8_equals_that_of_its_micro_batches(number, micro, maske
 
 def test_the_regulariser_grows_with_the_batch():
     config = stage(2, batch_size=2)
-    with StageTraining(tiny_backend(), config, VECTORS) as training:
+    with training_of(tiny_model(), config, VECTORS) as training:
         batch = random_batch(2, seed=1)
         twice = batch.__class__(
             *(torch.cat([x, x]) for x in (batch.latents, batch.noise, batch.timesteps)),
             prompts=batch.prompts * 2,
         )
-        one, two = training.loss(batch), training.loss(twice)
-    assert two[1].item() == pytest.approx(2 * one[1].item(), rel=1e-5)
-    assert two[0].item() == pytest.approx(one[0].item(), rel=1e-5)
+        one, two = losses_of(training, batch), losses_of(training, twice)
+    assert two["attention_map"].item() == pytest.approx(2 * one["attention_map"].item(), rel=1e-5)
+    assert two["denoising"].item() == pytest.approx(one["denoising"].item(), rel=1e-5)
 
 
 # ---- text, precision
@@ -201,7 +208,7 @@ def test_the_regulariser_grows_with_the_batch():
 
 def test_text_is_encoded_once_per_prompt_where_it_does_not_change():
     for number, wanted in ((1, 2 * 3), (2, 2), (3, 2)):
-        backend = tiny_backend()
+        backend = tiny_model()
         plain, calls = backend.encode_text, []
         backend.encode_text = lambda p, v, plain=plain, calls=calls: calls.append(p) or plain(p, v)
         prompts = [prompt_of(), prompt_of(before=(320,))]
@@ -212,7 +219,7 @@ def test_text_is_encoded_once_per_prompt_where_it_does_not_change():
 def test_several_vectors_are_all_trained():
     vectors = 0.3 * torch.randn(3, 32, generator=torch.Generator().manual_seed(5))
     batches = RandomBatches(prompts=[prompt_of(vectors=3)])
-    result = train_stage(tiny_backend(), batches, stage(1), vectors)
+    result = train_stage(tiny_model(), batches, stage(1), vectors)
     assert result.vectors.shape == (3, 32)
     assert ((result.vectors - vectors).abs().amax(dim=1) > 1e-4).all()
 
@@ -228,7 +235,7 @@ def test_bf16_trains_close_to_fp32_and_keeps_fp32_weights():
 
 def test_the_v_objective_is_trained_on():
     losses = [
-        train_stage(tiny_backend(kind), RandomBatches(), stage(2, steps=1), VECTORS).losses[0]
+        train_stage(tiny_model(kind), RandomBatches(), stage(2, steps=1), VECTORS).losses[0]
         for kind in ("epsilon", "v")
     ]
     assert losses[0].denoising != pytest.approx(losses[1].denoising, rel=1e-3)
@@ -240,7 +247,7 @@ def test_the_v_objective_is_trained_on():
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_no_steps_give_back_what_was_given(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     before = weights_of(backend.unet)
     result = train_stage(backend, RandomBatches(), stage(number, steps=0), VECTORS)
     assert result.losses == ()
@@ -255,7 +262,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_observer_can_stop_the_training_and_nothing_stays_hooked(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     seen = []
 
     @Told
@@ -275,7 +282,7 @@ def test_the_observer_changes_nothing():
     seen = []
     config = stage(2)
     note = Told(lambda loss, _training: seen.append(loss))
-    watched = train_stage(tiny_backend(), RandomBatches(), config, VECTORS, note)
+    watched = train_stage(tiny_model(), RandomBatches(), config, VECTORS, note)
     assert tuple(seen) == watched.losses
     assert same(watched, run(2))
 
@@ -295,7 +302,7 @@ def poisoned(part):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_nan_stops_at_once_and_is_not_learned(number):
-    backend = tiny_backend()
+    backend = tiny_model()
     kept = {}
 
     @Told
@@ -315,7 +322,7 @@ def test_a_nan_in_the_regulariser_is_named_as_such():
 
 
 def test_weights_that_became_nan_in_the_last_step_are_not_handed_out():
-    backend = tiny_backend()
+    backend = tiny_model()
 
     @Told
     def observer(loss, _training):

@@ -1,0 +1,71 @@
+"""ConceptLearner: an embedding, weights of the U-Net or both, under the denoising loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..config.stage import StageConfig
+from ..data.batch import Batch
+from ..losses.totals import LossTotals
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
+from .denoising import Denoising, TextStates
+from .method import Learned, ParameterGroup
+from .trained_weights import TrainedWeights, trained_weights
+
+
+class ConceptLearner:
+    """What the settings' method trains (config/methods.py), with L_diff alone. Methods whose loss
+    has more parts extend it."""
+
+    def __init__(self, model: Model, config: StageConfig, start: Embeddings) -> None:
+        self.model, self.config = model, config
+        learns = "embedding" in config.trains
+        self._vectors = {
+            name: nn.Parameter(
+                vectors.detach().clone().float().to(model.device), requires_grad=learns
+            )
+            for name, vectors in start.items()
+        }
+        self._weights: TrainedWeights = trained_weights(model.unet, config)
+        named = {"embedding": self._vectors if learns else {}, "unet": self._weights.parameters}
+        self.groups: Sequence[ParameterGroup] = [
+            ParameterGroup(name, parameters) for name, parameters in named.items() if parameters
+        ]
+        encoders = model.text_encoders.values() if learns else ()
+        self.modules: Sequence[nn.Module] = [model.unet, *encoders]
+        self.denoising = Denoising(model, config)
+        self._text = TextStates(model, self._vectors, self.denoising.bf16)
+        model.unet.requires_grad_(False)
+        for parameter in self._weights.parameters.values():
+            parameter.requires_grad_(True)
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The placeholder's vectors of this moment."""
+        return self._vectors
+
+    def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
+        """`denoising`, or `prior` for prior samples."""
+        conditioning = self._text(part.prompts)
+        if part.is_prior:
+            assert self._weights.parameters, "no gradient in the embedding"
+            prior = self.denoising.loss(part, conditioning, totals.prior_values)
+            return {"prior": part.prior_weight * prior}
+        return {"denoising": self.denoising.loss(part, conditioning, totals.values)}
+
+    def after_step(self) -> None:
+        """Nothing."""
+
+    def learned(self) -> Learned:
+        """Vectors, and the change of weights."""
+        vectors = {n: v.detach().float().cpu().clone() for n, v in self._vectors.items()}
+        return Learned(vectors, self._weights.delta())
+
+    def detach(self) -> None:
+        """Nothing requires a gradient any more; weights are fp32 and of the module itself."""
+        self.model.unet.requires_grad_(False)
+        self._weights.release()
+        self._text.clear()

@@ -1,0 +1,86 @@
+"""Method and Learner: what a training method is to the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ..artifacts.weight_delta import WeightDelta
+from ..config.stage import StageConfig
+from ..data.batch import Batch
+from ..losses.totals import LossTotals
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
+from .denoising import Denoising
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are updated together. Optimiser, EMA, checkpoint and memory estimate read
+    only this of what a method trains."""
+
+    name: str
+    """Tells groups apart in checkpoints."""
+    parameters: Mapping[str, nn.Parameter]
+    learning_rate: float | None = None
+    """None: the settings' own."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training made, fp32, on the CPU."""
+
+    embeddings: dict[str, Tensor]
+    """The placeholder's vectors (V, D) by text encoder."""
+    delta: dict[str, WeightDelta] = field(default_factory=dict)
+    """Change of every weight of the denoiser that was trained."""
+    modules: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of what a method adds to the model."""
+
+
+class Learner(Protocol):
+    """A method at work on a model."""
+
+    groups: Sequence[ParameterGroup]
+    """All that is trained."""
+    modules: Sequence[nn.Module]
+    """What every step runs through; the frozen matrices in it may be kept in bf16."""
+    denoising: Denoising
+    """How it asks the model."""
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The placeholder's vectors of this moment."""
+        ...
+
+    def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
+        """Shares of the batch's loss, by name, of some of its samples on the device; their sum is
+        what is learned."""
+        ...
+
+    def after_step(self) -> None:
+        """After every update of the parameters, e.g. to project them."""
+        ...
+
+    def learned(self) -> Learned:
+        """What was learned so far."""
+        ...
+
+    def detach(self) -> None:
+        """Leaves the model's structure as it was found; its weights stay as they were trained."""
+        ...
+
+
+class Method(Protocol):
+    """A training method under some settings."""
+
+    config: StageConfig
+    loss_names: Sequence[str]
+    """Names that `losses` may give, in the order of records."""
+
+    def attach(self, model: Model, start: Embeddings) -> Learner:
+        """Makes a private model ready to be trained, from these vectors on."""
+        ...

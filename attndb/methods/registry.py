@@ -1,0 +1,21 @@
+"""Every method by the name that settings have for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..config.methods import MethodName
+from ..config.stage import StageConfig
+from .attndreambooth import AttnDreamBooth
+from .method import Method
+from .ti_dreambooth import TIDreamBooth
+
+METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
+    "attndreambooth": AttnDreamBooth,
+    "ti_dreambooth": TIDreamBooth,
+}
+
+
+def method_of(config: StageConfig) -> Method:
+    """The method that the settings name."""
+    return METHODS[config.method](config)

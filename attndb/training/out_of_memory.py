@@ -1,0 +1,44 @@
+"""MemoryFallback: what a training gives up, step by step, when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..config.choices import Checkpointing
+from ..config.stage import StageConfig
+
+
+class MemoryFallback:
+    """Halves the micro-batch, then computes all activations again. Neither changes the result but
+    for rounding."""
+
+    def __init__(self, config: StageConfig, recompute: Callable[[Checkpointing], None]) -> None:
+        """`recompute`: sets how much is computed again."""
+        self._compiled = config.compile
+        self._recompute = recompute
+        self.micro_batch = config.micro_batch or config.batch_size
+        self.recomputes: Checkpointing = config.recomputes
+
+    def give_way(self, consistent: bool) -> str:
+        """Asks for less from now on; what was done, for the log. ValueError if there is nothing
+        left to do, or if memory ran out inside an update (not `consistent`)."""
+        if not consistent:
+            raise ValueError(
+                "out of memory in the optimiser's update. The last checkpoint is kept: free memory "
+                "(close what else uses the device) and queue again to go on from it. Or train anew "
+                "with low_memory, a LoRA rank or an 8-bit optimizer in Training Options: these "
+                "change the result, so they start from step 1"
+            )
+        if self.micro_batch > 1:
+            self.micro_batch = (self.micro_batch + 1) // 2
+            return f"micro-batch is now {self.micro_batch}"
+        if self.recomputes != "full" and not self._compiled:
+            self.recomputes = "full"
+            self._recompute(self.recomputes)
+            return "gradient_checkpointing is now full"
+        raise ValueError(
+            "out of memory with one sample at a time and gradient checkpointing. The last "
+            "checkpoint is kept: close what else uses the device and queue again to go on from it. "
+            "Or turn on low_memory or set a lora_rank in Training Options, or lower the "
+            "resolution: these change the result, so they start from step 1"
+        )

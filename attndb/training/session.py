@@ -1,0 +1,286 @@
+"""train_stage: from a request to a trained concept, wherever the work is done."""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..artifacts.concept import TrainedConcept
+from ..artifacts.tensor_file import free_space, size_text
+from ..artifacts.weight_delta import cast_delta, delta_tensors
+from ..config.choices import CategoryToken
+from ..config.stage import StageConfig
+from ..data.dataset import ConceptDataset
+from ..data.photo_batches import PhotoBatches
+from ..data.prior_batches import PriorBatches
+from ..data.rendered_ahead import RenderedAhead
+from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
+from ..methods.registry import method_of
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
+from .callback import Callbacks
+from .run import Run, request_digest
+from .step_loss import StepLoss
+from .trainer import train
+from .training import StageResult
+from .workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+CODE_VERSION = 1
+"""Raised whenever the training code gives other results for the same request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRequest:
+    """One stage, asked for."""
+
+    dataset: ConceptDataset
+    config: StageConfig
+    concept: TrainedConcept | None = None
+    """What it goes on from; None: the base model and the untrained embedding of the category."""
+    category_token: CategoryToken = "last word"  # noqa: S105 (a word, no secret)
+    """Which part of the category the placeholder starts from and is tied to."""
+    title: str
+    """Named in the log and in messages."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0: only when it is stopped. Does not change the outcome."""
+    low_memory_if_needed: bool = False
+    """Turn low_memory on where the stage would not fit without it. What was decided is part of the
+    run: it goes on as it began, on whatever machine."""
+
+    @property
+    def choices(self) -> list[StageConfig]:
+        """The settings that may be trained with, the mildest first."""
+        if not self.low_memory_if_needed or self.config.low_memory:
+            return [self.config]
+        try:
+            return [self.config, self.config.with_(low_memory=True)]
+        except ValueError:  # does not go with the optimiser, clipping or the precision
+            return [self.config]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What a stage trains on, as the text encoder sees it."""
+
+    prompt: TokenizedPrompt
+    category: CategoryWord
+    prior: TokenizedText | None
+    """Prompt of the prior images, if there are any."""
+
+
+def train_stage(
+    bench: Workbench, request: StageRequest
+) -> tuple[TrainedConcept, tuple[StepLoss, ...]]:
+    """Trains one stage on private copies and returns the concept it makes, and its losses.
+
+    The training lives in a run folder: asked for again, it goes on where it was stopped, or answers
+    at once if it was finished. Without a concept (a skipped stage, legal as an ablation) the
+    placeholder starts from the category's embedding, and the log says so.
+    """
+    bench.check(request.dataset, request.concept)
+    request, prior = _with_its_prior(bench, request)
+    count = request.config.vectors if request.concept is None else len(request.concept.vectors)
+    prompt, category = bench.tokenize(request.dataset, count, request.category_token)
+    texts = _Texts(prompt, category, prior)
+    _say_what_is_trained(request, texts)
+    identity = bench.identity(request.dataset)
+    concept = request.concept
+    if concept is not None and concept.record.get("base_sha256") != identity["base_sha256"]:
+        log.warning(
+            "%s: the concept was trained on another %s checkpoint than this MODEL; going on from "
+            "it anyway",
+            request.title,
+            concept.base_family,
+        )
+    config, result = _finished_or_trained(bench, request, texts, identity)
+    if concept is None:
+        concept = _new_concept(bench, request, texts, result, identity)
+    delta = {name: cast_delta(d, bench.weights_dtype) for name, d in result.delta.items()}
+    record: dict[str, Any] = {
+        **config.as_dict(),
+        "losses": [loss.parts for loss in result.losses],
+    }
+    if request.dataset.prior is not None:
+        record["prior"] = request.dataset.prior.record()
+    return concept.with_stage(result.vectors, delta, record), result.losses
+
+
+def _finished_or_trained(
+    bench: Workbench, request: StageRequest, texts: _Texts, identity: dict[str, Any]
+) -> tuple[StageConfig, StageResult]:
+    """The settings that were taken, and what they gave."""
+    runs = {
+        config: _run(bench, request, _asked(request, texts, identity, config))
+        for config in request.choices
+    }
+    begun = [config for config, run in runs.items() if run.begun]
+    choices = begun[:1] or list(runs)
+    with ExitStack() as entered:
+        if len(choices) == 1:  # before anything is loaded: it may be finished, or in use
+            run = entered.enter_context(runs[choices[0]])
+            result = run.finished()
+            if result is not None:
+                log.info("%s: finished before, taken from %s", request.title, run.folder)
+                return choices[0], result
+        model = entered.enter_context(bench.private_model(request.dataset, request.concept))
+        embeddings = _start(model, request, texts)
+        with_prior = texts.prior is not None
+        fitted = bench.fit_to_memory(model, choices, texts.prompt, embeddings, with_prior)
+        [config] = [c for c in choices if c.low_memory == fitted.low_memory]
+        run = runs[config]
+        if len(choices) > 1:
+            entered.enter_context(run)
+        result = _train(bench, replace(request, config=fitted), texts, model, embeddings, run)
+        _keep(bench, result, run, request.title)
+    return config, result
+
+
+def _start(model: Model, request: StageRequest, texts: _Texts) -> Embeddings:
+    if request.concept is None:
+        count = request.config.vectors
+        return model.initial_embeddings(texts.category.initial_ids, count)
+    return {request.concept.text_key: request.concept.vectors.clone()}
+
+
+def _train(
+    bench: Workbench,
+    request: StageRequest,
+    texts: _Texts,
+    model: Any,
+    embeddings: Embeddings,
+    run: Run,
+) -> StageResult:
+    config, dataset = request.config, request.dataset
+    timesteps, encode = model.diffusion.timesteps, model.encode_image
+    batches: Any = PhotoBatches(dataset, texts.prompt, config, timesteps, encode)
+    if dataset.prior is not None and texts.prior is not None:
+        prior = dataset.prior
+        batches = PriorBatches(batches, prior, texts.prior, config, timesteps, encode)
+    callbacks = bench.callbacks(model, config, dataset, texts.prompt, embeddings, run)
+    with RenderedAhead(batches, config.steps) as ahead:
+        if ahead.fill(bench.encoding()):
+            model.offload_autoencoder()
+        return train(model, method_of(config), ahead, embeddings, Callbacks(*callbacks), run)
+
+
+def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
+    """Keeps the result in the run's folder. A disk that cannot take it does not undo the training:
+    the concept goes out all the same, and log and user are told what was not kept."""
+    try:
+        run.finish(result)
+    except OSError as error:
+        size = sum(t.numel() * t.element_size() for t in delta_tensors(result.delta).values())
+        message = (
+            f"{title}: finished, but the result could not be kept in {run.folder}: "
+            f"{error.__cause__ or error} ({size_text(size)} needed, {free_space(run.folder)} "
+            "free). The concept goes out on the wires: Save Concept keeps it. Free space there; if "
+            "ComfyUI is closed before the concept is saved, the same graph has to train again what "
+            "no checkpoint holds"
+        )
+        log.error(message)
+        bench.not_kept(message)
+
+
+def _asked(
+    request: StageRequest, texts: _Texts, identity: dict[str, Any], config: StageConfig
+) -> dict[str, Any]:
+    """All that decides the outcome of a stage."""
+    return {
+        **identity,
+        "code_version": CODE_VERSION,
+        "dataset_sha256": request.dataset.digest,
+        "concept_sha256": None if request.concept is None else request.concept.digest(),
+        "prompt": texts.prompt.text,
+        "tied_position": texts.prompt.category,
+        "config": config.identity(),
+    }
+
+
+def _run(bench: Workbench, request: StageRequest, asked: dict[str, Any]) -> Run:
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "", request.dataset.placeholder)[:60] or "concept"
+    config = request.config
+    part = f"stage{config.stage}" if config.method == "attndreambooth" else config.method
+    folder = bench.run_folder(f"{slug}-{part}-{request_digest(asked)[:12]}")
+    return Run(folder, asked, request.checkpoint_every)
+
+
+def _with_its_prior(
+    bench: Workbench, request: StageRequest
+) -> tuple[StageRequest, TokenizedText | None]:
+    """The request with the prior images that it uses, and their prompt. Where an embedding alone is
+    trained there are none: it is not in their prompt."""
+    prior, title = request.dataset.prior, request.title
+    if prior is None:
+        return request, None
+    if request.config.trains == {"embedding"}:
+        log.info(
+            "%s: the %d prior images are not used here: they have no gradient in the embedding",
+            title,
+            len(prior.images),
+        )
+        return replace(request, dataset=request.dataset.without_prior()), None
+    prompt = bench.tokenize_prior(prior.prompt)
+    log.info(
+        "%s: prior preservation on %d images of %r, weight %g",
+        title,
+        len(prior.images),
+        prior.prompt,
+        prior.weight,
+    )
+    return request, prompt
+
+
+def _say_what_is_trained(request: StageRequest, texts: _Texts) -> None:
+    category = texts.category
+    log.info(
+        "%s: prompt %r; the placeholder's map is tied to token %d of %r (id %d)",
+        request.title,
+        texts.prompt.text,
+        category.tied_offset + 1,
+        category.text,
+        category.ids[category.tied_offset],
+    )
+    if request.concept is None and "embedding" not in request.config.trains:
+        log.warning(
+            "%s: no concept connected; the placeholder starts from the untrained embedding of %r "
+            "(an ablation of the method)",
+            request.title,
+            category.text,
+        )
+
+
+def _new_concept(
+    bench: Workbench,
+    request: StageRequest,
+    texts: _Texts,
+    result: StageResult,
+    identity: dict[str, Any],
+) -> TrainedConcept:
+    dataset, category = request.dataset, texts.category
+    return TrainedConcept(
+        placeholder=dataset.placeholder,
+        category=dataset.category,
+        text_key=bench.text_key(),
+        vectors=result.vectors,
+        base_family=identity["base_family"],
+        record={
+            "base_sha256": identity["base_sha256"],
+            "prediction_type": identity["prediction_type"],
+            "schedule_sha256": identity["schedule_sha256"],
+            "prompt": texts.prompt.text,
+            "tie": category.tie,
+            "tied_token_id": category.ids[category.tied_offset],
+            "photos": [
+                {"sha256": p.digest} if dataset.private else {"name": p.name, "sha256": p.digest}
+                for p in dataset.photos
+            ],
+            **({} if dataset.private else {"thumbnail": bench.thumbnail(dataset)}),
+            "versions": identity["versions"],
+            "stages": [],
+        },
+    )

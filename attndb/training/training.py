@@ -1,0 +1,192 @@
+"""Training: a method at work on a private model, with its optimiser, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..artifacts.weight_delta import WeightDelta, delta_tensors
+from ..config.choices import Checkpointing
+from ..data.batch import Batch
+from ..losses.totals import LossTotals
+from ..methods.method import Learned, Method
+from ..models.conditioning import Embeddings
+from ..models.precision import FrozenInBf16
+from ..models.protocol import Model
+from . import checkpoint
+from .adamw_in_backward import AdamWInBackward
+from .ema import EMA
+from .optimizers import create_optimizer, create_schedule
+from .out_of_memory import MemoryFallback
+from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
+from .update import PlainUpdate, Update, UpdateInBackward
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a training learned."""
+
+    embeddings: dict[str, Tensor]
+    """The placeholder's vectors (V, D) by text encoder, fp32, on the CPU."""
+    delta: dict[str, WeightDelta] = field(default_factory=dict)
+    """Change of every U-Net parameter that was trained, fp32, on the CPU."""
+    losses: tuple[StepLoss, ...] = ()
+    """One per step."""
+    modules: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of what the method adds to the model."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """The placeholder's vectors, of a model with one text encoder."""
+        [vectors] = self.embeddings.values()
+        return vectors
+
+
+class Training:
+    """A context manager: the model's structure is as it was after it."""
+
+    def __init__(self, model: Model, method: Method, start: Embeddings) -> None:
+        self.model, self.method, self.config = model, method, method.config
+        config = self.config
+        self.learner = method.attach(model, start)
+        self.trainable = [p for group in self.learner.groups for p in group.parameters.values()]
+        self.optimizer = create_optimizer(self.learner.groups, config)
+        self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
+        self.ema = EMA(self.trainable, config.ema_decay) if config.ema_decay else None
+        self.fallback = MemoryFallback(config, model.checkpoint_activations)
+        self.update: Update
+        if isinstance(self.optimizer, AdamWInBackward):
+            self.update = UpdateInBackward(self.optimizer)
+        else:
+            clip_norm = config.optimizer.clip_norm
+            self.update = PlainUpdate(self.optimizer, self.trainable, clip_norm, model.device)
+        self._entered = ExitStack()
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples per forward pass at the moment."""
+        return self.fallback.micro_batch
+
+    @property
+    def recomputes(self) -> Checkpointing:
+        """How much is computed again at the moment."""
+        return self.fallback.recomputes
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The placeholder's vectors of this moment."""
+        return self.learner.embeddings
+
+    @property
+    def vectors(self) -> Tensor:
+        """The placeholder's vectors, of a model with one text encoder."""
+        [vectors] = self.embeddings.values()
+        return vectors
+
+    @property
+    def consistent(self) -> bool:
+        """Whether weights and optimiser are those of a whole number of steps."""
+        return self.update.consistent
+
+    def __enter__(self) -> Training:
+        with ExitStack() as entered:
+            entered.callback(self._leave)
+            if self.recomputes != "off":
+                self.model.checkpoint_activations(self.recomputes)
+            if self.config.compile:
+                entered.enter_context(_every_shape_compiled())
+                self.model.compile_blocks()
+            bf16 = self.learner.denoising.bf16
+            if bf16 and (self.config.low_memory or not self.config.lora_rank):
+                entered.enter_context(FrozenInBf16(*self.learner.modules))
+            if isinstance(self.optimizer, AdamWInBackward):
+                entered.enter_context(self.optimizer)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
+
+    def _leave(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.detach()
+
+    def step(self, index: int, batch: Batch) -> PendingLoss:
+        """One optimiser step over a batch and its prior samples, in parts that add up exactly.
+
+        On a card this only queues the work: the loss is on its way. On the CPU a loss that is not
+        finite raises before it is learned.
+        """
+        batch, totals = batch.to(self.model.device), LossTotals.of(batch)
+        self.update.prepare(self.micro_batch, lambda: self._backward(index, batch, totals))
+        loss = self._backward(index, batch, totals)
+        self.update.apply()
+        self.learner.after_step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.ema is not None:
+            self.ema.update()
+        self.update.consistent = True
+        return loss
+
+    def _backward(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
+        """Gradients of a batch; with an update inside the backward pass also that."""
+        names, parts = self.method.loss_names, list(batch.parts(self.micro_batch))
+        none = torch.zeros((), device=self.model.device)
+        done: list[Tensor] = []
+        for number, part in enumerate(parts, start=1):
+            shares = self.learner.losses(part, totals)
+            loss = torch.stack([shares.get(name, none) for name in names])
+            done.append(loss.detach())
+            pending = PendingLoss(index, tuple(names), torch.stack(done))
+            self.update.backward(loss.sum(), number == len(parts), pending.read)
+        return PendingLoss(index, tuple(names), torch.stack(done))
+
+    def after_out_of_memory(self) -> str:
+        """Forgets the step's gradients and asks for less memory from now on; what was done, for the
+        log. ValueError if there is nothing left to do."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return self.fallback.give_way(self.consistent)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint has to hold: tensors by name, and plain data for JSON."""
+        return checkpoint.state_of(self.learner.groups, self.optimizer, self.schedule, self.ema)
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave. ValueError if it is of another training."""
+        groups = self.learner.groups
+        checkpoint.restore(tensors, plain, groups, self.optimizer, self.schedule, self.ema)
+
+    def result(self, losses: Sequence[StepLoss]) -> StageResult:
+        """What was learned: the average if there is one, else the last weights.
+        TrainingDivergedError if a value of it is not finite: the last update has no later loss that
+        would tell."""
+        if hasattr(self.optimizer, "eval"):  # schedule-free keeps two sets of weights
+            self.optimizer.eval()  # type: ignore[operator]
+        if self.ema is not None:
+            self.ema.copy_to_parameters()
+        learned = self.learner.learned()
+        for name, value in _named(learned).items():
+            if not bool(value.isfinite().all()):
+                raise TrainingDivergedError(
+                    f"after step {len(losses)}: {name} is not finite, so the stage gives nothing. "
+                    "Lower the learning rate, or set precision to fp32"
+                )
+        return StageResult(learned.embeddings, learned.delta, tuple(losses), learned.modules)
+
+
+def _named(learned: Learned) -> dict[str, nn.Parameter | Tensor]:
+    vectors = {f"the embedding ({name})": value for name, value in learned.embeddings.items()}
+    return {**vectors, **delta_tensors(learned.delta), **learned.modules}
+
+
+def _every_shape_compiled() -> AbstractContextManager[object]:
+    """torch.compile gives a function up after 8 shapes, and a U-Net's blocks come in more."""
+    import torch._dynamo  # takes a second, and most trainings do without
+
+    return torch._dynamo.config.patch(recompile_limit=256)

@@ -1,0 +1,106 @@
+"""Workbench: what a session asks of the place where it trains. ComfyUI's side implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ..artifacts.concept import TrainedConcept
+from ..config.choices import CategoryToken
+from ..config.stage import StageConfig
+from ..data.dataset import ConceptDataset
+from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
+from .callback import Callback
+from .run import Run
+
+
+class TrainableModel(Model, Protocol):
+    """A private model with its autoencoder beside it."""
+
+    def offload_autoencoder(self) -> None:
+        """No image will be encoded any more: its memory may be used for something else."""
+        ...
+
+
+class Workbench(Protocol):
+    """A base model with what belongs to it, and the ways to show what becomes of a training."""
+
+    weights_dtype: torch.dtype
+    """Of the weight changes that a concept keeps."""
+
+    def check(self, dataset: ConceptDataset, concept: TrainedConcept | None) -> None:
+        """ValueError, with the remedy, unless the base can be trained and the concept goes on from
+        it for this dataset."""
+        ...
+
+    def identity(self, dataset: ConceptDataset) -> dict[str, Any]:
+        """All of the base and the machine that decides what a training gives, as plain data:
+        `base_family`, `base_sha256`, `prediction_type`, `schedule_sha256`, `versions` and more."""
+        ...
+
+    def text_key(self) -> str:
+        """Name that embedding files have for the base's text encoder."""
+        ...
+
+    def tokenize(
+        self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
+    ) -> tuple[TokenizedPrompt, CategoryWord]:
+        """The training prompt and its category."""
+        ...
+
+    def tokenize_prior(self, prompt: str) -> TokenizedText:
+        """The prompt of prior images."""
+        ...
+
+    def run_folder(self, name: str) -> Path:
+        """Where a training of this name keeps its work."""
+        ...
+
+    def private_model(
+        self, dataset: ConceptDataset, concept: TrainedConcept | None
+    ) -> AbstractContextManager[TrainableModel]:
+        """A private copy of the base with a concept's weights, for as long as the context lasts."""
+        ...
+
+    def fit_to_memory(
+        self,
+        model: TrainableModel,
+        choices: Sequence[StageConfig],
+        prompt: TokenizedPrompt,
+        embeddings: Embeddings,
+        prior: bool,
+    ) -> StageConfig:
+        """The first of the settings that fits into the free memory, said to the user; or the one
+        that needs least."""
+        ...
+
+    def callbacks(
+        self,
+        model: TrainableModel,
+        config: StageConfig,
+        dataset: ConceptDataset,
+        prompt: TokenizedPrompt,
+        embeddings: Embeddings,
+        run: Run,
+    ) -> Sequence[Callback]:
+        """Who looks at the training."""
+        ...
+
+    def encoding(self) -> Callable[[int, int], None]:
+        """Who is told of every picture that is encoded ahead of a training, how many of how many
+        are done; may raise to stop it."""
+        ...
+
+    def thumbnail(self, dataset: ConceptDataset) -> str:
+        """A small picture of the subject as a data URL, for the record."""
+        ...
+
+    def not_kept(self, message: str) -> None:
+        """Tells whoever waits for the training that its result is not on disk, and why."""
+        ...

@@ -1,0 +1,195 @@
+"""HostWorkbench: ComfyUI as the place where a stage is trained (attndb's Workbench)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import torch
+from PIL import Image
+
+from ...attndb.artifacts.concept import TrainedConcept
+from ...attndb.config.choices import CategoryToken
+from ...attndb.config.stage import StageConfig
+from ...attndb.data.augmentation import Crop, render
+from ...attndb.data.dataset import ConceptDataset
+from ...attndb.data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
+from ...attndb.models.conditioning import Embeddings
+from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
+from ...attndb.training.callback import Callback
+from ...attndb.training.run import Run
+from .compat import versions
+from .model.concept_patches import check_fits
+from .model.digests import autoencoder_digest, schedule_digest, text_digest, unet_digest
+from .model.families import check_trainable, family, is_v_prediction
+from .model.memory import fit_to_memory
+from .model.placeholders import apply_to_clip, inner_name
+from .model.private_model import PrivateModel, private_model, training_mode
+from .model.text import tokenize_prior_prompt, tokenize_training_prompt
+from .model.weights import UNET_PREFIX, merged_weights
+from .paths import run_folder
+from .ui.images import thumbnail_url
+from .ui.plan import NodePlan
+from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
+from .ui.progress import EncodingProgress, TrainingProgress
+from .ui.status import show_text
+
+
+class HostWorkbench:
+    """MODEL, CLIP and VAE on the wires of a node: they stay as they are."""
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        plan: NodePlan,
+        preview: PreviewSettings | None = None,
+    ) -> None:
+        """`plan`: of the node that trains; its present stage is the one that is trained."""
+        self._model, self._clip, self._vae = model, clip, vae
+        self._plan, self._preview = plan, preview
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """fp32 for a MODEL in fp32, else fp16."""
+        whole = self._model.model.get_dtype() == torch.float32
+        return torch.float32 if whole else torch.float16
+
+    def check(self, dataset: ConceptDataset, concept: TrainedConcept | None) -> None:
+        """ValueError, naming family or wire, unless these can be trained together."""
+        check_trainable(self._model, self._clip, self._vae)
+        if concept is not None:
+            check_fits(self._model, concept)
+            apply_to_clip(self._clip, concept)
+            if concept.placeholder != dataset.placeholder:
+                raise ValueError(
+                    f"the concept is for the placeholder {concept.placeholder!r}, and the dataset "
+                    f"says {dataset.placeholder!r}: type the same one in the dataset node"
+                )
+
+    def identity(self, dataset: ConceptDataset) -> dict[str, Any]:
+        """What decides a training besides the request: weights, schedule, precision, versions."""
+        return {
+            "base_family": family(self._model),
+            "base_sha256": unet_digest(self._model, dataset.placeholder),
+            "clip_sha256": text_digest(self._clip),
+            "clip_layer": self._clip.layer_idx,
+            "vae_sha256": autoencoder_digest(self._vae),
+            "vae_dtype": str(getattr(self._vae, "vae_dtype", None)).removeprefix("torch."),
+            "prediction_type": "v" if is_v_prediction(self._model) else "epsilon",
+            "schedule_sha256": schedule_digest(self._model),
+            "device": str(comfy.model_management.get_torch_device().type),
+            "versions": versions(),
+        }
+
+    def text_key(self) -> str:
+        """E.g. `clip_l`."""
+        return inner_name(self._clip.tokenizer)
+
+    def tokenize(
+        self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
+    ) -> tuple[TokenizedPrompt, CategoryWord]:
+        """The training prompt as the stock text encode node would see it, and its category."""
+        return tokenize_training_prompt(self._clip, dataset, vectors, category_token)
+
+    def tokenize_prior(self, prompt: str) -> TokenizedText:
+        """The prompt of prior images as the stock text encode node would see it."""
+        return tokenize_prior_prompt(self._clip, prompt)
+
+    def run_folder(self, name: str) -> Path:
+        """Under the host's output directory."""
+        self._plan.folder = f"output/attndb/{name}"
+        return run_folder(name)
+
+    @contextmanager
+    def private_model(
+        self, dataset: ConceptDataset, concept: TrainedConcept | None
+    ) -> Iterator[PrivateModel]:
+        """A private copy of the MODEL with the concept's weights, in the host's training mode."""
+        weights = merged_weights(self._model, UNET_PREFIX, without_concept=dataset.placeholder)
+        with training_mode():
+            delta = {} if concept is None else concept.delta
+            yield private_model(self._model, self._clip, self._vae, weights, delta)
+
+    def fit_to_memory(
+        self,
+        model: PrivateModel,
+        choices: Sequence[StageConfig],
+        prompt: TokenizedPrompt,
+        embeddings: Embeddings,
+        prior: bool,
+    ) -> StageConfig:
+        """What fits into the device's free memory, said in the log and under the node. On a CPU the
+        first: there low_memory takes much longer, and a system with little memory still pages."""
+        if model.device.type == "cpu":
+            choices = choices[:1]
+        fitted = fit_to_memory(
+            self._plan.title, model, self._vae, choices, prompt, embeddings, prior
+        )
+        if fitted.low_memory and not choices[0].low_memory:
+            self._plan.notes.append("low_memory was turned on, so that it fits")
+        return fitted
+
+    def callbacks(
+        self,
+        model: PrivateModel,
+        config: StageConfig,
+        dataset: ConceptDataset,
+        prompt: TokenizedPrompt,
+        embeddings: Embeddings,
+        run: Run,
+    ) -> Sequence[Callback]:
+        """The bar, the curve and the text under the node; pictures and maps if asked for."""
+        preview, pictures = self._preview, None
+        callbacks: list[Callback] = []
+        if preview is not None:
+            names = (dataset.placeholder, dataset.category)
+            wires = (self._model, self._clip, self._vae)
+            sampler = PreviewSampler(preview, *wires, model.unet, names)
+            pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
+            if preview.attention_maps:
+                monitor = _attention_monitor(model, config, dataset, prompt, preview.every, run)
+                monitor.begin(model, embeddings)
+                callbacks.append(monitor)
+        self._plan.folder = f"output/attndb/{run.folder.name}"
+        title, plan = self._plan.title, self._plan
+        progress = TrainingProgress(title, config.steps, pictures, lambda: run.trouble, plan)
+        return [*callbacks, progress]
+
+    def encoding(self) -> EncodingProgress:
+        """Moves the host's bar; Cancel stops it."""
+        return EncodingProgress(self._plan.title, self._plan)
+
+    def thumbnail(self, dataset: ConceptDataset) -> str:
+        """Of the first photo."""
+        return thumbnail_url(dataset.photos[0].image)
+
+    def not_kept(self, message: str) -> None:
+        """Under the running node, to the end."""
+        self._plan.not_kept = message
+        show_text(message)
+
+
+def _attention_monitor(
+    model: PrivateModel,
+    config: StageConfig,
+    dataset: ConceptDataset,
+    prompt: TokenizedPrompt,
+    every: int,
+    run: Run,
+) -> AttentionMonitor:
+    """Looks at the first training photo, cut from its centre."""
+    pixels, _ = render(dataset.photos[0].image, Crop(), config.data.resolution)
+    return AttentionMonitor(
+        AttentionMonitorSettings(every=every, seed=config.seed),
+        prompt,
+        (dataset.placeholder, dataset.category),
+        model.encode_image(torch.from_numpy(pixels)[None]).float().cpu(),
+        Image.fromarray((pixels * 255.0).round().astype("uint8")),
+        config.steps,
+        run.folder / "attention",
+    )
