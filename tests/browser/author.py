@@ -1,13 +1,16 @@
 """Make a workflow file of an API prompt, laid out on purpose, through the real front end.
 
+    .venv/bin/python tests/browser/author.py              all of graphs.py and specs/, to workflows/
     .venv/bin/python tests/browser/author.py SPEC.json workflows/NAME.json
 
-SPEC.json is an API prompt, or an object with
+A spec is an API prompt, or an object with
     "prompt"  the API prompt; `"_meta": {"title": ...}` in a node names it
     "groups"  [{"title", "nodes": [ids], "row": 0, "color": "#...", "columns": {id: column}}]
-    "sizes"   {id: [width, height]}
+    "sizes"   {id: [width, height]}; a height of 0 is the front end's own
+    "room"    {id: pixels} left free below a node, for what it shows while it runs
     "notes"   [{"text": "markdown", "group": "title of a group", "size": [width, height]}]
-Next to the workflow its picture is written (same name, .jpg), as the template browser wants it.
+    "models"  {id: [{"name", "url", "directory"}]}, which the page offers to a user who lacks them
+The workflow's picture (same name, .jpg) is made by card.py.
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+from graphs import GRAPHS
 from support.frontend import FrontEnd, browser_page, find_chromium
 from support.layout import Group, arrange, overlaps
 from support.server import HostServer
+
+from attndreambooth.devkit.pack import ROOT
 
 NOTE_SIZE = [360, 200]
 NOTE_COLORS = {"color": "#432", "bgcolor": "#000"}
@@ -34,7 +42,7 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
     """The workflow (as the front end would save it) of a spec; see the head of this file."""
     if "prompt" not in spec:
         spec = {"prompt": spec}
-    front_end.load_prompt(spec["prompt"])
+    front_end.load_prompt(_whole(spec["prompt"], front_end.object_info()))
     workflow = front_end.graph()
     groups = [
         Group(**{**g, "columns": {int(k): v for k, v in g.get("columns", {}).items()}})
@@ -42,15 +50,21 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
     ]
     for node in workflow["nodes"]:
         if str(node["id"]) in spec.get("sizes", {}):
-            node["size"] = spec["sizes"][str(node["id"])]
+            width, height = spec["sizes"][str(node["id"])]
+            node["size"] = [width, height or list(node["size"])[1]]
+        if models := spec.get("models", {}).get(str(node["id"])):
+            node.setdefault("properties", {})["models"] = models
         node["widgets_values"] = [
             "fixed" if value == "randomize" else value for value in node.get("widgets_values", [])
         ]
     for note in spec.get("notes", []):
         workflow["last_node_id"] += 1
         workflow["nodes"].append(_note(workflow["last_node_id"], note))
-        next(g for g in groups if g.title == note["group"]).nodes.append(workflow["last_node_id"])
-    arrange(workflow, groups)
+        group = next(g for g in groups if g.title == note["group"])
+        group.nodes.insert(0, workflow["last_node_id"])  # where eyes start
+        group.columns[workflow["last_node_id"]] = 0
+    room = {int(node): pixels for node, pixels in spec.get("room", {}).items()}
+    arrange(workflow, groups, room)
     assert not overlaps(workflow), overlaps(workflow)
     front_end.load(workflow)
     saved = front_end.graph()
@@ -59,6 +73,23 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
             for key in [k for k, v in part.items() if v is None and k not in ("link", "links")]:
                 del part[key]
     return {**{key: saved[key] for key in KEPT if key in saved}, "extra": {}}
+
+
+def _whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with every widget's default where it says nothing: the front end would leave the
+    value that a node of the same id had in the graph before."""
+    whole = {}
+    for key, node in prompt.items():
+        named = info[node["class_type"]]["input"]
+        known = {}
+        for name, spec in (named.get("required", {}) | named.get("optional", {})).items():
+            kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+            choices = kind if isinstance(kind, list) else options.get("options", [])
+            value = options.get("default", choices[0] if choices else None)
+            if value is not None:
+                known[name] = value
+        whole[key] = {**node, "inputs": {**known, **node["inputs"]}}
+    return whole
 
 
 def _note(key: int, note: dict[str, Any]) -> dict[str, Any]:
@@ -81,14 +112,19 @@ def _note(key: int, note: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("workflow", type=Path)
+    parser.add_argument("spec", type=Path, nargs="?", help="default: all of them")
+    parser.add_argument("workflow", type=Path, nargs="?")
     arguments = parser.parse_args()
     chromium = find_chromium()
     if chromium is None:
         print("no Chromium found: install one, or set ATTNDB_CHROMIUM to its program")
         return 1
-    spec = json.loads(arguments.spec.read_text(encoding="utf-8"))
+    if arguments.spec is None:
+        wanted = {ROOT / "workflows" / f"{name}.json": make() for name, make in GRAPHS.items()}
+        for path in sorted((ROOT / "tests/browser/specs").glob("*.json")):
+            wanted[ROOT / "workflows" / path.name] = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        wanted = {arguments.workflow: json.loads(arguments.spec.read_text(encoding="utf-8"))}
     with (
         tempfile.TemporaryDirectory() as base,
         HostServer(Path(base)) as server,
@@ -96,11 +132,10 @@ def main() -> int:
     ):
         front_end = FrontEnd(page)
         front_end.open(server.address)
-        workflow = author(front_end, spec)
-        text = json.dumps(workflow, indent=1, ensure_ascii=True) + "\n"
-        arguments.workflow.write_text(text, encoding="utf-8", newline="\n")
-        front_end.picture(arguments.workflow.with_suffix(".jpg"))
-    print(f"{arguments.workflow} and {arguments.workflow.with_suffix('.jpg')} written")
+        for path, spec in wanted.items():
+            text = json.dumps(author(front_end, spec), indent=1, ensure_ascii=True) + "\n"
+            path.write_text(text, encoding="utf-8", newline="\n")
+            print(f"{path} written")
     return 0
 
 

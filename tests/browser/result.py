@@ -1,8 +1,9 @@
-"""Run a workflow and keep the picture that it saves as the workflow's own.
+"""Run a workflow and make its card for the template browser of what it shows and saves.
 
     .venv/bin/python tests/browser/result.py workflows/NAME.json
 
-The picture is what the first SaveImage node of the graph saves; it goes to workflows/NAME.jpg.
+The card shows the pictures of every PreviewImage (photos), then of every SaveImage node (results),
+a row for each node; it goes to workflows/NAME.jpg. Its width is that of a card on a large screen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,25 @@ from support.server import HostServer
 from support.workflow import ui_workflow_to_api
 
 SECONDS = 3600
+WIDTH, GAP, PAPER = 1000, 10, (24, 25, 29)
+SHOWN = ("PreviewImage", "SaveImage")
+
+
+def card(rows: list[list[Image.Image]], width: int = WIDTH) -> Image.Image:
+    """Rows of pictures, each row as wide as the card; small pictures are enlarged."""
+    lines = []
+    for row in rows:
+        unit = (width - GAP * (len(row) + 1)) / sum(p.width / p.height for p in row)
+        lines.append([p.resize((round(unit * p.width / p.height), round(unit))) for p in row])
+    height = GAP + sum(line[0].height + GAP for line in lines)
+    sheet, y = Image.new("RGB", (width, height), PAPER), GAP
+    for line in lines:
+        x = GAP
+        for picture in line:
+            sheet.paste(picture, (x, y))
+            x += picture.width + GAP
+        y += line[0].height + GAP
+    return sheet
 
 
 def main() -> int:
@@ -31,10 +51,13 @@ def main() -> int:
     target = arguments.workflow.with_suffix(".jpg")
     with tempfile.TemporaryDirectory() as base, HostServer(Path(base)) as server:
         prompt = ui_workflow_to_api(workflow, server.object_info())
-        saved = next(key for key, node in prompt.items() if node["class_type"] == "SaveImage")
         outcome = server.run(prompt, timeout=SECONDS)
-        data = server.view(outcome.outputs[saved]["images"][0])
-    Image.open(io.BytesIO(data)).convert("RGB").save(target, quality=90)
+        rows = []
+        for kind in SHOWN:
+            for key in (key for key, node in prompt.items() if node["class_type"] == kind):
+                files = outcome.outputs[key]["images"]
+                rows.append([Image.open(io.BytesIO(server.view(file))) for file in files])
+    card([[picture.convert("RGB") for picture in row] for row in rows]).save(target, quality=90)
     print(f"{target} written")
     return 0
 

@@ -30,7 +30,7 @@ def picture_of(server, outcome, key: str) -> np.ndarray:
 
 
 def test_attention_maps_finds_the_robot(server):
-    prompt = prompt_of(server, "attention_maps")
+    prompt = prompt_of(server, "Where each word looks")
     outcome = server.run(prompt)
     [sheet] = nodes_of(prompt, "SaveImage")
     assert min(picture_of(server, outcome, sheet).shape[:2]) > 500
@@ -49,7 +49,7 @@ def test_attention_maps_finds_the_robot(server):
 
 
 def test_compare_stages_has_a_column_for_each_stage(server):
-    prompt = prompt_of(server, "compare_stages")
+    prompt = prompt_of(server, "Compare stages")
     for node in prompt.values():
         if node["class_type"].startswith("AttnDBStage"):
             node["inputs"].update(steps=1, batch_size=2)

@@ -56,9 +56,9 @@ def checkpoint(server: HostServer, host) -> str:
 
 @pytest.fixture(scope="module")
 def prompt(server: HostServer, checkpoint: str) -> dict:
-    """What workflows/attndreambooth.json describes, with a laptop's sizes and the cat's photos."""
+    """What the shipped workflow describes, with a laptop's sizes and the cat's photos."""
     write_photos(server.base / "input" / "cat photos")
-    content = json.loads((ROOT / "workflows" / "attndreambooth.json").read_text(encoding="utf-8"))
+    content = json.loads((ROOT / "workflows" / "Stage by stage.json").read_text(encoding="utf-8"))
     prompt = ui_workflow_to_api(content, server.object_info())
     for node in prompt.values():
         for name, value in SMALL.get(node["class_type"], {}).items():

@@ -97,6 +97,10 @@ class FrontEnd:
             "(types) => types.filter(t => !(t in LiteGraph.registered_node_types))", types
         )
 
+    def object_info(self) -> dict[str, Any]:
+        """Every node that the page's server knows."""
+        return self.page.evaluate("async () => await (await fetch('/object_info')).json()")
+
     def graph(self) -> dict[str, Any]:
         """The open graph as the front end would save it."""
         return self.page.evaluate("() => app.graph.serialize()")

@@ -39,13 +39,18 @@ def depths(nodes: list[int], links: list[tuple[int, int]]) -> dict[int, int]:
     return {node: depth(node) for node in nodes}
 
 
-def arrange(workflow: dict[str, Any], groups: list[Group]) -> None:
+def arrange(
+    workflow: dict[str, Any], groups: list[Group], room: dict[int, float] | None = None
+) -> None:
     """Give every node of a saved graph its position, and the graph its groups, in place.
 
-    Sizes are taken as they are. Nodes in no group go to a last row of their own, without a box.
+    `room`: pixels left free below a node, for what it shows while it runs. Sizes are taken as they
+    are. Nodes in no group go to a last row of their own, without a box.
     Raises ValueError if a group names a node that is not there, or one node is in two groups.
     """
     by_id = {node["id"]: node for node in workflow["nodes"]}
+    for node in by_id.values():
+        node["room"] = (room or {}).get(node["id"], 0)
     links = [(link[1], link[3]) for link in workflow["links"]]
     placed = [node for group in groups for node in group.nodes]
     if unknown := sorted(set(placed) - set(by_id)):
@@ -76,6 +81,8 @@ def arrange(workflow: dict[str, Any], groups: list[Group]) -> None:
             x += width + BETWEEN
             tallest = max(tallest, height)
         y += tallest + BETWEEN
+    for node in by_id.values():
+        del node["room"]
 
 
 def _place(
@@ -89,7 +96,7 @@ def _place(
         for node in (by_id[key] for key in group.nodes if columns[key] == column):
             width, height = node["size"]
             node["pos"] = [x, y + TITLE]
-            y += TITLE + height + GAP_Y
+            y += TITLE + height + node["room"] + GAP_Y
             widest = max(widest, width)
         x += widest + GAP_X
         lowest = max(lowest, y - GAP_Y)

@@ -116,7 +116,7 @@ class MicroTokenizer(comfy.sd1_clip.SDTokenizer):
             self._told.update(new)
             log.warning(
                 "attndb-micro does not know %s: such words are read as one unknown word. "
-                "The model card (demo/weights/%s) lists the words that it knows",
+                "The model card (micro/weights/%s) lists the words that it knows",
                 ", ".join(repr(word) for word in new),
                 weights.CARD,
             )
