@@ -1,0 +1,175 @@
+"""What a photo folder, an embedding, a weight file, a run folder or a workflow holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .artifacts.concept_files import RECORD_KEY, read_record
+from .artifacts.tensor_file import read_metadata
+from .config.printable import printable
+from .data.photo import DatasetError
+from .data.photo_file import read_photo
+from .data.scan import scan
+
+_LARGEST_JSON = 64_000_000
+_LARGEST_HEADER = 100_000_000
+NODE_PREFIX = "AttnDB"
+"""Of the ids of this pack's nodes."""
+
+
+@dataclass
+class Inspection:
+    """What was found at a path."""
+
+    path: str
+    kind: str
+    """photos, embedding, weights, run, workflow, or unknown."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """One line each; empty when all is well."""
+
+
+def inspect(path: Path) -> Inspection:
+    """Looks at a path. Never raises for what it finds there."""
+    name = printable(path)
+    try:
+        if path.is_dir():
+            return _run(path) if (path / "run.json").is_file() else _photos(path)
+        if not path.is_file():
+            return Inspection(name, "unknown", problems=["there is no such file or folder"])
+        if path.suffix.lower() == ".safetensors":
+            return _tensors(path)
+        if path.suffix.lower() == ".json":
+            return _workflow(path)
+    except (OSError, ValueError, RecursionError) as error:
+        return Inspection(name, "unknown", problems=[printable(str(error) or type(error).__name__)])
+    problem = "not known here: give a folder of photos, a run folder, a .safetensors or .json file"
+    return Inspection(name, "unknown", problems=[problem])
+
+
+def _photos(folder: Path) -> Inspection:
+    found = Inspection(printable(folder), "photos")
+    listing = scan(folder)
+    found.problems += listing.unusable
+    sizes: dict[str, str] = {}
+    for path in listing.images:
+        name = path.relative_to(folder).as_posix()
+        try:
+            image = read_photo(path, name).image
+            sizes[printable(name)] = f"{image.width} x {image.height}"
+        except DatasetError as error:
+            found.problems.append(str(error))
+    found.facts = {"count": len(sizes), "sizes": sizes}
+    return found
+
+
+def _tensors(path: Path) -> Inspection:
+    tensors = _header(path)
+    metadata = read_metadata(path)
+    shapes = {
+        printable(name): f"{entry['dtype']} {tuple(entry['shape'])}"
+        for name, entry in tensors.items()
+    }
+    embedding = bool(tensors) and set(tensors) <= {"clip_l", "clip_g", "clip_h"}
+    found = Inspection(printable(path), "embedding" if embedding else "weights")
+    found.facts = {"tensors": len(shapes), "bytes": path.stat().st_size}
+    if len(shapes) <= 4:
+        found.facts["shapes"] = shapes
+    if RECORD_KEY not in metadata:
+        found.facts["record"] = "none: not saved by this pack"
+        return found
+    record = read_record(path)
+    assert record is not None
+    wanted = ("placeholder", "category", "base_family", "prediction_type", "prompt", "versions")
+    found.facts["record"] = {key: record[key] for key in wanted if key in record}
+    found.facts["stages"] = [_stage(stage) for stage in record.get("stages", [])]
+    return found
+
+
+def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one stage's record what tells most of it."""
+    wanted = ("method", "stage", "steps", "batch_size", "seed")
+    told = {key: stage[key] for key in wanted if key in stage}
+    losses = stage.get("losses") or []
+    if losses:
+        told["first_loss"], told["last_loss"] = sum(losses[0]), sum(losses[-1])
+    return told
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Names, types and shapes of a safetensors file. ValueError says what is wrong with it."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
+            raise ValueError("not a safetensors file, or cut off: its header is longer than it")
+        header = json.loads(handle.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("not a safetensors file: its header is no object")
+    header.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if end != size - 8 - length:
+        raise ValueError(f"cut off or lying: its header tells of {end} bytes of tensors")
+    return header
+
+
+def _run(folder: Path) -> Inspection:
+    found = Inspection(printable(folder), "run")
+    asked = _json(folder / "run.json")
+    config = asked.get("config", {})
+    lines = folder / "losses.jsonl"
+    finished = (folder / "result.safetensors").is_file()
+    unfinished = (folder / "checkpoint.safetensors").is_file()
+    done = len(lines.read_text(encoding="utf-8").splitlines()) if lines.is_file() else 0
+    found.facts = {
+        "prompt": asked.get("prompt"),
+        "method": config.get("method"),
+        "stage": config.get("stage"),
+        "steps": config.get("steps"),
+        "steps_logged": done,
+        "state": "finished" if finished else "goes on" if unfinished else "nothing kept",
+        "base_family": asked.get("base_family"),
+        "versions": asked.get("versions"),
+    }
+    for name in ("result.safetensors", "checkpoint.safetensors"):
+        if (folder / name).is_file():
+            try:
+                _header(folder / name)
+            except ValueError as error:
+                found.problems.append(f"{name}: {error}")
+    return found
+
+
+def _workflow(path: Path) -> Inspection:
+    found = Inspection(printable(path), "workflow")
+    content = _json(path)
+    nodes = content.get("nodes")
+    if isinstance(nodes, list):  # as the page saves it
+        kinds = [str(node.get("type")) for node in nodes if isinstance(node, dict)]
+    else:  # an API prompt
+        kinds = [str(n["class_type"]) for n in content.values() if _is_node(n)]
+    if not kinds:
+        found.problems.append("holds no node: not a workflow")
+    ours = sorted({kind for kind in kinds if kind.startswith(NODE_PREFIX)})
+    found.facts = {"nodes": len(kinds), "nodes_of_this_pack": ours}
+    return found
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, dict) and "class_type" in value
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"{path.name} is larger than {_LARGEST_JSON // 10**6} MB")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return content

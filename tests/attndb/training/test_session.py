@@ -1,0 +1,175 @@
+"""A session trains wherever a workbench is: here on the tiny model, without nodes and server."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from attndreambooth.attndb.config.data import DataConfig
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.data.dataset import ConceptDataset
+from attndreambooth.attndb.data.photo_file import photos_from_arrays
+from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
+from attndreambooth.attndb.training.session import StageRequest, train_stage
+from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, prompt_of, tiny_model
+
+
+class TinyWorkbench:
+    """The tiny model, latents that are pixels, and a memory that holds what the test says."""
+
+    weights_dtype = torch.float32
+
+    def __init__(self, folder, *, fits=lambda config: True):
+        self.folder, self.fits = folder, fits
+        self.models = 0
+        self.said = []
+
+    def check(self, dataset, concept):
+        pass
+
+    def identity(self, dataset):
+        return {
+            "base_family": "tiny",
+            "base_sha256": "00",
+            "prediction_type": "epsilon",
+            "schedule_sha256": "11",
+            "versions": {},
+        }
+
+    def text_key(self):
+        return "clip_l"
+
+    def tokenize(self, dataset, vectors, category_token):
+        return prompt_of(vectors=vectors), CategoryWord("doll", ((DOLL,),), category_token)
+
+    def tokenize_prior(self, prompt):
+        return TokenizedText(prompt, (START, *PHOTO_OF, DOLL, *[END] * 71))
+
+    def run_folder(self, name):
+        return self.folder / name
+
+    @contextmanager
+    def private_model(self, dataset, concept):
+        self.models += 1
+        model = tiny_model()
+        model.encode_image = lambda pixels: torch.nn.functional.avg_pool2d(
+            torch.cat([pixels, pixels[..., :1]], dim=-1).movedim(-1, 1), 8
+        )
+        yield model
+
+    def fit_to_memory(self, model, choices, prompt, embeddings, prior):
+        return next((config for config in choices if self.fits(config)), choices[-1])
+
+    def callbacks(self, model, config, dataset, prompt, embeddings, run):
+        return []
+
+    def encoding(self):
+        return lambda done, total: None
+
+    def thumbnail(self, dataset):
+        return "data:,"
+
+    def not_kept(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture
+def request_(host):
+    pictures = np.random.default_rng(0).random((3, 64, 64, 3), dtype=np.float32)
+    dataset = ConceptDataset(photos_from_arrays(list(pictures)), "doll", "<my-doll>")
+    config = StageConfig(
+        stage=2,
+        steps=3,
+        batch_size=2,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        data=DataConfig(resolution=64),
+        precision="fp32",
+    )
+    return StageRequest(dataset=dataset, config=config, title="a test")
+
+
+def run_json(folder):
+    [path] = folder.glob("*/run.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_stage_is_trained_recorded_and_answered_from_its_folder(tmp_path, request_):
+    bench = TinyWorkbench(tmp_path)
+    concept, losses = train_stage(bench, request_)
+    assert len(losses) == 3 and concept.delta and concept.text_key == "clip_l"
+    again, same = train_stage(bench, request_)
+    assert bench.models == 1, "a finished stage loads nothing"
+    assert again.digest() == concept.digest() and same == losses
+    asked = run_json(tmp_path)
+    assert asked["schedule_sha256"] == "11" and asked["code_version"] >= 1
+    assert concept.record["prediction_type"] == "epsilon"
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"micro_batch": 1}, True),
+        ({"gradient_checkpointing": "full"}, True),
+        ({"seed": 1}, False),
+        ({"lora_rank": 2}, False),
+        ({"low_memory": True, "precision": "auto"}, False),
+    ],
+)
+def test_what_only_says_how_finds_the_same_run(tmp_path, request_, change, known):
+    bench = TinyWorkbench(tmp_path)
+    train_stage(bench, request_)
+    train_stage(bench, replace(request_, config=request_.config.with_(**change)))
+    assert (bench.models == 1) == known
+
+
+def auto(request_):
+    config = request_.config.with_(precision="auto")
+    return replace(request_, config=config, low_memory_if_needed=True)
+
+
+def test_low_memory_comes_by_itself_where_it_is_needed_and_is_recorded(tmp_path, request_):
+    roomy = TinyWorkbench(tmp_path / "roomy")
+    small = TinyWorkbench(tmp_path / "small", fits=lambda config: config.low_memory)
+    plain, _ = train_stage(roomy, auto(request_))
+    low, _ = train_stage(small, auto(request_))
+    assert not plain.record["stages"][0]["low_memory"]
+    assert low.record["stages"][0]["low_memory"]
+    assert run_json(tmp_path / "small")["config"]["low_memory"]
+
+
+def test_a_run_goes_on_as_it_began_whatever_memory_there_is(tmp_path, request_):
+    small = TinyWorkbench(tmp_path, fits=lambda config: config.low_memory)
+    first, _ = train_stage(small, auto(request_))
+    roomy = TinyWorkbench(tmp_path)
+    again, _ = train_stage(roomy, auto(request_))
+    assert again.digest() == first.digest() and roomy.models == 0
+
+
+def test_settings_that_low_memory_does_not_go_with_are_left_as_they_are(request_):
+    clipped = request_.config.with_(
+        stage=3, precision="auto", optimizer=OptimizerConfig(learning_rate=1e-3, clip_norm=1.0)
+    )
+    choices = replace(request_, config=clipped, low_memory_if_needed=True).choices
+    assert choices == [clipped]
+
+
+def test_another_method_has_a_run_folder_and_a_record_of_its_own(tmp_path, request_):
+    joint = request_.config.with_(method="ti_dreambooth", stage=1)
+    concept, losses = train_stage(TinyWorkbench(tmp_path), replace(request_, config=joint))
+    [folder] = tmp_path.iterdir()
+    assert "ti_dreambooth" in folder.name
+    assert concept.record["stages"][0]["method"] == "ti_dreambooth"
+    assert len(losses) == 3 and concept.delta
+
+
+def test_the_photos_of_a_private_dataset_are_not_in_the_record(tmp_path, request_):
+    private = replace(request_, dataset=replace(request_.dataset, private=True))
+    concept, _ = train_stage(TinyWorkbench(tmp_path), private)
+    assert "thumbnail" not in concept.record
+    assert all(set(photo) == {"sha256"} for photo in concept.record["photos"])
