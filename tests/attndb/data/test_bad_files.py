@@ -1,0 +1,98 @@
+"""Over 300 bad files: each is a photo or an error that names it; none crashes, hangs or swells."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from support.bad_files import ENDINGS, bad_files, good_file
+
+from attndreambooth.devkit.pack import ROOT
+
+READER = """
+import json, resource, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pack import load_pack
+load_pack()
+from attndreambooth.attndb.data.photo import DatasetError
+from attndreambooth.attndb.data.photo_file import read_photo
+
+for path in sorted(Path(sys.argv[2]).iterdir()):
+    start, error, size = time.process_time(), None, None
+    try:
+        size = read_photo(path, path.name).image.size
+    except DatasetError as caught:
+        error = str(caught)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = [path.name, size, error, time.process_time() - start, peak]
+    sys.stdout.write(json.dumps(told) + chr(10))
+    sys.stdout.flush()
+"""
+MOST_KB = 1 << 20
+MOST_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """Every file, by name."""
+    files = list(bad_files())
+    assert len(dict(files)) == len(files)
+    return dict(files)
+
+
+@pytest.fixture(scope="module")
+def told(corpus, tmp_path_factory):
+    """For each bad file: name, size of the photo, error, seconds, peak memory so far in KB."""
+    folder = tmp_path_factory.mktemp("bad")
+    for name, content in corpus.items():
+        (folder / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(ROOT / "devkit"), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (lines[-1:], done.stderr[-2000:])
+    assert len(lines) == len(list(folder.iterdir()))
+    return lines
+
+
+def test_the_corpus_is_large_and_the_same_every_time(corpus):
+    assert len(corpus) >= 300 and dict(bad_files()) == corpus
+
+
+def test_each_is_named_or_a_photo(told):
+    for name, size, error, _, _ in told:
+        if error is None:
+            assert min(size) > 0, name
+        else:
+            assert error.startswith(f"{name} "), (name, error)
+            assert error.isprintable() and len(error) < 500, (name, error)
+
+
+def test_at_least_300_are_refused_of_every_kind(told):
+    refused = Counter(name.split("-")[0] for name, _, error, *_ in told if error)
+    assert refused.total() >= 300
+    assert set(refused) >= {"cut", "damaged", "beheaded", "lying", "bomb", "foreign", "random"}
+    assert all(error for name, _, error, *_ in told if name.startswith("foreign"))
+
+
+def test_none_takes_long_or_more_than_a_gigabyte(told):
+    assert {name: seconds for name, _, _, seconds, _ in told if seconds > MOST_S} == {}
+    first_above = next(((name, peak) for name, *_, peak in told if peak > MOST_KB), None)
+    assert first_above is None
+
+
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_a_sound_file_of_the_kind_is_read(tmp_path, kind):
+    from attndreambooth.attndb.data.photo_file import read_photo
+
+    path = tmp_path / f"a.{ENDINGS[kind]}"
+    path.write_bytes(good_file(kind))
+    assert read_photo(path, path.name).image.size == (48, 48)
