@@ -42,7 +42,7 @@ MEASURED = (
     "LoRA 16",
     "low memory",
 )
-FORETOLD = tuple(mode for mode in MODES if mode != "micro_batch 1")
+PREDICTED = tuple(mode for mode in MODES if mode != "micro_batch 1")
 AUTOENCODER = 84_000_000 * 2
 """Bytes of Stable Diffusion's VAE in 16 bits."""
 
@@ -83,9 +83,9 @@ def measured(
 def predicted(device: torch.device, batch: int = 8) -> Iterator[dict[str, Any]]:
     """Rows of full-size models at 512 px on a card, by estimate alone."""
     for size in (sd15().at(512, batch), sd21().at(512, batch)):
-        estimate = estimator(size, weightless_backend(size, device), AUTOENCODER)
+        estimate = estimator(size, model_without_weights(size, device), AUTOENCODER)
         for stage in (1, 2, 3):
-            for mode in FORETOLD:
+            for mode in PREDICTED:
                 if sensible(stage, mode):
                     config = stage_config(stage, size, "bf16", **MODES[mode])
                     yield _row(size, config, "bf16", mode, estimate(config))
@@ -103,7 +103,7 @@ def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> Memory
     )
 
 
-def weightless_backend(size: Size, device: torch.device) -> PrivateModel:
+def model_without_weights(size: Size, device: torch.device) -> PrivateModel:
     """A model that holds no memory and says that it is on `device`: to estimate, not to train."""
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel

@@ -33,14 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--steps", type=int, default=10, help="steps behind a median")
     parser.add_argument("--skip-recipes", action="store_true", help="no whole trainings")
-    parser.add_argument("--rehearse", action="store_true", help="on the CPU, with a tiny model")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     options = parser.parse_args(arguments)
-    host_on_path(cpu=options.rehearse)
+    host_on_path(cpu=options.dry_run)
     import torch
 
-    if not (options.rehearse or torch.cuda.is_available()):
-        raise SystemExit("no CUDA card here; --rehearse runs the same code on the CPU")
-    device = torch.device("cpu" if options.rehearse else "cuda")
+    if not (options.dry_run or torch.cuda.is_available()):
+        raise SystemExit("no CUDA card here; --dry-run runs the same code on the CPU")
+    device = torch.device("cpu" if options.dry_run else "cuda")
     found = measured(device, options)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -53,8 +53,8 @@ def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
 
     from . import card, measure, sizes
 
-    size = sizes.tiny() if options.rehearse else sizes.sd21().at(512, 8)
-    side = 256 if options.rehearse else 8192
+    size = sizes.tiny() if options.dry_run else sizes.sd21().at(512, 8)
+    side = 256 if options.dry_run else 8192
     ceilings = {
         name: measure.matmul_ceiling(device, dtype, side)
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
@@ -75,7 +75,7 @@ def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
         found["rows"].append(row)
         print(json.dumps(row), flush=True)
     if not options.skip_recipes:
-        for row in card.recipes(size, device, quick=options.rehearse):
+        for row in card.recipes(size, device, quick=options.dry_run):
             found["recipes"].append(row)
             print(json.dumps(row), flush=True)
     return found

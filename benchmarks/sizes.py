@@ -121,7 +121,7 @@ def sd21() -> Size:
 
 
 def tiny() -> Size:
-    """A few thousand parameters: to rehearse, not to measure."""
+    """A few thousand parameters: for a dry run, not to measure."""
     from attndreambooth.devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG
 
     return Size(name="tiny", unet=UNET_CONFIG, clip=CLIP_CONFIG, autoencoder="micro", resolution=64)

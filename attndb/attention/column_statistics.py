@@ -25,12 +25,6 @@ _KEPT_VALUES = 1 << 21
 """Attention values of a layer, up to 8 MiB in fp32, that are kept for the backward pass."""
 
 
-def attention_columns(q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int) -> Tensor:
-    """The chosen columns of softmax(Q K^T / sqrt(D)) over the tokens, fp32, shape (B, H, P, C)."""
-    attention_BHPT, _, _ = _attention(q_BPE, k_BTE, heads)
-    return _gather(attention_BHPT, columns_BC)
-
-
 def _attention(q_BPE: Tensor, k_BTE: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     q_BHPD, k_BHTD = _heads(q_BPE, heads), _heads(k_BTE, heads)
     logits_BHPT = (q_BHPD * q_BHPD.shape[-1] ** -0.5) @ k_BHTD.transpose(-1, -2)

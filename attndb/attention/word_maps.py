@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.cross_attention import region_of
 from .prompt_words import Word, plain_text
 from .recorder import AttentionRecord, LatentWindow, MapKey, MapSum
 
@@ -143,13 +144,6 @@ def choose_keys(record: AttentionRecord, selection: MapSelection) -> list[MapKey
 def _scale(key: MapKey, latent_size: tuple[int, int]) -> float:
     """Map pixels per latent pixel along the height."""
     return round(key.height / (key.crop.height if key.crop else latent_size[0]), 3)
-
-
-def region_of(layer: str) -> str:
-    """`down`, `middle` or `up`, from a layer's path in the U-Net."""
-    if layer.startswith(("input_blocks", "down_blocks")):
-        return "down"
-    return "middle" if layer.startswith(("middle_block", "mid_block")) else "up"
 
 
 def _listed(keys: list[MapKey], names: tuple[str, ...]) -> list[MapKey]:

@@ -133,13 +133,13 @@ class MemoryEstimator:
             trained = training.trainable
             weights = [*model.unet.parameters(), *model.unet.buffers(), *trained]
             bytes_trained = unique_bytes(trained)
-            with MetaTrace(device, [*weights, *text]) as rehearsal:
+            with MetaTrace(device, [*weights, *text]) as trace:
                 gradients = self._step(training, size)
             aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
             if not config.lora_rank:
                 aside += unique_bytes(p for p in trained if p in before)
             stays = on_the_cpu or "embedding" in config.trains
-            activations = max(0, rehearsal.peak - gradients)
+            activations = max(0, trace.peak - gradients)
             return MemoryEstimate(
                 device=device,
                 micro_batch=size,
@@ -171,25 +171,26 @@ class MemoryEstimator:
         """A step there and back: its last micro-batch, or a whole batch and then prior samples.
         Bytes of the gradients that are alive together."""
         trained, optimizer = training.trainable, training.optimizer
-        streamed = optimizer if isinstance(optimizer, AdamWInBackward) else None
+        in_backward = optimizer if isinstance(optimizer, AdamWInBackward) else None
         batch, in_parts = self._batch(size), size < training.config.batch_size
         prior = self.prior and training.config.trains != {"embedding"} and not in_parts
-        waiting = []  # a streamed update drops its gradients, and has earlier ones wait in fp32
+        # an update in the backward pass drops its gradients, and has earlier ones wait in fp32
+        waiting = []
         for parameter in trained if in_parts else ():
-            if streamed:
+            if in_backward:
                 waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
             else:
                 parameter.grad = torch.empty_like(parameter)
-        if streamed and prior:
-            streamed.mode = "gather"
+        if in_backward and prior:
+            in_backward.mode = "gather"
         totals = LossTotals(1.0, 1.0)
         backward(total_of(training.learner.losses(batch, totals)))
         if prior:  # onto the gradients of the batch, without statistics
-            if streamed:
-                streamed.mode = "drop"
+            if in_backward:
+                in_backward.mode = "drop"
             prior_part = replace(batch, is_prior=True)
             backward(total_of(training.learner.losses(prior_part, totals)))
-        if not streamed:
+        if not in_backward:
             return unique_bytes(trained)
         if prior:
             return sum(4 * parameter.numel() for parameter in trained)
@@ -213,8 +214,8 @@ def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: Optimizer
 
 
 def update_bytes(parameters: Sequence[Tensor]) -> int:
-    """What a streamed update holds at most: a piece of a weight, its gradient, both means, and the
-    noise and the sums that round them, in 32 bits."""
+    """What an update in the backward pass holds at most: a piece of a weight, its gradient, both
+    means, and the noise and the sums that round them, in 32 bits."""
     return 7 * 4 * min(PIECE, max(parameter.numel() for parameter in parameters))
 
 

@@ -1,8 +1,8 @@
-"""Rehearsal: a training step on the meta device, and the most bytes that its tensors would hold.
+"""MetaTrace: a training step on the meta device, and the most bytes that its tensors would hold.
 
 Meta tensors have a shape, a precision and no memory, so the step costs no more than its Python.
 Everything else is the real thing: the modules, autograd and what it saves, gradient checkpointing,
-the attention tap. Where the meta device would choose otherwise than the real one, the rehearsal
+the attention tap. Where the meta device would choose otherwise than the real one, the trace
 stands in for it: attention is fused, and autocast casts what it would cast there.
 
 Shapes: B batch, H heads, P queries, T keys, D head dim.
@@ -122,7 +122,7 @@ class MetaTrace:
 
 
 def backward(loss: Tensor) -> None:
-    """The backward pass of a scalar inside a rehearsal.
+    """The backward pass of a scalar inside a trace.
 
     PyTorch's own `backward` is overridable and so runs with the innermost function mode put aside;
     then what gradient checkpointing recomputes would be without the stand-ins. This is the call

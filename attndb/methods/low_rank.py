@@ -16,7 +16,7 @@ class LowRankParameter(nn.Module):
         self.shape = tuple(weight.shape)
         outputs, inputs = weight.shape[0], weight[0].numel()
         rank = min(rank, outputs, inputs)
-        if weight.is_meta:  # a rehearsal draws nothing
+        if weight.is_meta:  # a trace of shapes draws nothing
             start = torch.empty(rank, inputs, device=weight.device)
         else:
             start = torch.rand(rank, inputs, generator=generator) * 2.0 - 1.0

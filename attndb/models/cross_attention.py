@@ -32,13 +32,18 @@ class CrossAttentionLayer:
     @property
     def region(self) -> LayerChoice:
         """`down`, `middle` or `up`."""
-        if self.name.startswith(("input_blocks", "down_blocks")):
-            return "down"
-        return "middle" if self.name.startswith(("middle_block", "mid_block")) else "up"
+        return region_of(self.name)
 
     def observe(self, see: See) -> Projections:
         """`see` is given queries (B, P, E) and keys (B, T, E) of every forward pass."""
         return Projections(self.module, see)
+
+
+def region_of(layer: str) -> LayerChoice:
+    """`down`, `middle` or `up`, from a layer's path in the U-Net."""
+    if layer.startswith(("input_blocks", "down_blocks")):
+        return "down"
+    return "middle" if layer.startswith(("middle_block", "mid_block")) else "up"
 
 
 class Projections:

@@ -30,7 +30,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 def _kind(device: torch.device) -> str:
     """The meta device has no autocast of its own: there the CPU's is switched, which leaves meta
-    tensors alone, and a rehearsal (rehearsal.py) casts them as the real device would."""
+    tensors alone, and a trace (memory/meta_trace.py) casts them as the real device would."""
     return "cpu" if device.type == "meta" else device.type
 
 

@@ -27,7 +27,7 @@ class AdamWInBackward(torch.optim.Optimizer):
     """AdamW (Loshchilov & Hutter 2019) over hooks on the gradients. A context manager.
 
     What a gradient does when it arrives is `mode`: `update` the weight, `gather` it in fp32 for the
-    next backward pass (micro-batches), or `drop` it (a rehearsal).
+    next backward pass (micro-batches), or `drop` it (a trial of the memory).
     """
 
     def __init__(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .loss_curve import CURVES, FAINT, INK, PAPER
-
-_FONT = 14
+from .axes import CURVES, FONT, INK, PAPER, Axes
 
 
 @dataclass(frozen=True)
@@ -33,30 +31,22 @@ def curves(panels: Sequence[CurvePanel], size: tuple[int, int] = (768, 320)) -> 
 
 
 def _draw(draw: ImageDraw.ImageDraw, panel: CurvePanel, box: tuple[int, int, int, int]) -> None:
-    left, top, right, bottom = box
-    font = ImageFont.load_default(size=_FONT)
-    draw.text((left, 14), panel.title, INK, font=ImageFont.load_default(size=_FONT + 2))
+    font = ImageFont.load_default(size=FONT)
+    draw.text((box[0], 14), panel.title, INK, font=ImageFont.load_default(size=FONT + 2))
     high = max((v for _, values in panel.series for v in values), default=0.0) or 1.0
-    for share in (0.0, 0.5, 1.0):
-        y = bottom - share * (bottom - top)
-        draw.line([(left, y), (right, y)], FAINT)
-        draw.text((left - 6, y), f"{share * high:.3g}", INK, font=font, anchor="rm")
+    axes = Axes(draw, box, 0.0, high)
     if not panel.steps:
-        draw.text((left, (top + bottom) // 2), "no steps", FAINT, font=font)
+        axes.empty()
         return
     first, last = panel.steps[0], panel.steps[-1]
-    draw.text((left, bottom + 8), str(first), INK, font=font)
-    draw.text((right, bottom + 8), f"step {last}", INK, font=font, anchor="ra")
-    across = left
+    axes.frame(str(first), f"step {last}")
+    across = box[0]
     for index, (name, values) in enumerate(panel.series):
         color = CURVES[index % len(CURVES)]
         draw.text((across, 38), name, color, font=font)
         across += int(draw.textlength(name, font=font)) + 18
         points = [
-            (
-                left + (step - first) / max(1, last - first) * (right - left),
-                bottom - value / high * (bottom - top),
-            )
+            axes.point((step - first) / max(1, last - first), value)
             for step, value in zip(panel.steps, values, strict=True)
         ]
         if len(points) > 1:

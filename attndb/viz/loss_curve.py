@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-INK = (228, 228, 232)
-FAINT = (70, 72, 80)
-PAPER = (28, 29, 33)
-CURVES = ((92, 164, 255), (255, 170, 80), (120, 210, 130))
+from .axes import CURVES, INK, PAPER, Axes
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -43,7 +40,7 @@ def loss_curve(
     for number, (name, values) in enumerate(parts):
         box = (number * width + 64, 64, (number + 1) * width - 20, size[1] - 40)
         draw.text((box[0], 40), name, CURVES[number], font=font)
-        _panel(draw, box, values, CURVES[number], font)
+        _panel(draw, box, values, CURVES[number])
     return image
 
 
@@ -52,32 +49,19 @@ def _panel(
     box: tuple[int, int, int, int],
     values: Sequence[float],
     color: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    left, top, right, bottom = box
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
-        draw.text((left, (top + bottom) // 2), "no steps", FAINT, font=font)
+        Axes(draw, box, 0.0, 1.0).empty()
         return
     low, high = min(0.0, *finite), max(finite)
-    high = high if high > low else low + 1.0
-    for share in (0.0, 0.5, 1.0):
-        y = bottom - share * (bottom - top)
-        draw.line([(left, y), (right, y)], FAINT)
-        label = f"{low + share * (high - low):.3g}"
-        draw.text((left - 6, y), label, INK, font=font, anchor="rm")
-    draw.text((left, bottom + 8), "1", INK, font=font)
-    draw.text((right, bottom + 8), f"{len(values)} steps", INK, font=font, anchor="ra")
+    axes = Axes(draw, box, low, high if high > low else low + 1.0)
+    axes.frame("1", f"{len(values)} steps")
 
     def points(series: Sequence[float] | np.ndarray) -> list[tuple[float, float]]:
         last = max(1, len(series) - 1)
-        return [
-            (
-                left + i / last * (right - left),
-                bottom - (float(np.clip(v, low, high)) - low) / (high - low) * (bottom - top),
-            )
-            for i, v in enumerate(np.nan_to_num(np.asarray(series, dtype=np.float64)))
-        ]
+        numbers = np.nan_to_num(np.asarray(series, dtype=np.float64))
+        return [axes.point(i / last, float(value)) for i, value in enumerate(numbers)]
 
     pale = tuple(c // 3 + p * 2 // 3 for c, p in zip(color, PAPER, strict=True))
     if len(values) > 1:

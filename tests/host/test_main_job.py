@@ -234,7 +234,7 @@ def change(prompt: dict, node_type: str, **values) -> dict:
     ],
 )
 def test_bad_input_names_node_and_widget_and_leaves_no_file(
-    server, prompt, outcome, node_type, values, progress
+    server, prompt, outcome, node_type, values, told
 ):
     before = files_below(server.base)
     with pytest.raises((ExecutionFailed, PromptRejected)) as caught:
@@ -242,7 +242,7 @@ def test_bad_input_names_node_and_widget_and_leaves_no_file(
     message = str(caught.value).split("---")[0]
     title = server.object_info()[node_type]["display_name"]
     assert title in message or node_type in message
-    for part in progress:
+    for part in told:
         assert part in message
     new = [p for p in files_below(server.base) - before if "temp" not in p.parts]
     assert [p for p in new if p.suffix == ".safetensors" or "escaped" in p.name] == []

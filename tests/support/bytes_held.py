@@ -11,7 +11,7 @@ from torch import Tensor
 def step_peak(training: Any, batch: Any, accumulates: bool = False) -> int:
     """The most bytes that one micro-batch, there and back, holds beyond weights and optimiser.
 
-    Counted on real tensors, storage by storage, by the ledger of the rehearsal.
+    Counted on real tensors, storage by storage, by the ledger of the trace.
     """
     import torch
 

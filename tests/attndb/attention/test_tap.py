@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from attndreambooth.attndb.attention import column_statistics as attention
-from attndreambooth.attndb.attention.column_statistics import attention_columns, column_statistics
+from attndreambooth.attndb.attention.column_statistics import column_statistics
 from attndreambooth.attndb.attention.tap import CrossAttentionTap
 from attndreambooth.attndb.models.cross_attention import choose_layers, cross_attention_layers
 from attndreambooth.devkit.tiny_model import plain_unet, prompt_of, random_batch, tiny_model
@@ -162,13 +162,6 @@ def test_every_sample_has_its_own_columns():
     mean, _ = column_statistics(q, k, torch.tensor([[1, 4], [4, 1]]), heads)
     torch.testing.assert_close(mean[0], mean[1].flip(0))
     assert (mean[0, 0] - mean[0, 1]).abs() > 1e-4
-
-
-def test_attention_columns_are_columns_of_a_distribution():
-    q, k, _, heads = example(tokens=5)
-    every = torch.arange(5).repeat(3, 1)
-    maps_BHPC = attention_columns(q, k, every, heads)
-    torch.testing.assert_close(maps_BHPC.sum(dim=3), torch.ones(3, heads, 35))
 
 
 # ---- the tap on a U-Net

@@ -1,4 +1,4 @@
-"""The memory estimate: what is counted is exact, what is rehearsed equals a real step."""
+"""The memory estimate: what is counted is exact, what is traced equals a real step."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def backend(host):
 
 
 @pytest.mark.parametrize(("stage", "precision", "changes"), CASES)
-def test_a_rehearsed_step_holds_what_a_real_one_holds(backend, stage, precision, changes):
+def test_a_traced_step_holds_what_a_real_one_holds(backend, stage, precision, changes):
     from attndreambooth.attndb.memory.estimate import update_bytes
     from attndreambooth.devkit.training import training_of
 
@@ -166,7 +166,7 @@ def test_frozen_matrices_in_bf16_weigh_half_and_their_originals_wait_on_the_cpu(
     assert on_a_card.resident == plain.resident
 
 
-def test_a_streamed_update_keeps_bf16_means_and_no_gradients(backend):
+def test_an_update_in_the_backward_pass_keeps_bf16_means_and_no_gradients(backend):
     plain = estimator(backend)(config_of(3, "bf16"))
     low = estimator(backend)(config_of(3, "bf16", low_memory=True))
     parts = estimator(backend)(config_of(3, "bf16", low_memory=True, micro_batch=2))
@@ -178,7 +178,7 @@ def test_a_streamed_update_keeps_bf16_means_and_no_gradients(backend):
 
 
 @pytest.mark.parametrize("size", [4, 2])
-def test_a_streamed_step_holds_no_more_than_is_estimated(backend, size):
+def test_a_step_that_updates_as_it_goes_holds_no_more_than_is_estimated(backend, size):
     from attndreambooth.attndb.memory.meta_trace import Ledger
     from attndreambooth.devkit.training import training_of
 

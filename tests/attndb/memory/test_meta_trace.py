@@ -1,4 +1,4 @@
-"""Rehearsals: a card's autocast is stood in for exactly, and bytes are counted as they live."""
+"""Traces: a GPU's autocast is stood in for exactly, and bytes are counted as they live."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
     import torch.nn.functional as F
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from attndreambooth.attndb.memory import meta_trace as rehearsal
+    from attndreambooth.attndb.memory import meta_trace
     from attndreambooth.attndb.models.precision import autocast
 
     unet = tiny_model().unet
@@ -39,12 +39,12 @@ def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
             module(x, t, context=c, transformer_options={})
         return sum(s.nbytes() for key, s in kept.items() if key not in own)
 
-    def rehearsed_on(device):
-        twin = rehearsal.on_meta_device(unet)
-        with rehearsal.MetaTrace(device, twin.parameters()), autocast(rehearsal.META, True):
-            return run(twin, rehearsal.META)
+    def traced_on(device):
+        twin = meta_trace.on_meta_device(unet)
+        with meta_trace.MetaTrace(device, twin.parameters()), autocast(meta_trace.META, True):
+            return run(twin, meta_trace.META)
 
-    monkeypatch.setattr(F, "scaled_dot_product_attention", rehearsal._fused_attention)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", meta_trace._fused_attention)
     try:
         with FakeTensorMode():
             memo = {
@@ -59,8 +59,8 @@ def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
         torch.set_autocast_enabled("cuda", False)
         torch.clear_autocast_cache()
     monkeypatch.undo()
-    assert rehearsed_on(CARD) == truth
-    assert rehearsed_on(CPU) < 0.9 * truth  # on the CPU norms stay in bf16
+    assert traced_on(CARD) == truth
+    assert traced_on(CPU) < 0.9 * truth  # on the CPU norms stay in bf16
 
 
 def test_the_ledger_counts_what_is_alive_once(host):

@@ -226,7 +226,7 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
     backend = tiny_model()
     config = stage(number, low_memory=low_memory, precision="bf16")
 
-    # the arithmetic of a streamed update is counted on top, and is over at the peak
+    # the arithmetic of an update in the backward pass is counted on top, and is over at the peak
     extra = update_bytes(list(backend.unet.parameters())) if config.optimizer_in_backward else 0
 
     def estimate(prior):
@@ -241,7 +241,9 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
 
     with training_of(backend, config, VECTORS) as training:
         batch = batch_of()
-        training.optimizer.step = lambda: None  # a streamed one has none; another's is not counted
+        training.optimizer.step = lambda: (
+            None
+        )  # an update in backward has none; another's is not counted
         training.step(0, batch)  # now there are moments and text states
         kept = training.learner._text._kept.values()
         texts = [states for one in kept for states in one.text.values()]

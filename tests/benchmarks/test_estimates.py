@@ -12,14 +12,14 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_model_without_weights_is_estimated_as_one_with_weights(host, stage):
-    from attndreambooth.benchmarks.estimates import estimator, weightless_backend
+    from attndreambooth.benchmarks.estimates import estimator, model_without_weights
     from attndreambooth.benchmarks.ours import our_backend, stage_config
     from attndreambooth.benchmarks.sizes import tiny, weights_of
 
     size = tiny()
     config = stage_config(stage, size, "fp32")
     real = estimator(size, our_backend(size, weights_of(size), CPU))(config)
-    bare = estimator(size, weightless_backend(size, CPU))(config)
+    bare = estimator(size, model_without_weights(size, CPU))(config)
     assert bare.activations == pytest.approx(real.activations, rel=0.01)
     assert {**asdict(bare), "activations": 0} == {**asdict(real), "activations": 0}
 
