@@ -48,8 +48,8 @@ def parameters_of(training: Training) -> dict[str, nn.Parameter]:
 
 def context_of(model: Any, prompt: Any, vectors: Tensor) -> Tensor:
     """Text states (1, T, D) of one prompt."""
-    [states] = model.encode_text(prompt, start(vectors)).text.values()
-    return states
+    [name] = model.text_encoders
+    return model.encode_text(prompt, {name: vectors}).text[name]
 
 
 def initial_vectors(model: Any, token_ids: tuple[int, ...], count: int = 1) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..config.stage import StageConfig
@@ -22,7 +23,8 @@ class ConceptLearner:
 
     def __init__(self, model: Model, config: StageConfig, start: Embeddings) -> None:
         self.model, self.config = model, config
-        learns = "embedding" in config.trains
+        self._learns = learns = "embedding" in config.trains
+        self._start = {name: vectors.detach().clone() for name, vectors in start.items()}
         self._vectors = {
             name: nn.Parameter(
                 vectors.detach().clone().float().to(model.device), requires_grad=learns
@@ -62,7 +64,14 @@ class ConceptLearner:
     def learned(self) -> Learned:
         """Vectors, and the change of weights."""
         vectors = {n: v.detach().float().cpu().clone() for n, v in self._vectors.items()}
-        return Learned(vectors, self._weights.delta())
+        facts = {"embedding_cosine": self._cosine(vectors)} if self._learns else {}
+        return Learned(vectors, self._weights.delta(), facts=facts)
+
+    def _cosine(self, vectors: Mapping[str, Tensor]) -> float:
+        """Of the vectors with where they started; the least of several encoders' (the paper's
+        observation on TI+DB, section 3: its embedding hardly moves)."""
+        pairs = [(vectors[name], start.float().cpu()) for name, start in self._start.items()]
+        return min(float(torch.cosine_similarity(now, then).min()) for now, then in pairs)
 
     def detach(self) -> None:
         """Nothing requires a gradient any more; weights are fp32 and of the module itself."""

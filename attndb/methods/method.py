@@ -39,6 +39,8 @@ class Learned:
     """Change of every weight of the denoiser that was trained."""
     modules: dict[str, Tensor] = field(default_factory=dict)
     """Weights of what a method adds to the model."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Numbers for the record, by name, e.g. how far the embedding has moved."""
 
 
 class Learner(Protocol):

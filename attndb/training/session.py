@@ -104,6 +104,7 @@ def train_stage(
     record: dict[str, Any] = {
         **config.as_dict(),
         "losses": [loss.parts for loss in result.losses],
+        **result.facts,
     }
     if request.dataset.prior is not None:
         record["prior"] = request.dataset.prior.record()

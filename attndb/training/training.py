@@ -39,6 +39,8 @@ class StageResult:
     """One per step."""
     modules: dict[str, Tensor] = field(default_factory=dict)
     """Weights of what the method adds to the model."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Numbers for the record, by name."""
 
     @property
     def vectors(self) -> Tensor:
@@ -177,7 +179,9 @@ class Training:
                     f"after step {len(losses)}: {name} is not finite, so the stage gives nothing. "
                     "Lower the learning rate, or set precision to fp32"
                 )
-        return StageResult(learned.embeddings, learned.delta, tuple(losses), learned.modules)
+        return StageResult(
+            learned.embeddings, learned.delta, tuple(losses), learned.modules, learned.facts
+        )
 
 
 def _named(learned: Learned) -> dict[str, nn.Parameter | Tensor]:
