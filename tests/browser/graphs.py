@@ -38,6 +38,15 @@ SIZES = {
     "VAEDecode": [220, 46],
     "SaveImage": [400, 420],
 }
+TALLER = {
+    "AttnDBLoadConceptDataset": 110,
+    "AttnDBConceptDatasetFromImages": 60,
+    "AttnDBMicroConcept": 40,
+    "AttnDBLoadMicroModel": 30,
+    "CheckpointLoaderSimple": 30,
+    "AttnDBApplyConcept": 30,
+}
+"""Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""
 TEACH_NOTE = """# Teach a model your subject
 
 1. Choose a checkpoint: SD 1.5 or SD 2.1.
@@ -140,6 +149,12 @@ def sizes(graph: Graph) -> dict[str, list[int]]:
     return found
 
 
+def room(graph: Graph, live: dict[int, int]) -> dict[int, int]:
+    """What is left free below nodes: `live`, and what Nodes 2.0 needs."""
+    taller = {int(k): TALLER.get(node["class_type"], 0) for k, node in graph.prompt.items()}
+    return {node: pixels + live.get(node, 0) for node, pixels in taller.items()}
+
+
 def sd_photos(graph: Graph) -> Node:
     """The dataset node of a user's photos."""
     words = {"path": "my-dog", "category": "dog", "placeholder": "<my-dog>"}
@@ -196,7 +211,7 @@ def teach(toy: bool) -> Spec:
             ),
         ],
         "sizes": sizes(graph) | {shown.id: [400, 270]},
-        "room": {int(train.id): LIVE, int(save.id): SAID},
+        "room": room(graph, {int(train.id): LIVE, int(save.id): SAID}),
         "notes": [note(TOY_NOTE if toy else TEACH_NOTE, left, 220)],
         "models": {} if toy else {base.id: [SD15]},
     }
@@ -232,7 +247,7 @@ def stages() -> Spec:
             ),
         ],
         "sizes": sizes(graph) | {shown.id: [400, 270], curves.id: [320, 200]},
-        "room": {**{n: LIVE for n in ids(first, second, third)}, int(save.id): SAID},
+        "room": room(graph, {**dict.fromkeys(ids(first, second, third), LIVE), int(save.id): SAID}),
         "notes": [note(STAGES_NOTE, left, 220)],
         "models": {base.id: [SD15]},
     }
@@ -263,7 +278,7 @@ def two_concepts() -> Spec:
             group("4  Draw each", *drawn.values()),
         ],
         "sizes": sizes(graph),
-        "room": {int(train.id): LIVE for train in trained},
+        "room": room(graph, {int(train.id): LIVE for train in trained}),
         "notes": [note(TWO_NOTE, left, 220)],
     }
 
@@ -304,7 +319,7 @@ def prior_images() -> Spec:
             ),
         ],
         "sizes": sizes(graph),
-        "room": {int(train.id): LIVE},
+        "room": room(graph, {int(train.id): LIVE}),
         "notes": [note(PRIOR_NOTE, left, 220)],
     }
 

@@ -127,16 +127,38 @@ class FrontEnd:
     def run(self, timeout: float = 300) -> None:
         """Press Run, and wait until the queue is empty again."""
         self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
-        idle = """async () => {
-            const queue = await (await fetch('/queue')).json();
-            return queue.queue_running.length + queue.queue_pending.length === 0;
-        }"""
         for _ in range(int(timeout * 2)):
             self.page.wait_for_timeout(500)
-            if self.page.evaluate(idle):
+            if self.page.evaluate(IDLE):
                 self.page.wait_for_timeout(1500)
                 return
         raise TimeoutError(f"the queue is not empty after {timeout} s")
+
+    def vue_nodes(self, on: bool) -> None:
+        """Switch between Nodes 2.0 (drawn as HTML) and the classic canvas."""
+        self.page.evaluate(SET_RENDERER, on)
+        self.page.wait_for_timeout(1000)
+
+    def start(self) -> None:
+        """Press Run, and do not wait."""
+        self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
+
+    def cancel(self) -> None:
+        """Cancel what runs and what waits, and wait until the queue is empty."""
+        self.page.evaluate(CANCEL)
+        self.page.wait_for_function(IDLE, timeout=120_000, polling=500)
+
+    def wait_for_text(self, text: str, seconds: float) -> None:
+        """Wait until a node shows a text that begins so under itself."""
+        shown = """(text) => app.graph._nodes.some(n => (n.widgets ?? []).some(
+            w => typeof w.value === 'string' && w.type === 'progressText'
+                 && w.value.startsWith(text)))"""
+        self.page.wait_for_function(shown, arg=text, timeout=seconds * 1000, polling=500)
+
+    def boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
+        """Boxes (id, left, top, right, bottom) of all nodes as they are drawn at this moment."""
+        found = self.page.evaluate(VUE_BOXES if vue else CANVAS_BOXES)
+        return [(int(box[0]), *map(float, box[1:])) for box in found]
 
     def picture(self, path: Path, width: int = 1800) -> None:
         """Save a picture (JPEG or PNG by its name) of the whole graph, fitted, without menus."""
@@ -154,6 +176,26 @@ class FrontEnd:
         self.page.screenshot(path=str(path), type=kind, **options)
 
 
+IDLE = """async () => {
+    const queue = await (await fetch('/queue')).json();
+    return queue.queue_running.length + queue.queue_pending.length === 0;
+}"""
+CANCEL = """async () => {
+    await fetch('/queue', {method: 'POST', body: JSON.stringify({clear: true})});
+    await fetch('/interrupt', {method: 'POST', body: '{}'});
+}"""
+SET_RENDERER = """async (on) => {
+    await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on);
+}"""
+# A node's size may lag behind what its widgets want.
+CANVAS_BOXES = f"""() => app.graph._nodes.map(n => {{
+    const height = Math.max(n.size[1], n.computeSize()[1]);
+    return [n.id, n.pos[0], n.pos[1] - {HEADER - 10}, n.pos[0] + n.size[0], n.pos[1] + height];
+}})"""
+VUE_BOXES = """() => [...document.querySelectorAll('[data-node-id]')].map(e => {
+    const box = e.getBoundingClientRect(), scale = app.canvas.ds.scale;
+    return [e.dataset.nodeId, ...[box.left, box.top, box.right, box.bottom].map(x => x / scale)];
+})"""
 BOUNDING_BOX = f"""() => {{
     const boxes = [
         ...app.graph._nodes.map(n => [...n.pos, ...n.size]).map(

@@ -109,6 +109,11 @@ def overlaps(workflow: dict[str, Any]) -> list[tuple[int, int]]:
     for node in workflow["nodes"]:
         (x, y), (width, height) = node["pos"], node["size"]
         boxes.append((node["id"], x, y - TITLE, x + width, y + height))
+    return overlapping(boxes)
+
+
+def overlapping(boxes: list[tuple[int, float, float, float, float]]) -> list[tuple[int, int]]:
+    """Pairs of ids whose boxes (id, left, top, right, bottom) share some area."""
     return [
         (a[0], b[0])
         for i, a in enumerate(boxes)

@@ -1,0 +1,55 @@
+"""Nodes that grow while they run lie over no other node, in the classic canvas and in Nodes 2.0."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.layout import TITLE, overlapping, overlaps
+
+from attndreambooth.devkit.pack import ROOT
+
+pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.slow]
+
+TOYS = ("Teach a subject (toy model)", "Two concepts", "Prior images", "Compare stages")
+TRAINS = ("AttnDBAllStages", "AttnDBStage1LearnEmbedding")
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
+def renderer(front_end, request) -> bool:
+    """The page with one of its two renderers; the classic one again afterwards."""
+    front_end.vue_nodes(request.param)
+    yield request.param
+    front_end.vue_nodes(False)
+
+
+def growing(front_end, name: str, vue: bool) -> list[tuple[int, float, float, float, float]]:
+    """Boxes of all nodes of a shipped graph when its first training shows text and picture."""
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if "seed" in str(node.get("inputs")) and node["type"] in TRAINS:
+            node["widgets_values"] = [7919 if v == 0 else v for v in node["widgets_values"][:2]] + (
+                node["widgets_values"][2:]
+            )
+    front_end.load(workflow)
+    front_end.start()
+    try:
+        front_end.wait_for_text("step ", seconds=240)
+        front_end.page.wait_for_timeout(4000)  # the first live picture comes after two seconds
+        return front_end.boxes(vue)
+    finally:
+        front_end.cancel()
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_running_graph_has_no_overlap(front_end, renderer, name):
+    boxes = growing(front_end, name, renderer)
+    assert overlapping(boxes) == []
+    assert front_end.errors == []
+    if not renderer:
+        assert overlaps(front_end.graph()) == []
+
+
+def test_an_overlap_is_seen():
+    assert overlapping([(1, 0, 0, 10, 10), (2, 5, 5, 15, 15), (3, 20, 0, 30, 10)]) == [(1, 2)]
+    assert TITLE > 0
