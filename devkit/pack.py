@@ -55,24 +55,14 @@ def run_program(file: str) -> NoReturn:
     raise SystemExit(importlib.import_module(f"{PACK}.{name}").main(arguments))
 
 
-def load_dev() -> ModuleType:
-    """`dev.py` as a module: what it knows about the host has one place."""
-    name = f"{PACK}_dev"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "dev.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
 def host_root() -> Path:
     """Folder of the ComfyUI to test with: `COMFYUI_PATH`, else the one `dev.py setup` fetched.
 
     Raises FileNotFoundError, with the remedy, if there is no ComfyUI in that folder.
     """
-    root: Path = load_dev().host_folder(os.environ)
+    from .hosts import host_folder
+
+    root = host_folder(os.environ)
     if not (root / "main.py").is_file():
         raise FileNotFoundError(
             f"no ComfyUI in {root}: run `python dev.py setup`, or set COMFYUI_PATH to your own"

@@ -70,9 +70,12 @@ class HostServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        # No database on disk, no nodes that call a service, no browser window.
+        # A database of its own (one in memory is another one to each of an older host's threads),
+        # no nodes that call a service, no browser window.
         command = [sys.executable, str(self.host / "main.py"), "--port", str(self.port)]
-        command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
+        database = self.base / "user" / "comfyui.db"
+        command += ["--base-directory", str(self.base)]
+        command += ["--database-url", f"sqlite:///{database.as_posix()}"]
         command += ["--disable-api-nodes", "--disable-auto-launch", *self.arguments]
         environ = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1", **self.environ}
         environ.pop("PYTHONPATH", None)
