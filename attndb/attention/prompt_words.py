@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..data.placeholder import placeholder_pattern
+
 _PLACEHOLDER = r"<[^<>\s]*>|(?:embedding:)?[^\s,:()]+"
 _WORD_NUMBER = re.compile(r"^(.*\S)\s*#(\d+)$", re.DOTALL)
 
@@ -166,8 +168,8 @@ def _merge(pieces: Iterable[PromptToken]) -> list[tuple[str, tuple[int, ...], bo
 
 def _vector_pattern(placeholders: Iterable[str]) -> re.Pattern[str]:
     """What may stand in a prompt for vectors: a known name, the longest first, or a spelt one."""
-    known = [re.escape(name) for name in sorted(placeholders, key=len, reverse=True) if name]
-    return re.compile("|".join([*known, _PLACEHOLDER]), re.IGNORECASE)
+    known = placeholder_pattern(name for name in placeholders if name)
+    return re.compile(f"{known}|{_PLACEHOLDER}" if known else _PLACEHOLDER, re.IGNORECASE)
 
 
 def _name_vectors(

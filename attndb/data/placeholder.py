@@ -1,15 +1,18 @@
-"""The placeholder that is used when none is typed: made from the name of a folder or a concept."""
+"""Placeholders as words: how they are found in a prompt, and which is used when none is typed."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from .dataset import DEFAULT_PLACEHOLDER
 
 LONGEST = 40
 """Letters of the name that are kept: a placeholder becomes part of file names."""
 _PREFIX = "my-"
+_WORDLIKE = re.compile(r"[\w-]")
+_NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![\w-])", r"(?![\w-])"
 
 
 def default_placeholder(name: str) -> str:
@@ -25,3 +28,19 @@ def default_placeholder(name: str) -> str:
         words = words[1:]
     stem = "-".join(words)[:LONGEST].rstrip("-")
     return f"<{_PREFIX}{stem}>" if stem else DEFAULT_PLACEHOLDER
+
+
+def placeholder_pattern(names: Iterable[str]) -> str:
+    """A regular expression, with a group per name in the order of `by_length`, that finds
+    placeholders in a prompt: without case, as CLIP reads, the longest first, and where a name
+    begins or ends with a letter, a digit or a hyphen, only where a word does."""
+    return "|".join(
+        f"{_NO_WORD_BEFORE if _WORDLIKE.match(name[0]) else ''}((?i:{re.escape(name)}))"
+        f"{_NO_WORD_AFTER if _WORDLIKE.match(name[-1]) else ''}"
+        for name in by_length(names)
+    )
+
+
+def by_length(names: Iterable[str]) -> list[str]:
+    """The names, the longest first, equal ones in order."""
+    return sorted(names, key=len, reverse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 IMAGE_SIDE = 96
@@ -76,3 +77,10 @@ def encode(clip: Any, text: str) -> torch.Tensor:
     import nodes
 
     return nodes.CLIPTextEncode().encode(clip, text)[0][0][0]
+
+
+def refuses(text: str) -> Any:
+    """A context in which a node raises a NodeError with this text (a regular expression)."""
+    from attndreambooth.nodes.errors import NodeError
+
+    return pytest.raises(NodeError, match=text)

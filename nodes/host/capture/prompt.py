@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ....attndb.attention.prompt_words import PromptToken, PromptWords
+from ..model.placeholders import known_placeholders
 
 _END_OF_WORD = "</w>"
 
@@ -25,7 +26,7 @@ def prompt_words(clip: Any, text: str) -> PromptWords:
             if group != 0:  # 0: start, end and padding
                 pieces.append(_piece(token, column, group, vocabulary, marked))
             column += 1
-    return PromptWords(text, pieces, getattr(clip.tokenizer, "attndb_known", ()))
+    return PromptWords(text, pieces, known_placeholders(clip))
 
 
 def _piece(

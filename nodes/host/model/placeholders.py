@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept
+from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from ....attndb.data.placeholder import by_length, placeholder_pattern
+
+_EMBEDDING = "embedding:"
+_FILE = rf"(?<!\w){_EMBEDDING}([^\s,<>\[\]():]+)"
+"""A name in the host's prompt syntax; like the host's, it ends at spaces, commas and brackets."""
+
+
+@dataclass(frozen=True)
+class KnownPlaceholder:
+    """What a placeholder stands for in the prompts of one CLIP."""
+
+    vectors: Tensor
+    """(V, D)."""
+    lineage: Lineage | None = None
+    """Of the concept it belongs to; None while it is being trained."""
+
+
+def known_placeholders(clip: Any) -> dict[str, KnownPlaceholder]:
+    """The placeholders that a CLIP's prompts know, by name."""
+    return dict(getattr(getattr(clip, "tokenizer", None), "attndb_known", {}))
 
 
 def apply_to_clip(clip: Any, concept: TrainedConcept) -> Any:
-    """A clone of CLIP whose prompts know the concept's placeholder."""
+    """A clone of CLIP whose prompts know the concept's placeholder. ValueError if its vectors are
+    not for this CLIP, or if another concept has the placeholder there."""
     key = inner_name(clip.tokenizer)
     model = clip.cond_stage_model
     table = getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
-    if concept.text_key != key or concept.vectors.shape[1] != table.shape[1]:
+    width = concept.vectors.shape[1]
+    if concept.text_key != key:
         raise ValueError(
             f"the concept {concept.placeholder} was trained for {concept.base_family} "
-            f"({concept.text_key}, width {concept.vectors.shape[1]}), and this CLIP is "
-            f"{key}, width {table.shape[1]}: use the CLIP of a {concept.base_family} checkpoint"
+            f"({concept.text_key}, width {width}), and this CLIP is {key}, width "
+            f"{table.shape[1]}: use the CLIP of a {concept.base_family} checkpoint"
         )
-    return with_vectors(clip, concept.placeholder, concept.vectors)
+    if width != table.shape[1]:
+        raise ValueError(
+            f"the vectors of the concept {concept.placeholder} have width {width}, and this CLIP "
+            f"({key}) reads {table.shape[1]}: use the CLIP that the concept was trained with; if "
+            "it is this one, the concept's file is damaged: restore it, or train it again"
+        )
+    mine = lineage(concept)
+    for known in known_placeholders(clip).values():
+        if known.lineage is not None:
+            check_not_another(known.lineage, mine, "CLIP")
+    return with_vectors(clip, concept.placeholder, concept.vectors, mine)
 
 
 def inner_name(holder: Any) -> str:
@@ -31,26 +65,32 @@ def inner_name(holder: Any) -> str:
     return str(holder.clip)
 
 
-def with_vectors(clip: Any, placeholder: str, vectors: Tensor) -> Any:
+def with_vectors(clip: Any, placeholder: str, vectors: Tensor, owner: Lineage | None = None) -> Any:
     """A clone of CLIP in whose prompts `placeholder` stands for these vectors.
 
     The host's own way for embeddings is used (`embedding:name` in a prompt), with the vectors in
     memory instead of in a file. CLIP and its tokenizer stay as they are; placeholders that were
-    added before stay known.
+    added before stay known, save the same one in whatever case.
     """
     clone = clip.clone()
     key = inner_name(clip.tokenizer)
     outer, inner = copy.copy(clip.tokenizer), copy.copy(getattr(clip.tokenizer, key))
-    known: dict[str, Tensor] = {**getattr(outer, "attndb_known", {}), placeholder: vectors}
+    known = {
+        name: what
+        for name, what in known_placeholders(clip).items()
+        if name.casefold() != placeholder.casefold()
+    }
+    known[placeholder] = KnownPlaceholder(vectors, owner)
     if inner.embedding_directory is None:
         inner.embedding_directory = []
-    file_lookup = type(inner)._try_get_embedding.__get__(inner)
-    inner._try_get_embedding = _lookup(known, file_lookup)
+    from_file = _host_lookup(inner)
+    inner._try_get_embedding = _lookup(known, from_file, _host_lookup(_without_folders(inner)))
     setattr(outer, key, inner)
     outer.attndb_known = known
     plain = type(outer).tokenize_with_weights.__get__(outer)
+    is_file = _file_test(from_file)
     outer.tokenize_with_weights = lambda text, *args, **kwargs: plain(
-        spell_out(text, known), *args, **kwargs
+        spell_out(text, known, is_file), *args, **kwargs
     )
     clone.tokenizer = outer
     return clone
@@ -61,29 +101,58 @@ def _memory_name(placeholder: str) -> str:
     return "attndb-" + placeholder.encode().hex()
 
 
-def _lookup(known: Mapping[str, Tensor], file_lookup: Any) -> Any:
-    in_memory = {_memory_name(placeholder): vectors for placeholder, vectors in known.items()}
+def _host_lookup(tokenizer: Any) -> Callable[[str], tuple[Any, ...]]:
+    """The host's own lookup of a name in the tokenizer's embedding folders."""
+    return type(tokenizer)._try_get_embedding.__get__(tokenizer)
 
-    def try_get_embedding(name: str) -> tuple[Any, str, str]:
-        first, *rest = name.split()
-        vectors = in_memory.get(first)
+
+def _without_folders(tokenizer: Any) -> Any:
+    bare = copy.copy(tokenizer)
+    bare.embedding_directory = []
+    return bare
+
+
+def _file_test(from_file: Callable[[str], tuple[Any, ...]]) -> Callable[[str], bool]:
+    return lambda name: from_file(name)[0] is not None
+
+
+def _lookup(
+    known: Mapping[str, KnownPlaceholder],
+    from_file: Callable[[str], tuple[Any, ...]],
+    from_no_file: Callable[[str], tuple[Any, ...]],
+) -> Callable[[str], tuple[Any, ...]]:
+    in_memory = {_memory_name(placeholder): what.vectors for placeholder, what in known.items()}
+
+    def try_get_embedding(name: str) -> tuple[Any, ...]:
+        vectors = in_memory.get(next(iter(name.split()), ""))
         if vectors is None:
-            return file_lookup(name)
-        return vectors, first, " ".join(rest)
+            return from_file(name)
+        # Vectors come first in the answer; what follows differs between hosts, so theirs is given.
+        return (vectors, *from_no_file(name)[1:])
 
     return try_get_embedding
 
 
-def spell_out(text: str, known: Mapping[str, Tensor]) -> str:
+def spell_out(
+    text: str, known: Mapping[str, Any], is_file: Callable[[str], bool] = lambda name: False
+) -> str:
     """The prompt with every known placeholder written as the host's embedding syntax.
 
-    Longer placeholders first, and a placeholder of letters only where it stands alone.
+    `embedding:` in front of a placeholder is taken for a part of it, unless `is_file` knows an
+    embedding of that name.
     """
     if not known:
         return text
-    choices = sorted(known, key=len, reverse=True)
-    pattern = "|".join(
-        rf"(?<![\w-]){re.escape(word)}(?![\w-])" if word[0].isalnum() else re.escape(word)
-        for word in choices
-    )
-    return re.sub(pattern, lambda match: f" embedding:{_memory_name(match[0])} ", text)
+    names = by_length(known)
+    words = placeholder_pattern(known)
+
+    def spelt(match: re.Match[str]) -> str:
+        file, *found = match.groups()
+        if file is None:
+            name = next(n for n, group in zip(names, found, strict=True) if group is not None)
+            return f" {_EMBEDDING}{_memory_name(name)} "
+        if is_file(file) or not re.match(words, file):
+            return match[0]
+        return spell_out(file, known)
+
+    return re.sub(rf"{_FILE}|(?:(?<!\w){_EMBEDDING}\s*)?(?:{words})", spelt, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ....attndb.config.choices import CategoryToken
 from ....attndb.data.dataset import ConceptDataset
+from ....attndb.data.placeholder import placeholder_pattern
 from ....attndb.data.tokens import (
     CategoryWord,
     TokenizedPrompt,
@@ -19,7 +21,7 @@ from ....attndb.data.tokens import (
     locate,
 )
 from ....attndb.memory.meta_trace import META, on_meta_device
-from .placeholders import inner_name, with_vectors
+from .placeholders import inner_name, known_placeholders, with_vectors
 from .weights import merged_weights, private_copy
 
 
@@ -37,7 +39,8 @@ def tokenize_training_prompt(
 ) -> tuple[TokenizedPrompt, CategoryWord]:
     """The dataset's prompt as the stock text encode node would see it, and its category.
 
-    ValueError for a placeholder that the text encoder already knows as a word.
+    ValueError for a placeholder that the text encoder already knows as a word, and for a template
+    that holds other vectors than the placeholder's.
     """
     ids = words_of(clip, dataset.placeholder)
     if len(ids) == 1 and len(ids[0]) == 1:
@@ -47,8 +50,23 @@ def tokenize_training_prompt(
         )
     category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
     marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    _check_plain_words(clip, dataset)
     tokens = _tokens(marked, dataset.prompt, f"template {dataset.template!r}")
     return locate(dataset.prompt, tokens, category), category
+
+
+def _check_plain_words(clip: Any, dataset: ConceptDataset) -> None:
+    """ValueError if the template holds an embedding or a placeholder: {} is the only one."""
+    spelt = re.search(r"(?<!\w)embedding:\S*", dataset.template)
+    known = re.search(
+        placeholder_pattern([dataset.placeholder, *known_placeholders(clip)]), dataset.template
+    )
+    if spelt is not None or known is not None:
+        what = f"the embedding {spelt[0]!r}" if spelt else f"the placeholder {known[0]!r}"
+        raise ValueError(
+            f"template {dataset.template!r} uses {what}: a training prompt holds plain words, and "
+            "{} where the placeholder goes; take the other out in the dataset node"
+        )
 
 
 def tokenize_prior_prompt(clip: Any, prompt: str) -> TokenizedText:
