@@ -68,7 +68,7 @@ def write_table(results: Sequence[HostResult], command: str, path: Path = TABLE)
     machine = f"Python {platform.python_version()}, {platform.system()}, CPU"
     text = (
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine}:\n\n"
-        "| ComfyUI | host suite | passed | failed | skipped | time |\n"
+        "| ComfyUI | result | passed | failed | skipped | time |\n"
         f"|---|---|---|---|---|---|\n{rows}\n"
     )
     page = path.read_text(encoding="utf-8")

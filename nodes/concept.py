@@ -37,7 +37,8 @@ class ApplyConcept(io.ComfyNode):
             display_name="Apply Concept",
             category=CATEGORY,
             description="Adds a trained concept to a MODEL and a CLIP. Then write '<placeholder> "
-            "category' in any stock CLIP Text Encode. Several concepts can be chained.",
+            "category' in any stock CLIP Text Encode. Several concepts with different placeholders "
+            "can be chained.",
             search_aliases=[
                 "use concept",
                 "apply lora",

@@ -97,6 +97,7 @@ def test_the_words_of_attention_maps_are_found_the_same_way(knows):
         ("a photo of a {} beside a <robot> person", "the placeholder '<robot>'"),
         ("a photo of a {} beside a <ROBOT> person", "the placeholder '<ROBOT>'"),
         ("a photo of a {}, <astro>", "the placeholder '<astro>'"),
+        ("a photo of a {}", "the placeholder 'zorb1'"),  # as its category
     ],
 )
 def test_a_template_with_other_vectors_is_refused_by_name(
@@ -105,9 +106,13 @@ def test_a_template_with_other_vectors_is_refused_by_name(
     from attndreambooth.nodes.host.model.placeholders import apply_to_clip
 
     run("AttnDBSaveConcept", concept=trained, name="style")
-    clip = apply_to_clip(sd15.clip, dataclasses.replace(trained, placeholder="<robot>"))
-    data = dataset(run, template=template)
-    with refuses(f"Stage 1.*template .* uses {told}"):
+    clip = sd15.clip
+    for known in ("<robot>", "zorb1"):
+        clip = apply_to_clip(clip, dataclasses.replace(trained, placeholder=known))
+    data = dataset(
+        run, template=template, category="zorb1" if told.endswith("zorb1'") else "person"
+    )
+    with refuses(rf"Stage 1.*template .*\) uses {told}"):
         train(1, type(sd15)(sd15.model, clip, sd15.vae), dataset=data)
     assert not list(output.rglob("*"))
 

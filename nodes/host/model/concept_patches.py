@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import comfy.lora
 
 from ....attndb.artifacts.concept import TrainedConcept, weight_file_keys
-from .families import family
+from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from .families import check_sampling, family
 
 UNET_PREFIX = "diffusion_model."
 
@@ -15,40 +18,60 @@ UNET_PREFIX = "diffusion_model."
 class ConceptPatch(tuple):
     """A `("diff", (tensor,))` patch that can remember which concept it belongs to."""
 
-    placeholder: str
+    attndb_lineage: Lineage
 
 
 def concept_patches(concept: TrainedConcept) -> dict[str, Any]:
     """The concept's weight change as the stock LoRA loader would patch it, by model key; every
-    patch remembers the concept's placeholder."""
+    patch remembers the concept's lineage."""
     paths = {UNET_PREFIX + name.rpartition(".")[0] for name in concept.delta}
     keys = {path: f"{path}.weight" for path in paths}
     patches = comfy.lora.load_lora(weight_file_keys(concept.delta), keys, log_missing=False)
-    marked = {}
+    marked, mark = {}, lineage(concept)
     for key, patch in patches.items():
         marked[key] = ConceptPatch(patch) if isinstance(patch, tuple) else patch
-        marked[key].placeholder = concept.placeholder
+        marked[key].attndb_lineage = mark
     return marked
 
 
-def is_concept_patch(entry: Any, placeholder: str) -> bool:
-    """Whether a patcher's patch entry (strength, patch, ...) was put there for this placeholder."""
-    return getattr(entry[1], "placeholder", None) == placeholder
+def _lineages(entries: Sequence[Any]) -> Iterator[Lineage]:
+    """Of the concepts in a patcher's entries (strength, patch, ...) of one weight; a merge node's
+    entry holds another model's weight with that model's own entries."""
+    for entry in entries:
+        if isinstance(entry[1], list):
+            yield from _lineages(entry[1][1:])
+        elif hasattr(entry[1], "attndb_lineage"):
+            yield entry[1].attndb_lineage
+
+
+def concepts_on(model: Any) -> dict[str, Lineage]:
+    """The concepts on a MODEL, by lineage key; also those of a MODEL that was merged into it."""
+    patches = getattr(model, "patches", {})
+    every = (mark for entries in patches.values() for mark in _lineages(entries))
+    return {mark.key: mark for mark in every}
+
+
+def entries_without_concept(entries: Sequence[Any], placeholder: str) -> list[Any]:
+    """A patcher's entries of one weight less those of the concept with this placeholder, however
+    deep merge nodes have put them. Entries that hold none of it stay the same objects."""
+    kept = []
+    for entry in entries:
+        if not any(mark.same_word(placeholder) for mark in _lineages([entry])):
+            kept.append(entry)
+        elif isinstance(entry[1], list):
+            base, *inner = entry[1]
+            merged = [base, *entries_without_concept(inner, placeholder)]
+            kept.append((entry[0], merged, *entry[2:]))
+    return kept
 
 
 def without_concept(model: Any, placeholder: str) -> Any:
     """A clone of MODEL without this concept's patches, or MODEL itself where there are none."""
-    if not any(
-        is_concept_patch(e, placeholder) for entries in model.patches.values() for e in entries
-    ):
+    if not any(mark.same_word(placeholder) for mark in concepts_on(model).values()):
         return model
     clone = model.clone()
-    kept: dict[str, list[Any]] = {}
-    for key, entries in clone.patches.items():
-        rest = [entry for entry in entries if not is_concept_patch(entry, placeholder)]
-        if rest:
-            kept[key] = rest
-    clone.patches = kept
+    kept = {k: entries_without_concept(e, placeholder) for k, e in clone.patches.items()}
+    clone.patches = {key: entries for key, entries in kept.items() if entries}
     clone.add_patches({})  # a new identity, so that the host merges anew
     return clone
 
@@ -56,9 +79,11 @@ def without_concept(model: Any, placeholder: str) -> Any:
 def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     """A clone of MODEL with the concept's weight change added, times `strength`.
 
-    An earlier version of the same concept on the MODEL is replaced, not added to. ValueError if
-    the change does not fit the model.
+    Another stage of the same concept on the MODEL is replaced, not added to. ValueError if the
+    change does not fit the model, or if another concept has the placeholder there.
     """
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
     check_fits(model, concept)
     model = without_concept(model, concept.placeholder)
     if strength == 0 or not concept.delta:
@@ -73,17 +98,33 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
 
 
 def check_fits(model: Any, concept: TrainedConcept) -> None:
-    """ValueError, with both families, if the concept was trained for another kind of model."""
+    """ValueError, with the true cause, if the concept was trained for another kind of model, for
+    another model sampling, or if MODEL has another concept of the same placeholder."""
+    theirs = family(model)
     shapes = {name: tuple(w.shape) for name, w in model.model.state_dict().items()}
     wrong = [
         name
         for name, delta in concept.delta.items()
         if shapes.get(UNET_PREFIX + name) != tuple(delta.shape)
     ]
-    theirs = family(model)
-    if wrong or theirs != concept.base_family:
+    if theirs != concept.base_family:
+        unfit = f" ({len(wrong)} of {len(concept.delta)} weights do not fit)" if wrong else ""
         raise ValueError(
             f"the concept {concept.placeholder} was trained for {concept.base_family}, and this "
-            f"MODEL is {theirs} ({len(wrong)} of {len(concept.delta)} weights do not fit): use a "
-            f"{concept.base_family} checkpoint, or train the concept on this one"
+            f"MODEL is {theirs}{unfit}: use a {concept.base_family} checkpoint, or train the "
+            "concept on this one"
         )
+    if wrong:
+        first = shapes.get(UNET_PREFIX + wrong[0])
+        has = f"has shape {first}" if first else "does not exist"
+        raise ValueError(
+            f"{len(wrong)} of {len(concept.delta)} weights of the concept {concept.placeholder} do "
+            f"not fit this MODEL, although both are {theirs}: {wrong[0]} has shape "
+            f"{tuple(concept.delta[wrong[0]].shape)} in the concept, and {has} in the MODEL. Use "
+            "the checkpoint that the concept was trained on; if it is this one, the concept's file "
+            "is damaged: restore it, or train the concept again"
+        )
+    check_sampling(model, concept.placeholder, concept.record)
+    mine = lineage(concept)
+    for other in concepts_on(model).values():
+        check_not_another(other, mine, "MODEL")

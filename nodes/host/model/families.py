@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
 from comfy.model_sampling import EPS, V_PREDICTION
 from comfy.sd1_clip import SDClipModel
+
+from ....attndb.artifacts.digest import tensors_digest
 
 SUPPORTED = "Stable Diffusion 1.5, 2.1-base and 2.1-768 (and attndb-micro)"
 
@@ -22,10 +26,12 @@ _NAMES = {
 
 
 def family(model: Any) -> str:
-    """A name for the MODEL's family, e.g. `SD 1.5`, `SD 2.1-768`, `SDXL`."""
+    """A name for the family of the MODEL's checkpoint, e.g. `SD 1.5`, `SD 2.1-768`, `SDXL`; a model
+    sampling node does not make another one of it."""
     config = type(model.model.model_config).__name__
     if config == "SD20":
-        return "SD 2.1-768" if is_v_prediction(model) else "SD 2.1-base"
+        velocity = model.model.model_type == ModelType.V_PREDICTION
+        return "SD 2.1-768" if velocity else "SD 2.1-base"
     inpainting = " inpainting" if getattr(model.model, "concat_keys", ()) else ""
     return _NAMES.get(config, config) + inpainting
 
@@ -38,6 +44,76 @@ def is_v_prediction(model: Any) -> bool:
 def _denoised(model: Any) -> Any:
     """How the MODEL's sampling reads the U-Net's output."""
     return type(model.get_model_object("model_sampling")).calculate_denoised
+
+
+def sampling_identity(model: Any) -> dict[str, str]:
+    """What a model sampling node can change of a training: `prediction_type` (`epsilon`, `v` or
+    `other`), and `schedule_sha256` of the sigmas."""
+    names = {EPS.calculate_denoised: "epsilon", V_PREDICTION.calculate_denoised: "v"}
+    sigmas = model.get_model_object("model_sampling").sigmas
+    return {
+        "prediction_type": names.get(_denoised(model), "other"),
+        "schedule_sha256": tensors_digest({"sigmas": sigmas.float()}),
+    }
+
+
+def check_sampling(model: Any, placeholder: str, record: Mapping[str, Any]) -> None:
+    """ValueError if a concept's record names another prediction type or noise schedule than the
+    MODEL has. A record that names none fits."""
+    has = sampling_identity(model)
+    node = (
+        "ModelSamplingDiscrete with the settings of the training goes in front, any other model "
+        "sampling node behind Apply Concept"
+    )
+    trained, now = record.get("prediction_type"), has["prediction_type"]
+    if trained is not None and trained != now:
+        raise ValueError(
+            f"the concept {placeholder} was trained on a MODEL that predicts {trained}, and this "
+            f"one predicts {'neither epsilon nor v' if now == 'other' else now}: connect a MODEL "
+            f"that predicts {trained} ({node}), or train the concept on this one"
+        )
+    if record.get("schedule_sha256") not in (None, has["schedule_sha256"]):
+        raise ValueError(
+            f"the concept {placeholder} was trained with another noise schedule (zsnr, ...) than "
+            f"this MODEL has: connect a MODEL with the same schedule ({node}), or train the "
+            "concept on this one"
+        )
+
+
+def _check_timesteps(model: Any) -> None:
+    """ValueError, naming the sampling, unless a timestep is a place in the schedule: training
+    draws places, and the U-Net has to be told what sampling will tell it."""
+    sampling = model.get_model_object("model_sampling")
+    timesteps = sampling.timestep(sampling.sigmas).detach().cpu().double()
+    if not torch.equal(timesteps, torch.arange(len(timesteps), dtype=torch.double)):
+        name = type(sampling).__bases__[0].__name__
+        raise ValueError(
+            f"MODEL was given other timesteps than those of its noise schedule by a model sampling "
+            f"node ({name}), which cannot be trained here: connect the MODEL from before that node "
+            "(it may stand behind the training), or use ModelSamplingDiscrete"
+        )
+
+
+def check_no_injections(model: Any, clip: Any) -> None:
+    """ValueError, by name, if something changes how MODEL or CLIP compute that is not part of the
+    weights: a training would not see it."""
+    for part, patcher in (("MODEL", model), ("CLIP", getattr(clip, "patcher", None))):
+        names = [key for key, what in getattr(patcher, "injections", {}).items() if what]
+        if "bypass_lora" in names:
+            raise ValueError(
+                f"{part} comes from Load LoRA (Bypass), which the training cannot take into its "
+                "base: use the plain Load LoRA node in front of the training"
+            )
+        if names:
+            raise ValueError(
+                f"{part} is changed by a node whose work the training cannot take into its base "
+                f"(injection {names[0]!r}): connect the {part} from before that node"
+            )
+    if getattr(getattr(clip, "patcher", None), "forced_hooks", None):
+        raise ValueError(
+            "CLIP comes from Set CLIP Hooks, which the training cannot take into its base: connect "
+            "the CLIP from before that node"
+        )
 
 
 def check_trainable(model: Any, clip: Any, vae: Any) -> None:
@@ -59,6 +135,8 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
             "MODEL was told by a model sampling node to predict neither epsilon nor v (LCM, x0, "
             "...): connect the MODEL from before that node"
         )
+    _check_timesteps(model)
+    check_no_injections(model, clip)
     encoder = clip.cond_stage_model
     if not isinstance(getattr(encoder, str(getattr(encoder, "clip", None)), None), SDClipModel):
         raise ValueError(

@@ -56,16 +56,18 @@ def tokenize_training_prompt(
 
 
 def _check_plain_words(clip: Any, dataset: ConceptDataset) -> None:
-    """ValueError if the template holds an embedding or a placeholder: {} is the only one."""
+    """ValueError if the training prompt holds an embedding, or a placeholder besides its own."""
+    own, *more = (dataset.placeholder, *known_placeholders(clip))
+    found = [m[0] for m in re.finditer(placeholder_pattern([own, *more]), dataset.prompt)]
+    ours = [word for word in found if word.casefold() == own.casefold()]
+    others = [word for word in found if word not in ours] + ours[1:]
     spelt = re.search(r"(?<!\w)embedding:\S*", dataset.template)
-    known = re.search(
-        placeholder_pattern([dataset.placeholder, *known_placeholders(clip)]), dataset.template
-    )
-    if spelt is not None or known is not None:
-        what = f"the embedding {spelt[0]!r}" if spelt else f"the placeholder {known[0]!r}"
+    if spelt is not None or others:
+        what = f"the embedding {spelt[0]!r}" if spelt else f"the placeholder {others[0]!r}"
         raise ValueError(
-            f"template {dataset.template!r} uses {what}: a training prompt holds plain words, and "
-            "{} where the placeholder goes; take the other out in the dataset node"
+            f"the training prompt {dataset.prompt!r} (template {dataset.template!r}) uses {what}: "
+            "it holds plain words, and {} where the placeholder goes; take the other out in the "
+            "dataset node"
         )
 
 

@@ -20,7 +20,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
 
-from .concept_patches import is_concept_patch
+from .concept_patches import entries_without_concept
 
 UNET_PREFIX = "diffusion_model."
 
@@ -42,7 +42,8 @@ def _plain(weight: Any) -> Tensor:
 def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict[str, Tensor]:
     """fp32 CPU weights under a prefix (taken off the names), with the patcher's patches merged.
 
-    The patches of the concept with the placeholder `without_concept` are left out.
+    The patches of the concept with the placeholder `without_concept` are left out, also where a
+    merge node has put them among its own.
     """
     merged: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.no_grad():
@@ -52,7 +53,7 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
             value = _plain(weight)
             if convert is not None:
                 value = convert(value, inplace=True)
-            patches = [p for p in patches if not is_concept_patch(p, without_concept)]
+            patches = entries_without_concept(patches, without_concept)
             if patches:
                 value = comfy.lora.calculate_weight(patches, value, key)
             merged[key[len(prefix) :]] = value.clone()
