@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.graph import Graph
-from support.layout import overlaps
+from support.layout import overlapping, overlaps
 from support.workflow import is_ui_workflow, ui_workflow_to_api
 
 from attndreambooth.devkit.pack import ROOT
@@ -40,6 +40,26 @@ def test_a_shipped_workflow_opens_without_missing_nodes_or_errors(front_end, wor
 
 def test_a_shipped_workflow_is_laid_out_without_overlaps(workflow):
     assert overlaps(workflow) == []
+
+
+def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(front_end, workflow):
+    front_end.load(workflow)
+    classic = overlapping(front_end.boxes(False))
+    front_end.vue_nodes(True)
+    try:
+        front_end.page.wait_for_timeout(1000)
+        assert (classic, overlapping(front_end.boxes(True))) == ([], [])
+    finally:
+        front_end.vue_nodes(False)
+
+
+def test_a_shipped_workflow_samples_behind_apply_concept_so_that_a_bypass_keeps_the_concept(
+    workflow,
+):
+    types = {node["id"]: node["type"] for node in workflow["nodes"]}
+    trainers = {key for key, kind in types.items() if "Stage" in kind}
+    taken = {(link[1], link[5]) for link in workflow["links"] if link[1] in trainers}
+    assert not {link for link in taken if link[1] in ("MODEL", "CLIP")}
 
 
 def test_a_shipped_workflow_does_not_change_its_seeds_by_itself(workflow):
