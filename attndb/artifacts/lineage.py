@@ -44,7 +44,7 @@ def lineage(concept: TrainedConcept) -> Lineage:
         key = hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
     else:
         key = tensors_digest({"": concept.vectors})
-    names = [repr(photo.get("name")) for photo in photos]
+    names = [repr(photo["name"]) for photo in photos if "name" in photo]
     shown = ", ".join(names[:_PHOTOS_NAMED]) + (", ..." if len(names) > _PHOTOS_NAMED else "")
     made_of = f"photos {shown}; " if names else ""
     label = f"{concept.placeholder!r} ({concept.category}; {made_of}start {key[:8]})"

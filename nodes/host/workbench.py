@@ -23,8 +23,8 @@ from ...attndb.training.callback import Callback
 from ...attndb.training.run import Run
 from .compat import versions
 from .model.concept_patches import check_fits
-from .model.digests import autoencoder_digest, schedule_digest, text_digest, unet_digest
-from .model.families import check_trainable, family, is_v_prediction
+from .model.digests import autoencoder_digest, text_digest, unet_digest
+from .model.families import check_trainable, family, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, inner_name
 from .model.private_model import PrivateModel, private_model, training_mode
@@ -80,8 +80,7 @@ class HostWorkbench:
             "clip_layer": self._clip.layer_idx,
             "vae_sha256": autoencoder_digest(self._vae),
             "vae_dtype": str(getattr(self._vae, "vae_dtype", None)).removeprefix("torch."),
-            "prediction_type": "v" if is_v_prediction(self._model) else "epsilon",
-            "schedule_sha256": schedule_digest(self._model),
+            **sampling_identity(self._model),
             "device": str(comfy.model_management.get_torch_device().type),
             "versions": versions(),
         }

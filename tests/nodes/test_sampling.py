@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.stages import refuses
 
-SD15_SCHEDULE = "7f7dc8ec6d83289b866c720534d593e51b78fbec1e2b5e9ed14cd4038a82eb25"
+SD15_SCHEDULE = "faa81905b775fc64d6e63a9da911a01639fbb5b8c37afc993b8d3985e6fa59ed"
 
 
 def discrete(model, prediction, zsnr=False):
@@ -106,9 +106,12 @@ def test_a_concept_of_another_schedule_is_refused(sd15, run, told):
 
 
 def test_a_concept_fits_the_sampling_it_was_trained_with(sd15, run, told, trained):
+    names = ("prediction_type", "schedule_sha256")
+    record = {key: value for key, value in trained.record.items() if key not in names}
+    silent = dataclasses.replace(trained, record=record)
     for model in (sd15.model, discrete(sd15.model, "v_prediction", True)):
         run("AttnDBApplyConcept", model=model, clip=sd15.clip, concept=told(model))
-        run("AttnDBApplyConcept", model=model, clip=sd15.clip, concept=trained)  # records neither
+        run("AttnDBApplyConcept", model=model, clip=sd15.clip, concept=silent)
 
 
 def test_on_sd21_the_sampling_is_the_cause_not_the_checkpoint(sd21, run, train, told):

@@ -6,8 +6,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from ....attndb.artifacts.digest import tensors_digest
 from .weights import UNET_PREFIX, merged_weights
 
@@ -42,12 +40,6 @@ def text_digest(clip: Any) -> str:
 def autoencoder_digest(vae: Any) -> str:
     """SHA-256 of a VAE's weights."""
     return _once(vae.patcher, ("vae",), lambda: tensors_digest(merged_weights(vae.patcher, "")))
-
-
-def schedule_digest(model: Any) -> str:
-    """SHA-256 of a MODEL's noise levels."""
-    sigmas = model.get_model_object("model_sampling").sigmas
-    return tensors_digest({"sigmas": sigmas.detach().to("cpu", torch.float64)})
 
 
 def _once(patcher: Any, purpose: tuple[str, ...], digest: Callable[[], str]) -> str:
