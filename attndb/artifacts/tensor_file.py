@@ -11,14 +11,16 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
+
+from .partial_files import forget_partials, partial_neighbour
 
 _DTYPES = {
     torch.float64: "F64",
@@ -32,8 +34,6 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-
-_PARTIAL = ".part"
 
 Writer = Callable[[IO[bytes]], None]
 """Writes a file's content to an open handle."""
@@ -74,57 +74,81 @@ def text_writer(text: str) -> Writer:
     return write
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. ValueError if it is broken."""
+def read_tensors(path: Path, *, mapped: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. ValueError if it is broken.
+
+    The tensors are copies: the file can be replaced or removed at once, also on Windows. `mapped`:
+    they are the file's pages instead, for files that are larger than the memory that is left.
+    """
+    _check_regular(path)
     try:
-        return safetensors.torch.load_file(str(path)), read_metadata(path)
+        with safetensors.safe_open(str(path), "pt") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+            metadata = dict(handle.metadata() or {})
+            if not mapped:
+                for name in tensors:
+                    tensors[name] = tensors[name].clone()
+            return tensors, metadata
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path.name} is not a readable safetensors file: {error}") from error
+        raise _unreadable(path, error) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Metadata of a safetensors file, without its tensors. ValueError if it is broken."""
+    _check_regular(path)
     try:
         with safetensors.safe_open(str(path), "pt") as handle:
             return dict(handle.metadata() or {})
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path.name} is not a readable safetensors file: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _check_regular(path: Path) -> None:
+    """A pipe or a device with a model's name would be waited for."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path.name} is not a regular file: remove it")
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path.name} is not a readable safetensors file: {error}")
 
 
 def write_whole(files: Mapping[Path, Writer]) -> None:
     """Writes several files so that a failure leaves none of them half-written.
 
-    Each goes to a temporary neighbour first; only when all are complete are they renamed.
-    OSError names the file that could not be written, its folder's free space and what to do.
+    Each goes to a partial neighbour first; only when all are complete are they renamed. OSError
+    names the file that could not be written, its folder's free space and what to do.
     """
-    temporary: dict[Path, Path] = {}
-    now = next(iter(files))
+    with completed(files) as partials:
+        for now, partial in partials.items():
+            try:
+                os.replace(partial, now)
+            except OSError as error:
+                forget_partials(partials.values())  # the free space is what the user will find
+                raise not_written(error, now) from error
+
+
+@contextlib.contextmanager
+def completed(files: Mapping[Path, Writer]) -> Iterator[dict[Path, Path]]:
+    """Complete partial neighbours of the files, on disk, to be put in their places inside; what is
+    left of them afterwards is removed. OSError, as `write_whole`'s, if one cannot be written."""
+    partials: dict[Path, Path] = {}
     try:
-        for now, write in files.items():
-            now.parent.mkdir(parents=True, exist_ok=True)
-            temporary[now] = partial = now.with_name(f".{now.name}.{os.getpid()}{_PARTIAL}")
-            with partial.open("wb") as handle:
-                write(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-        for now, partial in temporary.items():
-            os.replace(partial, now)
-    except OSError as error:
-        _remove(temporary.values())  # first, so that the free space is what the user will find
-        raise not_written(error, now) from error
+        for path, write in files.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partials[path] = partial_neighbour(path)
+                with partials[path].open("wb") as handle:
+                    write(handle)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            except OSError as error:
+                forget_partials(partials.values())
+                raise not_written(error, path) from error
+        yield partials
     finally:
-        _remove(temporary.values())
-
-
-def _remove(partials: Iterable[Path]) -> None:
-    for partial in partials:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Removes what a killed `write_whole` left; only for the one that holds the folder."""
-    _remove(folder.glob(f".*{_PARTIAL}"))
+        forget_partials(partials.values())
 
 
 def free_space(folder: Path) -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 import os
 from pathlib import Path
 from typing import IO
+
+log = logging.getLogger(__name__)
+
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
+"""What a system answers when somebody else has the lock (flock(2), msvcrt.locking)."""
+_WARNED: set[int] = set()
 
 
 class FolderLockedError(OSError):
@@ -19,16 +28,29 @@ class FolderLock:
         self._handle: IO[bytes] | None = None
 
     def acquire(self) -> None:
-        """Takes the lock. FolderLockedError, naming the folder, if it is held."""
+        """Takes the lock. FolderLockedError, naming the folder, if it is held. A file system that
+        has no locks is only warned of: two trainings in one folder are rare, and none at all would
+        be worse."""
         handle = self._path.open("ab")
         try:
             _lock(handle)
         except OSError as error:
-            handle.close()
-            raise FolderLockedError(
-                f"the run folder {self._path.parent} is in use by another training: wait for it, "
-                "cancel it, or change the seed to train beside it"
-            ) from error
+            if error.errno in _HELD:
+                handle.close()
+                raise FolderLockedError(
+                    f"the run folder {self._path.parent} is in use by another training: wait for "
+                    "it, cancel it, or change the seed to train beside it"
+                ) from error
+            if error.errno not in _WARNED:
+                _WARNED.add(error.errno or 0)
+                log.warning(
+                    "%s: this file system has no locks (%s): do not train the same request in two "
+                    "ComfyUIs at once",
+                    self._path.parent,
+                    error.strerror or error,
+                )
+        with contextlib.suppress(OSError):
+            os.utime(self._path)  # when the folder was last used
         self._handle = handle
 
     def release(self) -> None:

@@ -4,6 +4,7 @@
     losses.jsonl             one line per step
     checkpoint.safetensors   weights, optimiser and losses of an unfinished training
     result.safetensors       what a finished training learned
+    damaged-*                one of the two that was not what had been written, set aside
     previews/                pictures
 
 All that decides the outcome is in run.json, so the same request finds the same folder again: a
@@ -12,7 +13,6 @@ finished one answers at once, an unfinished one goes on where it was.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -26,20 +26,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifacts.tensor_file import (
-    free_space,
-    not_written,
-    read_tensors,
-    remove_partial_files,
-    size_text,
-    tensors_writer,
-    text_writer,
-    write_whole,
-)
-from ..artifacts.weight_delta import delta_from_tensors, delta_tensors
+from ..artifacts.checked_file import remember_sound
+from ..artifacts.partial_files import remove_partial_files
+from ..artifacts.tensor_file import free_space, not_written, size_text, text_writer, write_whole
 from .folder_lock import FolderLock, FolderLockedError
+from .loss_log import LossLog
+from .run_files import (
+    Checkpoint,
+    checkpoint_writer,
+    read_checkpoint,
+    read_result,
+    result_tensors,
+    result_writer,
+)
+from .run_folders import kept_text, limit_in_bytes, remove_beyond
 from .step_loss import StepLoss
 from .training import StageResult, Training
+from .unkept_results import UNKEPT
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +61,14 @@ class Run:
         self.folder = folder
         self.request = dict(request)
         self.every = every
+        self.digest = request_digest(self.request)
         self._lock = FolderLock(folder / "lock")
+        self._log = LossLog(folder / "losses.jsonl")
         self._saved = 0
-        self._logged = True
         self.trouble = ""
         """Why the work of this moment is not on disk; empty when nothing is wrong."""
+        self.kept = ""
+        """After `finish`: where the result is kept and how much that takes."""
 
     @property
     def checkpoint(self) -> Path:
@@ -76,8 +82,9 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether there is work of it on disk."""
-        return self.checkpoint.is_file() or self.outcome.is_file()
+        """Whether there is work of it, on disk or held in memory."""
+        held = UNKEPT.find(self.digest) is not None
+        return held or self.checkpoint.is_file() or self.outcome.is_file()
 
     def __enter__(self) -> Run:
         description = self.folder / "run.json"
@@ -102,67 +109,86 @@ class Run:
         self._lock.release()
 
     def restore(self, training: Training) -> list[StepLoss]:
-        """Puts the checkpoint, if there is one, into the training; the losses so far."""
+        """Puts the checkpoint, if there is a sound one, into the training; the losses so far.
+
+        One that is not what was written, or not of this training, is set aside and named, and the
+        stage starts afresh. ValueError, with file and remedy, if one cannot be read at all, or if
+        the training refuses it half-way: its weights are not to be trained on then.
+        """
         self._warn_of_little_space(training)
-        if not self.checkpoint.is_file():
-            return []
-        try:
-            tensors, metadata = read_tensors(self.checkpoint)
-            losses = _losses(metadata)
-            training.restore(tensors, json.loads(metadata["optimizer"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"the checkpoint {self.checkpoint} cannot be used ({error}): delete it to start "
-                "this stage afresh"
-            ) from error
+        losses: list[StepLoss] = []
+        found = self._sound_checkpoint(training)
+        if found is not None:
+            try:
+                training.restore(found.tensors, found.plain)
+            except Exception as error:
+                aside = self._set_aside(self.checkpoint, error)
+                raise ValueError(
+                    f"the checkpoint {self.checkpoint} cannot be used ({error}). It is now "
+                    f"{aside.name}: queue again, and this stage starts afresh"
+                ) from error
+            losses = found.losses
+            log.info("resuming at step %d from %s", len(losses) + 1, self.checkpoint)
         self._saved = len(losses)
-        self._write_log(losses)
-        log.info("resuming at step %d from %s", len(losses) + 1, self.checkpoint)
+        self._log.begin(losses)
         return losses
+
+    def _sound_checkpoint(self, training: Training) -> Checkpoint | None:
+        if not self.checkpoint.is_file():
+            return None
+        expected, _ = training.state()
+        try:
+            return read_checkpoint(self.checkpoint, self.digest, expected, training.trainable)
+        except ValueError as error:
+            aside = self._set_aside(self.checkpoint, error)
+            self.trouble = (
+                f"the checkpoint was damaged ({error}) and is now {aside}: this stage starts afresh"
+            )
+            return None
+        except OSError as error:
+            raise ValueError(
+                f"the checkpoint {self.checkpoint} cannot be read ({error}): allow reading it, or "
+                "delete it to start this stage afresh"
+            ) from error
+
+    def _set_aside(self, path: Path, why: Exception) -> Path:
+        """Renames a file that is not to be used, over an earlier one; its new name."""
+        aside = path.with_name(f"damaged-{path.name}")
+        try:
+            os.replace(path, aside)
+        except OSError as error:
+            raise ValueError(
+                f"{path} is damaged ({why}) and cannot be renamed ({error.strerror or error}): "
+                "delete it"
+            ) from error
+        log.warning("%s is damaged: %s. It is now %s", path, why, aside.name)
+        return aside
 
     def due(self, done: int) -> bool:
         """Whether a checkpoint is written after `done` steps."""
         return self.every > 0 and done % self.every == 0
 
     def after_steps(self, training: Training, losses: list[StepLoss], logged: int) -> None:
-        """Logs the losses from number `logged` on; writes a checkpoint when one is due. A full disk
-        is only warned of: the training goes on unprotected, and the next one is tried again."""
-        self._log_losses(losses, logged)
-        if not self.due(len(losses)):
+        """Logs the losses from number `logged` on; writes a checkpoint when one is due, and not
+        after the last step: the result is next. A full disk is only warned of: the training goes
+        on unprotected, and the next one is tried again."""
+        self._log.append(losses, logged)
+        if not self.due(len(losses)) or len(losses) >= training.config.steps:
             return
         try:
             self.save(training, losses)
             self.trouble = ""
         except OSError as error:
             reason = error.__cause__ or error
+            after = len(losses) + self.every
+            last = after >= training.config.steps
             self.trouble = (
                 f"step {len(losses)}: no checkpoint could be written to {self.folder} ({reason}; "
                 f"{free_space(self.folder)} free). The training goes on, kept only up to step "
-                f"{self._saved}: free space, and the checkpoint of step "
-                f"{len(losses) + self.every} is written again"
+                f"{self._saved}: free space, and "
+                + ("the result is" if last else f"the checkpoint of step {after} is written again")
             )
             log.warning(self.trouble)
-
-    def _log_losses(self, losses: list[StepLoss], logged: int) -> None:
-        """Appends the newest losses; after a failure all of them, so that none is missing."""
-        path = self.folder / "losses.jsonl"
-        try:
-            if not self._logged:
-                self._write_log(losses)
-            else:
-                before = path.stat().st_size if path.exists() else 0
-                try:
-                    with path.open("a", encoding="utf-8") as handle:
-                        handle.writelines(_line(loss) for loss in losses[logged:])
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        os.truncate(path, before)  # no half line
-                    raise
-            self._logged = True
-        except OSError as error:
-            if self._logged:
-                log.warning("%s: losses are not written: %s", path, error.strerror or error)
-            self._logged = False
 
     def save(self, training: Training, losses: list[StepLoss]) -> None:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
@@ -177,8 +203,8 @@ class Run:
         if bad:
             log.warning("not saved: %s is not finite; the last good checkpoint stays", bad[0])
             return
-        metadata = {"optimizer": json.dumps(plain), "losses": _dump(losses)}
-        write_whole({self.checkpoint: tensors_writer(tensors, metadata)})
+        made = Checkpoint(tensors, plain, losses)
+        write_whole({self.checkpoint: checkpoint_writer(made, self.digest)})
         self._saved = len(losses)
         log.info("checkpoint after step %d: %s", len(losses), self.checkpoint)
 
@@ -191,43 +217,63 @@ class Run:
             log.error(self.trouble)
 
     def finished(self) -> StageResult | None:
-        """The result of an earlier, completed training of this request; None if there is none."""
-        if not self.outcome.is_file():
-            return None
-        try:
-            tensors, metadata = read_tensors(self.outcome)
-            embeddings = _below("embedding.", tensors)
-            delta = delta_from_tensors(_below("delta.", tensors))
-            modules = _below("module.", tensors)
-            return StageResult(embeddings, delta, tuple(_losses(metadata)), modules)
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("%s cannot be read (%s): training again", self.outcome, error)
-            return None
+        """The result of an earlier, completed training of this request; None if there is none.
+
+        A file that is not what was written is set aside and named. A result that no disk could take
+        is held in memory, and its file is tried again.
+        """
+        if self.outcome.is_file():
+            try:
+                result = read_result(self.outcome, self.digest)
+                UNKEPT.release(self.digest)
+                return result
+            except ValueError as error:
+                self._set_aside(self.outcome, error)
+            except OSError as error:
+                log.warning("%s cannot be read (%s)", self.outcome, error)
+        result = UNKEPT.find(self.digest)
+        if result is not None:
+            try:
+                self.finish(result)
+            except OSError as error:
+                log.warning("the result is still only held in memory: %s", error)
+        return result
 
     def finish(self, result: StageResult) -> None:
         """Keeps the result and drops the checkpoint. OSError, with the folder, the space and the
-        remedy, if the result cannot be written: then the checkpoint stays. Where the two do not fit
-        beside each other the checkpoint goes first."""
-        tensors = {
-            **_above("embedding.", result.embeddings),
-            **_above("delta.", delta_tensors(result.delta)),
-            **_above("module.", result.modules),
-        }
-        metadata = {"losses": _dump(list(result.losses))}
-        files = {self.outcome: tensors_writer(tensors, metadata)}
+        remedy, if the result cannot be written: then the checkpoint stays, and the result is held
+        in memory until it is kept somewhere. Where the two do not fit beside each other the
+        checkpoint goes first."""
+        try:
+            self._write_result(result)
+        except OSError:
+            UNKEPT.keep(self.digest, result)
+            raise
+        UNKEPT.release(self.digest)
+        try:
+            self.checkpoint.unlink(missing_ok=True)
+        except OSError as error:  # the next `finish` or whoever bounds the folders removes it
+            log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)
+        self._log.finish(list(result.losses))
+        self.trouble = ""
+        limit = limit_in_bytes()
+        root = self.folder.parent
+        removed = [] if limit is None else remove_beyond(root, limit, self.folder)
+        self.kept = kept_text(self.folder, removed)
+        log.info(self.kept)
+
+    def _write_result(self, result: StageResult) -> None:
+        files = {self.outcome: result_writer(result, self.digest)}
         try:
             write_whole(files)
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self._checkpoint_is_in_the_way(tensors.values()):
+            tensors = result_tensors(result).values()
+            if error.errno != errno.ENOSPC or not self._checkpoint_is_in_the_way(tensors):
                 raise
             log.warning("%s gives its space to the result", self.checkpoint)
             self.checkpoint.unlink()
             write_whole(files)
-        self.checkpoint.unlink(missing_ok=True)
-        try:
-            self._write_log(list(result.losses))
-        except OSError as error:  # the result holds the losses too
-            log.warning("%s", error)
+        remember_sound(self.outcome)
 
     def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the result surely fits in the place of the checkpoint."""
@@ -256,41 +302,9 @@ class Run:
                 size_text(needed),
             )
 
-    def _write_log(self, losses: list[StepLoss]) -> None:
-        text = "".join(_line(loss) for loss in losses)
-        write_whole({self.folder / "losses.jsonl": text_writer(text)})
-
 
 def _holds(path: Path, text: str) -> bool:
     try:
         return path.read_bytes() == text.encode()
     except OSError:
         return False
-
-
-def _line(loss: StepLoss) -> str:
-    entry = {
-        "step": loss.step,
-        "loss": loss.total,
-        "denoising": loss.denoising,
-        "attention_map": loss.regularization,
-    }
-    if loss.prior:
-        entry["prior"] = loss.prior
-    return json.dumps(entry) + "\n"
-
-
-def _dump(losses: list[StepLoss]) -> str:
-    return json.dumps([loss.parts for loss in losses])
-
-
-def _losses(metadata: Mapping[str, str]) -> list[StepLoss]:
-    return [StepLoss(i, *parts) for i, parts in enumerate(json.loads(metadata["losses"]))]
-
-
-def _above(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: value for name, value in tensors.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
-import torch
-from support.observer import Told
+from support.small_run import REQUEST, STEPS, VECTORS, full, lines, same, train
 
-from attndreambooth.attndb.config.optimizer import OptimizerConfig
-from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.step_loss import StepLoss
 from attndreambooth.attndb.training.training import StageResult
-from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
-from attndreambooth.devkit.training import train_stage
-
-VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
-REQUEST = {"seed": 1}
-STEPS = 6
-
-
-def train(run, observer=None):
-    config = StageConfig(
-        stage=2,
-        steps=STEPS,
-        batch_size=2,
-        optimizer=OptimizerConfig(learning_rate=1e-3),
-        precision="fp32",
-    )
-    return train_stage(
-        tiny_model(), RandomBatches(2), config, VECTORS, observer and Told(observer), run
-    )
-
-
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def lines(folder: Path) -> list[int]:
-    text = (folder / "losses.jsonl").read_text()
-    return [json.loads(line)["step"] for line in text.splitlines()]
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
-    left = tmp_path / ".checkpoint.safetensors.123.part"
-    left.write_bytes(b"half")
+    names = ("", "previews/", "attention/")
+    left = [tmp_path / f"{name}.checkpoint.safetensors.00ffaa-123-4.part" for name in names]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     (tmp_path / "checkpoint.safetensors").write_bytes(b"whole")
     with Run(tmp_path, REQUEST):
-        assert not left.exists()
+        assert not any(path.exists() for path in left)
         assert (tmp_path / "checkpoint.safetensors").read_bytes() == b"whole"
 
 
@@ -104,7 +74,7 @@ def test_a_full_disk_leaves_no_half_line_and_later_all_lines(tmp_path, monkeypat
         if loss.step in (1, 3):
             full_now.clear() if full_now else full_now.append(True)
             broken = full if full_now else plain_write
-            monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", broken)
+            monkeypatch.setattr("attndreambooth.attndb.training.loss_log.write_whole", broken)
 
     from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain_write
 
@@ -122,15 +92,15 @@ def test_trouble_is_told_while_it_lasts(tmp_path, monkeypatch):
 
         def observer(loss, _training):
             told[loss.step + 1] = run.trouble
-            if loss.step + 1 in (3, 5):
-                broken = loss.step + 1 == 3
+            if loss.step + 1 in (1, 3):
+                broken = loss.step + 1 == 1
                 monkeypatch.setattr(
                     "attndreambooth.attndb.training.run.write_whole", full if broken else plain
                 )
 
         train(run, observer)
-    assert [step for step, text in told.items() if text] == [4, 5]
-    assert "kept only up to step 2" in told[4] and str(tmp_path) in told[4]
+    assert [step for step, text in told.items() if text] == [2, 3]
+    assert "kept only up to step 0" in told[2] and str(tmp_path) in told[2]
 
 
 Usage = namedtuple("Usage", "total used free")
@@ -172,3 +142,43 @@ def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(tmp_path, monke
                 run.finish(result)
     assert (tmp_path / "result.safetensors").exists() == kept
     assert (tmp_path / "checkpoint.safetensors").exists() != kept
+
+
+# ---- what is not written
+
+
+def test_no_checkpoint_is_written_after_the_last_step(tmp_path, monkeypatch):
+    from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain
+
+    written = []
+
+    def note(files):
+        written.extend(path.name for path in files)
+        plain(files)
+
+    monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", note)
+    with Run(tmp_path, REQUEST, every=2) as run:
+        run.finish(train(run))
+    assert written == ["run.json", *["checkpoint.safetensors"] * 2, "result.safetensors"]
+    assert not run.checkpoint.exists() and run.finished() is not None
+
+
+def test_a_training_cancelled_after_its_last_step_is_kept(tmp_path):
+    def cancel(loss, _training):
+        if loss.step == STEPS - 1:
+            raise KeyboardInterrupt
+
+    with Run(tmp_path, REQUEST, every=2) as run, pytest.raises(KeyboardInterrupt):
+        train(run, cancel)
+    with Run(tmp_path, REQUEST, every=2) as run:
+        resumed = train(run, lambda *_: pytest.fail("a step was done again"))
+    assert same(resumed, train(None))
+
+
+def test_the_log_never_holds_more_lines_than_the_training_has_steps(tmp_path):
+    """Killed before its first checkpoint, a training starts afresh: so does its log."""
+    (tmp_path / "losses.jsonl").write_text('{"step": 0}\n' * 7)
+    seen = []
+    with Run(tmp_path, REQUEST, every=0) as run:
+        train(run, lambda loss, _: seen.append(lines(tmp_path)))
+    assert seen == [[*range(done + 1)] for done in range(STEPS)]
