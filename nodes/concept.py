@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
-from ..attndb.artifacts.concept_files import (
-    check_name,
-    check_new_name,
-    concept_files,
-    free_name,
-    load_concept,
-    read_record,
-)
-from ..attndb.artifacts.tensor_file import write_whole
+from ..attndb.artifacts.concept_files import check_name, check_new_name, load_concept
 from .errors import naming_node
+from .host.concept_store import save_concept
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
@@ -77,6 +71,8 @@ class ApplyConcept(io.ComfyNode):
     def execute(
         cls, model: Any, clip: Any, concept: TrainedConcept, strength: float
     ) -> io.NodeOutput:
+        if not math.isfinite(strength):
+            raise ValueError(f"strength is {strength}: use a number, 1 for the trained concept")
         return io.NodeOutput(
             apply_to_model(model, concept, strength),
             apply_to_clip(clip, concept),
@@ -117,39 +113,14 @@ class SaveConcept(io.ComfyNode):
     @naming_node
     def execute(cls, concept: TrainedConcept, name: str) -> io.NodeOutput:
         wanted = check_new_name(name)
-        saved = _name_for(concept, wanted)
+        saved = save_concept(concept, wanted)
         embedding, weights = embedding_path(saved), weights_path(saved)
-        write_whole(concept_files(concept, saved, embedding, weights))
         written = [str(embedding), *([str(weights)] if concept.delta else [])]
         log.info("Save Concept: %s", ", ".join(written))
         lines = [f"embedding:{saved}" + (f" + LoRA {saved}" if concept.delta else ""), *written]
         if saved != wanted:
             lines.insert(0, f"{wanted} exists and is another concept: saved as {saved}")
         return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))
-
-
-def _name_for(concept: TrainedConcept, wanted: str) -> str:
-    """The wanted name if it is free or holds this very concept, else the next free one."""
-    digest, taken = concept.digest(), set()
-    candidate = wanted
-    while embedding_path(candidate).exists() or weights_path(candidate).exists():
-        if _holds(candidate, digest):
-            return candidate
-        taken.add(candidate)
-        candidate = free_name(wanted, taken)
-    return candidate
-
-
-def _holds(name: str, digest: str) -> bool:
-    for path in (embedding_path(name), weights_path(name)):
-        if path.exists():
-            try:
-                record = read_record(path)
-            except ValueError:
-                return False
-            if record is None or record.get("digest") != digest:
-                return False
-    return True
 
 
 class LoadConcept(io.ComfyNode):

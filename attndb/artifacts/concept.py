@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,7 +71,11 @@ class TrainedConcept:
         )
 
     def digest(self) -> str:
-        """SHA-256 of the vectors and the weight change."""
+        """SHA-256 of the vectors and the weight change; worked out once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return tensors_digest({"": self.vectors, **delta_tensors(self.delta)})
 
     @property
@@ -111,6 +116,7 @@ def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
         elif name.endswith(".diff"):
             delta[f"{name.removesuffix('.diff')}.weight"] = value
         elif name.endswith(".lora_up.weight") and down in tensors:
+            check_factors(value, tensors[down], f"{file}: {key}")
             delta[f"{name.removesuffix('.lora_up.weight')}.weight"] = low_rank(value, tensors[down])
         elif not name.endswith((".lora_down.weight", ".alpha")):
             unknown.append(key)
@@ -120,6 +126,15 @@ def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
             "concept weight file of this pack; load it with the stock Load LoRA node instead"
         )
     return delta
+
+
+def check_factors(up: Tensor, down: Tensor, where: str) -> None:
+    """ConceptFileError, beginning with `where`, unless two factors make one low-rank change."""
+    if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0] or 0 in up.shape[2:]:
+        raise ConceptFileError(
+            f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} make no weight; "
+            "restore the file from where it came"
+        )
 
 
 def vectors_from_file(tensors: Mapping[str, Tensor], file: str) -> tuple[str, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from .concept import (
     vectors_from_file,
     weight_file_keys,
 )
+from .concept_record import OWN_KEYS, check_values, parse_record
 from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
-from .weight_delta import WeightDelta
+from .weight_delta import WeightDelta, delta_tensors
 
 RECORD_KEY = "attndb.record"
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10))}
-_NEEDED = ("placeholder", "category", "base_family", "digest", "has_weights")
 
 
 def check_name(name: str) -> str:
@@ -104,23 +103,15 @@ def concept_files(
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a safetensors file's metadata; None if it has none. ConceptFileError if the
-    file or the record is broken."""
+    """The record in a safetensors file's metadata; None if it has none. ConceptFileError names
+    file, value and remedy if the file or the record is broken."""
     try:
         metadata = read_metadata(path)
-    except ValueError as error:
-        raise ConceptFileError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise ConceptFileError(f"{path.name}: {error}") from error
     if RECORD_KEY not in metadata:
         return None
-    try:
-        record = json.loads(metadata[RECORD_KEY])
-        lacking = [key for key in _NEEDED if key not in record]
-    except (ValueError, TypeError) as error:
-        raise ConceptFileError(f"{path.name}: its record cannot be read ({error})") from error
-    if lacking:
-        raise ConceptFileError(
-            f"{path.name}: its record lacks {', '.join(lacking)}; save the concept again"
-        )
+    record = parse_record(metadata[RECORD_KEY], path.name)
     if "modelspec.thumbnail" in metadata:
         record["thumbnail"] = metadata["modelspec.thumbnail"]
     return record
@@ -133,10 +124,6 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         raise ConceptFileError(
             f"{embedding.name} carries no record of this pack, so its placeholder and category are "
             "not known; use it as embedding:name in a prompt instead"
-        )
-    if record.get("format", 0) > FORMAT_VERSION:
-        raise ConceptFileError(
-            f"{embedding.name} was saved by a newer version of this pack: update"
         )
     text_key, vectors = vectors_from_file(_tensors(embedding), embedding.name)
     delta: dict[str, WeightDelta] = {}
@@ -154,7 +141,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
                 "in models/embeddings: the two files of one save belong together"
             )
         delta = delta_from_file_keys(_tensors(weights), weights.name)
-    own = ("format", "placeholder", "category", "text_key", "base_family", "digest", "has_weights")
+    check_values({text_key: vectors, **delta_tensors(delta)}, embedding.name)
     concept = TrainedConcept(
         placeholder=record["placeholder"],
         category=record["category"],
@@ -162,7 +149,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         vectors=vectors,
         delta=delta,
         base_family=record["base_family"],
-        record={key: value for key, value in record.items() if key not in own},
+        record={key: value for key, value in record.items() if key not in OWN_KEYS},
     )
     if concept.digest() != record["digest"]:
         raise ConceptFileError(
@@ -175,15 +162,5 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(path)[0]
-    except ValueError as error:
-        raise ConceptFileError(str(error)) from error
-
-
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """`name`, or `name-2`, `name-3`, ... : the first that is not taken."""
-    taken = set(taken)
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
+    except (ValueError, OSError) as error:
+        raise ConceptFileError(f"{path.name}: {error}") from error

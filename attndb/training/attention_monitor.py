@@ -118,9 +118,10 @@ class AttentionMonitor:
         return done == self._total or done % self._settings.every == 0
 
     def __call__(self, loss: StepLoss, training: Training) -> None:
-        """Told after every step; looks when it is due."""
+        """Told after every step; looks when it is due, unless that was done before: a training that
+        goes on may be told once more of the step it was stopped after."""
         done = loss.step + 1
-        if self.due(done):
+        if self.due(done) and done not in self._looks:
             predict = training.learner.denoising.predict
             self._look(done, training.model, predict, training.embeddings)
 
@@ -194,7 +195,8 @@ class AttentionMonitor:
             predict(z_t_BCYX, t_B, conditioning)
         if not any(vectors.requires_grad for vectors in embeddings.values()):
             model.offload_text_encoder()
-        maps, look = self._mean_maps(taken), self._numbers(step, taken)
+        # as the files hold them, so that the picture is the same after a resume
+        maps, look = self._mean_maps(taken).half(), self._numbers(step, taken)
         self._maps[step], self._looks[step] = maps, look
 
     def _mean_maps(self, taken: list[tuple[TextAttention, Tensor, Tensor]]) -> Tensor:
@@ -234,16 +236,23 @@ class AttentionMonitor:
         if not numbers.is_file():
             return
         try:
-            for line in numbers.read_text(encoding="utf-8").splitlines():
+            lines = numbers.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            log.warning("%s: earlier looks cannot be read: %s", self._folder, error)
+            return
+        for line in lines:
+            try:
                 look = AttentionReading(**json.loads(line))
                 maps = read_tensors(self._folder / f"maps-{look.step:05d}.safetensors")[0]["maps"]
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                log.warning("%s: an earlier look cannot be read: %s", self._folder, error)
+                continue
+            if maps.ndim == 3 and len(maps) == len(self._names) and 0 <= look.step <= self._total:
                 self._looks[look.step], self._maps[look.step] = look, maps
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s: earlier looks cannot be read: %s", self._folder, error)
 
     def _write(self, step: int) -> None:
         text = "".join(json.dumps(asdict(look)) + "\n" for look in self.looks)
-        maps = tensors_writer({"maps": self._maps[step].half()}, {})
+        maps = tensors_writer({"maps": self._maps[step]}, {})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(

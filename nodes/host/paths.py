@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import folder_paths
 
-from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.concept_files import read_record
+
+log = logging.getLogger(__name__)
+
+_MOST_KNOWN = 10_000
+_known: dict[Path, tuple[tuple[int, int, int] | None, bool]] = {}
 
 
 def embedding_folders() -> list[str]:
@@ -35,19 +40,37 @@ def _first(kind: str) -> Path:
 
 
 def saved_concepts() -> list[str]:
-    """Names of the embeddings that carry this pack's record, sorted."""
+    """Names of the embeddings that carry this pack's record, sorted. A file that cannot be read
+    costs itself a line in the log: the list is made while the host loads the nodes, and for every
+    page that asks for them."""
     names = []
-    for file in folder_paths.get_filename_list("embeddings"):
-        path = folder_paths.get_full_path("embeddings", file)
-        if path is None or not file.endswith(".safetensors"):
+    try:
+        files = list(folder_paths.get_filename_list("embeddings"))
+    except Exception as error:  # whatever a folder of somebody's has done to the host
+        log.warning("models/embeddings cannot be listed: %s", ascii(str(error)))
+        return []
+    for file in files:
+        if not file.endswith(".safetensors"):
             continue
         try:
-            record = read_record(Path(path))
-        except ConceptFileError:
-            continue
-        if record is not None:
-            names.append(file.removesuffix(".safetensors"))
+            path = folder_paths.get_full_path("embeddings", file)
+            if path is not None and _carries_record(Path(path)):
+                names.append(file.removesuffix(".safetensors"))
+        except Exception as error:
+            log.warning("models/embeddings/%s is passed over: %s", ascii(file), ascii(str(error)))
     return sorted(names)
+
+
+def _carries_record(path: Path) -> bool:
+    """Whether a file has a usable record; asked of the file once, until it changes."""
+    found = path.stat()
+    state = (found.st_ino, found.st_size, found.st_mtime_ns)
+    if _known.get(path, (None, None))[0] != state:
+        _known[path] = (state, False)
+        if len(_known) > _MOST_KNOWN:
+            del _known[next(iter(_known))]
+        _known[path] = (state, read_record(path) is not None)
+    return bool(_known[path][1])
 
 
 def find_concept(name: str) -> tuple[Path, Path | None]:

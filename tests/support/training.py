@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,30 @@ class FaultyServer(HostServer):
         status, body = self.request("/attndb_test/fault", fault)
         if status != 200:
             raise HostError(f"fault: {status} {body!r}\n{self.log_tail()}")
+
+    @contextmanager
+    def pausing(self, changes: dict[int, Callable[[], object]]) -> Iterator[None]:
+        """A training of one forward pass a step that is run inside waits after each of these
+        numbers of steps until its change was made, however slow the machine is."""
+        self.request("/attndb_test/fault", {"kind": "wait", "at": list(changes)})
+        left, over = dict(changes), threading.Event()
+
+        def watch() -> None:
+            while left and not over.wait(0.05):
+                now = self.get("/attndb_test/fault")["waiting"]
+                if now in left:
+                    left.pop(now)()
+                    self.request("/attndb_test/fault", {"go": now})
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            yield
+            assert not left, f"the training never got to {list(left)}"
+        finally:
+            over.set()
+            watching.join()
+            self.fault(None)
 
     def freed_memory(self) -> dict[str, int]:
         """Bytes of live tensors and of the process, after /free has done its work."""

@@ -21,7 +21,6 @@ from attndreambooth.attndb.artifacts.concept_files import (
     check_name,
     check_new_name,
     concept_files,
-    free_name,
     load_concept,
     read_record,
 )
@@ -303,9 +302,3 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 def test_a_new_name_works_in_prompts_and_on_every_system(name):
     with pytest.raises(ValueError, match="cannot be a file name"):
         check_new_name(name)
-
-
-def test_a_taken_name_gets_the_next_number():
-    assert free_name("a", []) == "a"
-    assert free_name("a", ["a"]) == "a-2"
-    assert free_name("a", ["a", "a-2", "a-3"]) == "a-4"

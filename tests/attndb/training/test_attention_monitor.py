@@ -124,11 +124,52 @@ def test_pictures_and_numbers_lie_in_the_folder_and_a_resumed_run_goes_on(tmp_pa
     assert again.looks[0] == observer.looks[0]
 
 
+def test_a_stopped_training_ends_with_the_files_of_one_that_was_not(tmp_path):
+    """Stopped between two looks and told again of the last step, as a resumed training may be."""
+    whole, backend = watch(tmp_path / "whole"), tiny_model()
+    whole.begin(backend, start(VECTORS))
+    train(whole, backend=backend)
+
+    def stop(loss, training):
+        stopped(loss, training)
+        if loss.step == 2:
+            raise KeyboardInterrupt
+
+    stopped, backend = watch(tmp_path / "stopped"), tiny_model()
+    stopped.begin(backend, start(VECTORS))
+    with pytest.raises(KeyboardInterrupt):
+        train(Told(stop), backend=backend)
+    resumed, backend = watch(tmp_path / "stopped"), tiny_model()
+    resumed.begin(backend, start(VECTORS))
+    told = []
+
+    def again(loss, training):
+        resumed(loss, training)
+        told.append(loss.step)
+        resumed(loss, training)
+
+    train(Told(again), backend=backend)
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "stopped").iterdir())
+    for name in names:
+        ours = (tmp_path / "stopped" / name).read_bytes()
+        assert ours == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_one_look_that_is_damaged_costs_itself_only(tmp_path, caplog):
+    observer, backend = watch(tmp_path), tiny_model()
+    observer.begin(backend, start(VECTORS))
+    train(observer, backend=backend)
+    (tmp_path / "maps-00002.safetensors").write_bytes(b"rot")
+    assert [look.step for look in watch(tmp_path).looks] == [0, 4, 5]
+    assert caplog.text.count("an earlier look cannot be read") == 1
+
+
 def test_a_broken_or_unwritable_folder_is_a_warning(tmp_path, caplog):
     (tmp_path / "looks.jsonl").write_text("{broken")
     with caplog.at_level(logging.WARNING):
         observer = watch(tmp_path)
-    assert "earlier looks cannot be read" in caplog.text and observer.looks == ()
+    assert "an earlier look cannot be read" in caplog.text and observer.looks == ()
     (tmp_path / "file").write_text("x")
     blocked = watch(tmp_path / "file" / "below")
     blocked.begin(tiny_model(), start(VECTORS))

@@ -20,16 +20,30 @@ from server import PromptServer
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 
 _fault: dict[str, Any] = {}
+_passed: set[int] = set()
+PATIENCE_S = 300.0
 
 
 @PromptServer.instance.routes.post("/attndb_test/fault")
 async def set_fault(request: web.Request) -> web.Response:
-    """kind: oom (in the forward pass, after it has allocated), oom_backward, nan, slow (a pause).
+    """kind: oom (in the forward pass, after it has allocated), oom_backward, nan, slow (a pause),
+    wait (after each number of calls in `at`, until it is posted as `go`).
     above: only batches of more samples. after: only when that many calls went well."""
     _install()
+    body = await request.json()
+    if "go" in body:
+        _passed.add(body["go"])
+        return web.json_response(_fault)
     _fault.clear()
-    _fault.update(await request.json(), calls=0)
+    _passed.clear()
+    _fault.update(body, calls=0)
     return web.json_response(_fault)
+
+
+@PromptServer.instance.routes.get("/attndb_test/fault")
+async def get_fault(_: web.Request) -> web.Response:
+    """waiting: after how many calls a training waits; null if none does."""
+    return web.json_response({"waiting": _fault.get("waiting")})
 
 
 @PromptServer.instance.routes.get("/attndb_test/memory")
@@ -81,6 +95,15 @@ def _install() -> None:
             return output
         if kind == "slow":
             time.sleep(0.15)
+            return output
+        if kind == "wait":
+            done, deadline = _fault["calls"] - 1, time.monotonic() + PATIENCE_S
+            while done in _fault.get("at", ()) and done not in _passed:
+                _fault["waiting"] = done
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"nobody said go after {done} calls")
+                time.sleep(0.02)
+            _fault.pop("waiting", None)
             return output
         if kind == "oom":
             raise torch.OutOfMemoryError("simulated in the forward pass")

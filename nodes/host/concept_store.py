@@ -1,0 +1,78 @@
+"""A concept among the host's models: a name for it, its files as one, nobody else's touched."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ...attndb.artifacts.concept import TrainedConcept
+from ...attndb.artifacts.concept_files import concept_files, read_record
+from ...attndb.artifacts.name_claim import claim_whole, holds
+from ...attndb.artifacts.partial_files import remove_stale_partial_files
+from ...attndb.artifacts.tensor_file import Writer, write_whole
+from ...attndb.training.unkept_results import UNKEPT
+from .paths import embedding_path, weights_path
+
+log = logging.getLogger(__name__)
+
+
+def save_concept(concept: TrainedConcept, wanted: str) -> str:
+    """Saves the concept; the name it has: the wanted one if it is free or this very concept's,
+    else the next free one, `wanted-2`, `wanted-3`, ... Of several servers that save under one name
+    at the same moment each gets a name of its own.
+
+    A file that holds already what would be written is not written again. OSError names the file
+    that could not be written, its folder's free space and what to do.
+    """
+    for folder in {embedding_path(wanted).parent, weights_path(wanted).parent}:
+        for path in remove_stale_partial_files(folder):
+            log.info("removed %s, which a process that has ended left", path)
+    for name in _candidates(wanted):
+        if _saved_as(concept, name):
+            UNKEPT.release_saved(concept.record)
+            return name
+    raise AssertionError("there is always a next name")
+
+
+def _candidates(wanted: str) -> Iterator[str]:
+    yield wanted
+    for number in itertools.count(2):
+        yield f"{wanted}-{number}"
+
+
+def _saved_as(concept: TrainedConcept, name: str) -> bool:
+    """Saves under this name unless it is another's; whether it is this concept's now."""
+    embedding, weights = embedding_path(name), weights_path(name)
+    files = concept_files(concept, name, embedding, weights)
+    there = [path for path in (weights, embedding) if path.exists()]
+    if not there:
+        return claim_whole(_embedding_last(files, embedding))
+    if not all(_is_of(concept, path) for path in there) or not set(there) <= set(files):
+        return False
+    left = {path: write for path, write in files.items() if not holds(path, write)}
+    for path in [path for path in left if path in there]:
+        write_whole({path: left.pop(path)})  # damaged, or from another version of the pack
+    return not left or claim_whole(_embedding_last(left, embedding))
+
+
+def _embedding_last(files: Mapping[Path, Writer], embedding: Path) -> dict[Path, Writer]:
+    """The embedding is what Load Concept lists: with it the concept is there."""
+    return dict(sorted(files.items(), key=lambda item: item[0] == embedding))
+
+
+def _is_of(concept: TrainedConcept, path: Path) -> bool:
+    """Whether a file says that it belongs to this very concept."""
+    try:
+        record = read_record(path)
+    except ValueError:
+        return False
+    return record is not None and all(
+        record.get(key) == value
+        for key, value in (
+            ("digest", concept.digest()),
+            ("placeholder", concept.placeholder),
+            ("category", concept.category),
+        )
+    )
