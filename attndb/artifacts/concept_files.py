@@ -108,7 +108,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         metadata = read_metadata(path)
     except (ValueError, OSError) as error:
-        raise ConceptFileError(f"{path.name}: {error}") from error
+        raise _unusable(path, error) from error
     if RECORD_KEY not in metadata:
         return None
     record = parse_record(metadata[RECORD_KEY], path.name)
@@ -163,4 +163,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(path)[0]
     except (ValueError, OSError) as error:
-        raise ConceptFileError(f"{path.name}: {error}") from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> ConceptFileError:
+    text = str(error)
+    named = text if path.name in text else f"{path.name}: {text}"
+    return ConceptFileError(f"{named}; restore the file from where it came")

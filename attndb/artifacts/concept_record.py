@@ -31,7 +31,9 @@ def parse_record(text: str, file: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConceptFileError(f"{file}: its record cannot be read ({error})") from error
+        raise ConceptFileError(
+            f"{file}: its record cannot be read ({error}); save the concept again"
+        ) from error
     if not isinstance(record, dict):
         raise ConceptFileError(
             f"{file}: its record is {_shown(record)}, not a table; save the concept again"

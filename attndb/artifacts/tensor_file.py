@@ -107,7 +107,7 @@ def _check_regular(path: Path) -> None:
     """A pipe or a device with a model's name would be waited for."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path.name} is not a regular file: remove it")
+        raise ValueError(f"{path.name} is not a regular file")
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

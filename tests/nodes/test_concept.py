@@ -172,6 +172,53 @@ def test_saving_again_rewrites_the_same_and_never_another(run, trained, saved, h
     assert bytes_of(saved) == first != bytes_of(f"{saved}-2")
 
 
+def test_what_is_there_already_is_not_written_again_and_damage_is_mended(run, trained, home):
+    paths = [home / kind / "again.safetensors" for kind in ("embeddings", "loras")]
+    run("AttnDBSaveConcept", concept=trained, name="again")
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
+    contents = [path.read_bytes() for path in paths]
+    assert run("AttnDBSaveConcept", concept=trained, name="again")[0] == "again"
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths] == before
+    for path in paths:
+        damaged = bytearray(path.read_bytes())
+        damaged[-1] ^= 1
+        path.write_bytes(damaged)
+        assert run("AttnDBSaveConcept", concept=trained, name="again")[0] == "again"
+        path.unlink()
+        assert run("AttnDBSaveConcept", concept=trained, name="again")[0] == "again"
+        assert [path.read_bytes() for path in paths] == contents
+    for path in paths:
+        path.unlink()
+
+
+def test_the_same_weights_for_another_word_are_another_concept(run, trained, home):
+    run("AttnDBSaveConcept", concept=trained, name="words")
+    renamed = dataclasses.replace(trained, placeholder="<other>")
+    assert run("AttnDBSaveConcept", concept=renamed, name="words")[0] == "words-2"
+    assert run("AttnDBLoadConcept", name="words")[0].placeholder == trained.placeholder
+
+
+def test_what_a_killed_save_left_goes_with_the_next_one(run, trained, home):
+    left = home / "loras" / ".killed.safetensors.999999999.part"
+    left.write_bytes(b"half")
+    run("AttnDBSaveConcept", concept=trained, name="after-a-kill")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
+def test_a_strength_that_is_no_number_is_refused(sd15, run, trained, strength):
+    from attndreambooth.nodes.errors import NodeError
+
+    with pytest.raises(NodeError, match=r"Apply Concept: strength is (nan|inf): use a number"):
+        run(
+            "AttnDBApplyConcept",
+            model=sd15.model,
+            clip=sd15.clip,
+            concept=trained,
+            strength=strength,
+        )
+
+
 def test_a_name_in_a_sub_folder_works_in_prompts(sd15, run, trained, home):
     (name, _) = run("AttnDBSaveConcept", concept=trained, name="people/astro.v2")
     assert (home / "loras" / "people" / "astro.v2.safetensors").is_file()

@@ -79,7 +79,7 @@ def _install() -> None:
         for name, module in list(sys.modules.items())
         if name.endswith("attndreambooth.nodes.host.model.private_model")
     ]
-    plain = module.HostBackend.predict
+    plain = module.PrivateModel.predict
     if getattr(plain, "faulty", False):
         return
 
@@ -113,7 +113,7 @@ def _install() -> None:
         return output * torch.nan
 
     predict.faulty = True  # type: ignore[attr-defined]
-    module.HostBackend.predict = predict
+    module.PrivateModel.predict = predict
 
 
 def _no_memory(_gradient: torch.Tensor) -> None:
