@@ -6,10 +6,12 @@ import logging
 import math
 from typing import Any
 
+import torch
 from comfy_api.latest import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.concept_files import check_name, check_new_name, load_concept
+from ..attndb.artifacts.manager_metadata import without_photos
 from .errors import naming_node
 from .host.concept_store import save_concept
 from .host.model.concept_patches import apply_to_model
@@ -18,6 +20,13 @@ from .host.paths import embedding_path, find_concept, saved_concepts, weights_pa
 from .socket_types import Concept
 
 log = logging.getLogger(__name__)
+PRECISIONS = {
+    "as trained": None,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+METADATA = ("record", "for managers", "no photos")
 CATEGORY = "AttnDreamBooth/concept"
 
 
@@ -101,6 +110,24 @@ class SaveConcept(io.ComfyNode):
                     tooltip="File name without extension; sub-folders with '/'. The same name is "
                     "used in models/embeddings and models/loras.",
                 ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="as trained",
+                    tooltip="Of the weight file: fp16 and bf16 are half as large as fp32. The "
+                    "embedding is always fp32. as trained: fp32 for an fp32 checkpoint, else fp16.",
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "metadata",
+                    options=list(METADATA),
+                    default="record",
+                    tooltip="record: how it was made, the trigger words, the names of the photos "
+                    "and a small picture of the first. for managers: also what model managers and "
+                    "ComfyUI's asset browser read, and a preview picture beside each file. no "
+                    "photos: neither picture nor names.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.String.Output("name", tooltip="The name the concept was saved under."),
@@ -111,9 +138,20 @@ class SaveConcept(io.ComfyNode):
 
     @classmethod
     @naming_node
-    def execute(cls, concept: TrainedConcept, name: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        concept: TrainedConcept,
+        name: str,
+        precision: str = "as trained",
+        metadata: str = "record",
+    ) -> io.NodeOutput:
         wanted = check_new_name(name)
-        saved = save_concept(concept, wanted)
+        kept = concept
+        if (dtype := PRECISIONS[precision]) is not None:
+            kept = kept.with_precision(dtype)
+        if metadata == "no photos":
+            kept = without_photos(kept)
+        saved = save_concept(kept, wanted, for_managers=metadata == "for managers")
         embedding, weights = embedding_path(saved), weights_path(saved)
         written = [str(embedding), *([str(weights)] if concept.delta else [])]
         log.info("Save Concept: %s", ", ".join(written))

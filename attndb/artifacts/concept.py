@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from .digest import tensors_digest
-from .weight_delta import LowRank, WeightDelta, add_deltas, delta_tensors, low_rank
+from .weight_delta import (
+    LowRank,
+    WeightDelta,
+    add_deltas,
+    cast_delta,
+    delta_tensors,
+    low_rank,
+)
 
 FORMAT_VERSION = 1
 
@@ -69,6 +76,15 @@ class TrainedConcept:
             delta=summed,
             record={**self.record, "stages": stages},
         )
+
+    def with_record(self, record: Mapping[str, Any]) -> TrainedConcept:
+        """The same concept with another record."""
+        return dataclasses.replace(self, record=dict(record))
+
+    def with_precision(self, dtype: torch.dtype) -> TrainedConcept:
+        """The same concept with its weight change in another precision."""
+        delta = {name: cast_delta(change, dtype) for name, change in self.delta.items()}
+        return dataclasses.replace(self, delta=delta)
 
     def digest(self) -> str:
         """SHA-256 of the vectors and the weight change; worked out once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,14 @@ def check_new_name(name: str) -> str:
 
 
 def concept_files(
-    concept: TrainedConcept, title: str, embedding: Path, weights: Path
+    concept: TrainedConcept,
+    title: str,
+    embedding: Path,
+    weights: Path,
+    more: Mapping[str, str] | None = None,
 ) -> dict[Path, Writer]:
-    """Writers of a concept's files: the embedding, and the weights if there are any."""
+    """Writers of a concept's files: the embedding, and the weights if there are any. `more`:
+    metadata beside the modelspec and the record."""
     digest = concept.digest()
     record = {
         **concept.record,
@@ -75,6 +81,7 @@ def concept_files(
         "has_weights": bool(concept.delta),
     }
     metadata = {
+        **(more or {}),
         RECORD_KEY: json.dumps(record, sort_keys=True),
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": title,

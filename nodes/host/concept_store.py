@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
+from ...attndb.artifacts.manager_metadata import manager_metadata, preview_writer
 from ...attndb.artifacts.name_claim import claim_whole, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import Writer, write_whole
@@ -18,20 +19,23 @@ from .paths import embedding_path, weights_path
 log = logging.getLogger(__name__)
 
 
-def save_concept(concept: TrainedConcept, wanted: str) -> str:
-    """Saves the concept; the name it has: the wanted one if it is free or this very concept's,
-    else the next free one, `wanted-2`, `wanted-3`, ... Of several servers that save under one name
-    at the same moment each gets a name of its own.
+def save_concept(concept: TrainedConcept, wanted: str, *, for_managers: bool = False) -> str:
+    """Saves the concept and returns the name it has: the wanted one if it is free or this very
+    concept's, else the next free one, `wanted-2`, `wanted-3`, ... Of several servers that save
+    under one name at the same moment each gets a name of its own.
 
-    A file that holds already what would be written is not written again. OSError names the file
-    that could not be written, its folder's free space and what to do.
+    A file that holds already what would be written is not written again. `for_managers`: with more
+    metadata, and a picture beside each file. OSError names the file that could not be written, its
+    folder's free space and what to do.
     """
     for folder in {embedding_path(wanted).parent, weights_path(wanted).parent}:
         for path in remove_stale_partial_files(folder):
             log.info("removed %s, which a process that has ended left", path)
     for name in _candidates(wanted):
-        if _saved_as(concept, name):
+        if _saved_as(concept, name, manager_metadata(concept) if for_managers else {}):
             UNKEPT.release_saved(concept.record)
+            if for_managers:
+                _save_previews(concept, name)
             return name
     raise AssertionError("there is always a next name")
 
@@ -42,10 +46,10 @@ def _candidates(wanted: str) -> Iterator[str]:
         yield f"{wanted}-{number}"
 
 
-def _saved_as(concept: TrainedConcept, name: str) -> bool:
+def _saved_as(concept: TrainedConcept, name: str, more: Mapping[str, str]) -> bool:
     """Saves under this name unless it is another's; whether it is this concept's now."""
     embedding, weights = embedding_path(name), weights_path(name)
-    files = concept_files(concept, name, embedding, weights)
+    files = concept_files(concept, name, embedding, weights, more)
     there = [path for path in (weights, embedding) if path.exists()]
     if not there:
         return claim_whole(_embedding_last(files, embedding))
@@ -55,6 +59,14 @@ def _saved_as(concept: TrainedConcept, name: str) -> bool:
     for path in [path for path in left if path in there]:
         write_whole({path: left.pop(path)})  # damaged, or from another version of the pack
     return not left or claim_whole(_embedding_last(left, embedding))
+
+
+def _save_previews(concept: TrainedConcept, name: str) -> None:
+    """`<file>.preview.png` beside each file; a picture that somebody put there stays."""
+    write = preview_writer(concept)
+    paths = [embedding_path(name), *([weights_path(name)] if concept.delta else [])]
+    for path in paths if write else ():
+        claim_whole({path.with_name(f"{path.stem}.preview.png"): write})
 
 
 def _embedding_last(files: Mapping[Path, Writer], embedding: Path) -> dict[Path, Writer]:

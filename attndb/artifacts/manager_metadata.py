@@ -1,0 +1,61 @@
+"""What model managers read of a concept's files beside the modelspec: kohya's keys and a picture.
+
+`ss_base_model_version`, `trained_words` and `ssmd_cover_images` are read by ComfyUI's asset scanner
+and by managers; `<file>.preview.png` by all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+
+from PIL import Image
+
+from .concept import TrainedConcept
+from .tensor_file import Writer
+
+_BASE_VERSIONS = {"SD 1.5": "sd_v1", "SD 2.1-base": "sd_v2", "SD 2.1-768": "sd_v2_v"}
+"""kohya sd-scripts' names."""
+_PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
+_URL_START = "base64,"
+
+
+def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
+    """Metadata for managers; only what is known of the concept."""
+    metadata = {"trained_words": json.dumps([f"{concept.placeholder} {concept.category}"])}
+    if version := _BASE_VERSIONS.get(concept.base_family):
+        metadata["ss_base_model_version"] = version
+        metadata["modelspec.prediction_type"] = _PREDICTIONS[concept.base_family]
+    if picture := _thumbnail(concept):
+        metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
+    return metadata
+
+
+def preview_writer(concept: TrainedConcept) -> Writer | None:
+    """A writer of the concept's picture as a PNG; None if it carries none."""
+    picture = _thumbnail(concept)
+    if picture is None:
+        return None
+    try:
+        image = Image.open(io.BytesIO(picture)).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return lambda handle: image.save(handle, "PNG")
+
+
+def without_photos(concept: TrainedConcept) -> TrainedConcept:
+    """The concept without the picture and the names of its photos in the record."""
+    kept = {key: v for key, v in concept.record.items() if key not in ("thumbnail", "photos")}
+    return concept.with_record(kept)
+
+
+def _thumbnail(concept: TrainedConcept) -> bytes | None:
+    url = concept.record.get("thumbnail")
+    if not isinstance(url, str) or _URL_START not in url:
+        return None
+    try:
+        return base64.b64decode(url.partition(_URL_START)[2], validate=True)
+    except (binascii.Error, ValueError):
+        return None

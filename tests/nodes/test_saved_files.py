@@ -1,0 +1,96 @@
+"""Saved files as others see them: the host's asset scanner, its preview route, its LoRA loader."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+
+@pytest.fixture
+def paths(home):
+    """Embedding and weight file of a name."""
+    return lambda name: [home / kind / f"{name}.safetensors" for kind in ("embeddings", "loras")]
+
+
+def metadata(path):
+    with safe_open(str(path), "pt") as handle:
+        return handle.metadata()
+
+
+def test_the_hosts_asset_scanner_reads_base_words_and_picture(run, trained, paths):
+    try:
+        scanner = importlib.import_module("app.assets.services.metadata_extract")
+    except ImportError:
+        pytest.skip("this host has no asset scanner")
+    run("AttnDBSaveConcept", concept=trained, name="managed", metadata="for managers")
+    run("AttnDBSaveConcept", concept=trained, name="unmanaged")
+    for path in paths("managed"):
+        found = scanner.extract_file_metadata(str(path))
+        assert found.base_model == "sd_v1"
+        assert found.trained_words == ["<astro> person"]
+        assert found.has_preview_images
+    for path in paths("unmanaged"):
+        assert scanner.extract_file_metadata(str(path)).trained_words is None
+
+
+def test_managers_find_a_picture_beside_each_file_and_in_it(run, trained, paths):
+    run("AttnDBSaveConcept", concept=trained, name="pictured", metadata="for managers")
+    manager = importlib.import_module("app.model_manager").ModelFileManager()
+    for path in paths("pictured"):
+        beside = path.with_name("pictured.preview.png")
+        assert Image.open(beside).format == "PNG"
+        previews = manager.get_model_previews(str(path))
+        assert str(beside) in map(str, previews)
+        [inside] = [preview for preview in previews if isinstance(preview, io.BytesIO)]
+        assert Image.open(inside).size == Image.open(beside).size
+        assert metadata(path)["modelspec.prediction_type"] == "epsilon"
+
+
+def test_a_picture_that_somebody_put_there_stays(run, trained, home):
+    mine = home / "loras" / "mine.preview.png"
+    mine.write_bytes(b"mine")
+    run("AttnDBSaveConcept", concept=trained, name="mine", metadata="for managers")
+    assert mine.read_bytes() == b"mine"
+
+
+def test_no_photo_of_the_subject_goes_into_the_files_if_that_is_asked(run, trained, paths):
+    run("AttnDBSaveConcept", concept=trained, name="private", metadata="no photos")
+    for path in paths("private"):
+        text = json.dumps(metadata(path))
+        assert "thumbnail" not in text and "image/jpeg" not in text
+        assert not any(photo["name"] in text for photo in trained.record["photos"])
+        assert not path.with_name("private.preview.png").exists()
+    assert run("AttnDBLoadConcept", name="private")[0].digest() == trained.digest()
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)],
+)
+def test_the_precision_of_a_weight_file_is_chosen(run, trained, paths, precision, dtype):
+    name = f"in-{precision}"
+    run("AttnDBSaveConcept", concept=trained, name=name, precision=precision)
+    embedding, weights = map(safetensors.torch.load_file, paths(name))
+    assert {value.dtype for value in weights.values()} == {dtype}
+    assert embedding["clip_l"].dtype == torch.float32
+    loaded = run("AttnDBLoadConcept", name=name)[0]
+    for key, value in trained.delta.items():
+        assert torch.equal(loaded.delta[key], value.to(dtype))
+
+
+def test_another_precision_is_another_file_and_the_first_one_stays(run, trained, paths):
+    assert run("AttnDBSaveConcept", concept=trained, name="sizes")[0] == "sizes"
+    before = [path.read_bytes() for path in paths("sizes")]
+    other = "bf16"
+    saved = run("AttnDBSaveConcept", concept=trained, name="sizes", precision=other)[0]
+    assert saved == "sizes-2"
+    assert [path.read_bytes() for path in paths("sizes")] == before
+    again = run("AttnDBSaveConcept", concept=trained, name="sizes", precision=other)[0]
+    assert again == "sizes-2"
