@@ -14,6 +14,12 @@ from ..attndb.artifacts.concept_files import check_name, check_new_name, load_co
 from ..attndb.artifacts.manager_metadata import without_photos
 from .errors import naming_node
 from .host.concept_store import save_concept
+from .host.foreign_concept import (
+    NO_WEIGHTS,
+    foreign_concept,
+    foreign_embeddings,
+    foreign_loras,
+)
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
@@ -209,4 +215,62 @@ class LoadConcept(io.ComfyNode):
         return io.NodeOutput(concept, f"{concept.placeholder} {concept.category}")
 
 
-NODES: list[type[io.ComfyNode]] = [ApplyConcept, SaveConcept, LoadConcept]
+class ImportConcept(io.ComfyNode):
+    """A concept from other programs' files."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBImportConcept",
+            display_name="Import Concept",
+            category=CATEGORY,
+            description="Makes a concept of an embedding and a LoRA of other programs: the "
+            "published AttnDreamBooth code's .bin, A1111, kohya sd-scripts, OneTrainer, diffusers.",
+            search_aliases=["load embedding", "textual inversion", "convert lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="A MODEL of the family the files are for."),
+                io.Combo.Input(
+                    "embedding",
+                    options=foreign_embeddings(),
+                    tooltip="A file in models/embeddings. Code in .bin and .pt files is never run.",
+                ),
+                io.Combo.Input(
+                    "lora",
+                    options=foreign_loras(),
+                    default=NO_WEIGHTS,
+                    tooltip="A LoRA in models/loras that belongs to it. Of its keys those of the "
+                    "U-Net are taken.",
+                ),
+                io.String.Input(
+                    "category",
+                    default="",
+                    tooltip="The plain word for what the subject is, e.g. dog.",
+                ),
+                io.String.Input(
+                    "placeholder",
+                    default="",
+                    tooltip="The word that stands for it in prompts. Empty: as the file calls it.",
+                ),
+            ],
+            outputs=[
+                Concept.Output("concept", tooltip="To Apply Concept, or to Save Concept."),
+                io.String.Output(
+                    "trigger", tooltip="The words to write in prompts, e.g. '<my-sloth> sloth'."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, embedding: str, lora: str) -> bool:
+        return True
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls, model: Any, embedding: str, lora: str, category: str, placeholder: str
+    ) -> io.NodeOutput:
+        concept = foreign_concept(model, embedding, lora, placeholder, category)
+        return io.NodeOutput(concept, f"{concept.placeholder} {concept.category}")
+
+
+NODES: list[type[io.ComfyNode]] = [ApplyConcept, SaveConcept, LoadConcept, ImportConcept]

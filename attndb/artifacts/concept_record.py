@@ -79,16 +79,21 @@ def check_values(tensors: Mapping[str, Tensor], file: str) -> None:
                 f"{file}: {name} holds {value.dtype}, not numbers of a weight; restore the file "
                 "from where it came"
             )
-        if not bool(torch.isfinite(value.float()).all()):
-            raise ConceptFileError(
-                f"{file}: {name} holds NaN or infinite values, which draw blank pictures; restore "
-                "the file, or train the concept again"
-            )
+        check_finite(f"{file}: {name}", value)
     name, vectors = next(iter(tensors.items()))
     if 0 in vectors.shape or bool((vectors == 0).all(dim=-1).any()):
         raise ConceptFileError(
             f"{file}: {name} holds an empty or zero vector, which is no word; restore the file, or "
             "train the concept again"
+        )
+
+
+def check_finite(where: str, value: Tensor) -> None:
+    """ConceptFileError, beginning with `where`, if a value is NaN or infinite."""
+    if not bool(torch.isfinite(value.float()).all()):
+        raise ConceptFileError(
+            f"{where} holds NaN or infinite values, which draw blank pictures; restore the file, "
+            "or train the concept again"
         )
 
 

@@ -39,17 +39,21 @@ def _first(kind: str) -> Path:
     return Path(folder_paths.get_folder_paths(kind)[0])
 
 
+def model_files(kind: str) -> list[str]:
+    """The host's files of a kind, sorted; none, with a word in the log, if they cannot be listed."""
+    try:
+        return sorted(folder_paths.get_filename_list(kind))
+    except Exception as error:  # whatever a folder of somebody's has done to the host
+        log.warning("models/%s cannot be listed: %s", kind, ascii(str(error)))
+        return []
+
+
 def saved_concepts() -> list[str]:
     """Names of the embeddings that carry this pack's record, sorted. A file that cannot be read
     costs itself a line in the log: the list is made while the host loads the nodes, and for every
     page that asks for them."""
     names = []
-    try:
-        files = list(folder_paths.get_filename_list("embeddings"))
-    except Exception as error:  # whatever a folder of somebody's has done to the host
-        log.warning("models/embeddings cannot be listed: %s", ascii(str(error)))
-        return []
-    for file in files:
+    for file in model_files("embeddings"):
         if not file.endswith(".safetensors"):
             continue
         try:
@@ -58,7 +62,7 @@ def saved_concepts() -> list[str]:
                 names.append(file.removesuffix(".safetensors"))
         except Exception as error:
             log.warning("models/embeddings/%s is passed over: %s", ascii(file), ascii(str(error)))
-    return sorted(names)
+    return names
 
 
 def _carries_record(path: Path) -> bool:

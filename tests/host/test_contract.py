@@ -19,6 +19,7 @@ NODES = [
     "AttnDBApplyConcept",
     "AttnDBSaveConcept",
     "AttnDBLoadConcept",
+    "AttnDBImportConcept",
 ]
 
 

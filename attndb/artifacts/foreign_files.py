@@ -1,0 +1,154 @@
+"""Embeddings and LoRAs that other programs made, as what a concept is made of.
+
+Embeddings: the reference implementation's `learned_embeds*.bin` ({token: tensor}), A1111's `.pt`,
+and safetensors with `clip_l`, `clip_h`, `emb_params` or a token as key. LoRAs: kohya sd-scripts,
+OneTrainer, diffusers and PEFT keys. Pickles are read with weights_only: no code in them runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .concept import ConceptFileError, check_factors
+from .concept_record import check_finite, check_values
+from .tensor_file import read_tensors
+from .weight_delta import LowRank, WeightDelta
+
+_LARGEST_PICKLE = 100_000_000
+_TEXT_KEYS = {768: "clip_l", 1024: "clip_h"}
+_PLAIN_NAMES = ("clip_l", "clip_h", "emb_params", "*")
+_FACTORS = (
+    (".lora_up.weight", ".lora_down.weight"),  # kohya sd-scripts, OneTrainer
+    (".lora_B.weight", ".lora_A.weight"),  # PEFT, diffusers
+    (".lora.up.weight", ".lora.down.weight"),  # diffusers, transformers
+    ("_lora.up.weight", "_lora.down.weight"),  # diffusers before PEFT
+)
+_TEXT_ENCODER = ("lora_te", "text_encoder.", "te.", "lora_te1", "bundle_emb.")
+
+
+@dataclass(frozen=True)
+class ForeignEmbedding:
+    """A word of somebody else's."""
+
+    token: str
+    """How the file calls it; empty if it does not say."""
+    text_key: str
+    """`clip_l` or `clip_h`."""
+    vectors: Tensor
+    """(V, D), fp32."""
+
+
+def read_foreign_embedding(path: Path) -> ForeignEmbedding:
+    """The embedding in a file. ConceptFileError names the file and what is wrong with it."""
+    content: dict[Any, Any]
+    if path.suffix.lower() == ".safetensors":
+        try:
+            content = dict(read_tensors(path)[0])
+        except (ValueError, OSError) as error:
+            raise ConceptFileError(f"{path.name}: {error}; restore the file") from error
+    else:
+        content = _unpickled(path)
+    if isinstance(content.get("string_to_param"), Mapping):  # A1111
+        name = content.get("name")
+        content = {name if isinstance(name, str) else "*": v for v in _values(content)[:1]}
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if len(tensors) != 1:
+        raise ConceptFileError(
+            f"{path.name} holds {len(tensors)} tensors, and an embedding of one text encoder is "
+            "needed: use a file for SD 1.5 or SD 2.x"
+        )
+    [(token, value)] = tensors.items()
+    vectors = value.detach().float().reshape(-1, value.shape[-1] if value.ndim else 1)
+    text_key = _TEXT_KEYS.get(vectors.shape[1])
+    if text_key is None or value.ndim > 2:
+        raise ConceptFileError(
+            f"{path.name}: shape {tuple(value.shape)} is no embedding of SD 1.5 (width 768) or "
+            "SD 2.x (width 1024): use a file for one of these"
+        )
+    check_values({text_key: vectors}, path.name)
+    known = isinstance(token, str) and token not in _PLAIN_NAMES
+    return ForeignEmbedding(token if known else "", text_key, vectors)
+
+
+def _values(content: Mapping[Any, Any]) -> list[Any]:
+    return list(content["string_to_param"].values())
+
+
+def _unpickled(path: Path) -> dict[Any, Any]:
+    if not path.is_file() or path.stat().st_size > _LARGEST_PICKLE:
+        raise ConceptFileError(
+            f"{path.name} is no regular file or larger than 100 MB, which no embedding is: use "
+            "another file"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken or hostile pickle raises what it likes
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConceptFileError(
+            f"{path.name} cannot be read as tensors alone ({first[:120]}); code in it is never "
+            "run: use a safetensors file"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConceptFileError(f"{path.name} holds no table of tensors: use another file")
+    return content
+
+
+def foreign_delta(
+    tensors: Mapping[str, Tensor], weights: Mapping[str, tuple[str, tuple[int, ...]]], file: str
+) -> tuple[dict[str, WeightDelta], int]:
+    """A LoRA as the change it makes of the U-Net, and how many of its keys are the text encoder's.
+
+    `weights`: name and shape of our weight by the name that other programs have for it. Scales
+    (alpha / rank) go into the factors. ConceptFileError names keys that are not understood.
+    """
+    delta: dict[str, WeightDelta] = {}
+    left = dict(tensors)
+    for up_end, down_end in _FACTORS:
+        for key in [key for key in left if key.endswith(up_end)]:
+            stem = key.removesuffix(up_end)
+            place = weights.get(stem)
+            down_key = f"{stem}{down_end}"
+            if place is None or down_key not in left:
+                continue
+            up, down = left.pop(key), left.pop(down_key)
+            alpha = left.pop(f"{stem}.alpha", None)
+            delta[place[0]] = _scaled(up, down, alpha, place[1], f"{file}: {key}")
+    text = [key for key in left if key.startswith(_TEXT_ENCODER)]
+    unknown = [key for key in left if not key.startswith(_TEXT_ENCODER)]
+    if unknown or not delta:
+        shown = ", ".join(unknown[:3]) or "none"
+        raise ConceptFileError(
+            f"{file}: {len(unknown)} of {len(tensors)} keys are no LoRA of this MODEL's U-Net "
+            f"({shown}): use it with the stock Load LoRA node, or connect a MODEL of its family"
+        )
+    return delta, len(text)
+
+
+def _scaled(
+    up: Tensor, down: Tensor, alpha: Tensor | None, shape: tuple[int, ...], where: str
+) -> LowRank:
+    check_factors(up, down, where)
+    rank = up.shape[1]
+    factors = up.float().flatten(1), down.float().flatten(1)
+    if factors[0].shape[0] != shape[0] or factors[1].shape[1] * shape[0] != _count(shape):
+        raise ConceptFileError(
+            f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} do not make the "
+            f"MODEL's {shape}: connect a MODEL of its family"
+        )
+    scale = 1.0 if alpha is None or alpha.numel() != 1 else float(alpha) / rank
+    for factor in factors:
+        check_finite(where, factor)
+    return LowRank(factors[0] * scale, factors[1], shape)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
