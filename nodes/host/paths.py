@@ -40,7 +40,7 @@ def _first(kind: str) -> Path:
 
 
 def model_files(kind: str) -> list[str]:
-    """The host's files of a kind, sorted; none, with a word in the log, if they cannot be listed."""
+    """The host's files of a kind, sorted; none, and a log line, if they cannot be listed."""
     try:
         return sorted(folder_paths.get_filename_list(kind))
     except Exception as error:  # whatever a folder of somebody's has done to the host
@@ -62,7 +62,7 @@ def saved_concepts() -> list[str]:
                 names.append(file.removesuffix(".safetensors"))
         except Exception as error:
             log.warning("models/embeddings/%s is passed over: %s", ascii(file), ascii(str(error)))
-    return names
+    return sorted(names)
 
 
 def _carries_record(path: Path) -> bool:

@@ -1,0 +1,144 @@
+"""Files of other programs: read as they are meant, without running what is in them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from attndreambooth.attndb.artifacts.concept import ConceptFileError
+from attndreambooth.attndb.artifacts.foreign_files import foreign_delta, read_foreign_embedding
+from attndreambooth.attndb.artifacts.weight_delta import dense
+
+WORD = torch.randn(768, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("content", "token", "key", "count"),
+    [
+        ({"<sloth>": WORD}, "<sloth>", "clip_l", 1),  # the published code
+        ({"<sloth>": torch.stack([WORD, WORD])}, "<sloth>", "clip_l", 2),
+        ({"<sloth>": torch.nn.Parameter(WORD.half())}, "<sloth>", "clip_l", 1),
+        ({"<sloth>": torch.ones(1024)}, "<sloth>", "clip_h", 1),
+        ({"string_to_param": {"*": WORD[None]}, "name": "sloth"}, "sloth", "clip_l", 1),
+        ({"string_to_param": {"*": WORD[None]}, "name": None}, "", "clip_l", 1),
+    ],
+)
+def test_a_pickled_embedding_is_read_as_tensors(tmp_path, content, token, key, count):
+    path = tmp_path / "learned_embeds.bin"
+    torch.save(content, path)
+    read = read_foreign_embedding(path)
+    assert (read.token, read.text_key) == (token, key)
+    assert read.vectors.shape[0] == count and read.vectors.dtype == torch.float32
+    if key == "clip_l":
+        assert torch.allclose(read.vectors[0], WORD, atol=2 * torch.finfo(torch.float16).eps * 4)
+
+
+@pytest.mark.parametrize(("name", "token"), [("clip_l", ""), ("emb_params", ""), ("<x>", "<x>")])
+def test_a_safetensors_embedding_is_read(tmp_path, name, token):
+    save_file({name: WORD[None].clone()}, tmp_path / "e.safetensors")
+    read = read_foreign_embedding(tmp_path / "e.safetensors")
+    assert read.token == token and torch.equal(read.vectors, WORD[None])
+
+
+class Hostile:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path):
+    path = tmp_path / "learned_embeds.bin"
+    torch.save({"<x>": Hostile(tmp_path / "ran")}, path)
+    with pytest.raises(ConceptFileError, match=r"learned_embeds\.bin cannot be read as tensors"):
+        read_foreign_embedding(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"<x>": torch.ones(5)}, "is no embedding of SD 1.5"),
+        ({"<x>": torch.ones(())}, "is no embedding of SD 1.5"),
+        ({"<x>": torch.ones(2, 2, 768)}, "is no embedding of SD 1.5"),
+        ({"<x>": WORD * torch.nan}, "NaN or infinite"),
+        ({"<x>": WORD * 0}, "zero vector"),
+        ({"<x>": WORD, "<y>": WORD}, "holds 2 tensors"),
+        ({}, "holds 0 tensors"),
+        ([WORD], "no table of tensors"),
+    ],
+)
+def test_what_is_no_embedding_is_refused_by_name(tmp_path, content, told):
+    path = tmp_path / "e.pt"
+    torch.save(content, path)
+    with pytest.raises(ConceptFileError, match=told) as error:
+        read_foreign_embedding(path)
+    assert "e.pt" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02c", b"\0" * 99])
+def test_a_broken_file_is_refused_by_name(tmp_path, content):
+    for name in ("e.bin", "e.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConceptFileError, match=name.replace(".", r"\.")):
+            read_foreign_embedding(tmp_path / name)
+
+
+WEIGHTS = {
+    "lora_unet_down_0_attn2_to_k": ("a.attn2.to_k.weight", (6, 4)),
+    "unet.down.0.attn2.to_k": ("a.attn2.to_k.weight", (6, 4)),
+    "unet.down.0.attn2.processor.to_k": ("a.attn2.to_k.weight", (6, 4)),
+    "lora_unet_conv": ("conv.weight", (6, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize(
+    ("up_name", "down_name", "alpha"),
+    [
+        (".lora_up.weight", ".lora_down.weight", 1.0),
+        (".lora_up.weight", ".lora_down.weight", None),
+        (".lora_B.weight", ".lora_A.weight", None),
+        ("_lora.up.weight", "_lora.down.weight", None),
+    ],
+)
+@pytest.mark.parametrize("stem", [key for key in WEIGHTS if key != "lora_unet_conv"])
+def test_every_programs_lora_makes_the_change_it_says(stem, up_name, down_name, alpha):
+    up, down = torch.randn(6, 2), torch.randn(2, 4)
+    tensors = {f"{stem}{up_name}": up, f"{stem}{down_name}": down}
+    if alpha is not None:
+        tensors[f"{stem}.alpha"] = torch.tensor(alpha)
+    delta, text = foreign_delta(tensors, WEIGHTS, "x")
+    expected = up @ down * ((alpha or 2.0) / 2)
+    assert list(delta) == ["a.attn2.to_k.weight"] and text == 0
+    assert torch.allclose(dense(delta["a.attn2.to_k.weight"]), expected)
+
+
+def test_a_convolution_and_what_belongs_to_the_text_encoder():
+    up, down = torch.randn(6, 2, 1, 1), torch.randn(2, 4, 3, 3)
+    tensors = {"lora_unet_conv.lora_up.weight": up, "lora_unet_conv.lora_down.weight": down}
+    delta, text = foreign_delta({**tensors, "lora_te_text.alpha": torch.ones(())}, WEIGHTS, "x")
+    expected = torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down)
+    assert torch.allclose(dense(delta["conv.weight"]), expected, atol=1e-5) and text == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lora_unet_conv.hada_w1_a": torch.ones(2, 2)}, r"1 of 3 keys .*hada_w1_a"),
+        ({"lora_unet_conv.lora_up.weight": torch.ones(6, 3)}, "make no weight"),
+        ({"lora_unet_conv.lora_up.weight": torch.ones(5, 2)}, "do not make the MODEL's"),
+        ({"lora_unet_conv.lora_down.weight": torch.full((2, 4, 3, 3), torch.nan)}, "NaN"),
+        ({"lora_unet_elsewhere.lora_up.weight": torch.ones(2, 2)}, "elsewhere"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_key(changes, told):
+    tensors = {
+        "lora_unet_conv.lora_up.weight": torch.ones(6, 2),
+        "lora_unet_conv.lora_down.weight": torch.ones(2, 4, 3, 3),
+    }
+    with pytest.raises(ConceptFileError, match=told):
+        foreign_delta({**tensors, **changes}, WEIGHTS, "x")

@@ -1,0 +1,79 @@
+"""Import Concept: other programs' files do in a concept what they do in the stock loaders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.stages import draw
+
+WORD = 0.3 * torch.randn(768, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def files(sd15, home):
+    """An embedding as the published code saves it, and a kohya LoRA of every to_k in attn2."""
+    import comfy.lora
+
+    torch.save({"<sloth>": WORD}, home / "embeddings" / "learned_embeds_steps_60.bin")
+    names = comfy.lora.model_lora_keys_unet(sd15.model.model, {})
+    state = sd15.model.model.state_dict()
+    tensors, generator = {}, torch.Generator().manual_seed(2)
+    for theirs, ours in names.items():
+        if theirs.startswith("lora_unet_down_blocks") and theirs.endswith("attn2_to_k"):
+            out, width = state[ours].shape
+            tensors[f"{theirs}.lora_up.weight"] = torch.randn(out, 4, generator=generator)
+            tensors[f"{theirs}.lora_down.weight"] = 0.1 * torch.randn(4, width, generator=generator)
+            tensors[f"{theirs}.alpha"] = torch.tensor(2.0)
+    assert tensors
+    save_file(tensors, home / "loras" / "kohya.safetensors")
+    import folder_paths
+
+    folder_paths.filename_list_cache.clear()
+
+
+def test_it_draws_what_the_stock_loaders_draw(sd15, run, files):
+    import nodes
+
+    concept, trigger = run(
+        "AttnDBImportConcept",
+        model=sd15.model,
+        embedding="learned_embeds_steps_60.bin",
+        lora="kohya.safetensors",
+        category="sloth bear",
+    )
+    assert trigger == "<sloth> sloth bear" and torch.equal(concept.vectors, WORD[None])
+    model, clip, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)
+    ours = draw(model, clip, "a photo of a <sloth> sloth bear")
+    stock, _ = nodes.LoraLoader().load_lora(sd15.model, sd15.clip, "kohya.safetensors", 1.0, 0.0)
+    prompt = "a photo of a embedding:learned_embeds_steps_60.bin sloth bear"
+    theirs = draw(stock, sd15.clip, prompt)
+    base = draw(sd15.model, sd15.clip, prompt)
+    assert (ours - theirs).abs().max() < 1e-2 * (base - theirs).abs().max()
+
+
+def test_it_can_be_saved_and_trained_on(sd15, run, train, files, home):
+    concept, _ = run(
+        "AttnDBImportConcept",
+        model=sd15.model,
+        embedding="learned_embeds_steps_60.bin",
+        category="person",
+        placeholder="<astro>",
+    )
+    run("AttnDBSaveConcept", concept=concept, name="imported")
+    loaded, _ = run("AttnDBLoadConcept", name="imported")
+    assert loaded.digest() == concept.digest() and loaded.placeholder == "<astro>"
+    more = train(2, sd15, loaded, steps=1)[0]
+    assert len(more.record["stages"]) == 1 and more.delta
+
+
+def test_files_of_another_family_and_bad_words_are_refused(sd21, sd15, run, files):
+    from attndreambooth.nodes.errors import NodeError
+
+    given = {"embedding": "learned_embeds_steps_60.bin", "category": "person"}
+    with pytest.raises(NodeError, match=r"Import Concept: .*for clip_l, and this MODEL is SD 2"):
+        run("AttnDBImportConcept", model=sd21.model, **given)
+    with pytest.raises(NodeError, match=r"Import Concept: .*placeholder"):
+        run("AttnDBImportConcept", model=sd15.model, **given, placeholder="person")
+    with pytest.raises(NodeError, match=r"Import Concept: .*nobody.*not in models/embeddings"):
+        run("AttnDBImportConcept", model=sd15.model, **{**given, "embedding": "nobody.pt"})
