@@ -120,6 +120,7 @@ class SaveConcept(io.ComfyNode):
                     "precision",
                     options=list(PRECISIONS),
                     default="as trained",
+                    optional=True,  # prompts that were saved before go on working
                     tooltip="Of the weight file: fp16 and bf16 are half as large as fp32. The "
                     "embedding is always fp32. as trained: fp32 for an fp32 checkpoint, else fp16.",
                     advanced=True,
@@ -128,6 +129,7 @@ class SaveConcept(io.ComfyNode):
                     "metadata",
                     options=list(METADATA),
                     default="record",
+                    optional=True,
                     tooltip="record: how it was made, the trigger words, the names of the photos "
                     "and a small picture of the first. for managers: also what model managers and "
                     "ComfyUI's asset browser read, and a preview picture beside each file. no "
