@@ -48,7 +48,9 @@ def _default(item: Any) -> str:
     value = getattr(item, "default", None)
     options = getattr(item, "options", None)
     if value is None and isinstance(options, list) and options:
-        value = options[0] if item.id not in ("folder", "name") else None  # what is on this disk
+        value = (
+            options[0] if item.id not in ("folder", "name", "embedding") else None
+        )  # what is on this disk
     if value is None:
         return ""
     if isinstance(value, bool):
