@@ -16,7 +16,7 @@ from .photo import DatasetError
 
 MOST_FILES = 500
 """Files and sub-folders of a folder of photos; 3 to 6 photos are usual."""
-_COUNTED = 20_000
+_COUNTED = 10_000
 """Where counting ends: a message in time is worth more than the exact number."""
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -136,9 +136,13 @@ class _Walk:
                     self._entries += 1
                     if self._entries > _COUNTED:
                         break
-                    if not entry.name.startswith("."):
+                    if entry.name.startswith("."):
+                        continue
+                    if self._entries <= MOST_FILES:
                         path = folder / entry.name
                         found.append((path, self._is_folder(entry, path)))
+                    elif entry.is_dir(follow_symlinks=False):
+                        found.append((folder / entry.name, True))  # refused anyway: only counted
         except OSError as error:
             if folder == self.folder:
                 raise DatasetError(
@@ -148,8 +152,6 @@ class _Walk:
         return found
 
     def _is_folder(self, entry: os.DirEntry[str], path: Path) -> bool:
-        if self._entries > MOST_FILES:  # refused anyway: it is counted, and no link is followed
-            return entry.is_dir(follow_symlinks=False)
         try:
             return entry.is_dir() and self._stays(entry.is_symlink(), path)
         except OSError:
