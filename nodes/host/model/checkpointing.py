@@ -8,7 +8,6 @@ normalisation, SiLU and convolution the first two are repeated, and none of thei
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
@@ -41,33 +40,53 @@ def checkpoint_activations(unet: UNetModel, level: Checkpointing) -> None:
 
 
 def _recompute(module: nn.Module) -> None:
-    if not _changed(module):
-        module.forward = functools.partial(_checkpointed, module.forward)
+    if not isinstance(module, _Recomputed):
+        module.__class__ = _with(_Recomputed, type(module))
 
 
 def _recompute_transformer_block(block: Any) -> None:
     """norm1 and norm2 alone; norm3 together with the feed-forward, whose input then is not kept."""
     _recompute(block.norm1)
     _recompute(block.norm2)
-    if not _changed(block.ff):
-        both = functools.partial(_one_after_the_other, block.norm3.forward, block.ff.forward)
-        block.ff.forward = functools.partial(_checkpointed, both)
-        block.norm3.forward = _unchanged
+    if not isinstance(block.norm3, _Passed):
+        block.ff.norm = (block.norm3,)  # in a tuple: its weights stay where they are named
+        block.ff.__class__ = _with(_NormFirst, type(block.ff))
+        block.norm3.__class__ = _with(_Passed, type(block.norm3))
+        _recompute(block.ff)
 
 
-def _changed(module: nn.Module) -> bool:
-    return "forward" in vars(module)
+# What a module does is changed by its class. A `forward` set on the module would hold the module's
+# own bound method: a cycle, which keeps a finished stage's weights until Python looks for garbage.
 
 
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+class _Recomputed:
+    """In front of a module's class: what it computes is computed again in the backward pass."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        again = super().forward  # type: ignore[misc]
+        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
-def _one_after_the_other(
-    first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor], x: Tensor
-) -> Tensor:
-    return then(first(x))
+class _NormFirst:
+    """In front of a feed-forward's class: it does the normalisation, too."""
+
+    norm: tuple[Any]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm[0].normalized(x))  # type: ignore[misc]
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
+class _Passed:
+    """In front of a normalisation's class: what it gets is passed on, to be normalised later."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def normalized(self, x: Tensor) -> Tensor:
+        return super().forward(x)  # type: ignore[misc]
+
+
+@functools.cache
+def _with(front: type, kind: type) -> type:
+    """The class of modules of this kind with a change in front."""
+    return type(f"{front.__name__}{kind.__name__}", (front, kind), {"__module__": __name__})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import types
 from typing import Any
 
 import torch
@@ -102,6 +101,17 @@ def embedding_width(clip: Any) -> int:
     return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight.shape[1]
 
 
+class TrainableLayer(CLIPLayer):
+    """The host's CLIP layer without its in-place additions, which break the backward pass."""
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None
+    ) -> Tensor:
+        """Hidden states after the layer."""
+        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        return x + self.mlp(self.layer_norm2(x))
+
+
 class TextEncoder:
     """A private, differentiable copy of one of the host's CLIP text models."""
 
@@ -111,7 +121,7 @@ class TextEncoder:
         self._device: torch.device | None = None
         for module in model.modules():
             if isinstance(module, CLIPLayer):
-                module.forward = types.MethodType(_layer_forward, module)
+                module.__class__ = TrainableLayer
 
     @classmethod
     def from_clip(cls, clip: Any, device: torch.device) -> TextEncoder:
@@ -147,11 +157,3 @@ class TextEncoder:
             self.model.set_clip_options({"execution_device": device})
             self._device = device
         return self
-
-
-def _layer_forward(
-    self: Any, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None
-) -> Tensor:
-    """The host's CLIP layer without its in-place additions, which break the backward pass."""
-    x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
-    return x + self.mlp(self.layer_norm2(x))

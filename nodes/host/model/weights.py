@@ -8,7 +8,6 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +59,32 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
     return merged
 
 
+class TrainableAttention(CrossAttention):
+    """The host's attention through PyTorch's fused kernel: not every backend of the host trains.
+
+    A class, and no `forward` set on the module: a module that holds its own bound method is a
+    cycle, and then a finished stage's weights stay until Python looks for garbage.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+        mask: Tensor | None = None,
+        transformer_options: object = None,
+    ) -> Tensor:
+        """Cross- or self-attention."""
+        context = x if context is None else context
+        value = context if value is None else value
+        q, k, v = (
+            rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+            for t in (self.to_q(x), self.to_k(context), self.to_v(value))
+        )
+        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
+
+
 def private_unet(
     unet_config: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device
 ) -> UNetModel:
@@ -77,7 +102,7 @@ def private_unet(
         unet.requires_grad_(False).eval()
     for module in unet.modules():
         if isinstance(module, CrossAttention):
-            module.forward = types.MethodType(_attention_forward, module)
+            module.__class__ = TrainableAttention
     return unet
 
 
@@ -88,25 +113,6 @@ def compile_blocks(unet: nn.Module) -> None:
         whole = isinstance(module, (ResBlock, FeedForward)) or name.endswith(".attn1")
         if whole and module._compiled_call_impl is None:
             module.compile()
-
-
-def _attention_forward(
-    self: Any,
-    x: Tensor,
-    context: Tensor | None = None,
-    value: Tensor | None = None,
-    mask: Tensor | None = None,
-    transformer_options: object = None,
-) -> Tensor:
-    """Cross- or self-attention through PyTorch's fused kernel: not every host backend trains."""
-    context = x if context is None else context
-    value = context if value is None else value
-    q, k, v = (
-        rearrange(t, "b n (h d) -> b h n d", h=self.heads)
-        for t in (self.to_q(x), self.to_k(context), self.to_v(value))
-    )
-    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 
 def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch.device) -> Any:

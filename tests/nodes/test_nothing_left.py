@@ -1,0 +1,93 @@
+"""After a stage nothing of it is alive, without Python's search for cycles."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.stages import Wires, dataset
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def micro(host) -> Wires:
+    """The embedded model's wires."""
+    from attndreambooth.nodes.host.model.micro import load_micro
+
+    return Wires(*load_micro())
+
+
+@contextmanager
+def no_search_for_cycles() -> Iterator[None]:
+    """Inside, only what nothing refers to any more is freed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def modules() -> dict[int, nn.Module]:
+    """All modules that are alive in this process."""
+    return {id(one): one for one in gc.get_objects() if issubclass(type(one), nn.Module)}
+
+
+def new_modules(before: set[int]) -> list[str]:
+    return sorted(type(one).__name__ for key, one in modules().items() if key not in before)
+
+
+def preview(run: Any) -> Any:
+    return run("AttnDBTrainingPreview", every=1, steps=1, width=64, height=64, attention_maps=True)[
+        0
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "choices", "looks"),
+    [
+        (1, {"gradient_checkpointing": "off"}, False),
+        (1, {"gradient_checkpointing": "full"}, False),
+        (2, {"gradient_checkpointing": "light"}, True),
+        (2, {"gradient_checkpointing": "off", "lora_rank": 2}, False),
+        (3, {"gradient_checkpointing": "off"}, True),
+        (3, {"gradient_checkpointing": "light"}, False),
+        (3, {"gradient_checkpointing": "full"}, False),
+        (3, {"gradient_checkpointing": "full", "lora_rank": 2}, False),
+        (3, {"low_memory": True}, True),
+    ],
+)
+def test_no_module_of_a_finished_stage_is_alive(micro, run, train, number, choices, looks):
+    wanted = {
+        "dataset": dataset(run),
+        "options": run("AttnDBTrainingOptions", **choices)[0],
+        "preview": preview(run) if looks else None,
+    }
+    train(number, micro, **wanted, seed=1)  # what is made once and stays is made here
+    with no_search_for_cycles():
+        before = set(modules())
+        made = train(number, micro, **wanted, seed=2)
+        assert new_modules(before) == []
+        assert made[0].record["stages"][-1]["losses"]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_no_module_of_a_stopped_stage_is_alive(micro, run, train, number, monkeypatch):
+    from attndreambooth.nodes.host.ui import progress
+
+    def broken(self: Any, *_: Any) -> None:
+        raise ArithmeticError("in the middle")
+
+    monkeypatch.setattr(progress.TrainingProgress, "__call__", broken)
+    data = dataset(run)
+    with pytest.raises(ArithmeticError):
+        train(number, micro, dataset=data, seed=3)
+    with no_search_for_cycles():
+        before = set(modules())
+        with pytest.raises(ArithmeticError) as caught:
+            train(number, micro, dataset=data, seed=4)
+        del caught
+        assert new_modules(before) == []
