@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,9 +121,7 @@ def _weights(family: _Family, without: Collection[Part]) -> dict[str, Tensor]:
     if "vae" not in without:
         weights.update(config.process_vae_state_dict_for_saving(tiny_vae_weights()))
     if family.text_encoder is not None and "clip" not in without:
-        weights.update(
-            config.process_clip_state_dict_for_saving(_text_weights(family.text_encoder))
-        )
+        weights.update(config.process_clip_state_dict_for_saving(text_weights(family.text_encoder)))
     return {key: tensor.contiguous() for key, tensor in weights.items()}
 
 
@@ -147,8 +145,11 @@ def _fill(shapes: dict[str, Tensor], gain: Callable[[str], float]) -> dict[str, 
     return filled
 
 
-def _text_weights(prefix: str) -> dict[str, Tensor]:
-    """A CLIP text model: every token keeps its own direction, mixed a little with those before."""
+def text_weights(prefix: str, changes: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """A CLIP text model: every token keeps its own direction, mixed a little with those before.
+
+    changes: to the family's own configuration.
+    """
     import comfy.ops
     import comfy.sd1_clip
     import comfy.text_encoders.sd2_clip
@@ -157,7 +158,8 @@ def _text_weights(prefix: str) -> dict[str, Tensor]:
         "clip_l": comfy.sd1_clip.SDClipModel,
         "clip_h": comfy.text_encoders.sd2_clip.SD2ClipHModel,
     }[prefix]
-    model = model_class(device="meta", dtype=torch.float32)
+    options = {"model_name": prefix, f"{prefix}_model_config": dict(changes or {})}
+    model = model_class(device="meta", dtype=torch.float32, model_options=options)
     shapes = {k: t for k, t in model.state_dict().items() if k.startswith("transformer.")}
 
     def gain(key: str) -> float:

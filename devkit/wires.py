@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checkpoints import Kind, make_checkpoint
-from .tiny_model import UNET_CONFIG, random_weights
+from .small_models import small_wires
 
 
 @dataclass
@@ -126,29 +126,9 @@ class Oracle:
         return hook
 
 
-def small_unet(kind: Literal["sd15", "sd21"]) -> Any:
-    """A MODEL of the family with a narrow U-Net of seeded weights: quick to sample."""
-    import comfy.model_patcher
-    import comfy.supported_models
-
-    config = {**UNET_CONFIG, "model_channels": 64}
-    if kind == "sd15":
-        changes = {"context_dim": 768, "num_heads": 8, "use_linear_in_transformer": False}
-        family = comfy.supported_models.SD15({**config, **changes, "num_head_channels": -1})
-    else:
-        family = comfy.supported_models.SD20({**config, "context_dim": 1024})
-    family.set_inference_dtype(torch.float32, None)
-    cpu = torch.device("cpu")
-    with torch.inference_mode():
-        model = family.get_model({}, "", device=cpu)
-        model.diffusion_model.load_state_dict(random_weights(model.diffusion_model, 3))
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
-
-
 def small_sd15() -> Loaded:
-    """The text encoder and VAE of the small SD 1.5 checkpoint, and a narrow U-Net."""
-    loaded = load("sd15")
-    return Loaded(small_unet("sd15"), loaded.clip, loaded.vae)
+    """A small SD 1.5; `host_on_path` first."""
+    return Loaded(*small_wires("sd15"))
 
 
 def load(kind: Kind) -> Loaded:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attndreambooth.devkit.captured import NEGATIVE, TEXT, capture
+from attndreambooth.devkit.small_models import WIDTH
 
 pytestmark = pytest.mark.host
 
@@ -153,8 +154,8 @@ def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_
     from attndreambooth.nodes.host.capture.prompt import prompt_words
     from attndreambooth.nodes.host.model.placeholders import with_vectors
 
-    save_file({"clip_l": torch.randn(3, 768)}, str(tmp_path / "odd.safetensors"))
-    clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, 768))
+    save_file({"clip_l": torch.randn(3, WIDTH["sd15"])}, str(tmp_path / "odd.safetensors"))
+    clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, WIDTH["sd15"]))
     for holder in (clip.tokenizer.clip_l, sd15.clip.tokenizer.clip_l):
         holder.embedding_directory = [str(tmp_path)]
     text = "A (Kinkajou:1.3) beside <my-sloth> sloth, embedding:odd, na\u00efve caf\u00e9"
@@ -175,7 +176,7 @@ def test_words_of_a_placeholder_are_captured_through_the_stock_encoder(sd15):
     from attndreambooth.nodes.attention import CaptureAttention
     from attndreambooth.nodes.host.model.placeholders import with_vectors
 
-    clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, 768))
+    clip = with_vectors(sd15.clip, "<my-sloth>", torch.randn(2, WIDTH["sd15"]))
     text = "a photo of a <my-sloth> sloth"
     model, handle, positive = CaptureAttention.execute(
         sd15.model, clip, text, "<my-sloth>, sloth", 1, False

@@ -20,7 +20,8 @@ from torch import Tensor
 from attndreambooth.attndb.attention.capture import Capture
 from attndreambooth.attndb.attention.word_maps import MapSelection, word_maps_of
 from attndreambooth.devkit.pack import host_root
-from attndreambooth.devkit.wires import Calls, Loaded, small_unet
+from attndreambooth.devkit.small_models import small_model
+from attndreambooth.devkit.wires import Calls, Loaded
 
 TEXT = "a photo of a guitarist and two cats"
 WORDS = ("guitarist", "cats", "photo")
@@ -47,7 +48,7 @@ def drawn(request, host) -> Drawn:
 
     clip = tokenizer_alone(request.param)
     capture = Capture(prompt=TEXT, words=prompt_words(clip, TEXT).choose(WORDS), slices=1)
-    model = small_unet(request.param)
+    model = small_model(request.param)
     width = model.model.model_config.unet_config["context_dim"]
     positive, negative = conditioning(width, 1), conditioning(width, 2)
     calls = Calls()

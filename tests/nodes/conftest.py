@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.stages import STAGES, Wires, dataset, load
+from support.stages import STAGES, Wires, dataset, small
 
-from attndreambooth.devkit.checkpoints import make_checkpoint
+_ESTIMATES: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +54,47 @@ def inference() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def whole_estimate(host) -> Callable[..., Any]:
+    """The memory estimate that runs its trace every time."""
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    return MemoryEstimator.__call__
+
+
+@pytest.fixture(autouse=True)
+def estimates(whole_estimate, monkeypatch) -> None:
+    """The same shapes and settings are traced once: a trace costs more than a short training."""
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    def once(self: Any, config: Any) -> Any:
+        shapes = [p.shape for p in self.model.unet.parameters()]
+        told = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "model"]
+        key = str((shapes, self.model.device, told, config.with_(seed=0)))
+        if key not in _ESTIMATES:
+            _ESTIMATES[key] = whole_estimate(self, config)
+        return _ESTIMATES[key]
+
+    monkeypatch.setattr(MemoryEstimator, "__call__", once)
+
+
+@pytest.fixture
+def every_trace(estimates, whole_estimate, monkeypatch) -> None:
+    """Here every training is estimated by a trace of its own."""
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    monkeypatch.setattr(MemoryEstimator, "__call__", whole_estimate)
+
+
+@pytest.fixture(scope="session")
 def sd15(home) -> Wires:
-    return load(make_checkpoint("sd15", dtype=torch.float32))
+    """A small SD 1.5."""
+    return small("sd15")
 
 
 @pytest.fixture(scope="session")
 def sd21(home) -> Wires:
-    return load(make_checkpoint("sd21", dtype=torch.float32))
+    """A small SD 2.1."""
+    return small("sd21")
 
 
 @pytest.fixture(scope="session")

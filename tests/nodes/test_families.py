@@ -6,9 +6,10 @@ import logging
 
 import torch
 from support.comparing import distance, example, output_of, private_output, snapshot
-from support.stages import load
+from support.stages import Wires, load
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
+from attndreambooth.devkit.small_models import small_model
 
 PROMPT = "a photo of a <astro> person on the beach"
 
@@ -17,7 +18,7 @@ def test_an_fp16_file_trains_and_applies_within_rounding(home, train, privately)
     wires = load(make_checkpoint("sd15", dtype=torch.float16))
     before = snapshot(wires)
     _, applied, *_ = train(3, wires)
-    inputs = example(768)
+    inputs = example(wires.model)
     trained = private_output(privately["backend"], inputs)
     dtype = wires.model.model.get_dtype()
     assert distance(output_of(applied, inputs), trained) < (1e-5 if dtype.itemsize == 4 else 1e-2)
@@ -25,35 +26,25 @@ def test_an_fp16_file_trains_and_applies_within_rounding(home, train, privately)
     assert snapshot(wires)["model weights"] == before["model weights"]
 
 
-def test_half_precision_weights_on_the_wire_are_trained_in_fp32(home, train, privately):
-    import comfy.sd
-    import folder_paths
-
-    path = make_checkpoint("sd15", dtype=torch.float16)
-    model, clip, vae = comfy.sd.load_checkpoint_guess_config(
-        str(path),
-        embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        model_options={"dtype": torch.float16},
-    )[:3]
-    from support.stages import Wires
-
+def test_half_precision_weights_on_the_wire_are_trained_in_fp32(sd15, train, privately):
+    model = small_model("sd15", dtype=torch.float16)
     assert model.model.get_dtype() == torch.float16
-    concept, applied, *_ = train(3, Wires(model, clip, vae))
+    concept, applied, *_ = train(3, Wires(model, sd15.clip, sd15.vae))
     assert {p.dtype for p in privately["backend"].unet.parameters()} == {torch.float32}
     assert {value.dtype for value in concept.delta.values()} == {torch.float16}
-    inputs = example(768)
+    inputs = example(model)
     trained = private_output(privately["backend"], inputs)
     half = tuple(x.half() if x.is_floating_point() else x for x in inputs)
     assert distance(output_of(applied, half).float(), trained) < 2e-2
 
 
-def test_a_velocity_checkpoint_is_trained_as_one(home, train, privately):
-    wires = load(make_checkpoint("sd21v", dtype=torch.float32))
-    concept, applied, *_ = train(3, wires)
+def test_a_velocity_checkpoint_is_trained_as_one(sd21, train, privately):
+    model = small_model("sd21", velocity=True)
+    concept, applied, *_ = train(3, Wires(model, sd21.clip, sd21.vae))
     backend = privately["backend"]
     assert backend.diffusion.prediction_type == "v"
     assert concept.base_family == "SD 2.1-768"
-    inputs = example(1024)
+    inputs = example(model)
     assert distance(output_of(applied, inputs), private_output(backend, inputs)) < 1e-5
 
 
@@ -72,7 +63,7 @@ def test_an_sd21_base_checkpoint_is_trained_on_noise(sd21, train, privately):
     backend = privately["backend"]
     assert backend.diffusion.prediction_type == "epsilon"
     assert (concept.base_family, concept.text_key) == ("SD 2.1-base", "clip_h")
-    inputs = example(1024)
+    inputs = example(sd21.model)
     assert distance(output_of(applied, inputs), private_output(backend, inputs)) < 1e-5
 
 

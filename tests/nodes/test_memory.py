@@ -14,6 +14,9 @@ NEEDS = re.compile(
 )
 
 
+pytestmark = pytest.mark.usefixtures("every_trace")
+
+
 @pytest.fixture
 def log(caplog):
     caplog.set_level(logging.INFO)

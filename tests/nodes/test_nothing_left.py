@@ -8,16 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.stages import Wires, dataset
+from support.stages import dataset
 from torch import nn
-
-
-@pytest.fixture(scope="module")
-def micro(host) -> Wires:
-    """The embedded model's wires."""
-    from attndreambooth.nodes.host.model.micro import load_micro
-
-    return Wires(*load_micro())
 
 
 @contextmanager
@@ -60,22 +52,23 @@ def preview(run: Any) -> Any:
         (3, {"low_memory": True}, True),
     ],
 )
-def test_no_module_of_a_finished_stage_is_alive(micro, run, train, number, choices, looks):
+@pytest.mark.usefixtures("every_trace")
+def test_no_module_of_a_finished_stage_is_alive(sd15, run, train, number, choices, looks):
     wanted = {
         "dataset": dataset(run),
         "options": run("AttnDBTrainingOptions", **choices)[0],
         "preview": preview(run) if looks else None,
     }
-    train(number, micro, **wanted, seed=1)  # what is made once and stays is made here
+    train(number, sd15, **wanted, seed=1)  # what is made once and stays is made here
     with no_search_for_cycles():
         before = set(modules())
-        made = train(number, micro, **wanted, seed=2)
+        made = train(number, sd15, **wanted, seed=2)
         assert new_modules(before) == []
         assert made[0].record["stages"][-1]["losses"]
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_no_module_of_a_stopped_stage_is_alive(micro, run, train, number, monkeypatch):
+def test_no_module_of_a_stopped_stage_is_alive(sd15, run, train, number, monkeypatch):
     from attndreambooth.nodes.host.ui import progress
 
     def broken(self: Any, *_: Any) -> None:
@@ -84,10 +77,10 @@ def test_no_module_of_a_stopped_stage_is_alive(micro, run, train, number, monkey
     monkeypatch.setattr(progress.TrainingProgress, "__call__", broken)
     data = dataset(run)
     with pytest.raises(ArithmeticError):
-        train(number, micro, dataset=data, seed=3)
+        train(number, sd15, dataset=data, seed=3)
     with no_search_for_cycles():
         before = set(modules())
         with pytest.raises(ArithmeticError) as caught:
-            train(number, micro, dataset=data, seed=4)
+            train(number, sd15, dataset=data, seed=4)
         del caught
         assert new_modules(before) == []

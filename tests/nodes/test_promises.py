@@ -71,7 +71,7 @@ def test_strength_0_is_the_base_and_strength_1_is_the_trained_module(
     sd15, train, run, privately, number
 ):
     concept, applied, _, *_ = train(number, sd15)
-    inputs = example(768)
+    inputs = example(sd15.model)
     base = output_of(sd15.model, inputs)
     trained = private_output(privately["backend"], inputs)
     assert distance(trained, base) > 1e-3
@@ -100,7 +100,7 @@ def with_lora(model: Any) -> Any:
 
 
 def test_a_lora_in_front_is_part_of_the_base(sd15, train, privately):
-    inputs = example(768)
+    inputs = example(sd15.model)
     patched = with_lora(sd15.model)
     base = output_of(patched, inputs)
     assert distance(base, output_of(sd15.model, inputs)) > 1e-3
@@ -181,7 +181,7 @@ def test_a_stage_starts_from_the_concept_it_is_given(sd15, train, run, chain, pr
     assert one.delta == {} and {".attn2." in name for name in two.delta} == {True}
     assert torch.equal(two.vectors, one.vectors) and torch.equal(three.vectors, one.vectors)
     again, applied, *_ = train(3, sd15, two, steps=0)
-    inputs = example(768)
+    inputs = example(sd15.model)
     after_two = output_of(
         run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=two)[0], inputs
     )

@@ -63,7 +63,9 @@ def snapshot(wires: Any) -> dict[str, Any]:
     }
 
 
-def example(width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def example(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents, timesteps and text states as a MODEL takes them."""
+    width = model.model.model_config.unet_config["context_dim"]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 4, 8, 8, generator=generator)
     return x, torch.tensor([20, 700]), torch.randn(2, 77, width, generator=generator)

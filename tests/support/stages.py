@@ -37,6 +37,15 @@ def load(path: Path) -> Wires:
     return Wires(model, clip, vae)
 
 
+def small(kind: Any) -> Wires:
+    """A small model of the family, as Load Checkpoint would give it."""
+    import folder_paths
+
+    from attndreambooth.devkit.small_models import small_wires
+
+    return Wires(*small_wires(kind, folder_paths.get_folder_paths("embeddings")))
+
+
 def photos(count: int = 3) -> torch.Tensor:
     """Views of one real photograph as an IMAGE batch."""
     from skimage import data

@@ -1,0 +1,96 @@
+"""The wires of a small Stable Diffusion: the family's own classes, narrow, with seeded weights.
+
+A checkpoint that the stock loader takes has the real text encoder and a U-Net of the real width:
+seconds for every training. What does not test the loading itself is tested on these.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from .checkpoints import text_weights
+from .tiny_model import UNET_CONFIG, random_weights
+from .tiny_vae import tiny_vae_weights
+
+Small = Literal["sd15", "sd21"]
+
+WIDTH = {"sd15": 64, "sd21": 96}
+"""Of the text states; the real ones are 768 and 1024."""
+VELOCITY_SIGN = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_ENCODER = {"sd15": "clip_l", "sd21": "clip_h"}
+
+
+def _family(kind: Small) -> Any:
+    import comfy.supported_models
+
+    config = {**UNET_CONFIG, "model_channels": 64, "context_dim": WIDTH[kind]}
+    if kind == "sd15":
+        changes = {"num_heads": 8, "num_head_channels": -1, "use_linear_in_transformer": False}
+        return comfy.supported_models.SD15({**config, **changes})
+    return comfy.supported_models.SD20(config)
+
+
+def small_model(kind: Small, *, dtype: torch.dtype = torch.float32, velocity: bool = False) -> Any:
+    """A MODEL of the family with a narrow U-Net of seeded weights.
+
+    velocity: with the sign by which the host knows an SD 2.1-768.
+    """
+    import comfy.model_management
+    import comfy.model_patcher
+
+    family, management = _family(kind), comfy.model_management
+    family.set_inference_dtype(dtype, None)
+    offload = management.unet_offload_device()
+    with torch.inference_mode():
+        sign = {VELOCITY_SIGN: torch.arange(8.0)} if velocity else {}
+        model = family.get_model(sign, "", device=offload)
+        model.diffusion_model.load_state_dict(random_weights(model.diffusion_model, 3))
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=management.get_torch_device(), offload_device=offload
+    )
+
+
+def small_clip(kind: Small, embedding_directory: Any = None) -> Any:
+    """A CLIP of the family with four narrow layers and the real vocabulary."""
+    import comfy.sd
+    import comfy.sd1_clip
+
+    name, width = _ENCODER[kind], WIDTH[kind]
+    changes = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 4,
+    }
+    tokenizer = partial(
+        comfy.sd1_clip.SDTokenizer,
+        pad_with_end=kind == "sd15",
+        embedding_size=width,
+        embedding_key=name,
+    )
+    with torch.inference_mode():
+        state = text_weights(name, changes)
+        return comfy.sd.CLIP(
+            _family(kind).clip_target(state),
+            embedding_directory=embedding_directory,
+            tokenizer_data={f"{name}_tokenizer_class": tokenizer},
+            parameters=sum(value.numel() for value in state.values()),
+            state_dict=state,
+            model_options={f"{name}_model_config": changes},
+        )
+
+
+def small_vae() -> Any:
+    """The VAE of the small checkpoints."""
+    import comfy.sd
+
+    with torch.inference_mode():
+        return comfy.sd.VAE(sd=tiny_vae_weights())
+
+
+def small_wires(kind: Small, embedding_directory: Any = None) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE); `host_on_path` first."""
+    return small_model(kind), small_clip(kind, embedding_directory), small_vae()
