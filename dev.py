@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from devkit import suite
 from devkit.console import ROOT, SetupError, call, say, step
 from devkit.environment import (
     SHARED,
@@ -68,10 +69,11 @@ def setup(version: str | None) -> dict[str, str]:
 
 def run_tests(environ: Mapping[str, str], arguments: Sequence[str]) -> int:
     """Lint, format, types, then pytest, whose summary comes last; 0 if all of them pass."""
+    chosen = suite.plan(arguments)
     checks = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
-        "pyright": ["pyright"],
+        **({"pyright": ["pyright"]} if chosen.types else {}),
     }
     failed = []
     for name, command in checks.items():
@@ -80,7 +82,8 @@ def run_tests(environ: Mapping[str, str], arguments: Sequence[str]) -> int:
                 failed.append(name)
     if failed:
         say(f"FAILED: {', '.join(failed)} (pytest follows)")
-    code = call([environ[PYTHON], "-m", "pytest", *arguments], environ)
+    command = [environ[PYTHON], "-m", "pytest", *chosen.arguments]
+    code = call(command, {**environ, **chosen.environ})
     return code or (1 if failed else 0)
 
 
@@ -120,7 +123,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="dev.py", description=str(__doc__).split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     setup_help = "make .venv, install what is pinned, fetch ComfyUI"
-    test_help = "setup, lint, types, tests [pytest arguments]; --host: the host suite there"
+    test_help = (
+        "setup, lint, types, tests [--quick] [--device cuda] [pytest arguments]; --host: on it"
+    )
     named = {"setup": setup_help, "test": test_help} | {n: text for n, (_, text) in SCRIPTS.items()}
     for name, text in named.items():
         command = commands.add_parser(
@@ -146,6 +151,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(argv: Sequence[str]) -> int:
     arguments, rest = parse(argv)
     try:
+        if arguments.command == "test" and "cuda" in rest:
+            return suite.run_on_card(rest, os.environ)  # with what is there: no setup, no network
         if arguments.command == "test":
             tests = [*(SMOKE if arguments.smoke else ()), *rest]
             one = OLDEST_HOST if arguments.oldest_host else arguments.host

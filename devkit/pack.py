@@ -75,12 +75,19 @@ def without_root(path: list[str]) -> list[str]:
     return [entry for entry in path if Path(entry or ".").resolve() != ROOT]
 
 
-def host_on_path(*, cpu: bool = True) -> Path:
+def on_cpu() -> bool:
+    """Whether tests keep their models on the CPU: unless ATTNDB_DEVICE says `cuda`."""
+    return os.environ.get("ATTNDB_DEVICE", "cpu") != "cuda"
+
+
+def host_on_path(*, cpu: bool | None = None) -> Path:
     """Make the host's modules (`comfy`, `nodes`, `folder_paths`, ...) importable in this process.
 
-    cpu: run the host on the CPU; decided once, before its model management is imported.
+    cpu: run the host on the CPU (default: as `on_cpu` says); decided once, before its model
+    management is imported.
     Returns the host's folder. Command-line arguments of this process are not shown to the host.
     """
+    cpu = on_cpu() if cpu is None else cpu
     root = host_root()
     sys.path[:] = [str(root), *(entry for entry in without_root(sys.path) if entry != str(root))]
     from comfy.cli_args import args

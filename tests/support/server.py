@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attndreambooth.devkit.pack import host_root
+from attndreambooth.devkit.pack import host_root, on_cpu
 from support.install import PACK_FOLDER, install_pack
 from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
 
@@ -27,20 +27,21 @@ LOG_LINES = 60
 class HostServer:
     """ComfyUI in a process of its own, its data below `base`; `with HostServer(base) as server:`.
 
-    arguments: more command-line arguments; environ: more environment variables.
+    arguments: more command-line arguments (default: the device of the tests); environ: more
+    environment variables.
     """
 
     def __init__(
         self,
         base: Path,
         *,
-        arguments: tuple[str, ...] = ("--cpu",),
+        arguments: tuple[str, ...] | None = None,
         environ: dict[str, str] | None = None,
         with_pack: bool = True,
     ):
         self.base = base
         self.host = host_root()
-        self.arguments = arguments
+        self.arguments = (("--cpu",) if on_cpu() else ()) if arguments is None else arguments
         self.environ = environ or {}
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
