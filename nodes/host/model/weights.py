@@ -25,10 +25,16 @@ UNET_PREFIX = "diffusion_model."
 
 
 def _static_patcher(patcher: Any) -> Any:
-    """The patcher with ordinary weights, where the host streams them dynamically."""
-    if getattr(patcher, "is_dynamic", lambda: False)():
-        return patcher.clone(disable_dynamic=True)
-    return patcher
+    """The patcher with ordinary weights, where the host streams them dynamically.
+
+    What no loader of the host has made (the embedded model, another pack's) cannot be loaded again
+    and has no file to stream from: its weights are read where they are.
+    """
+    if not getattr(patcher, "is_dynamic", lambda: False)():
+        return patcher
+    if getattr(patcher, "cached_patcher_init", None) is None:
+        return patcher
+    return patcher.clone(disable_dynamic=True)
 
 
 def _plain(weight: Any) -> Tensor:

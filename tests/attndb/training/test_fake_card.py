@@ -1,0 +1,130 @@
+"""A step on a card that is not there: every tensor that it touches is where it has to be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.regularization import Regularization
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.data.batch import Batch
+from attndreambooth.attndb.losses.totals import LossTotals
+from attndreambooth.devkit.fake_card import CARD, fake_card, on_fake_card
+from attndreambooth.devkit.tiny_model import random_batch, tiny_model
+from attndreambooth.devkit.training import training_of
+
+VECTORS = torch.zeros(1, 32)
+
+
+def model_on_card(model):
+    """The model with its weights on the fake card."""
+    from attndreambooth.nodes.host.model.private_model import PrivateModel
+    from attndreambooth.nodes.host.model.text import TextEncoder
+
+    [(name, encoder)] = model.text_encoders.items()
+    text = TextEncoder(on_fake_card(encoder))
+    text.model.set_clip_options({"execution_device": CARD})
+    text._device = CARD
+    there = PrivateModel(on_fake_card(model.unet), {name: text}, model.diffusion, CARD)
+    there.offload_text_encoder = lambda: None  # a fake parameter cannot be moved in place
+    return there
+
+
+def losses_of(training):
+    return training.learner.losses(random_batch(3, masked=True).to(CARD), LossTotals(1.0, 0.0))
+
+
+def config(number, **choices):
+    return StageConfig(
+        stage=number,
+        steps=2,
+        batch_size=3,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        regularization=Regularization(mean_weight=2.0, variance_weight=5.0),
+        **choices,
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "choices"),
+    [
+        (1, {"precision": "bf16"}),
+        (1, {"precision": "fp32", "gradient_checkpointing": "full"}),
+        (2, {"precision": "auto"}),
+        (2, {"precision": "bf16", "lora_rank": 2, "gradient_checkpointing": "light"}),
+        (3, {"precision": "fp32", "min_snr_gamma": 5.0, "micro_batch": 2}),
+        (3, {"precision": "bf16", "ema_decay": 0.9, "gradient_checkpointing": "full"}),
+    ],
+)
+def test_every_tensor_of_a_step_is_on_the_card(host, number, choices):
+    """Forward pass and update; the backward pass between them needs a card."""
+    model = tiny_model()
+    with fake_card():
+        training = training_of(model_on_card(model), config(number, **choices), VECTORS)
+        with training:
+            for loss in losses_of(training).values():
+                assert (loss.device, loss.dtype) == (CARD, torch.float32)
+                assert loss.requires_grad
+            for value in training.trainable:
+                value.grad = torch.empty_like(value)
+            training.optimizer.step()
+            states = training.optimizer.state.values()
+            moments = [v for state in states for k, v in state.items() if k != "step"]
+            assert moments and {value.device for value in moments} == {CARD}
+            if training.ema is not None:
+                training.ema.update()
+                assert {value.device for value in training.ema.values} == {CARD}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_taps_statistics_are_fp32_under_autocast_of_the_card(host, precision, monkeypatch):
+    from attndreambooth.attndb.attention import tap
+
+    queries, found, plain = set(), set(), tap.column_statistics
+
+    def watched(q, *rest):
+        statistics = plain(q, *rest)
+        queries.add(q.dtype)
+        found.update((value.device, value.dtype) for value in statistics)
+        return statistics
+
+    monkeypatch.setattr(tap, "column_statistics", watched)
+    model = tiny_model()
+    with fake_card():
+        training = training_of(model_on_card(model), config(2, precision=precision), VECTORS)
+        with training:
+            losses_of(training)
+    assert queries == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert found == {(CARD, torch.float32)}
+
+
+def test_a_tensor_left_behind_is_found(host):
+    model = tiny_model()
+    with fake_card():
+        there = model_on_card(model)
+        there.unet.out[2].bias = torch.nn.Parameter(torch.empty(4))  # on the CPU
+        training = training_of(there, config(2), VECTORS)
+        with training, pytest.raises(RuntimeError, match="device"):
+            losses_of(training)
+
+
+def test_a_batch_goes_to_the_card_from_pinned_memory_and_is_not_waited_for(monkeypatch):
+    calls = []
+
+    def pinned(tensor):
+        calls.append("pin")
+        return tensor
+
+    def sent(tensor, device, **how):
+        calls.append((device, how))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", sent)
+    batch = random_batch(2, masked=True)
+    batch.to(CARD)
+    tensors = [f for f in dataclasses.fields(Batch) if torch.is_tensor(getattr(batch, f.name))]
+    assert calls == ["pin", (CARD, {"non_blocking": True})] * len(tensors)

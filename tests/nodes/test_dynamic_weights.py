@@ -1,0 +1,68 @@
+"""The patcher that newer hosts use on cards, through its own class: its weights are the wire's."""
+
+from __future__ import annotations
+
+import types
+from unittest import mock
+
+import pytest
+import torch
+
+from attndreambooth.devkit.small_models import small_model
+
+CARD = torch.device("cuda", 0)
+KEY = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q.weight"
+
+
+@pytest.fixture(scope="module")
+def static(host):
+    """A patcher with ordinary weights, and a change of one of them in front of us."""
+    patcher = small_model("sd15")
+    change = torch.ones_like(patcher.model.state_dict()[KEY])
+    assert patcher.add_patches({KEY: ("diff", (change,))}, 0.5) == [KEY]
+    return patcher
+
+
+@pytest.fixture
+def dynamic(static, monkeypatch):
+    """The same weights behind the host's dynamic patcher; its pinned buffers are replaced."""
+    import comfy.model_patcher
+
+    if not hasattr(comfy.model_patcher, "ModelPatcherDynamic"):
+        pytest.skip("this host has no dynamic patcher")
+    buffers = types.SimpleNamespace(HostBuffer=mock.MagicMock)
+    monkeypatch.setattr(comfy.model_patcher.comfy_aimdo, "host_buffer", buffers)
+    kind = comfy.model_patcher.ModelPatcherDynamic
+    monkeypatch.setattr(kind, "__del__", lambda self: None)
+    patcher = kind(static.model, CARD, torch.device("cpu"))
+    assert patcher.is_dynamic()
+    patcher.patches = {key: list(entries) for key, entries in static.patches.items()}
+    return patcher
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_host_loads_the_weights_again_without_streaming(static, dynamic):
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
+
+    asked = []
+
+    def loader(*arguments, disable_dynamic=False):
+        asked.append((arguments, disable_dynamic))
+        return [static, None]
+
+    dynamic.cached_patcher_init = (loader, ("model.safetensors",), 0)
+    wanted = merged_weights(static, UNET_PREFIX)
+    assert same(merged_weights(dynamic, UNET_PREFIX), wanted)
+    assert asked == [(("model.safetensors",), True)]
+    base = static.model.state_dict()[KEY]
+    torch.testing.assert_close(wanted[KEY.removeprefix(UNET_PREFIX)], base.cpu() + 0.5)
+
+
+def test_weights_that_no_loader_made_are_read_where_they_are(static, dynamic):
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
+
+    assert dynamic.cached_patcher_init is None
+    assert same(merged_weights(dynamic, UNET_PREFIX), merged_weights(static, UNET_PREFIX))
