@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -40,11 +40,15 @@ POOL = 16
 
 
 def rows(
-    size: Size, device: torch.device, steps: int, ceilings: Mapping[str, float]
+    size: Size,
+    device: torch.device,
+    steps: int,
+    ceilings: Mapping[str, float],
+    stages: Sequence[int] = (1, 2, 3),
 ) -> Iterator[dict[str, Any]]:
     """Time, memory and FLOP/s of the published step and of ours in each mode, by stage."""
     weights = weights_of(size)
-    for stage in (1, 2, 3):
+    for stage in stages:
         times: dict[str, float | None] = {}
         for precision in ("fp32", "bf16"):
             row = _row("published", stage, precision)
@@ -125,11 +129,16 @@ def _ours(size: Size, weights: Weights, config: StageConfig, device: torch.devic
     return lambda: training.step(0, batch).read(), entered.close, device
 
 
-def recipes(size: Size, device: torch.device, quick: bool = False) -> Iterator[dict[str, Any]]:
+def recipes(
+    size: Size,
+    device: torch.device,
+    quick: bool = False,
+    names: Sequence[str] = ("paper", "fast"),
+) -> Iterator[dict[str, Any]]:
     """Seconds of whole trainings by preset, photos to weights: all three stages, augmentation, VAE
     and text encoder included, model loading not. `quick`: two steps a stage."""
     for name, preset in PRESETS.items():
-        if name not in ("paper", "fast"):
+        if name not in names:
             continue
         backend = our_backend(size, weights_of(size), device)
         encode = _encoder(size, device)

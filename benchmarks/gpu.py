@@ -1,10 +1,13 @@
 """Training on a CUDA card at full size: time, FLOP/s, peak memory, whole recipes.
 
-    python benchmarks/gpu.py [--json FILE] [--steps N] [--skip-recipes]
+    python benchmarks/gpu.py [--piece PIECE ...] [--json FILE] [--steps N] [--seconds S]
 
-SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from the repository alone, in
-the environment of `python dev.py setup`. A row that does not fit the card says so and the rest
-goes on. The published step is measured in fp32 and, for comparison, under bf16 autocast.
+SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from a bare copy of the
+repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A card is
+often lent for minutes: each piece (`stage-1` to `stage-3`, `paper`, `fast`) runs by itself, the
+file is written after every row, and no row is begun after `--seconds`. A row that does not fit the
+card says so and the rest goes on. The published step is measured in fp32 and, for comparison,
+under bf16 autocast.
 """
 
 from __future__ import annotations
@@ -22,9 +25,14 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import datetime
 import json
+import math
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from ..devkit.pack import host_on_path
+
+PIECES = ("stage-1", "stage-2", "stage-3", "paper", "fast")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--steps", type=int, default=10, help="steps behind a median")
-    parser.add_argument("--skip-recipes", action="store_true", help="no whole trainings")
+    parser.add_argument("--piece", choices=PIECES, action="append", help="default: all of them")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row after these")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     options = parser.parse_args(arguments)
     host_on_path(cpu=options.dry_run)
@@ -41,24 +50,26 @@ def main(arguments: Sequence[str]) -> int:
     if not (options.dry_run or torch.cuda.is_available()):
         raise SystemExit("no CUDA card here; --dry-run runs the same code on the CPU")
     device = torch.device("cpu" if options.dry_run else "cuda")
-    found = measured(device, options)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for found in measured(device, options):
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """All rows with the circumstances."""
+def measured(device: Any, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All rows so far with the circumstances, after each row."""
     import torch
 
     from . import card, measure, sizes
 
+    start = time.monotonic()
     size = sizes.tiny() if options.dry_run else sizes.sd21().at(512, 8)
     side = 256 if options.dry_run else 8192
     ceilings = {
         name: measure.matmul_ceiling(device, dtype, side)
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     }
+    pieces = options.piece or PIECES
     found: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "device": measure.describe(device),
@@ -67,15 +78,22 @@ def measured(device: Any, options: argparse.Namespace) -> dict[str, Any]:
         "resolution": size.resolution,
         "batch": size.batch,
         "matmul_tflops": {name: value / 1e12 for name, value in ceilings.items()},
+        "pieces": pieces,
+        "complete": False,
         "rows": [],
         "recipes": [],
     }
     print(json.dumps({k: v for k, v in found.items() if k not in ("rows", "recipes")}), flush=True)
-    for row in card.rows(size, device, options.steps, ceilings):
-        found["rows"].append(row)
-        print(json.dumps(row), flush=True)
-    if not options.skip_recipes:
-        for row in card.recipes(size, device, quick=options.dry_run):
-            found["recipes"].append(row)
+    stages = [stage for stage in (1, 2, 3) if f"stage-{stage}" in pieces]
+    names = [name for name in ("paper", "fast") if name in pieces]
+    rows = card.rows(size, device, options.steps, ceilings, stages)
+    recipes = card.recipes(size, device, options.dry_run, names)
+    for kind, made in (("rows", rows), ("recipes", recipes)):
+        for row in made:
+            found[kind].append(row)
             print(json.dumps(row), flush=True)
-    return found
+            yield found
+            if time.monotonic() - start > options.seconds:
+                return
+    found["complete"] = True
+    yield found
