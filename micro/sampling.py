@@ -28,8 +28,12 @@ def sample(
     sampler: str = SAMPLER,
     scheduler: str = SCHEDULER,
     batch: int = 50,
+    side: int = 8,
 ) -> Tensor:
-    """Pictures (N, 64, 64, 3) uint8 of N prompts: KSampler's own path, empty negative prompt."""
+    """Pictures (N, H, W, 3) uint8 of N prompts: KSampler's own path, empty negative prompt.
+
+    `side` is that of the latents, an eighth of the pictures': 16 for the second model.
+    """
     import comfy.sample
 
     pictures = []
@@ -37,7 +41,7 @@ def sample(
         negative = condition(clip, [""])
         for start in range(0, len(prompts), batch):
             part = prompts[start : start + batch]
-            empty = torch.zeros(len(part), vae.latent_channels, 8, 8)
+            empty = torch.zeros(len(part), vae.latent_channels, side, side)
             noise = comfy.sample.prepare_noise(empty, seed + start, None)
             latents = comfy.sample.sample(
                 model,
@@ -52,6 +56,6 @@ def sample(
                 disable_pbar=True,
                 seed=seed + start,
             )
-            images = vae.decode(latents).clamp(0, 1)  # (B, 64, 64, 3)
+            images = vae.decode(latents).clamp(0, 1)  # (B, H, W, 3)
             pictures.append((images * 255).round().to(torch.uint8).cpu())
     return torch.cat(pictures)

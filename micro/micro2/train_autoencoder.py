@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class CoderConfig:
     """Settings of the autoencoder's training; recorded in the weights file."""
 
-    steps: int = 3000
+    steps: int = 1500
     batch: int = 24
     crop: int = 64  # px
     rate: float = 1e-3  # peak; warm-up of 50 steps, then a cosine to zero

@@ -75,14 +75,20 @@ def sentence(style: str, subject: str, tail: list[str]) -> str:
     return " ".join(word for word in (style, article, subject, *tail) if word)
 
 
+_WEIGHT = ("companion", "place", "hat", "light", "held", "partner", "badge", "pose")
+
+
+def kept_clauses(scene: Scene, limit: int = CLAUSES) -> list[str]:
+    """What `full_caption` speaks of beside the subject: at most `limit`, the weightiest."""
+    return sorted(clauses(scene), key=_WEIGHT.index)[:limit]
+
+
 def full_caption(scene: Scene, subject: str | None = None, limit: int = CLAUSES) -> str:
     """The plain sentence with all words and, at most `limit`, the weightiest clauses.
 
     `subject` takes the place of the subject's words: a placeholder with its category.
     """
-    found = clauses(scene)
-    weight = ("companion", "place", "hat", "light", "held", "partner", "badge", "pose")
-    kept = sorted(found, key=weight.index)[:limit]
+    found, kept = clauses(scene), kept_clauses(scene, limit)
     words = " ".join([*subject_words(scene).values(), scene.category])
     tail = [text for name, text in found.items() if name in kept]
     return sentence(STYLES[scene.style][0], subject or words, tail)
