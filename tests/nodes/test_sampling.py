@@ -135,9 +135,10 @@ def lora(sd15, trained):
     """Some LoRA of the MODEL and of the CLIP, as Load LoRA reads a file."""
     generator = torch.Generator().manual_seed(0)
     unet = next(name for name in trained.delta if name.endswith("attn2.to_q.weight"))
+    text = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1"
     names = {
         "diffusion_model." + unet.removesuffix(".weight"): trained.delta[unet].shape,
-        "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1": (3072, 768),
+        f"text_encoders.{text}": sd15.clip.cond_stage_model.state_dict()[f"{text}.weight"].shape,
     }
     return {
         f"{name}.lora_{kind}.weight": 0.1 * torch.randn(*shape, generator=generator)
