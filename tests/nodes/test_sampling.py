@@ -189,5 +189,5 @@ def test_a_change_of_a_wrong_shape_names_the_weight_not_the_family(sd15, run, tr
 
 def test_vectors_of_a_wrong_width_are_not_blamed_on_the_family(sd15, run, trained):
     concept = dataclasses.replace(trained, vectors=torch.ones(1, 5))
-    with refuses(r"have width 5, and this CLIP \(clip_l\) reads 768"):
+    with refuses(r"have width 5, and this CLIP \(clip_l\) reads 64"):
         run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)
