@@ -17,7 +17,6 @@ from ..attndb.training.step_loss import StepLoss
 from ..attndb.viz.loss_curve import loss_curve
 from .errors import naming_node
 from .host.model.concept_patches import apply_to_model
-from .host.model.continuation import check_start
 from .host.model.placeholders import apply_to_clip
 from .host.ui.images import to_image
 from .host.ui.plan import plan_of
@@ -171,7 +170,6 @@ class _Stage(io.ComfyNode):
         concept: TrainedConcept | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        check_start(model, clip, dataset, concept, vectors if cls.STAGE == 1 else None)
         published = paper()[cls.STAGE - 1]
         config = _changed(published, regularization, shared).with_(
             steps=steps,
@@ -302,7 +300,6 @@ class AllStages(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        check_start(model, clip, dataset, None)
         options = options or NO_OPTIONS
         concept: TrainedConcept | None = None
         losses: list[StepLoss] = []

@@ -69,7 +69,9 @@ def read_checkpoint(
 
 def result_writer(result: StageResult, request: str) -> Writer:
     """A writer of a finished training."""
-    return checked_writer(result_tensors(result), _metadata(list(result.losses), request))
+    facts = {"facts": json.dumps(result.facts, sort_keys=True)}
+    metadata = {**_metadata(list(result.losses), request), **facts}
+    return checked_writer(result_tensors(result), metadata)
 
 
 def result_tensors(result: StageResult) -> dict[str, Tensor]:
@@ -99,7 +101,15 @@ def read_result(path: Path, request: str) -> StageResult:
         delta = delta_from_tensors(_below("delta.", tensors))
     except (KeyError, RuntimeError, IndexError) as error:
         raise ValueError(f"its weights are not those of a result ({error})") from error
-    return StageResult(embeddings, delta, tuple(losses), _below("module.", tensors))
+    modules = _below("module.", tensors)
+    return StageResult(embeddings, delta, tuple(losses), modules, _facts(metadata))
+
+
+def _facts(metadata: Mapping[str, str]) -> dict[str, float]:
+    facts = json.loads(metadata.get("facts", "{}"))
+    if not isinstance(facts, dict):
+        raise ValueError("its numbers for the record cannot be read")
+    return {str(name): float(value) for name, value in facts.items()}
 
 
 def _above(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

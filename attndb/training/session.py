@@ -82,7 +82,9 @@ def train_stage(
     at once if it was finished. Without a concept (a skipped stage, legal as an ablation) the
     placeholder starts from the category's embedding, and the log says so.
     """
-    bench.check(request.dataset, request.concept)
+    learns = "embedding" in request.config.trains
+    vectors = request.config.vectors if learns else None
+    bench.check(request.dataset, request.concept, vectors)
     request, prior = _with_its_prior(bench, request)
     count = request.config.vectors if request.concept is None else len(request.concept.vectors)
     prompt, category = bench.tokenize(request.dataset, count, request.category_token)

@@ -34,9 +34,11 @@ class Workbench(Protocol):
     weights_dtype: torch.dtype
     """Of the weight changes that a concept keeps."""
 
-    def check(self, dataset: ConceptDataset, concept: TrainedConcept | None) -> None:
+    def check(
+        self, dataset: ConceptDataset, concept: TrainedConcept | None, vectors: int | None
+    ) -> None:
         """ValueError, with the remedy, unless the base can be trained and the concept goes on from
-        it for this dataset."""
+        it for this dataset, with as many vectors as are asked for; None: as it has."""
         ...
 
     def identity(self, dataset: ConceptDataset) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ...attndb.training.callback import Callback
 from ...attndb.training.run import Run
 from .compat import versions
 from .model.concept_patches import check_fits
+from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
 from .model.families import check_trainable, family, sampling_identity
 from .model.memory import fit_to_memory
@@ -59,9 +60,12 @@ class HostWorkbench:
         whole = self._model.model.get_dtype() == torch.float32
         return torch.float32 if whole else torch.float16
 
-    def check(self, dataset: ConceptDataset, concept: TrainedConcept | None) -> None:
+    def check(
+        self, dataset: ConceptDataset, concept: TrainedConcept | None, vectors: int | None
+    ) -> None:
         """ValueError, naming family or wire, unless these can be trained together."""
         check_trainable(self._model, self._clip, self._vae)
+        check_start(self._model, self._clip, dataset, concept, vectors)
         if concept is not None:
             check_fits(self._model, concept)
             apply_to_clip(self._clip, concept)

@@ -30,7 +30,7 @@ class TinyWorkbench:
         self.models = 0
         self.said = []
 
-    def check(self, dataset, concept):
+    def check(self, dataset, concept, vectors):
         pass
 
     def identity(self, dataset):
@@ -166,6 +166,8 @@ def test_another_method_has_a_run_folder_and_a_record_of_its_own(tmp_path, reque
     assert "ti_dreambooth" in folder.name
     assert concept.record["stages"][0]["method"] == "ti_dreambooth"
     assert len(losses) == 3 and concept.delta
+    again, _ = train_stage(TinyWorkbench(tmp_path), replace(request_, config=joint))
+    assert again.record == concept.record and "embedding_cosine" in again.record["stages"][0]
 
 
 def test_the_photos_of_a_private_dataset_are_not_in_the_record(tmp_path, request_):
