@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import torch
@@ -86,8 +85,6 @@ class ApplyConcept(io.ComfyNode):
     def execute(
         cls, model: Any, clip: Any, concept: TrainedConcept, strength: float
     ) -> io.NodeOutput:
-        if not math.isfinite(strength):
-            raise ValueError(f"strength is {strength}: use a number, 1 for the trained concept")
         return io.NodeOutput(
             apply_to_model(model, concept, strength),
             apply_to_clip(clip, concept),
