@@ -176,6 +176,7 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
     the concept goes out all the same, and log and user are told what was not kept."""
     try:
         run.finish(result)
+        bench.kept(run.kept)
     except OSError as error:
         size = sum(t.numel() * t.element_size() for t in delta_tensors(result.delta).values())
         message = (

@@ -39,6 +39,7 @@ def train(
     with Training(model, method, start) as training:
         progress = _Progress(training, callback or NoCallback(), run)
         try:
+            progress.show_the_last_step()
             while progress.done < training.config.steps:
                 step = progress.done
                 try:
@@ -66,6 +67,11 @@ class _Progress:
     @property
     def done(self) -> int:
         return len(self.losses) + len(self._pending)
+
+    def show_the_last_step(self) -> None:
+        """Of a training that was stopped after all its steps: what is drawn at the end was not."""
+        if self.losses and self.done == self._training.config.steps:
+            self._callback(self.losses[-1], self._training)
 
     def add(self, loss: PendingLoss) -> None:
         """A step is queued on the device; its loss, and those before it, are read if due."""

@@ -117,6 +117,8 @@ class Training:
     def _leave(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.learner.detach()
+        for module in self.model.unet.modules():
+            module._compiled_call_impl = None  # a bound method: the module would hold itself
 
     def step(self, index: int, batch: Batch) -> PendingLoss:
         """One optimiser step over a batch and its prior samples, in parts that add up exactly.

@@ -103,6 +103,10 @@ class Workbench(Protocol):
         """A small picture of the subject as a data URL, for the record."""
         ...
 
+    def kept(self, message: str) -> None:
+        """Tells whoever waits for the training where its result lies, and how much that takes."""
+        ...
+
     def not_kept(self, message: str) -> None:
         """Tells whoever waits for the training that its result is not on disk, and why."""
         ...

@@ -171,6 +171,10 @@ class HostWorkbench:
         """Of the first photo."""
         return thumbnail_url(dataset.photos[0].image)
 
+    def kept(self, message: str) -> None:
+        """Under the running node, to the end; the newest stage's."""
+        self._plan.kept = message
+
     def not_kept(self, message: str) -> None:
         """Under the running node, to the end."""
         self._plan.not_kept = message

@@ -48,6 +48,8 @@ class NodePlan:
         """What a user should not miss: it is shown to the end."""
         self.folder = ""
         """Where the work of the newest stage lies."""
+        self.kept = ""
+        """Where the newest result lies and how much is kept; empty when nothing was trained."""
         self.not_kept = ""
         """Why its result could not be kept there; empty when it was."""
 

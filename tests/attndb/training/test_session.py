@@ -75,6 +75,9 @@ class TinyWorkbench:
     def thumbnail(self, dataset):
         return "data:,"
 
+    def kept(self, message):
+        self.said.append(message)
+
     def not_kept(self, message):
         self.said.append(message)
 
