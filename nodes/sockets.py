@@ -14,8 +14,8 @@ def wire_sockets() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The base MODEL. LoRAs and other weight patches on it are part of the base; what "
-            "Load LoRA (Bypass) adds is no patch, and is refused. The MODEL is not changed: "
+            tooltip="The base MODEL. LoRAs and other weight patches on it are part of the base; "
+            "what Load LoRA (Bypass) adds is no patch, and is refused. The MODEL is not changed: "
             "training works on a private copy.",
         ),
         io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It is not changed."),
