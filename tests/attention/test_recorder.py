@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.closeness import assert_near
 
 from attndreambooth.attndb.attention.prompt_words import Word
 from attndreambooth.attndb.attention.recorder import MapKey, MapRecorder, word_maps
@@ -50,14 +51,14 @@ def test_columns_of_a_word_are_added_and_heads_averaged():
     found = record(WORDS, [(q, k, 0.0, {})], slices=1).sums[KEY]
     for w, word in enumerate(WORDS):
         wanted = written_out(q, k, word.columns, HEADS).mean(dim=1)
-        torch.testing.assert_close(found.total[0, :, w, 0].double(), wanted, rtol=1e-5, atol=1e-8)
+        assert_near(found.total[0, :, w, 0].double(), wanted, 1e-5)
 
 
 def test_heads_are_kept_apart_when_asked_for():
     q, k = queries_and_keys()
     found = record(WORDS, [(q, k, 0.0, {})], slices=1, keep_heads=True).sums[KEY]
     wanted = written_out(q, k, WORDS[0].columns, HEADS)
-    torch.testing.assert_close(found.total[0, :, 0].double(), wanted, rtol=1e-5, atol=1e-8)
+    assert_near(found.total[0, :, 0].double(), wanted, 1e-5)
 
 
 def test_keys_that_a_host_repeats_count_as_one_column():
@@ -80,7 +81,7 @@ def test_a_prompt_may_begin_later_on_the_key_axis():
     q, k = queries_and_keys(tokens=154)
     found = record(WORDS, [(q, k, 0.0, {"first_column": 77})], slices=1).sums[KEY]
     wanted = written_out(q, k, (80,), HEADS).mean(dim=1)
-    torch.testing.assert_close(found.total[0, :, 0, 0].double(), wanted, rtol=1e-5, atol=1e-8)
+    assert_near(found.total[0, :, 0, 0].double(), wanted, 1e-5)
 
 
 def test_a_word_beyond_the_conditioning_is_an_error_that_says_so():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.closeness import assert_near
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -61,7 +62,7 @@ def compare_with_explicit(q, k, columns, heads, tolerance):
     found, truth = column_statistics(q, k, columns, heads), explicit(q64, k64, columns, heads)
     for ours, theirs in zip(found, truth, strict=True):
         assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=1e-9)
+        assert_near(ours.double(), theirs, tolerance)
     weights = torch.randn(2, *columns.shape, generator=torch.Generator().manual_seed(7))
     for ours, theirs in zip(
         gradients(found, q, k, weights), gradients(truth, q64, k64, weights), strict=True
@@ -95,11 +96,6 @@ def test_a_column_chosen_twice_gets_both_gradients():
     compare_with_explicit(q, k, torch.tensor([[2, 2, 5]]), heads, tolerance=2e-5)
 
 
-def assert_same_but_for_the_order_of_sums(a, b):
-    """Equal to a few roundings of the largest value: a CPU may add a chunk in another order."""
-    assert float((a - b).abs().max()) <= 16 * torch.finfo(a.dtype).eps * float(a.abs().max())
-
-
 @pytest.mark.parametrize("samples", [1, 2])
 def test_chunking_changes_nothing(monkeypatch, samples):
     q, k, columns, heads = example(batch=5)
@@ -112,9 +108,9 @@ def test_chunking_changes_nothing(monkeypatch, samples):
     assert len(list(attention._chunks(q, k, heads))) == -(-5 // samples)
     parts = column_statistics(q, k, columns, heads)
     for a, b in zip(whole, parts, strict=True):
-        assert_same_but_for_the_order_of_sums(a, b)
+        assert_near(a, b, 16 * torch.finfo(a.dtype).eps)
     for a, b in zip(whole_gradients, gradients(parts, q, k, weights), strict=True):
-        assert_same_but_for_the_order_of_sums(a, b)
+        assert_near(a, b, 16 * torch.finfo(a.dtype).eps)
 
 
 @pytest.mark.parametrize("samples", [2, 5])
@@ -216,7 +212,7 @@ def test_the_tap_sees_what_the_layers_see():
         for ours, theirs in zip(
             statistics[layer.name], explicit(q, k, columns, layer.heads), strict=True
         ):
-            torch.testing.assert_close(ours.double(), theirs, rtol=2e-5, atol=1e-9)
+            assert_near(ours.double(), theirs, 2e-5)
 
 
 def test_the_maps_are_not_flat_in_these_tests():
@@ -239,7 +235,7 @@ def test_gradient_checkpointing_gives_the_same_statistics_and_gradients():
         for a, b in zip(plain[name], again[name], strict=True):
             assert torch.equal(a, b)
     for a, b in zip(plain_grads, again_grads, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+        assert_near(a, b, 1e-5)
 
 
 def test_statistics_do_not_depend_on_the_attention_backend():
@@ -250,7 +246,7 @@ def test_statistics_do_not_depend_on_the_attention_backend():
     for name, found in watched(ours, batch)[0].items():
         other = watched(theirs, batch)[0][name]
         for a, b in zip(found, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-8)
+            assert_near(a, b, 1e-5)
 
 
 def plain_unet_like(unet):

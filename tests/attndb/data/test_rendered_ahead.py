@@ -21,14 +21,16 @@ def batch(step):
 class Source:
     """Steps that say which thread rendered and which encoded them."""
 
-    def __init__(self, fails=None):
-        self.fails = fails
+    def __init__(self, fails=None, free=None):
+        """free: the only step that is rendered while `pause` is not set."""
+        self.fails, self.free = fails, free
         self.rendered, self.encoded, self.lock = [], [], threading.Lock()
         self.pause = threading.Event()
         self.pause.set()
 
     def render(self, step):
-        self.pause.wait(WAIT_S)
+        if step != self.free:
+            self.pause.wait(WAIT_S)
         with self.lock:
             self.rendered.append((step, threading.current_thread()))
         if step == self.fails:
@@ -105,10 +107,10 @@ def test_an_error_of_a_thread_reaches_the_caller_at_its_step():
 
 
 def test_stopped_in_the_middle_it_ends_its_threads_and_drops_what_was_queued():
-    source = Source()
+    source = Source(free=0)
+    source.pause.clear()  # the first that is queued is at work until the end
     with pytest.raises(KeyboardInterrupt), RenderedAhead(source, 50, ahead=8, workers=1) as ahead:
         assert len(ahead[0]) == 1
-        source.pause.clear()
         threading.Timer(0.1, source.pause.set).start()
         raise KeyboardInterrupt
     assert threads() == []
