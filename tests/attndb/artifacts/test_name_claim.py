@@ -56,9 +56,7 @@ def test_the_very_same_content_counts_as_written_and_is_not_touched(tmp_path, li
     before = (tmp_path / "w" / "name").stat()
     (tmp_path / "e" / "name").unlink()
     assert claim_whole(pair(tmp_path, "mine"))
-    assert (tmp_path / "w" / "name").stat().st_mtime_ns == before[
-        tmp_path / "w" / "name"
-    ].st_mtime_ns
+    assert (tmp_path / "w" / "name").stat().st_mtime_ns == before.st_mtime_ns
     assert content(tmp_path) == {"w/name": "wmine", "e/name": "mine"}
 
 

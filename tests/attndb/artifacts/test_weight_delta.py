@@ -78,5 +78,5 @@ def test_a_new_low_rank_parameter_changes_nothing_until_it_is_trained():
     assert torch.equal(parameter(weight), weight)
     with torch.no_grad():
         parameter.up.fill_(0.5)
-    torch.testing.assert_close(parameter(weight) - weight, parameter.change().dense())
-    assert parameter.change().dense().abs().max() > 0
+    torch.testing.assert_close(parameter(weight) - weight, parameter.delta().dense())
+    assert parameter.delta().dense().abs().max() > 0
