@@ -79,12 +79,12 @@ def _install() -> None:
         for name, module in list(sys.modules.items())
         if name.endswith("attndreambooth.nodes.host.model.private_model")
     ]
-    plain = module.PrivateModel.predict
+    plain = module.PrivateModel.denoise
     if getattr(plain, "faulty", False):
         return
 
-    def predict(self: Any, z_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> Any:
-        output = plain(self, z_t, t, context)
+    def denoise(self: Any, z_t: torch.Tensor, t: torch.Tensor, conditioning: Any) -> Any:
+        output = plain(self, z_t, t, conditioning)
         kind = _fault.get("kind")
         if z_t.device.type == "meta":  # the estimate of a stage's memory, not the stage
             return output
@@ -112,8 +112,8 @@ def _install() -> None:
             return output
         return output * torch.nan
 
-    predict.faulty = True  # type: ignore[attr-defined]
-    module.PrivateModel.predict = predict
+    denoise.faulty = True  # type: ignore[attr-defined]
+    module.PrivateModel.denoise = denoise
 
 
 def _no_memory(_gradient: torch.Tensor) -> None:
