@@ -209,7 +209,10 @@ def test_bar_text_and_curve_move_while_it_trains(faulty):
 
     progress = [e["data"] for e in outcome.events if "text" in e["data"]]
     assert {data["node"] for data in progress} == {stage.id}
-    lines = outcome.texts()
+    *lines, end = outcome.texts()
+    assert re.fullmatch(
+        r"done in \d+ s; write: <my-robot> robot\nkept in .*; Save Concept makes.*", end
+    ), end
     loss = r"\nloss \d\.\d{4} \+ \d\.\d{5}"
     pace = r"  [\d.]+ (it/s|s/it)"
     assert re.fullmatch("step 1/40" + loss, lines[0]), lines[0]
