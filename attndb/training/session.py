@@ -117,8 +117,9 @@ def _finished_or_trained(
     bench: Workbench, request: StageRequest, texts: _Texts, identity: dict[str, Any]
 ) -> tuple[StageConfig, StageResult]:
     """The settings that were taken, and what they gave."""
+    asked = _asked(request, texts, identity)
     runs = {
-        config: _run(bench, request, _asked(request, texts, identity, config))
+        config: _run(bench, request, {**asked, "config": config.identity()})
         for config in request.choices
     }
     begun = [config for config, run in runs.items() if run.begun]
@@ -190,10 +191,8 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
         bench.not_kept(message)
 
 
-def _asked(
-    request: StageRequest, texts: _Texts, identity: dict[str, Any], config: StageConfig
-) -> dict[str, Any]:
-    """All that decides the outcome of a stage."""
+def _asked(request: StageRequest, texts: _Texts, identity: dict[str, Any]) -> dict[str, Any]:
+    """All that decides the outcome of a stage besides its settings; hashes the concept."""
     return {
         **identity,
         "code_version": CODE_VERSION,
@@ -201,7 +200,6 @@ def _asked(
         "concept_sha256": None if request.concept is None else request.concept.digest(),
         "prompt": texts.prompt.text,
         "tied_position": texts.prompt.category,
-        "config": config.identity(),
     }
 
 
