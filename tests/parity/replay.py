@@ -16,9 +16,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "devkit"))
-from pack import host_on_path, load_pack
+from pack import load_pack
 
 load_pack()
+from attndreambooth.devkit.pack import host_on_path
+
 host_on_path()
 
 import comfy.ops
