@@ -15,6 +15,14 @@ from attndreambooth.devkit.pack import ROOT
 READER = """
 import json, resource, sys, time
 from pathlib import Path
+
+def peak_kb():
+    # A process that another starts takes over that one's ru_maxrss, so Linux is asked for its own.
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(status.read_text().split("VmHWM:")[1].split()[0])
+
 sys.path.insert(0, sys.argv[1])
 from pack import load_pack
 load_pack()
@@ -27,8 +35,7 @@ for path in sorted(Path(sys.argv[2]).iterdir()):
         size = read_photo(path, path.name).image.size
     except DatasetError as caught:
         error = str(caught)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told = [path.name, size, error, time.process_time() - start, peak]
+    told = [path.name, size, error, time.process_time() - start, peak_kb()]
     sys.stdout.write(json.dumps(told) + chr(10))
     sys.stdout.flush()
 """
