@@ -129,6 +129,20 @@ class EncodingProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+class CountedProgress:
+    """Told how many things of how many are done: moves the node's bar; Cancel stops the work."""
+
+    def __init__(self) -> None:
+        self._bar: comfy.utils.ProgressBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Raises the host's interrupt if the user pressed Cancel."""
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total)
+        self._bar.update_absolute(done, total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 class NodeProgress:
     """What a training node says when it ends: a context manager around its stages.
 

@@ -1,0 +1,68 @@
+"""Extract LoRA: a thin file, the same picture through the stock loader, and the loss of it said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.stages import draw, refuses
+
+PROMPT = "a photo of a {} person"
+
+
+@pytest.fixture(scope="module")
+def thin(run, trained):
+    """The trained concept at rank 4, and the table."""
+    with torch.inference_mode():
+        return run("AttnDBExtractLoRA", concept=trained, rank=4)
+
+
+def test_the_file_in_the_stock_loader_draws_what_apply_concept_draws(sd15, run, thin, trained):
+    import folder_paths
+    import nodes
+
+    concept, _ = thin
+    name, _ = run("AttnDBSaveConcept", concept=concept, name="extracted")
+    model, clip, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)
+    stock, _ = nodes.LoraLoader().load_lora(sd15.model, sd15.clip, f"{name}.safetensors", 1.0, 0.0)
+    ours = draw(model, clip, PROMPT.format("<astro>"))
+    assert torch.equal(draw(stock, sd15.clip, PROMPT.format(f"embedding:{name}")), ours)
+    base = draw(sd15.model, clip, PROMPT.format("<astro>"))
+    whole, _, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=trained)
+    assert (draw(whole, clip, PROMPT.format("<astro>")) - ours).abs().max() > 1e-4
+    assert (base - ours).abs().max() > 1e-3
+    size = Path(folder_paths.get_full_path("loras", f"{name}.safetensors")).stat().st_size
+    assert size < sum(value.numel() * value.element_size() for value in trained.delta.values()) / 2
+
+
+def test_full_rank_draws_the_picture_of_the_whole_concept(sd15, run, trained):
+    wires = {"model": sd15.model, "clip": sd15.clip}
+    concept, table = run("AttnDBExtractLoRA", concept=trained, rank=1280)
+    pictures = []
+    for one in (trained, concept):
+        model, clip, _ = run("AttnDBApplyConcept", **wires, concept=one)
+        pictures.append(draw(model, clip, PROMPT.format("<astro>")))
+    assert "relative error 0.0000" in table.splitlines()[0]
+    difference = (pictures[1] - pictures[0]).abs().max()
+    assert difference <= 1e-3 * pictures[0].abs().max()
+
+
+def test_an_extracted_concept_comes_back_whole_and_is_a_stage_of_the_same_concept(
+    sd15, run, thin, trained
+):
+    concept, table = thin
+    run("AttnDBSaveConcept", concept=concept, name="thin-again")
+    loaded, _ = run("AttnDBLoadConcept", name="thin-again")
+    assert loaded.digest() == concept.digest()
+    assert loaded.record["extraction"]["rank"] == 4
+    assert f"{loaded.record['extraction']['relative_error']:.4f}" in table
+    model, _, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=trained)
+    replaced, _, _ = run("AttnDBApplyConcept", model=model, clip=sd15.clip, concept=concept)
+    key = next(name for name, change in concept.delta.items() if len(change.shape) == 4)
+    assert len(replaced.patches[f"diffusion_model.{key}"]) == 1
+
+
+def test_an_embedding_alone_has_nothing_to_extract(run, chain):
+    with refuses(r"Extract LoRA: the concept <astro> changes no weights"):
+        run("AttnDBExtractLoRA", concept=chain[0])
