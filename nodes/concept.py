@@ -20,7 +20,7 @@ from .host.foreign_concept import (
     foreign_loras,
 )
 from .host.model.concept_patches import apply_to_model
-from .host.model.placeholders import apply_to_clip
+from .host.model.text import corrected_clip
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
 from .socket_types import Concept
 
@@ -70,6 +70,19 @@ class ApplyConcept(io.ComfyNode):
                     tooltip="How much of the U-Net's change is added. 0: the untouched model, 1: "
                     "the trained one. The placeholder is known to CLIP at every strength.",
                 ),
+                io.Float.Input(
+                    "correction",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    round=False,
+                    optional=True,  # prompts that were saved before go on working
+                    tooltip="Turns the learned word towards its category's while drawing (no "
+                    "training), for prompts that are not obeyed. 0: off, 0.2: the published "
+                    "default of this correction (TEA), 1: the category's word itself.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="MODEL with the concept."),
@@ -83,11 +96,16 @@ class ApplyConcept(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(
-        cls, model: Any, clip: Any, concept: TrainedConcept, strength: float
+        cls,
+        model: Any,
+        clip: Any,
+        concept: TrainedConcept,
+        strength: float,
+        correction: float = 0.0,
     ) -> io.NodeOutput:
         return io.NodeOutput(
             apply_to_model(model, concept, strength),
-            apply_to_clip(clip, concept),
+            corrected_clip(clip, concept, correction),
             f"{concept.placeholder} {concept.category}",
         )
 

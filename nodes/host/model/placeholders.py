@@ -34,9 +34,9 @@ def known_placeholders(clip: Any) -> dict[str, KnownPlaceholder]:
     return dict(getattr(getattr(clip, "tokenizer", None), "attndb_known", {}))
 
 
-def apply_to_clip(clip: Any, concept: TrainedConcept) -> Any:
-    """A clone of CLIP whose prompts know the concept's placeholder. ValueError if its vectors are
-    not for this CLIP, or if another concept has the placeholder there."""
+def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Tensor | None = None) -> Any:
+    """A clone of CLIP whose prompts know the concept's placeholder, as its own vectors or as these.
+    ValueError if they are not for this CLIP, or if another concept has the placeholder there."""
     key = inner_name(clip.tokenizer)
     model = clip.cond_stage_model
     table = getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
@@ -57,7 +57,9 @@ def apply_to_clip(clip: Any, concept: TrainedConcept) -> Any:
     for known in known_placeholders(clip).values():
         if known.lineage is not None:
             check_not_another(known.lineage, mine, "CLIP")
-    return with_vectors(clip, concept.placeholder, concept.vectors, mine)
+    return with_vectors(
+        clip, concept.placeholder, concept.vectors if vectors is None else vectors, mine
+    )
 
 
 def inner_name(holder: Any) -> str:

@@ -9,6 +9,7 @@ import torch
 from comfy.clip_model import CLIPLayer
 from torch import Tensor
 
+from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.config.choices import CategoryToken
 from ....attndb.data.dataset import ConceptDataset
 from ....attndb.data.placeholder import placeholder_pattern
@@ -20,7 +21,8 @@ from ....attndb.data.tokens import (
     locate,
 )
 from ....attndb.memory.meta_trace import META, on_meta_device
-from .placeholders import inner_name, known_placeholders, with_vectors
+from ....attndb.models.embedding_correction import corrected
+from .placeholders import apply_to_clip, inner_name, known_placeholders, with_vectors
 from .weights import merged_weights, private_copy
 
 
@@ -93,6 +95,27 @@ def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
             f"{source} uses prompt weights (round brackets): training prompts have none"
         )
     return [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
+
+
+def category_embedding(clip: Any, concept: TrainedConcept) -> Tensor:
+    """Where the concept's placeholder would start in this CLIP: the mean token embedding (D,) of
+    its category, patches on CLIP merged. ValueError if CLIP has no word for it."""
+    tie = "first token" if concept.record.get("tie") == "first token" else "last word"
+    category = CategoryWord(concept.category, words_of(clip, concept.category), tie)
+    table = getattr(clip.cond_stage_model, inner_name(clip.cond_stage_model)).transformer
+    weight = table.get_input_embeddings().weight
+    [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
+    [merged] = merged_weights(clip.patcher, key).values()
+    return merged[list(category.initial_ids)].mean(dim=0)
+
+
+def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any:
+    """`apply_to_clip` with the vectors turned towards the category's embedding; 0: as they are."""
+    applied = apply_to_clip(clip, concept)
+    if correction == 0:
+        return applied
+    vectors = corrected(concept.vectors, category_embedding(clip, concept), correction)
+    return apply_to_clip(clip, concept, vectors)
 
 
 def embedding_width(clip: Any) -> int:
