@@ -44,11 +44,10 @@ def test_a_shipped_workflow_is_laid_out_without_overlaps(workflow):
 
 def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(front_end, workflow):
     front_end.load(workflow)
-    classic = overlapping(front_end.boxes(False))
+    classic = overlapping(front_end.settled_boxes(False))
     front_end.vue_nodes(True)
     try:
-        front_end.page.wait_for_timeout(1000)
-        assert (classic, overlapping(front_end.boxes(True))) == ([], [])
+        assert (classic, overlapping(front_end.settled_boxes(True))) == ([], [])
     finally:
         front_end.vue_nodes(False)
 

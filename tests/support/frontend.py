@@ -160,6 +160,20 @@ class FrontEnd:
         found = self.page.evaluate(VUE_BOXES if vue else CANVAS_BOXES)
         return [(int(box[0]), *map(float, box[1:])) for box in found]
 
+    def settled_boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
+        """The boxes once they have stood still for a second and a half, however slow the page is.
+
+        Raises TimeoutError if they still move after a minute.
+        """
+        still, last = 0, self.boxes(vue)
+        for _ in range(120):
+            self.page.wait_for_timeout(500)
+            now = self.boxes(vue)
+            still, last = (still + 1 if now == last and now else 0), now
+            if still == 3:
+                return last
+        raise TimeoutError("the nodes of the page do not come to rest")
+
     def picture(self, path: Path, width: int = 1800) -> None:
         """Save a picture (JPEG or PNG by its name) of the whole graph, fitted, without menus."""
         box = self.page.evaluate(BOUNDING_BOX)

@@ -109,5 +109,17 @@ def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]
     if isinstance(values, dict):
         return {k: v for k, v in values.items() if any(k in g for g in info["input"].values())}
     names = widget_names(node, info)
-    given = zip(names, values, strict=False)  # an older file may lack the newest widgets
-    return {name: value for name, value in given if name is not None}
+    given = {name: value for name, value in zip(names, values, strict=False) if name is not None}
+    # An older file lacks the newest widgets, which the front end then shows with their defaults.
+    newer = {name for name in names[len(values) :] if name is not None}
+    specs = info["input"].get("required", {}) | info["input"].get("optional", {})
+    return given | {name: _default(specs[name]) for name in newer}
+
+
+def _default(spec: list[Any]) -> Any:
+    """What the front end puts into a widget that a file says nothing about."""
+    kind, options = spec[0], (spec[1] if len(spec) > 1 else {}) or {}
+    if "default" in options:
+        return options["default"]
+    choices = kind if isinstance(kind, list) else options.get("options") or []
+    return choices[0] if choices else {"BOOLEAN": False, "STRING": ""}.get(kind, 0)
