@@ -18,30 +18,37 @@ from .tiny_vae import tiny_vae_weights
 Small = Literal["sd15", "sd21"]
 
 WIDTH = {"sd15": 64, "sd21": 96}
-"""Of the text states; the real ones are 768 and 1024."""
+"""Of the text states, unless told otherwise; the real ones are 768 and 1024."""
 VELOCITY_SIGN = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _ENCODER = {"sd15": "clip_l", "sd21": "clip_h"}
 
 
-def _family(kind: Small) -> Any:
+def _family(kind: Small, width: int | None) -> Any:
     import comfy.supported_models
 
-    config = {**UNET_CONFIG, "model_channels": 64, "context_dim": WIDTH[kind]}
+    config = {**UNET_CONFIG, "model_channels": 64, "context_dim": width or WIDTH[kind]}
     if kind == "sd15":
         changes = {"num_heads": 8, "num_head_channels": -1, "use_linear_in_transformer": False}
         return comfy.supported_models.SD15({**config, **changes})
     return comfy.supported_models.SD20(config)
 
 
-def small_model(kind: Small, *, dtype: torch.dtype = torch.float32, velocity: bool = False) -> Any:
+def small_model(
+    kind: Small,
+    *,
+    dtype: torch.dtype = torch.float32,
+    velocity: bool = False,
+    width: int | None = None,
+) -> Any:
     """A MODEL of the family with a narrow U-Net of seeded weights.
 
+    width: of the text states.
     velocity: with the sign by which the host knows an SD 2.1-768.
     """
     import comfy.model_management
     import comfy.model_patcher
 
-    family, management = _family(kind), comfy.model_management
+    family, management = _family(kind, width), comfy.model_management
     family.set_inference_dtype(dtype, None)
     offload = management.unet_offload_device()
     with torch.inference_mode():
@@ -53,12 +60,12 @@ def small_model(kind: Small, *, dtype: torch.dtype = torch.float32, velocity: bo
     )
 
 
-def small_clip(kind: Small, embedding_directory: Any = None) -> Any:
+def small_clip(kind: Small, embedding_directory: Any = None, width: int | None = None) -> Any:
     """A CLIP of the family with four narrow layers and the real vocabulary."""
     import comfy.sd
     import comfy.sd1_clip
 
-    name, width = _ENCODER[kind], WIDTH[kind]
+    name, width = _ENCODER[kind], width or WIDTH[kind]
     changes = {
         "hidden_size": width,
         "intermediate_size": 2 * width,
@@ -74,7 +81,7 @@ def small_clip(kind: Small, embedding_directory: Any = None) -> Any:
     with torch.inference_mode():
         state = text_weights(name, changes)
         return comfy.sd.CLIP(
-            _family(kind).clip_target(state),
+            _family(kind, width).clip_target(state),
             embedding_directory=embedding_directory,
             tokenizer_data={f"{name}_tokenizer_class": tokenizer},
             parameters=sum(value.numel() for value in state.values()),
@@ -91,6 +98,9 @@ def small_vae() -> Any:
         return comfy.sd.VAE(sd=tiny_vae_weights())
 
 
-def small_wires(kind: Small, embedding_directory: Any = None) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE); `host_on_path` first."""
-    return small_model(kind), small_clip(kind, embedding_directory), small_vae()
+def small_wires(
+    kind: Small, embedding_directory: Any = None, width: int | None = None
+) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) with text states of this width; `host_on_path` first."""
+    clip = small_clip(kind, embedding_directory, width)
+    return small_model(kind, width=width), clip, small_vae()

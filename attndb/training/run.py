@@ -260,7 +260,7 @@ class Run:
         root = self.folder.parent
         removed = [] if limit is None else remove_beyond(root, limit, self.folder)
         self.kept = kept_text(self.folder, removed)
-        log.info(self.kept)
+        log.info("kept in %s: %s", self.folder, self.kept)
 
     def _write_result(self, result: StageResult) -> None:
         files = {self.outcome: result_writer(result, self.digest)}

@@ -90,11 +90,11 @@ def remove_beyond(root: Path, limit: float, keep: Path) -> list[RunFolder]:
 
 
 def kept_text(folder: Path, removed: list[RunFolder]) -> str:
-    """What a finished training keeps and where, for log and node."""
+    """How much a finished training keeps in its folder, and all of them beside it."""
     runs = run_folders(folder.parent)
     mine = sum(run.size for run in runs if run.path == folder)
     total = sum(run.size for run in runs)
-    text = f"kept in {folder}: {size_text(mine)} ({len(runs)} in all, {size_text(total)})"
+    text = f"{size_text(mine)} ({len(runs)} in all, {size_text(total)})"
     if removed:
         freed = size_text(sum(run.size for run in removed))
         text += f"; {LIMIT_VARIABLE} removed {len(removed)} old ones, {freed}"

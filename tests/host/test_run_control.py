@@ -217,7 +217,8 @@ def test_bar_text_and_curve_move_while_it_trains(faulty):
     pace = r"  [\d.]+ (it/s|s/it)"
     assert re.fullmatch("step 1/40" + loss, lines[0]), lines[0]
     between = rf"step \d+/40{pace}  \d+ s left{loss}"
-    assert all(re.fullmatch(between, line) for line in lines[1:-1]), lines
+    early = rf"step 2/40{loss}"  # a pace takes two steps; on a slow machine the second is shown
+    assert all(re.fullmatch(f"{between}|{early}", line) for line in lines[1:-1]), lines
     assert len(lines) > 2 and re.fullmatch(f"step 40/40{pace}{loss}", lines[-1]), lines[-1]
     record = losses(faulty.run_folder())[-1]
     assert f"loss {record['denoising']:.4f} + {record['attention_map']:.5f}" in lines[-1]

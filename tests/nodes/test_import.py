@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.stages import draw
+from support.stages import draw, small
 
 WORD = 0.3 * torch.randn(768, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def sd15(home):
+    """A small SD 1.5 that reads words of the real width."""
+    return small("sd15", width=768)
 
 
 @pytest.fixture

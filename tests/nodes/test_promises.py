@@ -107,7 +107,7 @@ def test_a_lora_in_front_is_part_of_the_base(sd15, train, privately):
     wires = type(sd15)(patched, sd15.clip, sd15.vae)
     before = snapshot(wires)
     train(3, wires, steps=0)
-    assert distance(private_output(privately["backend"], inputs), base) < 1e-6
+    assert distance(private_output(privately["backend"], inputs), base) < 1e-5
     concept, applied, *_ = train(3, wires)
     trained = private_output(privately["backend"], inputs)
     assert distance(output_of(applied, inputs), trained) < 1e-5

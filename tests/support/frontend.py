@@ -206,7 +206,9 @@ CANVAS_BOXES = f"""() => app.graph._nodes.map(n => {{
     const height = Math.max(n.size[1], n.computeSize()[1]);
     return [n.id, n.pos[0], n.pos[1] - {HEADER - 10}, n.pos[0] + n.size[0], n.pos[1] + height];
 }})"""
-VUE_BOXES = """() => [...document.querySelectorAll('[data-node-id]')].map(e => {
+# The search shows the nodes that it offers, too; those have no number.
+VUE_BOXES = """() => [...document.querySelectorAll('[data-node-id]')].filter(
+    e => /^[0-9]+$/.test(e.dataset.nodeId)).map(e => {
     const box = e.getBoundingClientRect(), scale = app.canvas.ds.scale;
     return [e.dataset.nodeId, ...[box.left, box.top, box.right, box.bottom].map(x => x / scale)];
 })"""

@@ -37,13 +37,14 @@ def load(path: Path) -> Wires:
     return Wires(model, clip, vae)
 
 
-def small(kind: Any) -> Wires:
-    """A small model of the family, as Load Checkpoint would give it."""
+def small(kind: Any, width: int | None = None) -> Wires:
+    """A small model of the family, as Load Checkpoint would give it; its text states may be as
+    wide as the family's real ones, which files of other programs are known by."""
     import folder_paths
 
     from attndreambooth.devkit.small_models import small_wires
 
-    return Wires(*small_wires(kind, folder_paths.get_folder_paths("embeddings")))
+    return Wires(*small_wires(kind, folder_paths.get_folder_paths("embeddings"), width))
 
 
 def photos(count: int = 3) -> torch.Tensor:

@@ -49,7 +49,7 @@ class NodePlan:
         self.folder = ""
         """Where the work of the newest stage lies."""
         self.kept = ""
-        """Where the newest result lies and how much is kept; empty when nothing was trained."""
+        """How much is kept there; empty when nothing was trained."""
         self.not_kept = ""
         """Why its result could not be kept there; empty when it was."""
 

@@ -177,6 +177,6 @@ def stopped_text(plan: NodePlan, failed: bool = False) -> str:
 def finished_text(plan: NodePlan, words: str) -> str:
     """What a node says at its end: the words to write in prompts, and where the work lies."""
     took = f"done in {duration(plan.elapsed)}" if plan.trained else "finished before"
-    where = plan.kept or f"kept in {plan.folder}"
+    where = f"kept in {plan.folder}" + (f": {plan.kept}" if plan.kept else "")
     kept = plan.not_kept or f"{where}; Save Concept makes files of it"
     return "\n".join([f"{took}; write: {words}", kept, *plan.notes])
