@@ -151,7 +151,8 @@ def recipes(
                 config = config.with_(steps=2, batch_size=2)
             synchronize(device)
             start = time.perf_counter()
-            batches = PhotoBatches(_dataset(), prompt, config, backend.diffusion.timesteps, encode)
+            timesteps = backend.diffusion.timesteps
+            batches = PhotoBatches(_dataset(), (prompt,), config, timesteps, encode)
             batches.fill()
             vectors = train_stage(backend, batches, config, vectors).vectors
             synchronize(device)

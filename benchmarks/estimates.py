@@ -97,7 +97,7 @@ def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> Memory
     return MemoryEstimator(
         model=backend,
         embeddings={"clip_l": (1, size.clip["hidden_size"])},
-        prompt=prompt,
+        prompts=(prompt,),
         latent=size.latent_shape[1:],
         autoencoder=autoencoder,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attndb.config.printable import printable, quoted
+from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
 from ..attndb.data.likeness import alike
 from ..attndb.data.photo_file import photos_from_arrays
@@ -16,12 +17,13 @@ from .errors import naming_node
 from .host.photo_folders import LinkedFolders, folder_state, photo_folders, read_folder
 from .host.ui.images import contact_strip, to_image
 from .socket_types import Dataset
-from .wires import one_value, separate_images
+from .wires import lines_of, one_value, separate_images
 
 log = logging.getLogger(__name__)
 
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
+CAPTIONS = ("template", "text files")
 _NAMED = 5
 
 
@@ -43,8 +45,10 @@ def _words(named_after: str) -> list[io.Input]:
         io.String.Input(
             "template",
             default=DEFAULT_TEMPLATE,
-            tooltip="The training prompt. {} becomes '<placeholder> category'. The published "
-            "recipe uses 'a photo of a {}' in every stage.",
+            multiline=True,
+            tooltip="The training prompt of photos without a caption. {} becomes '<placeholder> "
+            "category'. The published recipe uses 'a photo of a {}' in every stage. Several lines "
+            "are several prompts, which come equally often.",
             advanced=True,
         ),
     ]
@@ -139,6 +143,15 @@ class LoadConceptDataset(io.ComfyNode):
                     advanced=True,
                 ),
                 _private(),
+                io.Combo.Input(
+                    "captions",
+                    options=list(CAPTIONS),
+                    optional=True,
+                    tooltip="template: every photo is trained with the template. text files: "
+                    "dog.txt beside dog.jpg says what is on it, with {} for the subject, e.g. 'a "
+                    "{} on a sofa'. What a caption says is not learned as part of the subject.",
+                    advanced=True,
+                ),
             ],
             outputs=_outputs(),
         )
@@ -168,9 +181,10 @@ class LoadConceptDataset(io.ComfyNode):
         template: str,
         skip_broken: bool,
         private: bool = False,
+        captions: str = "template",
     ) -> io.NodeOutput:
         chosen = path if folder == TYPED else folder
-        photos = read_folder(chosen, skip_broken)
+        photos = read_folder(chosen, skip_broken, captions == "text files")
         _linked.was_read(chosen)
         word = placeholder if placeholder.strip() else default_placeholder(chosen.strip("\"' "))
         return _result(
@@ -199,6 +213,16 @@ class ConceptDatasetFromImages(io.ComfyNode):
                 ),
                 *_words("the category"),
                 _private(),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="One line for each image: what is on it, with {} for the subject, e.g. "
+                    "'a {} on a sofa'. An empty line leaves its image to the template. What a "
+                    "caption says is not learned as part of the subject. Empty: the template.",
+                    advanced=True,
+                ),
             ],
             outputs=_outputs(),
             is_input_list=True,
@@ -213,8 +237,9 @@ class ConceptDatasetFromImages(io.ComfyNode):
         placeholder: Any,
         template: Any,
         private: Any = False,
+        captions: Any = "",
     ) -> io.NodeOutput:
-        photos = photos_from_arrays(separate_images(images))
+        photos = captioned(photos_from_arrays(separate_images(images)), lines_of(captions))
         words = [
             one_value(name, value)
             for name, value in (

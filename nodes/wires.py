@@ -21,6 +21,16 @@ def one_value(name: str, value: Any) -> Any:
     return different[0]
 
 
+def lines_of(text: Any) -> list[str]:
+    """The lines of a text, or of a list of texts, one line each. ValueError if it is no text."""
+    parts = text if isinstance(text, list) else [text]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"captions = {quoted(text)} is no text: connect text, one line an image")
+    if len(parts) == 1:
+        return parts[0].split("\n")
+    return [" ".join(part.split()) for part in parts]
+
+
 def separate_images(images: Any) -> list[np.ndarray]:
     """Every picture of an IMAGE batch, or of a list of them, as an array (height, width, channels).
     ValueError if there is none."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config.printable import quoted
+from ..config.printable import printable, quoted
 from .photo import DatasetError, Photo
 from .prior import DEFAULT_PRIOR_PROMPT, PriorImages
 
@@ -17,6 +19,7 @@ DEFAULT_PLACEHOLDER = "<my-subject>"
 _LONGEST_WORD = 64
 """Characters of placeholder and category: files and folders are named after them."""
 _LONGEST_TEMPLATE = 1000
+_MOST_TEMPLATES = 200
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class ConceptDataset:
     placeholder: str = DEFAULT_PLACEHOLDER
     """The new word that stands for the subject in prompts, e.g. `<my-sloth>`."""
     template: str = DEFAULT_TEMPLATE
-    """Training prompt; `{}` becomes `<placeholder> category`."""
+    """Training prompt of photos without a caption, or several of them, one a line, which come
+    equally often; `{}` becomes `<placeholder> category`."""
     prior: PriorImages | None = None
     """Pictures of the category for prior preservation in stages 2 and 3; None: as published."""
     private: bool = False
@@ -42,7 +46,10 @@ class ConceptDataset:
             raise DatasetError("the dataset holds no photo: give 3 to 6 photos of the subject")
         check_category(self.category)
         check_placeholder(self.placeholder, self.category)
-        check_template(self.template)
+        check_templates(self.templates)
+        for photo in self.photos:
+            if photo.caption is not None:
+                check_template(photo.caption, f"caption of {printable(photo.name, 200)}:")
         if self.prior is not None:
             self.prior.check_fits(self.category, self.placeholder, self.photos)
 
@@ -64,10 +71,39 @@ class ConceptDataset:
         """The same photos and words without prior images."""
         return dataclasses.replace(self, prior=None)
 
+    @cached_property
+    def templates(self) -> tuple[str, ...]:
+        """The template, or the lines of it."""
+        if "\n" not in self.template:
+            return (self.template,)
+        return tuple(line.strip() for line in self.template.splitlines() if line.strip())
+
     @property
     def prompt(self) -> str:
-        """The training prompt, e.g. `a photo of a <my-sloth> sloth`."""
-        return self.template.replace("{}", f"{self.placeholder} {self.category}")
+        """The training prompt of the first template, e.g. `a photo of a <my-sloth> sloth`."""
+        return self._filled(self.templates[0])
+
+    def prompts_of(self, photo: Photo) -> tuple[str, ...]:
+        """What a photo is trained with: its caption, or each of the templates in turn."""
+        if photo.caption is not None:
+            return (self._filled(photo.caption),)
+        return tuple(map(self._filled, self.templates))
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Every training prompt once, the first photo's first."""
+        return tuple(dict.fromkeys(p for photo in self.photos for p in self.prompts_of(photo)))
+
+    def source_of(self, prompt: str) -> str:
+        """Where a training prompt comes from, as a message names it."""
+        for photo in self.photos:
+            if photo.caption is not None and self._filled(photo.caption) == prompt:
+                return f"the caption {photo.caption!r} of {printable(photo.name, 200)}"
+        [template] = [t for t in dict.fromkeys(self.templates) if self._filled(t) == prompt]
+        return f"template {template!r}"
+
+    def _filled(self, template: str) -> str:
+        return template.replace("{}", f"{self.placeholder} {self.category}")
 
     @cached_property
     def digest(self) -> str:
@@ -75,7 +111,11 @@ class ConceptDataset:
         content = hashlib.sha256()
         for photo in self.photos:
             content.update(photo.digest.encode())
-        content.update("\0".join((self.category, self.placeholder, self.template)).encode())
+        words = (self.category, self.placeholder, "\n".join(self.templates))
+        content.update("\0".join(words).encode())
+        captions = [photo.caption for photo in self.photos]
+        if any(caption is not None for caption in captions):
+            content.update(f"\0captions {json.dumps(captions)}".encode())
         if self.prior is not None:
             content.update(f"\0prior {self.prior.digest}".encode())
         return content.hexdigest()
@@ -128,11 +168,22 @@ def check_placeholder(placeholder: str, category: str) -> None:
         )
 
 
-def check_template(template: str) -> None:
-    """DatasetError unless the template holds `{}` exactly once."""
-    _check_text("template", template, _LONGEST_TEMPLATE)
+def check_templates(templates: Sequence[str]) -> None:
+    """DatasetError unless there are templates, not too many, and each is one."""
+    if len(templates) > _MOST_TEMPLATES:
+        raise DatasetError(
+            f"template has {len(templates)} lines, and {_MOST_TEMPLATES} are the most: each line "
+            "is a training prompt"
+        )
+    for template in templates or ("",):
+        check_template(template)
+
+
+def check_template(template: str, name: str = "template") -> None:
+    """DatasetError, which names it, unless the template holds `{}` exactly once."""
+    _check_text(name, template, _LONGEST_TEMPLATE)
     if template.count("{}") != 1:
         raise DatasetError(
-            f"template {template!r} needs {{}} exactly once: it is where '<placeholder> category' "
+            f"{name} {template!r} needs {{}} exactly once: it is where '<placeholder> category' "
             f"goes, e.g. {DEFAULT_TEMPLATE!r}"
         )

@@ -21,6 +21,8 @@ class Photo:
     """File name, or `image 3` for one that came over a wire; used in messages."""
     image: Image.Image
     """Upright RGB picture."""
+    caption: str | None = None
+    """What is on it, with `{}` for the subject; None: the dataset's template says it."""
 
     @cached_property
     def digest(self) -> str:
@@ -28,3 +30,10 @@ class Photo:
         content = hashlib.sha256(repr(self.image.size).encode())
         content.update(self.image.tobytes())
         return content.hexdigest()
+
+    def record(self, private: bool) -> dict[str, str]:
+        """Plain data for a concept's record; of a private photo nothing that can be read."""
+        if private:
+            return {"sha256": self.digest}
+        caption = {} if self.caption is None else {"caption": self.caption}
+        return {"name": self.name, "sha256": self.digest, **caption}

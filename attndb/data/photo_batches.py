@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,13 +27,14 @@ class PhotoBatches:
     def __init__(
         self,
         dataset: ConceptDataset,
-        prompt: TokenizedPrompt,
+        prompts: Sequence[TokenizedPrompt],
         config: StageConfig,
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],
     ) -> None:
+        """`prompts`: the dataset's, in its order."""
         self._dataset = dataset
-        self._prompt = prompt
+        self._prompts = dict(zip(dataset.prompts, prompts, strict=True))
         self._config = config
         self._timesteps = timesteps
         self._latents = LatentSource(encode_image, config.data.resolution)
@@ -90,7 +91,7 @@ class PhotoBatches:
             latents,
             noise,
             timesteps,
-            (self._prompt,) * config.batch_size,
+            tuple(self._prompt(step * config.batch_size + i) for i in range(config.batch_size)),
             mask if config.data.mask_fill else None,
         )
 
@@ -108,6 +109,14 @@ class PhotoBatches:
         """The photo of sample `index`, counted from the start of the stage."""
         photos, config = self._dataset.photos, self._config
         return photos[epoch_index(index, len(photos), "round", config.seed, config.stage)]
+
+    def _prompt(self, index: int) -> TokenizedPrompt:
+        """The prompt of sample `index`: of several templates, each once per round."""
+        own = self._dataset.prompts_of(self._photo(index))
+        if len(own) == 1:
+            return self._prompts[own[0]]
+        seed, stage = self._config.seed, self._config.stage
+        return self._prompts[own[epoch_index(index, len(own), "template", seed, stage)]]
 
     def _crop(self, generator: torch.Generator) -> Crop:
         data = self._config.data

@@ -35,7 +35,7 @@ def read_photo(path: Path, name: str) -> Photo:
     regular files are opened."""
     shown = printable(name, 200)
     try:
-        with _open_regular(path) as file, Image.open(file, formats=_formats()) as opened:
+        with open_regular(path) as file, Image.open(file, formats=_formats()) as opened:
             _check_size(opened)
             _decode_smaller(opened)
             image = upright(opened)
@@ -88,7 +88,7 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path) -> io.BufferedReader:
     """The file, opened so that what is no regular file is never waited for."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

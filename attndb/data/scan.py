@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,13 @@ class Listing:
     """Regular files with an image's name, sorted naturally by their path inside the folder."""
     unusable: tuple[str, ...]
     """What else there is, each as `<name> is not an image`: told, never opened."""
+    captions: Mapping[Path, Path]
+    """The text file of a photo's own name beside it, by photo."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
+        return (*self.images, *dict.fromkeys(self.captions.values()))
 
 
 def image_suffixes() -> frozenset[str]:
@@ -86,7 +93,8 @@ def scan(
         kinds = ", ".join(sorted(image_suffixes()))
         raise DatasetError(f"folder {shown} holds no image ({kinds}): put the photos there")
     images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
-    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)))
+    captions = walk.captions()
+    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)), captions)
 
 
 @dataclass
@@ -98,6 +106,8 @@ class _Walk:
     check: Callable[[], None]
     images: list[Path] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
+    texts: dict[Path, Path] = field(default_factory=dict)
+    """Text files by their path without the ending."""
     _seen: set[tuple[int, int]] = field(default_factory=set)
     _entries: int = 0
 
@@ -121,6 +131,15 @@ class _Walk:
         for path, is_folder in found:
             if not is_folder:
                 self._sort_in(path, suffixes)
+
+    def captions(self) -> dict[Path, Path]:
+        """The texts by the photo whose name they have; the others are unusable."""
+        stems = {image.with_suffix("") for image in self.images}
+        for stem, text in self.texts.items():
+            if stem not in stems:
+                self._say(text, "is not an image, nor the caption of one: none has its name")
+        found = ((image, self.texts.get(image.with_suffix(""))) for image in self.images)
+        return {image: text for image, text in found if text is not None}
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -197,6 +216,8 @@ class _Walk:
             self._say(path, f"is {kind}, not an image")
         elif path.suffix.lower() in suffixes:
             self.images.append(path)
+        elif path.suffix.lower() == ".txt":
+            self.texts[path.with_suffix("")] = path
         elif path.name.lower() not in _CLUTTER:
             self._say(path, "is not an image")
 

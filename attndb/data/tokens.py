@@ -93,13 +93,19 @@ def check_length(text: str, tokens: Sequence[int | None], source: str) -> None:
         )
 
 
-def locate(text: str, tokens: Sequence[int | None], category: CategoryWord) -> TokenizedPrompt:
+def locate(
+    text: str,
+    tokens: Sequence[int | None],
+    category: CategoryWord,
+    source: str = "the template",
+) -> TokenizedPrompt:
     """Finds the category's tokens in a tokenised training prompt.
 
     The category is looked for right after the placeholder, where the published prompt has it, and
-    then anywhere. ValueError names the prompt when it is not there.
+    then anywhere. ValueError names the prompt when it is not there; `source` names what is to be
+    shortened.
     """
-    check_length(text, tokens, "the template")
+    check_length(text, tokens, source)
     places = [i for i, token in enumerate(tokens) if token is None]
     wanted = list(category.ids)
     after = places[-1] + 1 if places else 0

@@ -104,8 +104,8 @@ class MemoryEstimator:
     """Only read: neither its modules nor any random state is touched."""
     embeddings: Mapping[str, tuple[int, int]]
     """(V, D) of the placeholder's vectors, by text encoder."""
-    prompt: TokenizedPrompt
-    """Of the training."""
+    prompts: tuple[TokenizedPrompt, ...]
+    """Of the training. Where the text encoder learns, each of a batch's takes memory of its own."""
     latent: tuple[int, int, int]
     """(C, Y, X) of one sample."""
     autoencoder: int = 0
@@ -138,7 +138,8 @@ class MemoryEstimator:
             aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
             if not config.lora_rank:
                 aside += unique_bytes(p for p in trained if p in before)
-            stays = on_the_cpu or "embedding" in config.trains
+            # with several prompts the encoder comes back for each that is new
+            stays = on_the_cpu or "embedding" in config.trains or len(self.prompts) > 1
             activations = max(0, trace.peak - gradients)
             return MemoryEstimate(
                 device=device,
@@ -200,7 +201,8 @@ class MemoryEstimator:
         latents = torch.empty(size, *self.latent, device=META)
         timesteps = torch.empty(size, dtype=torch.int64, device=META)
         mask = torch.empty(size, 1, *self.latent[1:], device=META)
-        return Batch(latents, torch.empty_like(latents), timesteps, (self.prompt,) * size, mask)
+        prompts = tuple(self.prompts[i % len(self.prompts)] for i in range(size))
+        return Batch(latents, torch.empty_like(latents), timesteps, prompts, mask)
 
 
 def total_of(shares: Mapping[str, Tensor]) -> Tensor:

@@ -47,7 +47,7 @@ class AttnDreamBoothLearner(ConceptLearner):
         self._tap = CrossAttentionTap(layers)
         if config.regularization.active:
             self._attached.enter_context(self._tap)
-        self._columns: dict[tuple[tuple[int, ...], ...], Tensor] = {}
+        self._columns: dict[tuple[int, ...], Tensor] = {}
 
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
         """`denoising` and `attention_map`, or `prior` (METHOD: sections 1 and 3)."""
@@ -71,7 +71,6 @@ class AttnDreamBoothLearner(ConceptLearner):
 
     def _columns_of(self, batch: Batch) -> Tensor:
         """(B, C) token columns of the placeholder and, last, the category."""
-        key = tuple(prompt.columns for prompt in batch.prompts)
-        if key not in self._columns:
-            self._columns[key] = torch.tensor(key, device=self.model.device)
-        return self._columns[key]
+        for columns in {prompt.columns for prompt in batch.prompts} - self._columns.keys():
+            self._columns[columns] = torch.tensor(columns, device=self.model.device)
+        return torch.stack([self._columns[prompt.columns] for prompt in batch.prompts])

@@ -62,6 +62,8 @@ class TextStates:
             for prompt in dict.fromkeys(prompts)
             if prompt not in self._kept
         }
+        if fresh and not self._learns:
+            self._model.offload_text_encoder()
         return Conditioning.joined([fresh.get(p) or self._kept[p] for p in prompts])
 
     def _encode(self, prompt: TokenizedText) -> Conditioning:
@@ -72,8 +74,6 @@ class TextStates:
                 return self._model.encode_text(prompt, self._embeddings)
         with torch.no_grad(), autocast(self._model.device, bf16):
             self._kept[prompt] = self._model.encode_text(prompt, self._embeddings)
-        if not self._learns:
-            self._model.offload_text_encoder()
         return self._kept[prompt]
 
     def clear(self) -> None:

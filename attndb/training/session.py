@@ -67,7 +67,8 @@ class StageRequest:
 class _Texts:
     """What a stage trains on, as the text encoder sees it."""
 
-    prompt: TokenizedPrompt
+    prompts: tuple[TokenizedPrompt, ...]
+    """In the dataset's order: the first photo's first."""
     category: CategoryWord
     prior: TokenizedText | None
     """Prompt of the prior images, if there are any."""
@@ -87,8 +88,8 @@ def train_stage(
     bench.check(request.dataset, request.concept, vectors)
     request, prior = _with_its_prior(bench, request)
     count = request.config.vectors if request.concept is None else len(request.concept.vectors)
-    prompt, category = bench.tokenize(request.dataset, count, request.category_token)
-    texts = _Texts(prompt, category, prior)
+    prompts, category = bench.tokenize(request.dataset, count, request.category_token)
+    texts = _Texts(prompts, category, prior)
     _say_what_is_trained(request, texts)
     identity = bench.identity(request.dataset)
     concept = request.concept
@@ -134,7 +135,7 @@ def _finished_or_trained(
         model = entered.enter_context(bench.private_model(request.dataset, request.concept))
         embeddings = _start(model, request, texts)
         with_prior = texts.prior is not None
-        fitted = bench.fit_to_memory(model, choices, texts.prompt, embeddings, with_prior)
+        fitted = bench.fit_to_memory(model, choices, texts.prompts, embeddings, with_prior)
         [config] = [c for c in choices if c.low_memory == fitted.low_memory]
         run = runs[config]
         if len(choices) > 1:
@@ -161,11 +162,11 @@ def _train(
 ) -> StageResult:
     config, dataset = request.config, request.dataset
     timesteps, encode = model.diffusion.timesteps, model.encode_image
-    batches: Any = PhotoBatches(dataset, texts.prompt, config, timesteps, encode)
+    batches: Any = PhotoBatches(dataset, texts.prompts, config, timesteps, encode)
     if dataset.prior is not None and texts.prior is not None:
         prior = dataset.prior
         batches = PriorBatches(batches, prior, texts.prior, config, timesteps, encode)
-    callbacks = bench.callbacks(model, config, dataset, texts.prompt, embeddings, run)
+    callbacks = bench.callbacks(model, config, dataset, texts.prompts[0], embeddings, run)
     with RenderedAhead(batches, config.steps) as ahead:
         if ahead.fill(bench.encoding()):
             model.offload_autoencoder()
@@ -193,13 +194,15 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
 
 def _asked(request: StageRequest, texts: _Texts, identity: dict[str, Any]) -> dict[str, Any]:
     """All that decides the outcome of a stage besides its settings; hashes the concept."""
+    rest = texts.prompts[1:]
     return {
         **identity,
         "code_version": CODE_VERSION,
         "dataset_sha256": request.dataset.digest,
         "concept_sha256": None if request.concept is None else request.concept.digest(),
-        "prompt": texts.prompt.text,
-        "tied_position": texts.prompt.category,
+        "prompt": request.dataset.prompt,
+        "tied_position": texts.prompts[0].category,
+        **({"tied_positions": [p.category for p in rest]} if rest else {}),
     }
 
 
@@ -238,11 +241,12 @@ def _with_its_prior(
 
 
 def _say_what_is_trained(request: StageRequest, texts: _Texts) -> None:
-    category = texts.category
+    category, more = texts.category, len(texts.prompts) - 1
     log.info(
-        "%s: prompt %r; the placeholder's map is tied to token %d of %r (id %d)",
+        "%s: prompt %r%s; the placeholder's map is tied to token %d of %r (id %d)",
         request.title,
-        texts.prompt.text,
+        texts.prompts[0].text,
+        f" and {more} more" if more else "",
         category.tied_offset + 1,
         category.text,
         category.ids[category.tied_offset],
@@ -274,13 +278,11 @@ def _new_concept(
             "base_sha256": identity["base_sha256"],
             "prediction_type": identity["prediction_type"],
             "schedule_sha256": identity["schedule_sha256"],
-            "prompt": texts.prompt.text,
+            "prompt": dataset.prompt,
+            **({"templates": list(dataset.templates)} if len(dataset.templates) > 1 else {}),
             "tie": category.tie,
             "tied_token_id": category.ids[category.tied_offset],
-            "photos": [
-                {"sha256": p.digest} if dataset.private else {"name": p.name, "sha256": p.digest}
-                for p in dataset.photos
-            ],
+            "photos": [photo.record(dataset.private) for photo in dataset.photos],
             **({} if dataset.private else {"thumbnail": bench.thumbnail(dataset)}),
             "versions": identity["versions"],
             "stages": [],

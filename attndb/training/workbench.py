@@ -52,8 +52,8 @@ class Workbench(Protocol):
 
     def tokenize(
         self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
-    ) -> tuple[TokenizedPrompt, CategoryWord]:
-        """The training prompt and its category."""
+    ) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:
+        """The dataset's training prompts, in its order, and their category."""
         ...
 
     def tokenize_prior(self, prompt: str) -> TokenizedText:
@@ -74,7 +74,7 @@ class Workbench(Protocol):
         self,
         model: TrainableModel,
         choices: Sequence[StageConfig],
-        prompt: TokenizedPrompt,
+        prompts: Sequence[TokenizedPrompt],
         embeddings: Embeddings,
         prior: bool,
     ) -> StageConfig:
@@ -91,7 +91,7 @@ class Workbench(Protocol):
         embeddings: Embeddings,
         run: Run,
     ) -> Sequence[Callback]:
-        """Who looks at the training."""
+        """Who looks at the training; `prompt`: of the first photo."""
         ...
 
     def encoding(self) -> Callable[[int, int], None]:

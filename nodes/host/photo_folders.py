@@ -97,11 +97,12 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def read_folder(text: object, skip_broken: bool) -> tuple[Photo, ...]:
-    """The photos of a folder; Cancel stops it."""
+def read_folder(text: object, skip_broken: bool, captions: bool = False) -> tuple[Photo, ...]:
+    """The photos of a folder, with captions from their text files if wanted; Cancel stops it."""
     folder = resolve_folder(text)
     return load_folder(
         folder,
+        captions=captions,
         skip_broken=skip_broken,
         within=photo_roots(),
         check=comfy.model_management.throw_exception_if_processing_interrupted,
@@ -109,10 +110,10 @@ def read_folder(text: object, skip_broken: bool) -> tuple[Photo, ...]:
 
 
 def folder_state(text: object) -> str:
-    """Changes when a photo of the folder is added, removed or replaced."""
+    """Changes when a photo of the folder, or a text beside it, is added, removed or replaced."""
     try:
         listing = scan(resolve_folder(text), within=photo_roots())
-        files = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in listing.images]
+        files = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in listing.files]
     except (ValueError, OSError) as error:
         return str(error)
     return repr((files, listing.unusable))

@@ -29,7 +29,7 @@ from .model.families import check_trainable, family, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, inner_name
 from .model.private_model import PrivateModel, private_model, training_mode
-from .model.text import tokenize_prior_prompt, tokenize_training_prompt
+from .model.text import tokenize_prior_prompt, tokenize_training_prompts
 from .model.weights import UNET_PREFIX, merged_weights
 from .paths import run_folder
 from .ui.images import thumbnail_url
@@ -95,9 +95,9 @@ class HostWorkbench:
 
     def tokenize(
         self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
-    ) -> tuple[TokenizedPrompt, CategoryWord]:
-        """The training prompt as the stock text encode node would see it, and its category."""
-        return tokenize_training_prompt(self._clip, dataset, vectors, category_token)
+    ) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:
+        """The training prompts as the stock text encode node would see them, and their category."""
+        return tokenize_training_prompts(self._clip, dataset, vectors, category_token)
 
     def tokenize_prior(self, prompt: str) -> TokenizedText:
         """The prompt of prior images as the stock text encode node would see it."""
@@ -122,7 +122,7 @@ class HostWorkbench:
         self,
         model: PrivateModel,
         choices: Sequence[StageConfig],
-        prompt: TokenizedPrompt,
+        prompts: Sequence[TokenizedPrompt],
         embeddings: Embeddings,
         prior: bool,
     ) -> StageConfig:
@@ -131,7 +131,7 @@ class HostWorkbench:
         if model.device.type == "cpu":
             choices = choices[:1]
         fitted = fit_to_memory(
-            self._plan.title, model, self._vae, choices, prompt, embeddings, prior
+            self._plan.title, model, self._vae, choices, prompts, embeddings, prior
         )
         if fitted.low_memory and not choices[0].low_memory:
             self._plan.notes.append("low_memory was turned on, so that it fits")

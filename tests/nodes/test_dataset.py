@@ -269,6 +269,19 @@ def test_a_path_over_a_wire_runs_again_only_when_files_change(load, inputs):
     assert LoadConceptDataset.fingerprint_inputs(None, "") == state()
 
 
+def test_text_files_are_captions_and_a_changed_one_runs_again(load, refused, inputs):
+    from attndreambooth.nodes.dataset import LoadConceptDataset
+
+    folder = save(inputs / "cat", "a.png", "b.png")
+    (folder / "a.txt").write_text("a {} in a basket")
+    assert "a.txt is the caption of a.png: set captions to 'text files'" in refused("cat")
+    data = load("cat", captions="text files")
+    assert [photo.caption for photo in data.photos] == ["a {} in a basket", None]
+    before = LoadConceptDataset.fingerprint_inputs("cat", "")
+    (folder / "a.txt").write_text("a {} on a roof, at night")
+    assert LoadConceptDataset.fingerprint_inputs("cat", "") != before
+
+
 def test_without_a_placeholder_it_is_made_from_the_folder_s_name(load, inputs):
     save(inputs / "Red Bag", "a.png")
     assert load("Red Bag", placeholder="").placeholder == "<my-red-bag>"

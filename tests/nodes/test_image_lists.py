@@ -59,6 +59,8 @@ def test_prior_images_may_be_a_list_too(run):
         ({"images": torch.zeros(1, 1, 200, 3)}, "image 1 is 200 x 1 px, a stripe"),
         ({"placeholder": "<" + "a" * 300 + ">"}, "has 302 characters, and 64 are the most"),
         ({"category": "d\nog"}, "category 'd\\nog' holds a line end"),
+        ({"captions": "a {}"}, "captions has 1 lines, and there are 3 photos"),
+        ({"captions": ["a {}", 5]}, "is no text: connect text, one line an image"),
         ({"template": "a \udcfc {}"}, "template 'a \\udcfc {}' holds"),
     ],
 )
@@ -108,3 +110,11 @@ def test_private_is_kept_through_prior_images_and_changes_no_digest(run):
     assert (plain.private, hidden.private) == (False, True) and plain.digest == hidden.digest
     added = run("AttnDBAddPriorImages", dataset=hidden, images=photos().flip(1), prompt="a {}")[0]
     assert added.private
+
+
+def test_captions_are_lines_or_a_list_one_for_each_image(run):
+    lines = ["a {} in space", "", "a {} before a flag"]
+    data = run(IMAGES, images=photos(), captions=["\n".join(lines)], **WORDS)[0]
+    assert [photo.caption for photo in data.photos] == [lines[0], None, lines[2]]
+    listed = run(IMAGES, images=photos(), captions=lines, **WORDS)[0]
+    assert listed.digest == data.digest != run(IMAGES, images=photos(), **WORDS)[0].digest

@@ -147,13 +147,13 @@ def skipping_clip(clip: Any) -> Any:
 def test_the_private_text_encoder_gives_what_the_stock_node_gives(
     kind, change, request, train, run, privately
 ):
-    from attndreambooth.nodes.host.model.text import tokenize_training_prompt
+    from attndreambooth.nodes.host.model.text import tokenize_training_prompts
 
     wires = request.getfixturevalue(kind)
     clip = change(wires.clip)
     data = dataset(run)
     out = train(1, type(wires)(wires.model, clip, wires.vae), dataset=data, steps=0)
-    prompt, _ = tokenize_training_prompt(clip, data, 1, "last word")
+    (prompt,), _ = tokenize_training_prompts(clip, data, 1, "last word")
     ours = context_of(privately["backend"], prompt, privately["result"].vectors)[0]
     theirs = encode(out[2], data.prompt)
     # on the CPU the host keeps CLIP in fp16, and rounds what it merges

@@ -26,7 +26,7 @@ def fit_to_memory(
     model: PrivateModel,
     vae: Any,
     choices: Sequence[StageConfig],
-    prompt: TokenizedPrompt,
+    prompts: Sequence[TokenizedPrompt],
     embeddings: Embeddings,
     prior: bool = False,
 ) -> StageConfig:
@@ -41,7 +41,7 @@ def fit_to_memory(
         estimator = MemoryEstimator(
             model=model,
             embeddings={n: (v.shape[0], v.shape[1]) for n, v in embeddings.items()},
-            prompt=prompt,
+            prompts=tuple(prompts),
             latent=(model.latent_channels, side, side),
             autoencoder=0 if once else _vae_bytes(vae),
             prior=prior,

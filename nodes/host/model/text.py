@@ -35,13 +35,14 @@ def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def tokenize_training_prompt(
+def tokenize_training_prompts(
     clip: Any, dataset: ConceptDataset, vectors: int, tie: CategoryToken
-) -> tuple[TokenizedPrompt, CategoryWord]:
-    """The dataset's prompt as the stock text encode node would see it, and its category.
+) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:
+    """The dataset's prompts, in its order, as the stock text encode node would see them, and its
+    category.
 
     ValueError for a placeholder that the text encoder already knows as a word, and for a template
-    that holds other vectors than the placeholder's.
+    or caption that holds other vectors than the placeholder's, or is too long.
     """
     ids = words_of(clip, dataset.placeholder)
     if len(ids) == 1 and len(ids[0]) == 1:
@@ -51,22 +52,27 @@ def tokenize_training_prompt(
         )
     category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
     marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
-    _check_plain_words(clip, dataset)
-    tokens = _tokens(marked, dataset.prompt, f"template {dataset.template!r}")
-    return locate(dataset.prompt, tokens, category), category
+    prompts = []
+    for prompt in dataset.prompts:
+        source = dataset.source_of(prompt)
+        _check_plain_words(clip, dataset.placeholder, prompt, source)
+        tokens = _tokens(marked, prompt, source)
+        shorten = "the template" if len(dataset.prompts) == 1 else source
+        prompts.append(locate(prompt, tokens, category, shorten))
+    return tuple(prompts), category
 
 
-def _check_plain_words(clip: Any, dataset: ConceptDataset) -> None:
+def _check_plain_words(clip: Any, placeholder: str, prompt: str, source: str) -> None:
     """ValueError if the training prompt holds an embedding, or a placeholder besides its own."""
-    own, *more = (dataset.placeholder, *known_placeholders(clip))
-    found = [m[0] for m in re.finditer(placeholder_pattern([own, *more]), dataset.prompt)]
+    own, *more = (placeholder, *known_placeholders(clip))
+    found = [m[0] for m in re.finditer(placeholder_pattern([own, *more]), prompt)]
     ours = [word for word in found if word.casefold() == own.casefold()]
     others = [word for word in found if word not in ours] + ours[1:]
-    spelt = re.search(r"(?<!\w)embedding:\S*", dataset.template)
+    spelt = re.search(r"(?<!\w)embedding:\S*", prompt)
     if spelt is not None or others:
         what = f"the embedding {spelt[0]!r}" if spelt else f"the placeholder {others[0]!r}"
         raise ValueError(
-            f"the training prompt {dataset.prompt!r} (template {dataset.template!r}) uses {what}: "
+            f"the training prompt {prompt!r} ({source}) uses {what}: "
             "it holds plain words, and {} where the placeholder goes; take the other out in the "
             "dataset node"
         )

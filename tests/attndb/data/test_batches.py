@@ -48,7 +48,7 @@ def source(encoder=None, *, seed=0, stage=2, batch_size=4, **data):
         seed=seed,
     )
     dataset = ConceptDataset(photos_from_arrays(pictures), "dog", "<x>")
-    return PhotoBatches(dataset, prompt_of(), config, DIFFUSION.timesteps, encoder or Encoder())
+    return PhotoBatches(dataset, (prompt_of(),), config, DIFFUSION.timesteps, encoder or Encoder())
 
 
 def same(a, b):

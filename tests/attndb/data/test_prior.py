@@ -63,7 +63,7 @@ def both(encoder=None, **changes):
     settings = config(**changes)
     dataset = subject().with_prior(pictures(*SHADES), weight=0.5)
     plain, own = (
-        PhotoBatches(dataset, prompt_of(), settings, DIFFUSION.timesteps, Encoder())
+        PhotoBatches(dataset, (prompt_of(),), settings, DIFFUSION.timesteps, Encoder())
         for _ in range(2)
     )
     return plain, PriorBatches(

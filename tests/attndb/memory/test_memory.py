@@ -62,7 +62,7 @@ def estimator(backend, side=SIDE, device=None):
         backend.device = device
     shape = (1, CLIP_CONFIG["hidden_size"])
     return MemoryEstimator(
-        model=backend, embeddings={"clip_l": shape}, prompt=prompt_of(), latent=(4, side, side)
+        model=backend, embeddings={"clip_l": shape}, prompts=(prompt_of(),), latent=(4, side, side)
     )
 
 

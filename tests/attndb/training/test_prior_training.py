@@ -233,7 +233,7 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
         found = MemoryEstimator(
             model=backend,
             embeddings={"clip_l": (1, 32)},
-            prompt=prompt_of(),
+            prompts=(prompt_of(),),
             latent=(4, 8, 8),
             prior=prior,
         )(config)

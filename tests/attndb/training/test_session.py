@@ -13,6 +13,7 @@ import torch
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.data.caption import captioned
 from attndreambooth.attndb.data.dataset import ConceptDataset
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
@@ -46,7 +47,8 @@ class TinyWorkbench:
         return "clip_l"
 
     def tokenize(self, dataset, vectors, category_token):
-        return prompt_of(vectors=vectors), CategoryWord("doll", ((DOLL,),), category_token)
+        prompts = [prompt_of(vectors=vectors, text=text) for text in dataset.prompts]
+        return tuple(prompts), CategoryWord("doll", ((DOLL,),), category_token)
 
     def tokenize_prior(self, prompt):
         return TokenizedText(prompt, (START, *PHOTO_OF, DOLL, *[END] * 71))
@@ -63,7 +65,7 @@ class TinyWorkbench:
         )
         yield model
 
-    def fit_to_memory(self, model, choices, prompt, embeddings, prior):
+    def fit_to_memory(self, model, choices, prompts, embeddings, prior):
         return next((config for config in choices if self.fits(config)), choices[-1])
 
     def callbacks(self, model, config, dataset, prompt, embeddings, run):
@@ -129,6 +131,20 @@ def test_what_only_says_how_finds_the_same_run(tmp_path, request_, change, known
     train_stage(bench, request_)
     train_stage(bench, replace(request_, config=request_.config.with_(**change)))
     assert (bench.models == 1) == known
+
+
+def test_captions_make_another_run_and_are_in_the_record(tmp_path, request_):
+    bench = TinyWorkbench(tmp_path)
+    photos = captioned(request_.dataset.photos, ["a {} here", "", "a {} there"])
+    dataset = replace(request_.dataset, photos=photos, template="a {}\nthe {}")
+    concept, losses = train_stage(bench, replace(request_, dataset=dataset))
+    again, same = train_stage(bench, replace(request_, dataset=dataset))
+    assert bench.models == 1 and same == losses and again.digest() == concept.digest()
+    recorded = concept.record
+    assert [p.get("caption") for p in recorded["photos"]] == ["a {} here", None, "a {} there"]
+    assert recorded["templates"] == ["a {}", "the {}"] and recorded["prompt"] == "a <my-doll> doll"
+    plain, _ = train_stage(bench, request_)
+    assert bench.models == 2 and "templates" not in plain.record
 
 
 def auto(request_):
