@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
+from ..attndb.config.choices import MaskSource
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
 from ..attndb.data.likeness import alike
+from ..attndb.data.mask import with_masks
 from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.placeholder import default_placeholder
 from .errors import naming_node
 from .host.photo_folders import LinkedFolders, folder_state, photo_folders, read_folder
 from .host.ui.images import contact_strip, to_image
 from .socket_types import Dataset
-from .wires import lines_of, one_value, separate_images
+from .wires import lines_of, one_value, separate_images, separate_masks
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,20 @@ def _private() -> io.Input:
         tooltip="Off: a trained concept's files hold the photos' names, their SHA-256 and a "
         "thumbnail (256 px) of the first photo. On: no names and no thumbnail. The training is the "
         "same.",
+        advanced=True,
+    )
+
+
+def _background() -> io.Input:
+    return io.Float.Input(
+        "background_weight",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        tooltip="What the pixels around the subject count in the loss, on photos that have a mask. "
+        "0: the subject alone is learned. 1: as without masks.",
         advanced=True,
     )
 
@@ -152,6 +168,16 @@ class LoadConceptDataset(io.ComfyNode):
                     "{} on a sofa'. What a caption says is not learned as part of the subject.",
                     advanced=True,
                 ),
+                io.Combo.Input(
+                    "masks",
+                    options=list(get_args(MaskSource)),
+                    optional=True,
+                    tooltip="Where the subject is, so that the loss looks at nothing else. alpha: "
+                    "the photos' own transparency. files: dog_mask.png beside dog.jpg, or dog.png "
+                    "in a folder masks beside it; white is the subject. none: the whole photo.",
+                    advanced=True,
+                ),
+                _background(),
             ],
             outputs=_outputs(),
         )
@@ -182,13 +208,23 @@ class LoadConceptDataset(io.ComfyNode):
         skip_broken: bool,
         private: bool = False,
         captions: str = "template",
+        masks: MaskSource = "none",
+        background_weight: float = 0.0,
     ) -> io.NodeOutput:
         chosen = path if folder == TYPED else folder
-        photos = read_folder(chosen, skip_broken, captions == "text files")
+        photos = read_folder(chosen, skip_broken, captions == "text files", masks)
         _linked.was_read(chosen)
         word = placeholder if placeholder.strip() else default_placeholder(chosen.strip("\"' "))
         return _result(
-            ConceptDataset(photos, category, word, template, private=private), placeholder
+            ConceptDataset(
+                photos,
+                category,
+                word,
+                template,
+                background=background_weight,
+                private=private,
+            ),
+            placeholder,
         )
 
 
@@ -223,6 +259,22 @@ class ConceptDatasetFromImages(io.ComfyNode):
                     "caption says is not learned as part of the subject. Empty: the template.",
                     advanced=True,
                 ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="A mask for each image, 1 where the subject is: from Mask Subject, a "
+                    "segmentation node, the mask editor. The loss looks at nothing else. Not "
+                    "connected: the whole images.",
+                ),
+                io.Boolean.Input(
+                    "alpha_masks",
+                    default=False,
+                    optional=True,
+                    tooltip="Take the masks from the images' fourth channel instead, where they "
+                    "have one (Join Image with Alpha).",
+                    advanced=True,
+                ),
+                _background(),
             ],
             outputs=_outputs(),
             is_input_list=True,
@@ -238,8 +290,13 @@ class ConceptDatasetFromImages(io.ComfyNode):
         template: Any,
         private: Any = False,
         captions: Any = "",
+        masks: Any = None,
+        alpha_masks: Any = False,
+        background_weight: Any = 0.0,
     ) -> io.NodeOutput:
-        photos = captioned(photos_from_arrays(separate_images(images)), lines_of(captions))
+        alpha = one_value("alpha_masks", alpha_masks)
+        photos = photos_from_arrays(separate_images(images), alpha=alpha)
+        photos = with_masks(captioned(photos, lines_of(captions)), separate_masks(masks))
         words = [
             one_value(name, value)
             for name, value in (
@@ -250,7 +307,12 @@ class ConceptDatasetFromImages(io.ComfyNode):
         ]
         typed = words[1]
         words[1] = typed if typed.strip() else default_placeholder(words[0])
-        dataset = ConceptDataset(photos, *words, private=one_value("private", private))
+        dataset = ConceptDataset(
+            photos,
+            *words,
+            background=one_value("background_weight", background_weight),
+            private=one_value("private", private),
+        )
         return _result(dataset, typed)
 
 

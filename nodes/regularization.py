@@ -47,6 +47,14 @@ class AttentionMapRegularization(io.ComfyNode):
                     tooltip="Which cross-attention layers of the U-Net are tied. Published: all.",
                     advanced=True,
                 ),
+                io.Boolean.Input(
+                    "inside_mask",
+                    default=False,
+                    optional=True,  # prompts that were saved before it was there run as they did
+                    tooltip="Take means and variances over the subject's pixels alone, where the "
+                    "dataset has masks. Published: over all pixels.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 Regularization.Output(
@@ -57,10 +65,15 @@ class AttentionMapRegularization(io.ComfyNode):
 
     @classmethod
     @naming_node
-    def execute(cls, mean_weight: float, variance_weight: float, layers: str) -> io.NodeOutput:
+    def execute(
+        cls, mean_weight: float, variance_weight: float, layers: str, inside_mask: bool = False
+    ) -> io.NodeOutput:
         return io.NodeOutput(
             config.Regularization(
-                mean_weight=mean_weight, variance_weight=variance_weight, layers=layers
+                mean_weight=mean_weight,
+                variance_weight=variance_weight,
+                layers=layers,
+                inside_mask=inside_mask,
             )
         )
 

@@ -31,6 +31,14 @@ def lines_of(text: Any) -> list[str]:
     return [" ".join(part.split()) for part in parts]
 
 
+def separate_masks(masks: Any) -> list[np.ndarray]:
+    """Every mask of a MASK batch, or of a list of them, as an array (height, width)."""
+    batches = masks if isinstance(masks, list) else [masks]
+    given = [batch for batch in batches if batch is not None]
+    separate = [batch if batch.ndim > 2 else batch[None] for batch in given]
+    return [mask.cpu().float().numpy() for batch in separate for mask in batch]
+
+
 def separate_images(images: Any) -> list[np.ndarray]:
     """Every picture of an IMAGE batch, or of a list of them, as an array (height, width, channels).
     ValueError if there is none."""

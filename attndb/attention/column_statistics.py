@@ -5,6 +5,13 @@ backward pass instead of being kept.
 
 Shapes: B batch, H heads, P pixels (queries), T text tokens (keys), D head dim, E = H * D,
 C chosen columns, N = H * P values of one column.
+
+With weights of the pixels (an option: the paper's are over all pixels alike)
+
+    mean = sum_n w_n a_n / W        variance = sum_n w_n (a_n - mean)^2 / (W - sum_n w_n^2 / W)
+
+with W = sum_n w_n: the unbiased variance, in whatever unit the weights are; equal ones give the
+plain statistics, and pixels of weight 0 are left out.
 """
 
 from __future__ import annotations
@@ -46,7 +53,12 @@ class _ColumnStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
+        ctx: Any,
+        q_BPE: Tensor,
+        k_BTE: Tensor,
+        columns_BC: Tensor,
+        heads: int,
+        weights_BP: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         with full_precision(q_BPE.device):
             means, variances, kept = [], [], []
@@ -56,15 +68,19 @@ class _ColumnStatistics(torch.autograd.Function):
                 column_BCN = _flat(_gather(attention_BHPT, columns_BC[part]))
                 if keeps:
                     kept.append(attention_BHPT)
-                means.append(column_BCN.mean(dim=2))
-                variances.append(column_BCN.var(dim=2, unbiased=True))
+                if weights_BP is not None:
+                    mean, variance = _weighted(column_BCN, weights_BP[part], heads)
+                else:
+                    mean, variance = column_BCN.mean(dim=2), column_BCN.var(dim=2, unbiased=True)
+                means.append(mean)
+                variances.append(variance)
         mean_BC, variance_BC = torch.cat(means), torch.cat(variances)
         ctx.save_for_backward(q_BPE, k_BTE, columns_BC, mean_BC, *kept)
-        ctx.heads = heads
+        ctx.heads, ctx.weights_BP = heads, weights_BP
         return mean_BC, variance_BC
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_mean_BC, grad_variance_BC = grads
         q_BPE, k_BTE, columns_BC, mean_BC, *kept = ctx.saved_tensors
         heads = ctx.heads
@@ -79,10 +95,18 @@ class _ColumnStatistics(torch.autograd.Function):
                     attention_BHPT, q_BHPD, k_BHTD = _attention(q_BPE[part], k_BTE[part], heads)
                 columns = columns_BC[part]
                 a_BHPC = _gather(attention_BHPT, columns)
-                g_BHPC = grad_mean_BC[part, None, None, :] / count
-                g_BHPC = g_BHPC + (2.0 / (count - 1)) * grad_variance_BC[part, None, None, :] * (
-                    a_BHPC - mean_BC[part, None, None, :]
+                grad_mean, grad_variance = (
+                    g[part, None, None, :] for g in (grad_mean_BC, grad_variance_BC)
                 )
+                gap_BHPC = a_BHPC - mean_BC[part, None, None, :]
+                if ctx.weights_BP is None:
+                    g_BHPC = grad_mean / count
+                    g_BHPC = g_BHPC + (2.0 / (count - 1)) * grad_variance * gap_BHPC
+                else:
+                    weights_BP = ctx.weights_BP[part]
+                    total, free = (n[:, None, None, None] for n in _counts(weights_BP, heads))
+                    g_BHPC = grad_mean / total + (2.0 / free) * grad_variance * gap_BHPC
+                    g_BHPC = weights_BP[:, None, :, None] * g_BHPC
                 # softmax backward: dS_t = A_t * (g_t [t chosen] - sum_c g_c A_c)
                 weighted_BHPC = g_BHPC * a_BHPC
                 dS_BHPT = attention_BHPT * -weighted_BHPC.sum(dim=-1, keepdim=True)
@@ -91,7 +115,26 @@ class _ColumnStatistics(torch.autograd.Function):
                 dS_BHPT *= q_BHPD.shape[-1] ** -0.5
                 dq.append(rearrange(dS_BHPT @ k_BHTD, "b h p d -> b p (h d)"))
                 dk.append(rearrange(dS_BHPT.transpose(-1, -2) @ q_BHPD, "b h t d -> b t (h d)"))
-        return torch.cat(dq).to(q_BPE.dtype), torch.cat(dk).to(k_BTE.dtype), None, None
+        return torch.cat(dq).to(q_BPE.dtype), torch.cat(dk).to(k_BTE.dtype), None, None, None
+
+
+def _counts(weights_BP: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """(B,) values that the mean divides by, and those that the variance does. Of a sample without
+    weight, and of a single value, they are no zeros: its statistics are zeros."""
+    total_B, squares_B = heads * weights_BP.sum(dim=1), heads * weights_BP.square().sum(dim=1)
+    least = torch.finfo(weights_BP.dtype).tiny ** 0.5
+    total_B = total_B.clamp_min(least)
+    free_B = total_B - squares_B / total_B
+    rounding = torch.finfo(weights_BP.dtype).eps * total_B
+    return total_B, torch.where(free_B > rounding, free_B, torch.inf)
+
+
+def _weighted(column_BCN: Tensor, weights_BP: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    weights_B1N = weights_BP.repeat(1, heads)[:, None]
+    total, free = (n[:, None] for n in _counts(weights_BP, heads))
+    mean_BC = (weights_B1N * column_BCN).sum(dim=2) / total
+    gap_BCN = column_BCN - mean_BC[:, :, None]
+    return mean_BC, (weights_B1N * gap_BCN.square()).sum(dim=2) / free
 
 
 def _flat(column_BHPC: Tensor) -> Tensor:
@@ -106,10 +149,15 @@ def _chunks(q_BPE: Tensor, k_BTE: Tensor, heads: int) -> Iterator[slice]:
 
 
 def column_statistics(
-    q_BPE: Tensor, k_BTE: Tensor, columns_BC: Tensor, heads: int
+    q_BPE: Tensor,
+    k_BTE: Tensor,
+    columns_BC: Tensor,
+    heads: int,
+    weights_BP: Tensor | None = None,
 ) -> MapStatistics:
     """Mean and unbiased variance over heads and pixels of the chosen attention columns, in fp32.
 
     Equal to taking them from the whole of softmax(Q K^T / sqrt(D)); differentiable in Q and K.
+    `weights_BP`: what each pixel counts; None: all alike. Where nothing counts both are 0.
     """
-    return MapStatistics(*_ColumnStatistics.apply(q_BPE, k_BTE, columns_BC, heads))
+    return MapStatistics(*_ColumnStatistics.apply(q_BPE, k_BTE, columns_BC, heads, weights_BP))

@@ -2,7 +2,8 @@
 
 The U-Net runs its own (fused) attention; the tap observes the same queries and keys.
 
-Shapes: B batch, P pixels (queries), T text tokens (keys), E width, C chosen columns.
+Shapes: B batch, P pixels (queries), T text tokens (keys), E width, C chosen columns, Y X pixels of
+the latent.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..models.protocol import Handle, See, TextAttention
 from .column_statistics import column_statistics
+from .layer_size import layer_size
 from .map_statistics import MapStatistics
 
 
@@ -29,6 +32,8 @@ class CrossAttentionTap:
     def __init__(self, layers: Iterable[TextAttention]) -> None:
         self._layers = list(layers)
         self._columns_BC: Tensor | None = None
+        self._subject_B1YX: Tensor | None = None
+        self._weights: dict[int, Tensor] = {}
         self._found: dict[str, MapStatistics] | None = None
         self._handles: list[Handle] = []
 
@@ -43,9 +48,13 @@ class CrossAttentionTap:
         self.pause()
 
     @contextmanager
-    def watching(self, columns_BC: Tensor) -> Iterator[Mapping[str, MapStatistics]]:
-        """Statistics by layer name of the forward pass made inside; (B, C) token columns."""
-        self._columns_BC = columns_BC
+    def watching(
+        self, columns_BC: Tensor, subject_B1YX: Tensor | None = None
+    ) -> Iterator[Mapping[str, MapStatistics]]:
+        """Statistics by layer name of the forward pass made inside; (B, C) token columns.
+        `subject_B1YX`: what each pixel of the latent counts in them; None: all alike."""
+        self._columns_BC, self._subject_B1YX = columns_BC, subject_B1YX
+        self._weights.clear()
         self._found = found = {}
         try:
             yield found
@@ -55,7 +64,8 @@ class CrossAttentionTap:
 
     def pause(self) -> None:
         """Until the next `watching` nothing is computed, whoever calls the layers."""
-        self._columns_BC = None
+        self._columns_BC = self._subject_B1YX = None
+        self._weights.clear()
         self._found = None
         self._forget()
 
@@ -67,8 +77,19 @@ class CrossAttentionTap:
         def see(q_BPE: Tensor, k_BTE: Tensor) -> None:
             if self._columns_BC is None:
                 return
-            statistics = column_statistics(q_BPE, k_BTE, self._columns_BC, layer.heads)
+            weights_BP = self._weights_of(q_BPE.shape[1])
+            statistics = column_statistics(q_BPE, k_BTE, self._columns_BC, layer.heads, weights_BP)
             if self._found is not None:
                 self._found[layer.name] = statistics
 
         return see
+
+    def _weights_of(self, pixels: int) -> Tensor | None:
+        """(B, P) of a layer's pixels: the share of subject in each."""
+        if self._subject_B1YX is None:
+            return None
+        if pixels not in self._weights:
+            height, width = self._subject_B1YX.shape[-2:]
+            size = layer_size((height, width), pixels)
+            self._weights[pixels] = adaptive_avg_pool2d(self._subject_B1YX, size).flatten(1)
+        return self._weights[pixels]

@@ -10,6 +10,7 @@ OptimizerName = Literal["AdamW", "AdamW 8-bit", "Prodigy", "AdamW schedule-free"
 Schedule = Literal["constant", "linear", "cosine"]
 CategoryToken = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
+MaskSource = Literal["none", "alpha", "files"]
 LowMemory = Literal["auto", "off", "on"]
 Checkpointing = Literal["auto", "off", "light", "full"]
 

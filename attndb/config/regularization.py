@@ -19,6 +19,10 @@ class Regularization:
     layers: LayerChoice = "all"
     """Which cross-attention layers are tied. The loss is the mean over the chosen layers."""
 
+    inside_mask: bool = False
+    """Whether means and variances are over the subject's pixels alone, where masks say which they
+    are. The paper's are over all pixels."""
+
     def __post_init__(self) -> None:
         require(self.mean_weight >= 0, "mean_weight", self.mean_weight, "use 0 or more")
         require(self.variance_weight >= 0, "variance_weight", self.variance_weight, "use >= 0")

@@ -17,6 +17,10 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 Everything else decides the outcome and is part of what a run is known by."""
 
 
+_LATER: dict[str, dict[str, Any]] = {"regularization": {"inside_mask": False}}
+"""Settings of a part that runs of earlier versions do not name, and what was done then."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of the recipe."""
@@ -114,8 +118,14 @@ class StageConfig:
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON records."""
-        return dataclasses.asdict(self)
+        """Plain data for JSON records. What came later is in it where it is not as it was before:
+        a run that was begun by an earlier version goes on."""
+        plain = dataclasses.asdict(self)
+        for part, later in _LATER.items():
+            for name, before in later.items():
+                if plain[part][name] == before:
+                    del plain[part][name]
+        return plain
 
     def identity(self) -> dict[str, Any]:
         """`as_dict` of what decides the outcome: all but RUNTIME_FIELDS."""

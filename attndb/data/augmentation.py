@@ -67,6 +67,15 @@ def render_bytes(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.nd
     return pixels, weights.astype(np.float32) / 255.0 > 0.99
 
 
+def render_levels(mask: Image.Image, crop: Crop, resolution: int) -> np.ndarray:
+    """The same piece of a photo's mask (mode L) as `render_bytes` gives of the photo, (R, R) uint8;
+    0 where rotation filled."""
+    if crop.angle:
+        mask = mask.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
+    size = scaled_size(mask.size, resolution)
+    return cut(mask.resize(size, Image.Resampling.BILINEAR), crop, resolution)
+
+
 def as_floats(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What `render_bytes` gives as what `render` gives."""
     return pixels.astype(np.float32) / 255.0, mask.astype(np.float32)

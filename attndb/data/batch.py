@@ -29,6 +29,8 @@ class Batch:
     """What the denoising loss of the prior samples counts."""
     is_prior: bool = False
     """Whether these are prior samples themselves."""
+    subject: Tensor | None = None
+    """(B, 1, Y, X) share of subject in every latent pixel, where masks say it."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -44,6 +46,7 @@ class Batch:
             None if self.prior is None else self.prior.to(device),
             self.prior_weight,
             self.is_prior,
+            None if self.subject is None else _sent(self.subject, device),
         )
 
     def part(self, start: int, stop: int) -> Batch:
@@ -57,6 +60,7 @@ class Batch:
             None if self.mask is None else self.mask[piece],
             prior_weight=self.prior_weight,
             is_prior=self.is_prior,
+            subject=None if self.subject is None else self.subject[piece],
         )
 
     def parts(self, size: int) -> Iterator[Batch]:

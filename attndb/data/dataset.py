@@ -37,6 +37,8 @@ class ConceptDataset:
     equally often; `{}` becomes `<placeholder> category`."""
     prior: PriorImages | None = None
     """Pictures of the category for prior preservation in stages 2 and 3; None: as published."""
+    background: float = 0.0
+    """What the pixels around the subject count in the loss, 0..1, on photos that have a mask."""
     private: bool = False
     """Neither names of the photos nor a small picture of them go into saved files. It changes
     nothing that is trained, and is no part of the digest."""
@@ -47,6 +49,11 @@ class ConceptDataset:
         check_category(self.category)
         check_placeholder(self.placeholder, self.category)
         check_templates(self.templates)
+        if not 0.0 <= self.background <= 1.0:
+            raise DatasetError(
+                f"background_weight = {self.background:g}: use 0 (the subject alone counts) to 1 "
+                "(all counts)"
+            )
         for photo in self.photos:
             if photo.caption is not None:
                 check_template(photo.caption, f"caption of {printable(photo.name, 200)}:")
@@ -106,6 +113,11 @@ class ConceptDataset:
         return template.replace("{}", f"{self.placeholder} {self.category}")
 
     @cached_property
+    def masked(self) -> bool:
+        """Whether a photo has a mask."""
+        return any(photo.mask is not None for photo in self.photos)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of photos and words, and of the prior images if there are any."""
         content = hashlib.sha256()
@@ -116,6 +128,9 @@ class ConceptDataset:
         captions = [photo.caption for photo in self.photos]
         if any(caption is not None for caption in captions):
             content.update(f"\0captions {json.dumps(captions)}".encode())
+        if self.masked:
+            masks = [photo.mask_digest for photo in self.photos]
+            content.update(f"\0masks {json.dumps([masks, self.background])}".encode())
         if self.prior is not None:
             content.update(f"\0prior {self.prior.digest}".encode())
         return content.hexdigest()

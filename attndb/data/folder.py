@@ -1,4 +1,4 @@
-"""The photos of a folder."""
+"""The photos of a folder, with their captions and masks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+from ..config.choices import MaskSource
 from ..config.printable import printable
 from .caption import read_caption
+from .mask import masked, read_mask
 from .photo import DatasetError, Photo
 from .photo_file import read_photo
-from .scan import scan
+from .scan import Listing, scan
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MOST_PIXELS = 1_000_000_000
 """Pixels of all photos of a folder together, which are held in memory: 80 phone photos."""
@@ -26,49 +30,36 @@ def load_folder(
     folder: Path,
     *,
     captions: bool = False,
+    masks: MaskSource = "none",
     skip_broken: bool = False,
     within: Sequence[Path] = (),
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Photo, ...]:
     """The photos of a folder, sorted naturally. A broken file is an error that names it, or is
-    skipped on request.
+    skipped on request: a photo goes without its broken caption or mask then.
 
-    captions: whether the text file of a photo's name is its caption; a broken one that is skipped
-    leaves the photo to the template. within: other folders that links may lead to. `check` is
-    called before every file, and may raise. DatasetError also if there are too many files, or
-    pixels.
+    captions: whether the text file of a photo's name is its caption. masks: where masks come from.
+    within: other folders that links may lead to. `check` is called before every file, and may
+    raise. DatasetError also if there are too many files, or pixels.
     """
-    listing = scan(folder, within=within, check=check)
+    reading = _Reading(folder, scan(folder, within=within, check=check), captions, masks)
     photos: list[Photo] = []
-    broken = list(listing.unusable)
-    if not captions:
-        broken += [
-            f"{_named_in(folder, text)} is the caption of {_named_in(folder, image)}: set captions "
-            "to 'text files' to use it"
-            for image, text in listing.captions.items()
-        ]
     pixels = 0
-    for path in listing.images:
+    for path in reading.listing.images:
         check()
-        try:
-            photos.append(read_photo(path, path.relative_to(folder).as_posix()))
-        except DatasetError as error:
-            broken.append(str(error))
+        photo = reading.photo(path)
+        if photo is None:
             continue
-        if captions and path in listing.captions:
-            text = listing.captions[path]
-            try:
-                caption = read_caption(text, text.relative_to(folder).as_posix())
-                photos[-1] = replace(photos[-1], caption=caption)
-            except DatasetError as error:
-                broken.append(str(error))
-        pixels += photos[-1].image.width * photos[-1].image.height
+        photos.append(photo)
+        pixels += photo.image.width * photo.image.height
         if pixels > MOST_PIXELS:
             raise DatasetError(
                 f"the photos of {printable(folder)} hold more than {MOST_PIXELS // 10**6} "
                 "megapixels together, which do not fit into memory: 3 to 6 photos are usual; "
                 "leave some out, or make them smaller"
             )
+    reading.check_found(photos)
+    broken = reading.broken
     if broken and not skip_broken:
         raise DatasetError(
             f"{_named(broken)}. Fix or remove it, or turn on 'skip_broken' to use the rest"
@@ -77,20 +68,91 @@ def load_folder(
         log.warning("skipped: %s", message)
     if len(broken) > _LOGGED:
         log.warning("skipped: %d more", len(broken) - _LOGGED)
-    if captions and not listing.captions:
-        raise DatasetError(
-            f"captions is 'text files', and {printable(folder)} holds none: write one for each "
-            "photo, e.g. dog.txt for dog.jpg, or set captions to 'template'"
-        )
     if not photos:
         raise DatasetError(f"no photo of {printable(folder)} could be read: {_named(broken)}")
+    _say_what_has_no_mask(photos)
     return tuple(photos)
 
 
-def _named_in(folder: Path, path: Path) -> str:
-    return printable(path.relative_to(folder).as_posix(), 200)
+class _Reading:
+    """A folder's photos one by one, and what could not be used of it."""
+
+    def __init__(self, folder: Path, listing: Listing, captions: bool, masks: MaskSource) -> None:
+        self.listing = listing
+        self.broken = list(listing.unusable)
+        self._folder, self._captions, self._masks = folder, captions, masks
+        if not captions:
+            self.broken += [
+                f"{self._name(text)} is the caption of {self._name(image)}: set captions to 'text "
+                "files' to use it"
+                for image, text in listing.captions.items()
+            ]
+        if masks != "files":
+            self.broken += [
+                f"{self._name(mask)} is the mask of {self._name(image)}: set masks to 'files' to "
+                "use it, or give it another name if it is a photo"
+                for image, mask in listing.masks.items()
+            ]
+
+    def photo(self, path: Path) -> Photo | None:
+        """A photo with what is wanted of it; None if it is broken."""
+        alpha = self._masks == "alpha"
+        photo = self._tried(lambda: read_photo(path, self._relative(path), alpha))
+        if photo is None:
+            return None
+        text = self.listing.captions.get(path) if self._captions else None
+        if text is not None:
+            caption = self._tried(lambda: read_caption(text, self._relative(text)))
+            photo = replace(photo, caption=caption)
+        mask = self.listing.masks.get(path) if self._masks == "files" else None
+        if mask is not None:
+            name, plain = self._relative(mask), photo
+            photo = self._tried(lambda: masked(plain, read_mask(mask, name), name)) or plain
+        if alpha and photo.mask is not None:
+            own, whole = photo.mask, replace(photo, mask=None)
+            name = f"the alpha channel of {photo.name}"
+            photo = self._tried(lambda: masked(whole, own, name)) or whole
+        return photo
+
+    def check_found(self, photos: Sequence[Photo]) -> None:
+        """DatasetError if nothing of what is wanted beside the photos is there."""
+        shown = printable(self._folder)
+        if self._captions and not self.listing.captions:
+            raise DatasetError(
+                f"captions is 'text files', and {shown} holds none: write one for each photo, e.g. "
+                "dog.txt for dog.jpg, or set captions to 'template'"
+            )
+        if self._masks == "files" and not self.listing.masks:
+            raise DatasetError(
+                f"masks is 'files', and {shown} holds none: put dog_mask.png beside dog.jpg, or "
+                "dog.png into a folder masks beside it; or set masks to 'none'"
+            )
+        if self._masks == "alpha" and photos and all(photo.mask is None for photo in photos):
+            raise DatasetError(
+                f"masks is 'alpha', and no photo of {shown} has a transparent part: cut the "
+                "subjects out, or set masks to 'none'"
+            )
+
+    def _tried(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except DatasetError as error:
+            self.broken.append(str(error))
+            return None
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def _name(self, path: Path) -> str:
+        return printable(self._relative(path), 200)
 
 
-def _named(messages: Sequence[str]) -> str:
+def _say_what_has_no_mask(photos: Sequence[Photo]) -> None:
+    bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
+    if 0 < len(bare) < len(photos):
+        log.warning("no mask for %s: all of it counts in the loss", _named(bare, ", "))
+
+
+def _named(messages: Sequence[str], between: str = "; ") -> str:
     more = len(messages) - _NAMED
-    return "; ".join(messages[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return between.join(messages[:_NAMED]) + (f"{between}and {more} more" if more > 0 else "")

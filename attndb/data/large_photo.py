@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from .augmentation import Crop, cut, render_bytes, scaled_size
+from .augmentation import Crop, cut, render_bytes, render_levels, scaled_size
 
 DETAIL = 2
 """Pixels along a side, for each of the crop's, that a photo keeps before it is turned: bilinear
@@ -28,8 +28,12 @@ def is_large(image: Image.Image, resolution: int) -> bool:
 class LargePhoto:
     """A large photo's crops, cut from two copies that are made when first needed."""
 
-    def __init__(self, image: Image.Image, resolution: int) -> None:
+    def __init__(
+        self, image: Image.Image, resolution: int, mask: Image.Image | None = None
+    ) -> None:
+        """`mask`: where the subject is, as large as the photo."""
         self._image = image
+        self._mask = mask
         self._resolution = resolution
 
     @cached_property
@@ -48,3 +52,15 @@ class LargePhoto:
             return render_bytes(self._to_turn, crop, self._resolution)
         pixels = cut(self._to_cut, crop, self._resolution)
         return pixels, np.ones(pixels.shape[:2], dtype=bool)
+
+    @cached_property
+    def _small_mask(self) -> Image.Image | None:
+        if self._mask is None:
+            return None
+        size = scaled_size(self._mask.size, DETAIL * self._resolution)
+        return self._mask.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+    def render_levels(self, crop: Crop) -> np.ndarray | None:
+        """As `augmentation.render_levels`; None without a mask."""
+        mask = self._small_mask
+        return None if mask is None else render_levels(mask, crop, self._resolution)

@@ -13,8 +13,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .augmentation import Crop, as_floats, render_bytes
+from .augmentation import Crop, as_floats, render_bytes, render_levels
 from .large_photo import LargePhoto, is_large
+from .mask import area_mean, whole
 from .photo import Photo
 
 
@@ -26,6 +27,8 @@ class RenderedCrop:
     """(R, R, 3) uint8."""
     mask: np.ndarray
     """(R, R) bool: True where the photo is, False where rotation filled."""
+    subject: np.ndarray | None = None
+    """(R, R) uint8: 255 where the subject is; None: nobody said."""
 
 
 class LatentSource:
@@ -38,10 +41,12 @@ class LatentSource:
         *,
         repeats: bool = True,
         together: bool = False,
+        masked: bool = False,
     ) -> None:
         """`encode_image`: latents (B, C, Y, X) of pixels (B, R, R, 3) in 0..1.
 
         repeats: whether photos come again, so that what a large one is reduced to is kept.
+        masked: whether the weights of a crop are two: (2, Y, X), the second the share of subject.
         together: all crops of `encode` in one call. Off, each has a call of its own: autoencoders
         give other last bits for another count of pictures, and a host may split a call by the
         memory that happens to be free, so only single calls give a crop the same bytes always.
@@ -50,6 +55,7 @@ class LatentSource:
         self._resolution = resolution
         self._repeats = repeats
         self._together = together
+        self._masked = masked
         self._large: dict[str, LargePhoto] = {}
 
     def __call__(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
@@ -59,17 +65,19 @@ class LatentSource:
 
     def render(self, photo: Photo, crop: Crop) -> RenderedCrop:
         """The crop's pixels. Any thread may ask; the answer is the same bytes."""
-        if not is_large(photo.image, self._resolution):
-            return RenderedCrop(*render_bytes(photo.image, crop, self._resolution))
-        large = self._large.get(photo.digest)
+        side, mask = self._resolution, photo.mask if self._masked else None
+        if not is_large(photo.image, side):
+            levels = None if mask is None else render_levels(mask, crop, side)
+            return RenderedCrop(*render_bytes(photo.image, crop, side), levels)
+        large = self._large.get(photo.key)
         if large is None:
-            large = LargePhoto(photo.image, self._resolution)
+            large = LargePhoto(photo.image, side, mask)
             if self._repeats:
-                large = self._large.setdefault(photo.digest, large)
-        return RenderedCrop(*large.render_bytes(crop))
+                large = self._large.setdefault(photo.key, large)
+        return RenderedCrop(*large.render_bytes(crop), large.render_levels(crop))
 
     def encode(self, crops: Sequence[RenderedCrop]) -> list[tuple[Tensor, Tensor]]:
-        """Latent (C, Y, X) and mask (1, Y, X) of each crop, fp32, on the CPU."""
+        """Latent (C, Y, X) and weights (1, Y, X) of each crop, fp32, on the CPU."""
         if not crops:
             return []
         floats = [as_floats(crop.pixels, crop.mask) for crop in crops]
@@ -79,9 +87,16 @@ class LatentSource:
             pixels_BRR3 = np.stack([pixels for pixels, _ in floats[start : start + size]])
             latents_CYX += self._encode_image(torch.from_numpy(pixels_BRR3)).float().cpu().unbind()
         return [
-            (latent, torch.from_numpy(latent_mask(weights, latent.shape[-1])))
-            for latent, (_, weights) in zip(latents_CYX, floats, strict=True)
+            (latent, torch.from_numpy(self._weights(weights, crop.subject, latent.shape[-1])))
+            for latent, (_, weights), crop in zip(latents_CYX, floats, crops, strict=True)
         ]
+
+    def _weights(self, fill: np.ndarray, subject: np.ndarray | None, side: int) -> np.ndarray:
+        photo = latent_mask(fill, side)
+        if not self._masked:
+            return photo
+        share = whole(side) if subject is None else area_mean(subject, side)
+        return np.concatenate([photo, share])
 
 
 def latent_mask(weights: np.ndarray, side: int) -> np.ndarray:

@@ -37,7 +37,7 @@ class PhotoBatches:
         self._prompts = dict(zip(dataset.prompts, prompts, strict=True))
         self._config = config
         self._timesteps = timesteps
-        self._latents = LatentSource(encode_image, config.data.resolution)
+        self._latents = LatentSource(encode_image, config.data.resolution, masked=dataset.masked)
         self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
         data = config.data
         self._pool = [
@@ -50,7 +50,7 @@ class PhotoBatches:
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the pool, if the stage draws more samples than it holds; whether nothing will be
         encoded any more. `progress` hears how many crops are done, and of how many."""
-        wanted = {(p.digest, crop): p for p in self._dataset.photos for crop in self._pool}
+        wanted = {(p.key, crop): p for p in self._dataset.photos for crop in self._pool}
         if not 0 < len(wanted) <= self._config.steps * self._config.batch_size:
             return False
         for done, ((digest, crop), photo) in enumerate(wanted.items(), start=1):
@@ -66,9 +66,9 @@ class PhotoBatches:
         """The crops of a step that are not encoded yet."""
         samples, _ = self._draw(step)
         missing = {
-            (photo.digest, crop): photo
+            (photo.key, crop): photo
             for photo, crop in samples
-            if (photo.digest, crop) not in self._kept
+            if (photo.key, crop) not in self._kept
         }
         return {key: self._latents.render(photo, key[1]) for key, photo in missing.items()}
 
@@ -76,7 +76,7 @@ class PhotoBatches:
         """The step's batch, from what `render` gave for it."""
         config = self._config
         samples, generator = self._draw(step)
-        keys = [(photo.digest, crop) for photo, crop in samples]
+        keys = [(photo.key, crop) for photo, crop in samples]
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
         fresh = self._latents.encode([rendered[key] for key in missing])
         found = {**self._kept, **dict(zip(missing, fresh, strict=True))}
@@ -92,8 +92,18 @@ class PhotoBatches:
             noise,
             timesteps,
             tuple(self._prompt(step * config.batch_size + i) for i in range(config.batch_size)),
-            mask if config.data.mask_fill else None,
+            self._loss_mask(mask),
+            subject=mask[:, 1:] if self._dataset.masked else None,
         )
+
+    def _loss_mask(self, weights: Tensor) -> Tensor | None:
+        """What each latent pixel counts: the fill of a rotation nothing, the background little."""
+        mask = weights[:, :1] if self._config.data.mask_fill else None
+        if not self._dataset.masked:
+            return mask
+        background = self._dataset.background
+        subject = background + (1.0 - background) * weights[:, 1:]
+        return subject if mask is None else mask * subject
 
     def _draw(self, step: int) -> tuple[list[tuple[Photo, Crop]], torch.Generator]:
         """The photos and crops of a step, and the generator that draws the rest of it."""

@@ -6,17 +6,19 @@ import io
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..config.printable import printable
 from .photo import DatasetError, Photo
-from .upright import bounded_size, upright
+from .upright import bounded_size, upright, upright_alpha
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 """Others are not tried, whatever a file's name says: some of Pillow's readers start programs, and
@@ -30,18 +32,31 @@ _THINNEST = 100
 """Longer side over shorter side: a crop of a thinner picture would be a stripe, scaled up."""
 
 
-def read_photo(path: Path, name: str) -> Photo:
-    """One image file, upright. DatasetError names a file that is empty, broken or no image; only
-    regular files are opened."""
+def read_photo(path: Path, name: str, alpha: bool = False) -> Photo:
+    """One image file, upright; `alpha`: with its alpha channel, if it has one, as its mask.
+    DatasetError names a file that is empty, broken or no image; only regular files are opened."""
+
+    return read_picture(path, name, lambda opened: _photo(name, opened, alpha))
+
+
+def _photo(name: str, opened: Image.Image, alpha: bool) -> Photo:
+    mask = upright_alpha(opened) if alpha else None
+    opaque = mask is None or mask.getextrema() == (255, 255)
+    return Photo(name, upright(opened), mask=None if opaque else mask)
+
+
+def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:
+    """What is made of one image file. DatasetError names a file that is empty, broken or no image;
+    only regular files are opened."""
     shown = printable(name, 200)
     try:
         with open_regular(path) as file, Image.open(file, formats=_formats()) as opened:
             _check_size(opened)
             _decode_smaller(opened)
-            image = upright(opened)
+            made = make(opened)
             if getattr(opened, "is_animated", False) and opened.format != "MPO":
                 log.info("%s holds several pictures: the first is used", shown)
-            return Photo(name, image)
+            return made
     except DatasetError as error:
         raise DatasetError(f"{shown} {error}") from error
     except UnidentifiedImageError as error:
@@ -55,16 +70,18 @@ def read_photo(path: Path, name: str) -> Photo:
         raise DatasetError(f"{shown} is broken or unreadable: {reason}") from error
 
 
-def photos_from_arrays(images: Sequence[np.ndarray], name: str = "image") -> tuple[Photo, ...]:
+def photos_from_arrays(
+    images: Sequence[np.ndarray], name: str = "image", alpha: bool = False
+) -> tuple[Photo, ...]:
     """Photos from float arrays (height, width, 1, 3 or 4) in 0..1, as ComfyUI's IMAGE holds them.
 
-    They are called `<name> 1`, `<name> 2`, ... in messages. DatasetError names one that is no
-    picture.
+    They are called `<name> 1`, `<name> 2`, ... in messages. `alpha`: a fourth channel is the
+    photo's mask. DatasetError names one that is no picture.
     """
     photos = []
     for number, array in enumerate(images, start=1):
         try:
-            photos.append(Photo(f"{name} {number}", upright(_picture(array))))
+            photos.append(_photo(f"{name} {number}", _picture(array), alpha))
         except DatasetError as error:
             raise DatasetError(f"{name} {number} {error}") from error
     return tuple(photos)

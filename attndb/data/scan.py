@@ -16,6 +16,8 @@ from .photo import DatasetError
 
 MOST_FILES = 500
 """Files and sub-folders of a folder of photos; 3 to 6 photos are usual."""
+MASK_ENDING = "_mask"
+MASK_FOLDERS = frozenset({"masks", "mask"})
 _COUNTED = 10_000
 """Where counting ends: a message in time is worth more than the exact number."""
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
@@ -34,16 +36,20 @@ class Listing:
     """What lies in a folder."""
 
     images: tuple[Path, ...]
-    """Regular files with an image's name, sorted naturally by their path inside the folder."""
+    """Regular files with an image's name, sorted naturally by their path inside the folder; masks
+    are not among them."""
     unusable: tuple[str, ...]
     """What else there is, each as `<name> is not an image`: told, never opened."""
     captions: Mapping[Path, Path]
     """The text file of a photo's own name beside it, by photo."""
+    masks: Mapping[Path, Path]
+    """The mask of a photo, by photo: `dog_mask.png` beside dog.jpg, or dog.png in a folder `masks`
+    next to it."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that is read."""
-        return (*self.images, *dict.fromkeys(self.captions.values()))
+        return (*self.images, *self.captions.values(), *self.masks.values())
 
 
 def image_suffixes() -> frozenset[str]:
@@ -92,9 +98,10 @@ def scan(
     if not walk.images:
         kinds = ", ".join(sorted(image_suffixes()))
         raise DatasetError(f"folder {shown} holds no image ({kinds}): put the photos there")
+    masks = walk.take_masks()
     images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
     captions = walk.captions()
-    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)), captions)
+    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)), captions, masks)
 
 
 @dataclass
@@ -131,6 +138,21 @@ class _Walk:
         for path, is_folder in found:
             if not is_folder:
                 self._sort_in(path, suffixes)
+
+    def take_masks(self) -> dict[Path, Path]:
+        """The images that are masks of others by their names, by what they are of; they are no
+        photos any more."""
+        photos: dict[Path, list[Path]] = {}
+        for image in self.images:
+            photos.setdefault(image.with_suffix(""), []).append(image)
+        masks: dict[Path, Path] = {}
+        for image in sorted(self.images):
+            for stem in _masked_stems(image.relative_to(self.folder)):
+                for photo in photos.get(self.folder / stem, []):
+                    masks.setdefault(photo, image)
+        of_masks = set(masks.values())
+        self.images = [image for image in self.images if image not in of_masks]
+        return {photo: mask for photo, mask in masks.items() if photo not in of_masks}
 
     def captions(self) -> dict[Path, Path]:
         """The texts by the photo whose name they have; the others are unusable."""
@@ -223,6 +245,19 @@ class _Walk:
 
     def _say(self, path: Path, what: str) -> None:
         self.unusable.append(f"{printable(self.name(path), 200)} {what}")
+
+
+def _masked_stems(name: Path) -> list[Path]:
+    """Paths, without an ending, of the photos that a mask of this name may be of."""
+    stems = []
+    plain = name.stem[: -len(MASK_ENDING)] if name.stem.lower().endswith(MASK_ENDING) else ""
+    if plain:
+        stems.append(name.parent / plain)
+    for place, part in enumerate(name.parts[:-1]):
+        if part.lower() in MASK_FOLDERS:
+            folder = Path(*name.parts[:place], *name.parts[place + 1 : -1])
+            stems += [folder / stem for stem in (name.stem, plain) if stem]
+    return stems
 
 
 def _reason(error: Exception) -> str:

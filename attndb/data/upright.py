@@ -33,14 +33,34 @@ def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF tag asks, in RGB; its colour profile becomes sRGB,
     transparency becomes white, more than LARGEST pixels become LARGEST."""
     image.load()
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     profile = image.info.get("icc_profile")
-    image = _plain_mode(image)
-    image = _to_srgb(_bounded(image), profile)
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    return image if turn is None else image.transpose(turn)
+    plain = _to_srgb(_bounded(_plain_mode(image)), profile)
+    if plain.mode == "RGBA":
+        plain = Image.alpha_composite(Image.new("RGBA", plain.size, "white"), plain)
+    return _turned(image, plain.convert("RGB"))
+
+
+def upright_alpha(image: Image.Image) -> Image.Image | None:
+    """The alpha channel (mode L), of the size and turned as `upright` gives the picture; None where
+    there is none."""
+    image.load()
+    plain = _plain_mode(image)
+    return _turned(image, _bounded(plain).getchannel("A")) if plain.mode == "RGBA" else None
+
+
+def upright_mask(image: Image.Image) -> Image.Image:
+    """A picture that is a mask (mode L), turned as its EXIF tag asks: its alpha channel where that
+    says anything, else its brightness."""
+    image.load()
+    plain = _bounded(_plain_mode(image))
+    if plain.mode == "RGBA" and len(set(plain.getchannel("A").getextrema())) > 1:
+        return _turned(image, plain.getchannel("A"))
+    return _turned(image, plain.convert("L"))
+
+
+def _turned(image: Image.Image, part: Image.Image) -> Image.Image:
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return part if turn is None else part.transpose(turn)
 
 
 def bounded_size(width: int, height: int) -> tuple[int, int]:

@@ -202,7 +202,8 @@ class MemoryEstimator:
         timesteps = torch.empty(size, dtype=torch.int64, device=META)
         mask = torch.empty(size, 1, *self.latent[1:], device=META)
         prompts = tuple(self.prompts[i % len(self.prompts)] for i in range(size))
-        return Batch(latents, torch.empty_like(latents), timesteps, prompts, mask)
+        noise = torch.empty_like(latents)
+        return Batch(latents, noise, timesteps, prompts, mask, subject=mask)
 
 
 def total_of(shares: Mapping[str, Tensor]) -> Tensor:

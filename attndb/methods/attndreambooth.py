@@ -55,7 +55,8 @@ class AttnDreamBoothLearner(ConceptLearner):
             self._tap.pause()
             return super().losses(part, totals)
         weights = self.config.regularization
-        with self._tap.watching(self._columns_of(part)) as statistics:
+        subject = part.subject if weights.inside_mask else None
+        with self._tap.watching(self._columns_of(part), subject) as statistics:
             shares = super().losses(part, totals)
         if weights.active:
             layers = list(statistics.values())

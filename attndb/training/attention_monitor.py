@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..artifacts.tensor_file import read_tensors, tensors_writer, text_writer, write_whole
 from ..attention.column_statistics import column_statistics
+from ..attention.layer_size import layer_size
 from ..attention.prompt_words import Word
 from ..attention.recorder import MapKey, MapRecorder
 from ..attention.word_maps import MapSelection, word_maps_of
@@ -265,17 +266,6 @@ class AttentionMonitor:
             )
         except OSError as error:
             log.warning("the attention maps of step %d were not saved: %s", step, error)
-
-
-def layer_size(latent_size: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """Height and width of a layer with this many pixels: the latent halved, rounding up, until
-    it fits. ValueError if it never does."""
-    height, width = latent_size
-    while height * width > pixels:
-        height, width = -(-height // 2), -(-width // 2)
-    if height * width != pixels:
-        raise ValueError(f"a layer of {pixels} pixels does not belong to a latent {latent_size}")
-    return height, width
 
 
 @contextmanager

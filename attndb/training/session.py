@@ -86,6 +86,11 @@ def train_stage(
     learns = "embedding" in request.config.trains
     vectors = request.config.vectors if learns else None
     bench.check(request.dataset, request.concept, vectors)
+    if request.config.regularization.inside_mask and not request.dataset.masked:
+        raise ValueError(
+            "inside_mask is on in Attention Map Regularization, and the dataset has no masks: give "
+            "the photos masks in the dataset node (e.g. from Mask Subject), or turn it off"
+        )
     request, prior = _with_its_prior(bench, request)
     count = request.config.vectors if request.concept is None else len(request.concept.vectors)
     prompts, category = bench.tokenize(request.dataset, count, request.category_token)

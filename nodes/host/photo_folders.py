@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
+from ...attndb.config.choices import MaskSource
 from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
@@ -97,12 +98,16 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def read_folder(text: object, skip_broken: bool, captions: bool = False) -> tuple[Photo, ...]:
-    """The photos of a folder, with captions from their text files if wanted; Cancel stops it."""
+def read_folder(
+    text: object, skip_broken: bool, captions: bool = False, masks: MaskSource = "none"
+) -> tuple[Photo, ...]:
+    """The photos of a folder, with captions from their text files and masks if wanted; Cancel stops
+    it."""
     folder = resolve_folder(text)
     return load_folder(
         folder,
         captions=captions,
+        masks=masks,
         skip_broken=skip_broken,
         within=photo_roots(),
         check=comfy.model_management.throw_exception_if_processing_interrupted,
@@ -110,7 +115,7 @@ def read_folder(text: object, skip_broken: bool, captions: bool = False) -> tupl
 
 
 def folder_state(text: object) -> str:
-    """Changes when a photo of the folder, or a text beside it, is added, removed or replaced."""
+    """Changes when a photo of the folder, its text or its mask is added, removed or replaced."""
     try:
         listing = scan(resolve_folder(text), within=photo_roots())
         files = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in listing.files]

@@ -290,3 +290,21 @@ def test_without_a_placeholder_it_is_made_from_the_folder_s_name(load, inputs):
 def test_private_is_kept(load, inputs):
     save(inputs / "cat", "a.png")
     assert load("cat", private=True).private and not load("cat").private
+
+
+def test_mask_files_are_masks_and_a_changed_one_runs_again(load, refused, inputs):
+    from attndreambooth.nodes.dataset import LoadConceptDataset
+
+    folder = save(inputs / "cat", "a.png", "b.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (8, 8, 40, 40))
+    mask.save(folder / "a_mask.png")
+    assert "a_mask.png is the mask of a.png: set masks to 'files'" in refused("cat")
+    data = load("cat", masks="files", background_weight=0.2)
+    assert [photo.mask is not None for photo in data.photos] == [True, False]
+    assert data.background == 0.2
+    before = LoadConceptDataset.fingerprint_inputs("cat", "")
+    mask.paste(255, (8, 8, 60, 60))
+    mask.save(folder / "a_mask.png")
+    os.utime(folder / "a_mask.png", ns=(1, 1))
+    assert LoadConceptDataset.fingerprint_inputs("cat", "") != before

@@ -59,6 +59,8 @@ def test_prior_images_may_be_a_list_too(run):
         ({"images": torch.zeros(1, 1, 200, 3)}, "image 1 is 200 x 1 px, a stripe"),
         ({"placeholder": "<" + "a" * 300 + ">"}, "has 302 characters, and 64 are the most"),
         ({"category": "d\nog"}, "category 'd\\nog' holds a line end"),
+        ({"masks": torch.ones(2, 96, 96)}, "there are 2 masks and 3 photos"),
+        ({"masks": torch.zeros(3, 64, 64)}, "is what Load Image gives for a picture without"),
         ({"captions": "a {}"}, "captions has 1 lines, and there are 3 photos"),
         ({"captions": ["a {}", 5]}, "is no text: connect text, one line an image"),
         ({"template": "a \udcfc {}"}, "template 'a \\udcfc {}' holds"),
@@ -118,3 +120,15 @@ def test_captions_are_lines_or_a_list_one_for_each_image(run):
     assert [photo.caption for photo in data.photos] == [lines[0], None, lines[2]]
     listed = run(IMAGES, images=photos(), captions=lines, **WORDS)[0]
     assert listed.digest == data.digest != run(IMAGES, images=photos(), **WORDS)[0].digest
+
+
+def test_masks_are_a_batch_or_a_list_one_for_each_image(run):
+    masks = torch.zeros(3, 96, 96)
+    masks[:, 20:70, 30:60] = 1
+    data = run(IMAGES, images=photos(), masks=masks, background_weight=[0.1], **WORDS)[0]
+    assert data.masked and data.background == 0.1
+    assert all(photo.mask.getbbox() == (30, 20, 60, 70) for photo in data.photos)
+    listed = run(IMAGES, images=photos(), masks=list(masks), background_weight=0.1, **WORDS)[0]
+    assert listed.digest == data.digest
+    alone = run(IMAGES, images=photos(1), masks=[masks[0]], **WORDS)[0]
+    assert alone.masked

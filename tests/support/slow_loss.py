@@ -53,14 +53,14 @@ def slow_regularization(backend: Any, batch: Batch, weights: Regularization) -> 
     finally:
         for handle in handles:
             handle.remove()
-    total = 0.0
+    total: Any = 0.0
     for name, module in layers:
         q, k = seen[name, "to_q"], seen[name, "to_k"]
         for i in range(len(batch)):
-            columns = []
+            columns, inside = [], _inside(batch, i, q.shape[1], weights)
             for head in torch.arange(q.shape[-1]).chunk(module.heads):
                 logits = q[i][:, head] @ k[i][:, head].T / math.sqrt(len(head))
-                columns.append(logits.softmax(dim=1)[:, list(batch.prompts[i].columns)])
+                columns.append(logits.softmax(dim=1)[inside][:, list(batch.prompts[i].columns)])
             new, tied = torch.cat(columns).T
             total = total + weights.mean_weight * (new.mean() - tied.mean()) ** 2
             total = total + weights.variance_weight * (new.var() - tied.var()) ** 2
@@ -73,3 +73,11 @@ def whole_forward(backend: Any, batch: Batch) -> None:
     context = torch.cat([context_of(backend, p, VECTORS) for p in batch.prompts]).detach()
     z_t = abar.sqrt() * batch.latents + (1 - abar).sqrt() * batch.noise
     backend.unet(z_t, batch.timesteps, context=context, transformer_options={})
+
+
+def _inside(batch: Batch, index: int, pixels: int, weights: Regularization) -> Tensor:
+    """Which pixels of a layer count, of masks that are all or nothing on every layer."""
+    if not weights.inside_mask or batch.subject is None:
+        return torch.ones(pixels, dtype=torch.bool)
+    step = round(math.sqrt(batch.subject[index].numel() / pixels))
+    return (batch.subject[index, 0, ::step, ::step] == 1).flatten()

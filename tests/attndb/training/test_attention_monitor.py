@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from support.observer import Told
 
+from attndreambooth.attndb.attention.layer_size import layer_size
 from attndreambooth.attndb.attention.tap import CrossAttentionTap
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
@@ -18,7 +19,6 @@ from attndreambooth.attndb.models.cross_attention import cross_attention_layers
 from attndreambooth.attndb.training.attention_monitor import (
     AttentionMonitor,
     AttentionMonitorSettings,
-    layer_size,
 )
 from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, tiny_model
 from attndreambooth.devkit.training import context_of, denoised, start, train_stage
