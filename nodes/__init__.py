@@ -10,6 +10,7 @@ from . import (
     concept,
     dataset,
     extraction,
+    mask,
     micro,
     options,
     preview,
@@ -20,6 +21,7 @@ from . import (
 
 MODULES = (
     dataset,
+    mask,
     prior,
     regularization,
     options,

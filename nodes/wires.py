@@ -21,6 +21,11 @@ def one_value(name: str, value: Any) -> Any:
     return different[0]
 
 
+def first(value: Any) -> Any:
+    """What is on a wire that holds one thing."""
+    return value[0] if isinstance(value, list) else value
+
+
 def lines_of(text: Any) -> list[str]:
     """The lines of a text, or of a list of texts, one line each. ValueError if it is no text."""
     parts = text if isinstance(text, list) else [text]

@@ -1,0 +1,116 @@
+"""Where a MODEL sees a word on photos that it did not draw: masks from its own attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sample
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
+
+from ....attndb.attention.capture import Capture
+from ....attndb.attention.word_maps import MapSelection, word_maps_of
+from ....attndb.viz.map_figure import MapFigure
+from .capture import capture_model
+from .prompt import encode, prompt_words
+
+_MULTIPLE = 8
+_LAST_TIMESTEP = 999
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectMaskSettings:
+    """How a subject is looked for."""
+
+    noise: float = 0.3
+    """Where on the noise schedule the model looks, 0 (none) to 1 (all)."""
+    resolution: int = 512
+    """Shorter side in pixels at which it looks; smaller photos stay as they are."""
+    grow: float = 0.0
+    """By how much of the shorter side the mask is made larger on every side."""
+    seed: int = 0
+    """Of the noise."""
+
+
+def subject_masks(
+    wires: tuple[Any, Any, Any],
+    photos: Sequence[np.ndarray],
+    word: str,
+    settings: SubjectMaskSettings,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[Tensor]:
+    """A mask (Y, X), 1 where the MODEL attends to the word, of each photo (Y, X, 1, 3 or 4).
+
+    One forward pass for each: the photo's latent with noise, the prompt `a photo of a <word>`; the
+    mean map of the word, parted by Otsu's threshold as in Attention Maps. `wires`: MODEL, CLIP and
+    VAE, which stay as they are. `done` is told of every photo, and may raise.
+    """
+    model, clip, vae = wires
+    prompt = f"a photo of a {word}"
+    positive, negative = encode(clip, prompt), encode(clip, "")
+    words = prompt_words(clip, prompt).choose([word])
+    masks = []
+    for number, photo in enumerate(photos):
+        done(number)
+        pixels = torch.from_numpy(photo).float()[..., :3]
+        small = _scaled(pixels.expand(-1, -1, 3), settings.resolution)
+        capture = Capture(prompt=prompt, words=words, slices=1)
+        samples = _looked_at(
+            capture_model(model, capture, positive), vae, small, positive, negative, settings
+        )
+        record, _ = capture.find(samples)
+        figure = MapFigure(prompt, word_maps_of(record, MapSelection()), small)
+        mask = figure.mask(words[0].label, binary=True)
+        masks.append(_grown(mask, settings.grow, (photo.shape[0], photo.shape[1])))
+    done(len(photos))
+    return masks
+
+
+def _looked_at(
+    model: Any, vae: Any, small: Tensor, positive: Any, negative: Any, settings: SubjectMaskSettings
+) -> Tensor:
+    """The latent that one step of Euler from the settings' noise makes of a photo."""
+    latent = vae.encode(small)
+    latent = comfy.sample.fix_empty_latent_channels(model, latent)
+    sampling = model.get_model_object("model_sampling")
+    t = torch.tensor(max(1.0, settings.noise * _LAST_TIMESTEP))
+    sigmas = torch.stack([sampling.sigma(t).float().cpu(), torch.zeros(())])
+    noise = comfy.sample.prepare_noise(latent, settings.seed)
+    return comfy.sample.sample(
+        model,
+        noise,
+        1,
+        1.0,
+        "euler",
+        "normal",
+        positive,
+        negative,
+        latent,
+        sigmas=sigmas,
+        disable_pbar=True,
+        seed=settings.seed,
+    )
+
+
+def _scaled(photo_YX3: Tensor, resolution: int) -> Tensor:
+    """(1, Y, X, 3): the shorter side at most `resolution`, both multiples of 8."""
+    height, width = photo_YX3.shape[:2]
+    scale = min(1.0, resolution / min(height, width))
+    size = [max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (height, width)]
+    picture = photo_YX3.permute(2, 0, 1)[None]
+    if size != [height, width]:
+        picture = interpolate(picture, size, mode="bilinear", antialias=True)
+    return picture.permute(0, 2, 3, 1).clamp(0.0, 1.0)
+
+
+def _grown(mask_1YX: Tensor, grow: float, size: tuple[int, int]) -> Tensor:
+    """The mask with a wider edge, (Y, X) at the photo's size."""
+    reach = round(grow * min(mask_1YX.shape[-2:]))
+    mask = mask_1YX[None]
+    if reach:
+        mask = max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+    return interpolate(mask, size, mode="bilinear", antialias=True)[0, 0].clamp(0.0, 1.0)

@@ -1,0 +1,87 @@
+"""Mask Subject: masks from the model's own attention, for photos of any size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+MASK = "AttnDBMaskSubject"
+
+
+@pytest.fixture(scope="module")
+def micro(run):
+    """The embedded model's wires, and a concept's photos, category and true outlines."""
+    with torch.inference_mode():
+        wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
+        return wires, *run("AttnDBMicroConcept", concept="hat-robot")
+
+
+def overlap(mask, truth):
+    found, wanted = mask[0] > 0.5, truth > 0.5
+    return float((found & wanted).sum() / (found | wanted).sum())
+
+
+def test_the_masks_lie_on_the_subject_and_on_nothing_else(run, micro):
+    wires, photos, category, truth = micro
+    [masks] = run(MASK, **wires, images=photos, category=category)
+    found = [overlap(mask, true) for mask, true in zip(masks, truth, strict=True)]
+    # whoever marks all of a photo, or the middle of it, gets less
+    middle = torch.zeros_like(truth[0])
+    middle[16:48, 16:48] = 1
+    for least in (torch.ones_like(middle), middle):
+        assert sum(found) > sum(overlap(least[None], true) for true in truth)
+    assert sum(found) / len(found) > 0.5
+    again = run(MASK, **{n: [w] for n, w in wires.items()}, images=[photos], category=[category])
+    assert all(torch.equal(a, b) for a, b in zip(masks, again[0], strict=True))
+
+
+def test_photos_of_several_sizes_get_masks_of_their_own(run, micro, caplog):
+    wires, photos, category, _ = micro
+    wide = torch.cat([photos[:1], photos[:1].flip(2)], dim=2)[:, :61, :100]
+    [masks] = run(MASK, **wires, images=[photos[:1], wide], category=category, resolution=64)
+    assert [mask.shape for mask in masks] == [(1, 64, 64), (1, 61, 100)]
+    [grown] = run(MASK, **wires, images=photos[:1], category=category, grow=0.1)
+    assert grown[0].sum() > masks[0].sum() and (grown[0] >= masks[0]).all()
+    data = run(
+        "AttnDBConceptDatasetFromImages",
+        images=[photos[:1], wide],
+        category=category,
+        placeholder="<x>",
+        masks=masks,
+    )[0]
+    assert [photo.mask.size for photo in data.photos] == [(64, 64), (100, 61)]
+
+
+def test_the_models_on_the_wires_stay_as_they_are(run, micro):
+    wires, photos, category, _ = micro
+    before = {k: v.clone() for k, v in wires["model"].model.state_dict().items()}
+    run(MASK, **wires, images=photos[:1], category=category)
+    after = wires["model"].model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not wires["model"].wrappers
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"category": " "}, "category is empty"),
+        ({"category": "a (dog)"}, "use plain words without brackets"),
+        ({"images": []}, "there is no image"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_said(run, micro, changes, told):
+    from attndreambooth.nodes.errors import NodeError
+
+    wires, photos, category, _ = micro
+    with pytest.raises(NodeError) as caught:
+        run(MASK, **{**wires, "images": photos, "category": category, **changes})
+    assert str(caught.value).startswith("Mask Subject: ") and told in str(caught.value)
+
+
+def test_cancel_stops_it(run, micro):
+    import comfy.model_management as management
+
+    wires, photos, category, _ = micro
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        run(MASK, **wires, images=photos, category=category)
