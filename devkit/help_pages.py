@@ -24,12 +24,25 @@ def tables(schema: Any) -> str:
     """Inputs, with their defaults, and outputs as Markdown tables."""
     parts = []
     if schema.inputs:
-        rows = [(_name(item), _default(item), item.tooltip) for item in schema.inputs]
+        rows = [row for item in schema.inputs for row in _rows(item)]
         parts.append(_table(("Input", "Default", "Meaning"), rows))
     if schema.outputs:
         rows = [(out.display_name or out.id, out.tooltip) for out in schema.outputs]
         parts.append(_table(("Output", "Meaning"), rows))
     return "\n\n".join(parts)
+
+
+def _rows(item: Any) -> list[tuple[str, str, str]]:
+    """An input, and for one with settings of each choice (DynamicCombo) these below it."""
+    choices = [o for o in getattr(item, "options", None) or [] if hasattr(o, "inputs")]
+    if not choices:
+        return [(_name(item), _default(item), item.tooltip)]
+    inner = [
+        (f"{choice.key}: {_name(own)}", _default(own), own.tooltip)
+        for choice in choices
+        for own in choice.inputs
+    ]
+    return [(_name(item), f"`{choices[0].key}`", item.tooltip), *inner]
 
 
 def _name(item: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from . import (
     attention,
     compare,
+    compared,
     concept,
     dataset,
     extraction,
@@ -27,6 +28,7 @@ MODULES = (
     options,
     preview,
     stages,
+    compared,
     concept,
     extraction,
     attention,

@@ -106,7 +106,7 @@ class ApplyConcept(io.ComfyNode):
         return io.NodeOutput(
             apply_to_model(model, concept, strength),
             corrected_clip(clip, concept, correction),
-            f"{concept.placeholder} {concept.category}",
+            concept.trigger,
         )
 
 
@@ -229,7 +229,7 @@ class LoadConcept(io.ComfyNode):
     @naming_node
     def execute(cls, name: str) -> io.NodeOutput:
         concept = load_concept(*find_concept(check_name(name)))
-        return io.NodeOutput(concept, f"{concept.placeholder} {concept.category}")
+        return io.NodeOutput(concept, concept.trigger)
 
 
 class ImportConcept(io.ComfyNode):
@@ -287,7 +287,7 @@ class ImportConcept(io.ComfyNode):
         cls, model: Any, embedding: str, lora: str, category: str, placeholder: str
     ) -> io.NodeOutput:
         concept = foreign_concept(model, embedding, lora, placeholder, category)
-        return io.NodeOutput(concept, f"{concept.placeholder} {concept.category}")
+        return io.NodeOutput(concept, concept.trigger)
 
 
 NODES: list[type[io.ComfyNode]] = [ApplyConcept, SaveConcept, LoadConcept, ImportConcept]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -14,16 +13,13 @@ from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
 from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.training.step_loss import StepLoss
-from ..attndb.viz.loss_curve import loss_curve
 from .errors import naming_node
-from .host.model.concept_patches import apply_to_model
-from .host.model.placeholders import apply_to_clip
-from .host.ui.images import to_image
 from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
 from .host.ui.progress import NodeProgress
 from .host.workbench import HostWorkbench
 from .options import NO_OPTIONS, TrainingOptions
+from .results import training_result
 from .socket_types import Concept, Regularization
 from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
 
@@ -49,24 +45,6 @@ def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> 
     if regularization is not None:
         changes["regularization"] = regularization
     return base.with_(**changes)
-
-
-def _result(
-    model: Any, clip: Any, concept: TrainedConcept, losses: Sequence[StepLoss], title: str
-) -> io.NodeOutput:
-    picture = loss_curve(
-        [loss.denoising for loss in losses],
-        [loss.regularization for loss in losses],
-        title,
-        prior=[loss.prior for loss in losses],
-    )
-    return io.NodeOutput(
-        concept,
-        apply_to_model(model, concept, 1.0),
-        apply_to_clip(clip, concept),
-        to_image([picture]),
-        {"loss": [loss.total for loss in losses]},
-    )
 
 
 class _Stage(io.ComfyNode):
@@ -192,8 +170,8 @@ class _Stage(io.ComfyNode):
                 low_memory_if_needed=options.low_memory_if_needed,
             )
             trained, losses = train_stage(bench, request)
-            node.finished(f"{trained.placeholder} {trained.category}")
-        return _result(model, clip, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
+            node.finished(trained.trigger)
+        return training_result(model, clip, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
 
 
 class LearnEmbedding(_Stage):
@@ -323,8 +301,10 @@ class AllStages(io.ComfyNode):
                 concept, own = train_stage(bench, request)
                 losses.extend(own)
             assert concept is not None
-            node.finished(f"{concept.placeholder} {concept.category}")
-        return _result(model, clip, concept, losses, f"AttnDreamBooth: {dataset.placeholder}")
+            node.finished(concept.trigger)
+        return training_result(
+            model, clip, concept, losses, f"AttnDreamBooth: {dataset.placeholder}"
+        )
 
 
 NODES: list[type[io.ComfyNode]] = [LearnEmbedding, TrainCrossAttention, TrainUNet, AllStages]

@@ -95,6 +95,16 @@ class TrainedConcept:
         return tensors_digest({"": self.vectors, **delta_tensors(self.delta)})
 
     @property
+    def trigger(self) -> str:
+        """The words to write in prompts: `<placeholder> category`, or the placeholder alone where
+        it was trained so."""
+        stages = self.record.get("stages") or [{}]
+        words = stages[-1].get("words") if isinstance(stages[-1], dict) else None
+        if isinstance(words, dict) and words.get("with_category") is False:
+            return self.placeholder
+        return f"{self.placeholder} {self.category}"
+
+    @property
     def architecture(self) -> str:
         """The base model's name in the modelspec standard."""
         return _ARCHITECTURES.get(self.base_family, self.base_family)

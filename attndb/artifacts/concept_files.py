@@ -85,7 +85,7 @@ def concept_files(
         RECORD_KEY: json.dumps(record, sort_keys=True),
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": title,
-        "modelspec.trigger_phrase": f"{concept.placeholder} {concept.category}",
+        "modelspec.trigger_phrase": concept.trigger,
         "modelspec.hash_sha256": f"0x{digest}",
         "modelspec.implementation": "AttnDreamBooth",
     }

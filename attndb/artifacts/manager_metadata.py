@@ -24,7 +24,7 @@ _URL_START = "base64,"
 
 def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     """Metadata for managers; only what is known of the concept."""
-    metadata = {"trained_words": json.dumps([f"{concept.placeholder} {concept.category}"])}
+    metadata = {"trained_words": json.dumps([concept.trigger])}
     if version := _BASE_VERSIONS.get(concept.base_family):
         metadata["ss_base_model_version"] = version
         metadata["modelspec.prediction_type"] = _PREDICTIONS[concept.base_family]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-MethodName = Literal["attndreambooth", "ti_dreambooth"]
+MethodName = Literal["attndreambooth", "ti_dreambooth", "textual_inversion", "dreambooth"]
 TrainedPart = Literal["embedding", "cross-attention", "unet"]
+
+TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding"})
+"""What is trained in front of the text encoder: prompts without the placeholder learn nothing."""
 
 TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
     "attndreambooth": {
@@ -15,5 +18,10 @@ TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
         3: frozenset({"unet"}),
     },
     "ti_dreambooth": {1: frozenset({"embedding", "unet"})},
+    "textual_inversion": {1: frozenset({"embedding"})},
+    "dreambooth": {1: frozenset({"unet"})},
 }
 """By method and stage (paper, section 4.1). A method of one stage calls it 1."""
+
+PUBLISHED_WITH_PRIOR: frozenset[MethodName] = frozenset({"dreambooth"})
+"""Methods whose published recipe trains on pictures of the category, too."""

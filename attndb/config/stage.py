@@ -8,13 +8,18 @@ from typing import Any, get_args
 
 from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
-from .methods import TRAINED, MethodName, TrainedPart
+from .methods import TEXT_PARTS, TRAINED, MethodName, TrainedPart
 from .optimizer import OptimizerConfig
 from .regularization import Regularization
+from .words import WordsConfig
 
 RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
+
+LATER_FIELDS = ("words",)
+"""Settings of compared methods. Where they say nothing new they are left out of records, so that
+records and runs of AttnDreamBooth are what they were before these fields."""
 
 
 _LATER: dict[str, dict[str, Any]] = {"regularization": {"inside_mask": False}}
@@ -69,6 +74,8 @@ class StageConfig:
     """Min-SNR weighting of the denoising loss (Hang et al. 2023); 5 is usual, 0 off."""
     offset_noise: float = 0.0
     """Share of noise that is constant over each channel (0.05 to 0.1 is usual); 0 off."""
+    words: WordsConfig = field(default_factory=WordsConfig)
+    """Training prompts, and what the placeholder begins as."""
     seed: int = 0
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
@@ -80,6 +87,9 @@ class StageConfig:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         require(self.micro_batch >= 0, "micro_batch", self.micro_batch, "use 0 or more")
         require(self.vectors >= 1, "vectors", self.vectors, "use 1 or more")
+        if self.words.initial:
+            own = "the placeholder has a vector for every token of its initial word: use 1"
+            require(self.vectors == 1, "vectors", self.vectors, own)
         require_choice("precision", self.precision, get_args(Precision))
         level = self.gradient_checkpointing
         require_choice("gradient_checkpointing", level, get_args(Checkpointing))
@@ -113,6 +123,11 @@ class StageConfig:
         """What the stage trains (paper, section 4.1)."""
         return TRAINED[self.method][self.stage]
 
+    @property
+    def trains_denoiser(self) -> bool:
+        """Whether prompts without the placeholder have something to teach."""
+        return not self.trains <= TEXT_PARTS
+
     def with_(self, **changes: Any) -> StageConfig:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -125,6 +140,11 @@ class StageConfig:
             for name, before in later.items():
                 if plain[part][name] == before:
                     del plain[part][name]
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        for name in LATER_FIELDS:
+            default: Any = fields[name].default_factory
+            if getattr(self, name) == default():
+                del plain[name]
         return plain
 
     def identity(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
 from .latent_source import LatentSource, RenderedCrop
 from .photo import Photo
-from .tokens import TokenizedPrompt
+from .tokens import TokenizedPrompt, TokenizedText
 
 
 class PhotoBatches:
@@ -31,10 +31,12 @@ class PhotoBatches:
         config: StageConfig,
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],
+        own: Sequence[TokenizedText] = (),
     ) -> None:
-        """`prompts`: the dataset's, in its order."""
+        """`prompts`: the dataset's, in its order. `own`: those of the method, instead of them."""
         self._dataset = dataset
         self._prompts = dict(zip(dataset.prompts, prompts, strict=True))
+        self._own = tuple(own)
         self._config = config
         self._timesteps = timesteps
         self._latents = LatentSource(encode_image, config.data.resolution, masked=dataset.masked)
@@ -120,8 +122,11 @@ class PhotoBatches:
         photos, config = self._dataset.photos, self._config
         return photos[epoch_index(index, len(photos), "round", config.seed, config.stage)]
 
-    def _prompt(self, index: int) -> TokenizedPrompt:
+    def _prompt(self, index: int) -> TokenizedText:
         """The prompt of sample `index`: of several templates, each once per round."""
+        if self._own:
+            seed, stage = self._config.seed, self._config.stage
+            return self._own[epoch_index(index, len(self._own), "template", seed, stage)]
         own = self._dataset.prompts_of(self._photo(index))
         if len(own) == 1:
             return self._prompts[own[0]]

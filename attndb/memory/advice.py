@@ -108,7 +108,7 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
     whole = config.with_(gradient_checkpointing="auto")
     least = whole.with_(micro_batch=1)
     yield _remedy(config, least, *options)
-    if config.trains == {"embedding"}:
+    if not config.trains_denoiser:
         return
     low = _low_memory(whole)
     if low is not None:

@@ -174,7 +174,7 @@ class MemoryEstimator:
         trained, optimizer = training.trainable, training.optimizer
         in_backward = optimizer if isinstance(optimizer, AdamWInBackward) else None
         batch, in_parts = self._batch(size), size < training.config.batch_size
-        prior = self.prior and training.config.trains != {"embedding"} and not in_parts
+        prior = self.prior and training.config.trains_denoiser and not in_parts
         # an update in the backward pass drops its gradients, and has earlier ones wait in fp32
         waiting = []
         for parameter in trained if in_parts else ():

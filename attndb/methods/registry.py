@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from ..config.methods import MethodName
 from ..config.stage import StageConfig
 from .attndreambooth import AttnDreamBooth
+from .dreambooth import DreamBooth
 from .method import Method
+from .textual_inversion import TextualInversion
 from .ti_dreambooth import TIDreamBooth
 
 METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
     "attndreambooth": AttnDreamBooth,
     "ti_dreambooth": TIDreamBooth,
+    "textual_inversion": TextualInversion,
+    "dreambooth": DreamBooth,
 }
 
 

@@ -12,18 +12,20 @@ from ..artifacts.concept import TrainedConcept
 from ..artifacts.tensor_file import free_space, size_text
 from ..artifacts.weight_delta import cast_delta, delta_tensors
 from ..config.choices import CategoryToken
+from ..config.methods import PUBLISHED_WITH_PRIOR
 from ..config.stage import StageConfig
 from ..data.dataset import ConceptDataset
 from ..data.photo_batches import PhotoBatches
 from ..data.prior_batches import PriorBatches
 from ..data.rendered_ahead import RenderedAhead
-from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
+from ..data.tokens import TokenizedText
 from ..methods.registry import method_of
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callbacks
 from .run import Run, request_digest
 from .step_loss import StepLoss
+from .texts import Texts, texts_of
 from .trainer import train
 from .training import StageResult
 from .workbench import Workbench
@@ -63,17 +65,6 @@ class StageRequest:
             return [self.config]
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """What a stage trains on, as the text encoder sees it."""
-
-    prompts: tuple[TokenizedPrompt, ...]
-    """In the dataset's order: the first photo's first."""
-    category: CategoryWord
-    prior: TokenizedText | None
-    """Prompt of the prior images, if there are any."""
-
-
 def train_stage(
     bench: Workbench, request: StageRequest
 ) -> tuple[TrainedConcept, tuple[StepLoss, ...]]:
@@ -92,9 +83,9 @@ def train_stage(
             "the photos masks in the dataset node (e.g. from Mask Subject), or turn it off"
         )
     request, prior = _with_its_prior(bench, request)
-    count = request.config.vectors if request.concept is None else len(request.concept.vectors)
-    prompts, category = bench.tokenize(request.dataset, count, request.category_token)
-    texts = _Texts(prompts, category, prior)
+    has = None if request.concept is None else len(request.concept.vectors)
+    tie = request.category_token
+    texts = texts_of(bench, request.dataset, request.config, tie, has, prior)
     _say_what_is_trained(request, texts)
     identity = bench.identity(request.dataset)
     concept = request.concept
@@ -120,7 +111,7 @@ def train_stage(
 
 
 def _finished_or_trained(
-    bench: Workbench, request: StageRequest, texts: _Texts, identity: dict[str, Any]
+    bench: Workbench, request: StageRequest, texts: Texts, identity: dict[str, Any]
 ) -> tuple[StageConfig, StageResult]:
     """The settings that were taken, and what they gave."""
     asked = _asked(request, texts, identity)
@@ -150,24 +141,23 @@ def _finished_or_trained(
     return config, result
 
 
-def _start(model: Model, request: StageRequest, texts: _Texts) -> Embeddings:
+def _start(model: Model, request: StageRequest, texts: Texts) -> Embeddings:
     if request.concept is None:
-        count = request.config.vectors
-        return model.initial_embeddings(texts.category.initial_ids, count)
+        return texts.start(model, request.config)
     return {request.concept.text_key: request.concept.vectors.clone()}
 
 
 def _train(
     bench: Workbench,
     request: StageRequest,
-    texts: _Texts,
+    texts: Texts,
     model: Any,
     embeddings: Embeddings,
     run: Run,
 ) -> StageResult:
     config, dataset = request.config, request.dataset
     timesteps, encode = model.diffusion.timesteps, model.encode_image
-    batches: Any = PhotoBatches(dataset, texts.prompts, config, timesteps, encode)
+    batches: Any = PhotoBatches(dataset, texts.prompts, config, timesteps, encode, texts.own)
     if dataset.prior is not None and texts.prior is not None:
         prior = dataset.prior
         batches = PriorBatches(batches, prior, texts.prior, config, timesteps, encode)
@@ -197,7 +187,7 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
         bench.not_kept(message)
 
 
-def _asked(request: StageRequest, texts: _Texts, identity: dict[str, Any]) -> dict[str, Any]:
+def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dict[str, Any]:
     """All that decides the outcome of a stage besides its settings; hashes the concept."""
     rest = texts.prompts[1:]
     return {
@@ -227,7 +217,7 @@ def _with_its_prior(
     prior, title = request.dataset.prior, request.title
     if prior is None:
         return request, None
-    if request.config.trains == {"embedding"}:
+    if not request.config.trains_denoiser:
         log.info(
             "%s: the %d prior images are not used here: they have no gradient in the embedding",
             title,
@@ -245,8 +235,11 @@ def _with_its_prior(
     return request, prompt
 
 
-def _say_what_is_trained(request: StageRequest, texts: _Texts) -> None:
-    category, more = texts.category, len(texts.prompts) - 1
+def _say_what_is_trained(request: StageRequest, texts: Texts) -> None:
+    category, config, more = texts.category, request.config, len(texts.prompts) - 1
+    if config.method != "attndreambooth":
+        _say_words(request, texts)
+        return
     log.info(
         "%s: prompt %r%s; the placeholder's map is tied to token %d of %r (id %d)",
         request.title,
@@ -256,7 +249,7 @@ def _say_what_is_trained(request: StageRequest, texts: _Texts) -> None:
         category.text,
         category.ids[category.tied_offset],
     )
-    if request.concept is None and "embedding" not in request.config.trains:
+    if request.concept is None and "embedding" not in config.trains:
         log.warning(
             "%s: no concept connected; the placeholder starts from the untrained embedding of %r "
             "(an ablation of the method)",
@@ -265,10 +258,30 @@ def _say_what_is_trained(request: StageRequest, texts: _Texts) -> None:
         )
 
 
+def _say_words(request: StageRequest, texts: Texts) -> None:
+    """Of a compared method."""
+    prompts = texts.own or texts.prompts
+    first, more = prompts[0], len(prompts) - 1
+    initial = request.config.words.initial or texts.category.text
+    log.info(
+        "%s: prompt %r%s; the placeholder begins as %r",
+        request.title,
+        first.text,
+        f" and {more} more" if more else "",
+        initial,
+    )
+    if texts.prior is None and request.config.method in PUBLISHED_WITH_PRIOR:
+        log.warning(
+            "%s: published with prior images (Add Prior Images), and the dataset has none: the "
+            "category may take the subject's looks, and fewer steps are usual",
+            request.title,
+        )
+
+
 def _new_concept(
     bench: Workbench,
     request: StageRequest,
-    texts: _Texts,
+    texts: Texts,
     result: StageResult,
     identity: dict[str, Any],
 ) -> TrainedConcept:

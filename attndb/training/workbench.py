@@ -56,6 +56,16 @@ class Workbench(Protocol):
         """The dataset's training prompts, in its order, and their category."""
         ...
 
+    def tokenize_prompts(
+        self, dataset: ConceptDataset, vectors: int, prompts: Sequence[str]
+    ) -> tuple[TokenizedText, ...]:
+        """Training prompts, each with the placeholder in it."""
+        ...
+
+    def token_ids(self, word: str) -> tuple[int, ...]:
+        """Of a plain word."""
+        ...
+
     def tokenize_prior(self, prompt: str) -> TokenizedText:
         """The prompt of prior images."""
         ...

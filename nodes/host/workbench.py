@@ -29,7 +29,12 @@ from .model.families import check_trainable, family, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, inner_name
 from .model.private_model import PrivateModel, private_model, training_mode
-from .model.text import tokenize_prior_prompt, tokenize_training_prompts
+from .model.text import (
+    token_ids,
+    tokenize_prior_prompt,
+    tokenize_prompts,
+    tokenize_training_prompts,
+)
 from .model.weights import UNET_PREFIX, merged_weights
 from .paths import run_folder
 from .ui.images import thumbnail_url
@@ -98,6 +103,16 @@ class HostWorkbench:
     ) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:
         """The training prompts as the stock text encode node would see them, and their category."""
         return tokenize_training_prompts(self._clip, dataset, vectors, category_token)
+
+    def tokenize_prompts(
+        self, dataset: ConceptDataset, vectors: int, prompts: Sequence[str]
+    ) -> tuple[TokenizedText, ...]:
+        """Training prompts as the stock text encode node would see them."""
+        return tokenize_prompts(self._clip, dataset, vectors, prompts)
+
+    def token_ids(self, word: str) -> tuple[int, ...]:
+        """Of a plain word, without start and end tokens."""
+        return token_ids(self._clip, word)
 
     def tokenize_prior(self, prompt: str) -> TokenizedText:
         """The prompt of prior images as the stock text encode node would see it."""

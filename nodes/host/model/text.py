@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,6 +61,31 @@ def tokenize_training_prompts(
         shorten = "the template" if len(dataset.prompts) == 1 else source
         prompts.append(locate(prompt, tokens, category, shorten))
     return tuple(prompts), category
+
+
+def tokenize_prompts(
+    clip: Any, dataset: ConceptDataset, vectors: int, prompts: Sequence[str]
+) -> tuple[TokenizedText, ...]:
+    """Training prompts, which hold the placeholder once, as the stock text encode node would see
+    them."""
+    marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    tokenized = []
+    for prompt in prompts:
+        tokens = _tokens(marked, prompt, f"the training prompt {prompt!r}")
+        check_length(prompt, tokens, "the template, or the placeholder's word")
+        tokenized.append(TokenizedText(prompt, tuple(tokens)))
+    return tuple(tokenized)
+
+
+def token_ids(clip: Any, word: str) -> tuple[int, ...]:
+    """Ids of a plain word. ValueError if it has none, or is more than a word."""
+    words = words_of(clip, word)
+    if len(words) != 1 or not words[0]:
+        raise ValueError(
+            f"{word!r} is not one word of plain text: type a rare word that the model reads as "
+            "nothing in particular, e.g. sks"
+        )
+    return words[0]
 
 
 def _check_plain_words(clip: Any, placeholder: str, prompt: str, source: str) -> None:

@@ -1,0 +1,45 @@
+"""The methods that AttnDreamBooth is compared with, as they were published (docs/methods.md)."""
+
+from __future__ import annotations
+
+from .methods import MethodName
+from .optimizer import OptimizerConfig
+from .regularization import Regularization
+from .stage import StageConfig
+from .words import TEMPLATES, WordsConfig
+
+UNTIED = Regularization(mean_weight=0.0, variance_weight=0.0)
+"""None of them ties attention maps."""
+
+
+def published(method: MethodName) -> StageConfig:
+    """The published settings of a compared method."""
+    return _PUBLISHED[method]
+
+
+def _of(method: MethodName, steps: int, batch: int, rate: float, words: WordsConfig) -> StageConfig:
+    return StageConfig(
+        method=method,
+        stage=1,
+        steps=steps,
+        batch_size=batch,
+        optimizer=OptimizerConfig(learning_rate=rate),
+        regularization=UNTIED,
+        words=words,
+    )
+
+
+_PUBLISHED: dict[MethodName, StageConfig] = {
+    config.method: config
+    for config in (
+        _of(
+            "textual_inversion",
+            *(3000, 4, 2e-3),
+            WordsConfig(templates=TEMPLATES, with_category=False),
+        ),
+        _of("dreambooth", 800, 1, 5e-6, WordsConfig(initial="sks")),
+        _of("ti_dreambooth", 500, 8, 2e-6, WordsConfig()),
+    )
+}
+COMPARED: tuple[MethodName, ...] = tuple(_PUBLISHED)
+"""In the order of menus."""

@@ -1,0 +1,187 @@
+"""The node that trains the methods which AttnDreamBooth is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attndb.config.compared import COMPARED, published
+from ..attndb.config.data import DataConfig
+from ..attndb.config.methods import MethodName
+from ..attndb.config.optimizer import OptimizerConfig
+from ..attndb.config.stage import StageConfig
+from ..attndb.config.words import TEMPLATES
+from ..attndb.training.session import StageRequest, train_stage
+from .errors import naming_node
+from .host.ui.plan import plan_of
+from .host.ui.preview import PreviewSettings
+from .host.ui.progress import NodeProgress
+from .host.workbench import HostWorkbench
+from .options import NO_OPTIONS, TrainingOptions
+from .results import training_result
+from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
+
+LABELS: dict[MethodName, str] = {
+    "textual_inversion": "Textual Inversion",
+    "dreambooth": "DreamBooth",
+    "ti_dreambooth": "TI+DB",
+}
+METHOD_OF = {label: method for method, label in LABELS.items()}
+THEIRS, OURS = f"published ({len(TEMPLATES)})", "dataset"
+
+
+def _widgets(method: MethodName) -> list[io.Input]:
+    """The settings of one method, with its published defaults."""
+    config = published(method)
+    inputs: list[io.Input] = [
+        io.Int.Input(
+            "steps",
+            default=config.steps,
+            min=0,
+            max=100000,
+            tooltip=f"Optimiser steps. {_STEPS.get(method, f'Published: {config.steps}.')}",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=config.optimizer.learning_rate,
+            min=1e-8,
+            max=1.0,
+            step=1e-7,
+            round=False,
+            tooltip=f"Constant AdamW rate. Published: {config.optimizer.learning_rate:g}.",
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=config.batch_size,
+            min=1,
+            max=256,
+            tooltip=f"Samples per step. Published: {config.batch_size}.",
+        ),
+    ]
+    if config.words.templates:
+        inputs.append(
+            io.Combo.Input(
+                "templates",
+                options=[THEIRS, OURS],
+                default=THEIRS,
+                tooltip="Training prompts. Published: one of 27 short ones for every sample ('a "
+                "rendering of a {}', ...). dataset: its own. Both without the category.",
+            )
+        )
+    if config.words.initial:
+        inputs.append(
+            io.String.Input(
+                "rare_word",
+                default=config.words.initial,
+                tooltip="An existing word of little meaning, whose embedding the placeholder "
+                "has. Give each subject of one graph another one.",
+            )
+        )
+    return inputs
+
+
+_STEPS: dict[MethodName, str] = {
+    "textual_inversion": "Published: 3000 to 6100.",
+    "dreambooth": "Published: 800 with prior images, 400 without.",
+    "ti_dreambooth": "The settings of stage 3 here; the paper does not say its own.",
+}
+
+
+def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageConfig:
+    """From what the node's widgets say. ValueError names a method that is not known."""
+    label = settings["method"]
+    if label not in METHOD_OF:
+        raise ValueError(f"method = {label!r}: choose one of {', '.join(METHOD_OF)}")
+    config = published(METHOD_OF[label])
+    words = config.words
+    if settings.get("templates") == OURS:
+        words = dataclasses.replace(words, templates=())
+    if "rare_word" in settings:
+        words = dataclasses.replace(words, initial=settings["rare_word"].strip())
+    return config.with_(
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        optimizer=OptimizerConfig(learning_rate=settings["learning_rate"]),
+        words=words,
+        seed=shared["seed"],
+        micro_batch=shared["micro_batch"],
+        precision=shared["precision"],
+        data=DataConfig(
+            resolution=shared["resolution"],
+            augmentation=shared["augmentation"],
+            mask_fill=shared["mask_fill"],
+            latent_pool=shared["latent_pool"],
+        ),
+    )
+
+
+class TrainComparedMethod(io.ComfyNode):
+    """One of the methods that AttnDreamBooth is compared with."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBTrainComparedMethod",
+            display_name="Train Compared Method",
+            category="AttnDreamBooth/training",
+            description="Trains the subject by another published method, to be compared with "
+            "AttnDreamBooth on the same photos: " + ", ".join(METHOD_OF) + ". Defaults are the "
+            "published ones.",
+            search_aliases=[
+                *("dreambooth", "textual inversion", "baseline", "compare methods", "ti+db"),
+                *("train", "fine-tune", "finetune", "personalization", "prior preservation"),
+            ],
+            inputs=[
+                *wire_sockets(),
+                io.DynamicCombo.Input(
+                    "method",
+                    options=[
+                        io.DynamicCombo.Option(LABELS[method], _widgets(method))
+                        for method in COMPARED
+                    ],
+                    tooltip="What is trained, and how. The settings below it are the method's own.",
+                ),
+                *shared_widgets(512),
+                *extra_sockets(),
+            ],
+            outputs=result_sockets(),
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        dataset: Any,
+        method: Mapping[str, Any],
+        category_tie: str,
+        checkpoint_every: int,
+        options: TrainingOptions | None = None,
+        preview: PreviewSettings | None = None,
+        **shared: Any,
+    ) -> io.NodeOutput:
+        options = options or NO_OPTIONS
+        config = options.applied(config_of(method, shared))
+        title = LABELS[config.method]
+        plan = plan_of([title], [config])
+        with NodeProgress(plan) as node:
+            bench = HostWorkbench(model, clip, vae, plan, preview)
+            request = StageRequest(
+                dataset=dataset,
+                config=config,
+                category_token=category_tie,
+                title=title,
+                checkpoint_every=checkpoint_every,
+                low_memory_if_needed=options.low_memory_if_needed,
+            )
+            trained, losses = train_stage(bench, request)
+            node.finished(trained.trigger)
+        return training_result(model, clip, trained, losses, f"{title}: {dataset.placeholder}")
+
+
+NODES: list[type[io.ComfyNode]] = [TrainComparedMethod]

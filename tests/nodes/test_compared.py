@@ -1,0 +1,131 @@
+"""The node that trains the compared methods, on the embedded model, as the host calls it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.stages import encode, refuses
+
+from attndreambooth.attndb.config.compared import COMPARED
+
+NODE = "AttnDBTrainComparedMethod"
+RATES = {"textual_inversion": 2e-2}
+PHOTO = "a photo of a {}"
+
+
+@pytest.fixture(scope="module")
+def micro(run):
+    names = ("model", "clip", "vae")
+    return dict(zip(names, run("AttnDBLoadMicroModel")[:3], strict=True))
+
+
+@pytest.fixture(scope="module")
+def robot(run):
+    photos, category, *_ = run("AttnDBMicroConcept", concept="hat-robot")
+    node = "AttnDBConceptDatasetFromImages"
+    return run(node, images=photos, category=category, placeholder="<my-robot>")[0]
+
+
+@pytest.fixture(scope="module")
+def labels(host):
+    from attndreambooth.nodes.compared import LABELS
+
+    return LABELS
+
+
+def own_defaults(label):
+    """The widgets of a method with their defaults, as the host would send them."""
+    from attndreambooth.nodes.compared import TrainComparedMethod
+
+    [combo] = [i for i in TrainComparedMethod.define_schema().inputs if i.id == "method"]
+    [choice] = [option for option in combo.options if option.key == label]
+    return {"method": label, **{own.id: own.default for own in choice.inputs}}
+
+
+@pytest.fixture(scope="module")
+def compared(run, micro, robot, labels, tmp_path_factory):
+    """Trains a method for a few steps."""
+
+    def train(method, steps=6, **changes):
+        own = {**own_defaults(labels[method]), "steps": steps, "batch_size": 4}
+        own["learning_rate"] = RATES.get(method, 1e-4)
+        shared = {"resolution": 64, "augmentation": "none", "precision": "fp32", "dataset": robot}
+        return run(NODE, **micro, **{**shared, "method": {**own, **changes}})
+
+    return train
+
+
+@pytest.mark.parametrize("method", COMPARED)
+def test_it_trains_on_the_embedded_model_and_comes_back_from_its_files(run, compared, method):
+    concept, _, _, _, losses = compared(method)
+    assert all(torch.tensor(losses["loss"]).isfinite())
+    assert concept.record["stages"][0]["method"] == method
+    name = run("AttnDBSaveConcept", concept=concept, name=f"robot-{method}")[0]
+    loaded, trigger = run("AttnDBLoadConcept", name=name)
+    assert loaded.digest() == concept.digest()
+    assert trigger == concept.trigger
+
+
+def test_asked_again_a_finished_training_answers_from_its_folder(compared, monkeypatch):
+    from attndreambooth.attndb.training import session
+
+    first = compared("dreambooth", 2)[0]
+    monkeypatch.setattr(session, "train", None)
+    assert compared("dreambooth", 2)[0].digest() == first.digest()
+
+
+def test_a_prompt_with_dreambooths_placeholder_is_that_with_the_rare_word(compared, micro):
+    clip = compared("dreambooth", 1)[2]
+    ours = encode(clip, PHOTO.format("<my-robot> robot"))
+    assert torch.equal(ours, encode(micro["clip"], PHOTO.format("sks robot")))
+
+
+def test_textual_inversion_is_written_without_the_category(compared):
+    assert compared("textual_inversion", 1)[0].trigger == "<my-robot>"
+    assert compared("dreambooth", 1)[0].trigger == "<my-robot> robot"
+
+
+def test_textual_inversion_draws_a_prompt_for_every_sample(compared, monkeypatch):
+    from attndreambooth.attndb.training import session
+
+    seen = []
+    plain = session.train
+
+    def look(model, method, batches, *rest):
+        seen.extend(prompt.text for step in range(6) for prompt in batches[step].prompts)
+        return plain(model, method, batches, *rest)
+
+    monkeypatch.setattr(session, "train", look)
+    compared("textual_inversion", 6)
+    assert len(set(seen)) > 10 and all("<my-robot>" in text for text in seen)
+    assert not any("robot>" in text and " robot" in text for text in seen)
+    seen.clear()
+    compared("textual_inversion", 6, templates="dataset")
+    assert set(seen) == {"a photo of a <my-robot>"}
+
+
+def test_dreambooth_without_prior_images_is_told_so(compared, caplog):
+    compared("dreambooth", 1)
+    assert "published with prior images (Add Prior Images)" in caplog.text
+
+
+def test_words_that_cannot_be_a_rare_word_and_unknown_methods_are_refused(compared):
+    with refuses("Train Compared Method: 'two words' is not one word of plain text"):
+        compared("dreambooth", 1, rare_word="two words")
+    with refuses("Train Compared Method: method = 'Magic': choose one of Textual Inversion"):
+        compared("dreambooth", 1, method="Magic")
+
+
+def test_the_host_hands_the_settings_of_the_chosen_method_over(labels):
+    """In the host's own way of reading a prompt, in every version that the pack promises."""
+    from comfy_api.latest import _io
+
+    from attndreambooth.nodes.compared import TrainComparedMethod
+
+    kind = TrainComparedMethod.GET_SCHEMA
+    assert kind().node_id == NODE
+    typed = {"method": labels["dreambooth"], "method.steps": 7, "method.rare_word": "zwx"}
+    _, _, v3 = _io.get_finalized_class_inputs(TrainComparedMethod.INPUT_TYPES(), dict(typed))
+    settings = _io.build_nested_inputs(dict(typed), v3)["method"]
+    assert settings["method"] == "DreamBooth"
+    assert (settings["steps"], settings["rare_word"]) == (7, "zwx")
