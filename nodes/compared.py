@@ -12,6 +12,7 @@ from ..attndb.config.compared import COMPARED, published
 from ..attndb.config.data import DataConfig
 from ..attndb.config.methods import MethodName
 from ..attndb.config.optimizer import OptimizerConfig
+from ..attndb.config.orthogonal import OrthogonalConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.config.words import TEMPLATES
 from ..attndb.training.session import StageRequest, train_stage
@@ -27,6 +28,8 @@ from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
 LABELS: dict[MethodName, str] = {
     "textual_inversion": "Textual Inversion",
     "dreambooth": "DreamBooth",
+    "custom_diffusion": "Custom Diffusion",
+    "oft": "OFT",
     "ti_dreambooth": "TI+DB",
 }
 METHOD_OF = {label: method for method, label in LABELS.items()}
@@ -80,12 +83,34 @@ def _widgets(method: MethodName) -> list[io.Input]:
                 "has. Give each subject of one graph another one.",
             )
         )
+    if "rotations" in config.trains:
+        inputs += [
+            io.Int.Input(
+                "blocks",
+                default=config.orthogonal.blocks,
+                min=1,
+                max=64,
+                tooltip="Groups of a layer's inputs, each turned by a rotation of its own. "
+                "Published: 4.",
+            ),
+            io.Float.Input(
+                "constraint",
+                default=config.orthogonal.constraint,
+                min=0.0,
+                max=1.0,
+                step=1e-6,
+                round=False,
+                tooltip="How far a rotation may go. Published: 6e-5 (COFT). 0: no limit (OFT).",
+            ),
+        ]
     return inputs
 
 
 _STEPS: dict[MethodName, str] = {
     "textual_inversion": "Published: 3000 to 6100.",
     "dreambooth": "Published: 800 with prior images, 400 without.",
+    "custom_diffusion": "Published: 250 on two GPUs, 500 on one.",
+    "oft": "The published script makes 10005 and keeps checkpoints to choose from.",
     "ti_dreambooth": "The settings of stage 3 here; the paper does not say its own.",
 }
 
@@ -101,6 +126,9 @@ def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageCo
         words = dataclasses.replace(words, templates=())
     if "rare_word" in settings:
         words = dataclasses.replace(words, initial=settings["rare_word"].strip())
+    if "blocks" in settings:
+        orthogonal = OrthogonalConfig(blocks=settings["blocks"], constraint=settings["constraint"])
+        config = config.with_(orthogonal=orthogonal)
     return config.with_(
         steps=settings["steps"],
         batch_size=settings["batch_size"],

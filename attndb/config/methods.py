@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-MethodName = Literal["attndreambooth", "ti_dreambooth", "textual_inversion", "dreambooth"]
-TrainedPart = Literal["embedding", "cross-attention", "unet"]
+MethodName = Literal[
+    "attndreambooth",
+    "ti_dreambooth",
+    "textual_inversion",
+    "dreambooth",
+    "custom_diffusion",
+    "oft",
+]
+TrainedPart = Literal["embedding", "cross-attention", "keys and values", "rotations", "unet"]
 
 TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding"})
 """What is trained in front of the text encoder: prompts without the placeholder learn nothing."""
@@ -20,8 +27,10 @@ TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
     "ti_dreambooth": {1: frozenset({"embedding", "unet"})},
     "textual_inversion": {1: frozenset({"embedding"})},
     "dreambooth": {1: frozenset({"unet"})},
+    "custom_diffusion": {1: frozenset({"embedding", "keys and values"})},
+    "oft": {1: frozenset({"rotations"})},
 }
 """By method and stage (paper, section 4.1). A method of one stage calls it 1."""
 
-PUBLISHED_WITH_PRIOR: frozenset[MethodName] = frozenset({"dreambooth"})
+PUBLISHED_WITH_PRIOR: frozenset[MethodName] = frozenset({"dreambooth", "custom_diffusion", "oft"})
 """Methods whose published recipe trains on pictures of the category, too."""

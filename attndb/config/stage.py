@@ -10,6 +10,7 @@ from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
 from .methods import TEXT_PARTS, TRAINED, MethodName, TrainedPart
 from .optimizer import OptimizerConfig
+from .orthogonal import OrthogonalConfig
 from .regularization import Regularization
 from .words import WordsConfig
 
@@ -17,7 +18,7 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
 
-LATER_FIELDS = ("words",)
+LATER_FIELDS = ("words", "orthogonal")
 """Settings of compared methods. Where they say nothing new they are left out of records, so that
 records and runs of AttnDreamBooth are what they were before these fields."""
 
@@ -76,6 +77,8 @@ class StageConfig:
     """Share of noise that is constant over each channel (0.05 to 0.1 is usual); 0 off."""
     words: WordsConfig = field(default_factory=WordsConfig)
     """Training prompts, and what the placeholder begins as."""
+    orthogonal: OrthogonalConfig = field(default_factory=OrthogonalConfig)
+    """How OFT turns weights."""
     seed: int = 0
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
@@ -97,6 +100,10 @@ class StageConfig:
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
         require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
+        if "rotations" in self.trains:
+            own = "OFT has its own change of the weights, in fp32: use 0"
+            require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
+            require(not self.low_memory, "low_memory", True, "OFT turns weights in fp32: use off")
         if self.low_memory:
             require(self.precision != "fp32", "precision", "fp32", "low_memory computes in bf16")
         if self.optimizer_in_backward:
@@ -117,6 +124,11 @@ class StageConfig:
     def optimizer_in_backward(self) -> bool:
         """Whether the update happens inside the backward pass, on bf16 weights."""
         return self.low_memory and "unet" in self.trains and not self.lora_rank
+
+    @property
+    def reparametrized(self) -> bool:
+        """Whether trained weights are made of frozen ones at every use."""
+        return bool(self.lora_rank) or "rotations" in self.trains
 
     @property
     def trains(self) -> frozenset[TrainedPart]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from ..config.methods import MethodName
 from ..config.stage import StageConfig
 from .attndreambooth import AttnDreamBooth
+from .custom_diffusion import CustomDiffusion
 from .dreambooth import DreamBooth
 from .method import Method
+from .oft import OFT
 from .textual_inversion import TextualInversion
 from .ti_dreambooth import TIDreamBooth
 
@@ -17,6 +19,8 @@ METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
     "ti_dreambooth": TIDreamBooth,
     "textual_inversion": TextualInversion,
     "dreambooth": DreamBooth,
+    "custom_diffusion": CustomDiffusion,
+    "oft": OFT,
 }
 
 

@@ -14,6 +14,7 @@ from ..config.stage import StageConfig
 from ..data.draws import step_generator
 from ..models.precision import is_matrix
 from .low_rank import LowRankParameter
+from .orthogonal import OrthogonalWeights
 
 
 class TrainedWeights(Protocol):
@@ -36,16 +37,24 @@ def trained_parameters(unet: nn.Module, trained: frozenset[TrainedPart]) -> dict
     named = dict(unet.named_parameters())
     if "unet" in trained:
         return named
+    if "keys and values" in trained:
+        kept = (".attn2.to_k.", ".attn2.to_v.")
+        return _some({name: value for name, value in named.items() if any(k in name for k in kept)})
     if "cross-attention" in trained:
-        named = {name: value for name, value in named.items() if ".attn2." in f".{name}"}
-        if not named:
-            raise ValueError("the model has no cross-attention parameters (attn2) to train")
-        return named
+        return _some({name: value for name, value in named.items() if ".attn2." in f".{name}"})
     return {}
+
+
+def _some(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    if not named:
+        raise ValueError("the model has no cross-attention parameters (attn2) to train")
+    return named
 
 
 def trained_weights(unet: nn.Module, config: StageConfig) -> TrainedWeights:
     """The trainable part of the U-Net that a stage's settings ask for."""
+    if "rotations" in config.trains:
+        return OrthogonalWeights(unet, config.orthogonal)
     named = trained_parameters(unet, config.trains)
     if config.lora_rank:
         return LowRankWeights(unet, named, config.lora_rank, config.seed)

@@ -104,7 +104,7 @@ class Training:
                 entered.enter_context(_every_shape_compiled())
                 self.model.compile_blocks()
             bf16 = self.learner.denoising.bf16
-            if bf16 and (self.config.low_memory or not self.config.lora_rank):
+            if bf16 and (self.config.low_memory or not self.config.reparametrized):
                 entered.enter_context(FrozenInBf16(*self.learner.modules))
             if isinstance(self.optimizer, AdamWInBackward):
                 entered.enter_context(self.optimizer)

@@ -27,7 +27,7 @@ TYPED = {
     "load": [LOAD, PHOTOS],
     "save": [SAVE],
     "concept": OURS,
-    "dreambooth": [TRAIN, PHOTOS],
+    "dreambooth": [TRAIN, PHOTOS, "Train Compared Method"],
     "attndreambooth": [TRAIN],
     "train": [TRAIN, "Stage 2: Train Cross-Attention", "Training Options"],
 }

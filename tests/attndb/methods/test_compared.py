@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.orthogonal import OrthogonalConfig
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_model
@@ -30,13 +31,13 @@ PROMPTS = (prompt_of(), prompt_of(before=(320, 1125)), prompt_of(before=(539,)))
 
 def settings(method: Any, steps: int = 5, **changes: Any) -> Any:
     """The published settings, with a rate at which few steps show something."""
-    return published(method).with_(
-        steps=steps,
-        batch_size=4,
-        optimizer=OptimizerConfig(learning_rate=RATE.get(method, 1e-3)),
-        precision="fp32",
-        **changes,
-    )
+    shared = {
+        "steps": steps,
+        "batch_size": 4,
+        "optimizer": OptimizerConfig(learning_rate=RATE.get(method, 1e-3)),
+        "precision": "fp32",
+    }
+    return published(method).with_(**{**shared, **changes})
 
 
 def plain_loss(model: Any, batch: Any, context: Tensor) -> Tensor:
@@ -49,38 +50,134 @@ def plain_loss(model: Any, batch: Any, context: Tensor) -> Tensor:
     return ((out - batch.noise) ** 2 * weight).sum() / weight.sum()
 
 
+def loss_of(training: Any, batch: Any) -> Tensor:
+    """As a step sums it up."""
+    totals = LossTotals.of(batch)
+    shares = [training.learner.losses(part, totals) for part in batch.parts(4)]
+    return torch.stack([value for part in shares for value in part.values()]).sum()
+
+
 def contexts(model: Any, prompts: Any, vectors: Tensor = ONE) -> Tensor:
     return torch.cat([context_of(model, prompt, vectors) for prompt in prompts])
 
 
-@pytest.mark.parametrize("method", COMPARED)
-def test_loss_and_gradient_are_those_of_plain_torch(method):
-    learns_words = method == "textual_inversion"
-    batch = random_batch(4, seed=2, prompts=PROMPTS, masked=True)
-    if not learns_words:
-        batch = dataclasses.replace(batch_of(seed=2), prompts=batch.prompts)
-    with training_of(tiny_model(), settings(method), ONE) as training:
-        shares: dict[str, Tensor] = {}
-        for part in batch.parts(4):
-            shares.update(training.learner.losses(part, LossTotals.of(batch)))
-        sum(shares.values()).backward()
-        ours = {name: p.grad for name, p in parameters_of(training).items()}
+LEARNED = {
+    "textual_inversion": (),
+    "dreambooth": ("",),
+    "ti_dreambooth": ("",),
+    "custom_diffusion": (".attn2.to_k.", ".attn2.to_v."),
+}
+"""Parts of the names of the U-Net's weights that learn."""
 
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_loss_and_gradient_are_those_of_plain_torch(method):
+    learns_words = "embedding" in settings(method).trains
+    batch = dataclasses.replace(
+        batch_of(seed=2), prompts=random_batch(4, prompts=PROMPTS).prompts, prior_weight=WEIGHT
+    )
+    if not LEARNED[method]:
+        batch = dataclasses.replace(batch, prior=None)
     model = tiny_model()
-    vectors = ONE.clone().requires_grad_("embedding" in settings(method).trains)
-    weights = dict(model.unet.named_parameters())
-    if settings(method).trains_denoiser:
-        model.unet.requires_grad_(True)
+    vectors = ONE.clone().requires_grad_(learns_words)
+    theirs = {"clip_l": vectors} if learns_words else {}
+    for name, weight in model.unet.named_parameters():
+        if any(part in name for part in LEARNED[method]):
+            theirs[name] = weight.requires_grad_(True)
     total = plain_loss(model, batch, contexts(model, batch.prompts, vectors))
-    if not learns_words:
-        prior = plain_loss(model, batch.prior, contexts(model, [CLASS] * 4))
-        total = total + WEIGHT * prior
+    if batch.prior is not None:
+        total = total + WEIGHT * plain_loss(model, batch.prior, contexts(model, [CLASS] * 4))
     total.backward()
-    theirs = {"clip_l": vectors.grad, **{name: p.grad for name, p in weights.items()}}
-    torch.testing.assert_close(sum(shares.values()), total, rtol=1e-5, atol=0)
-    assert ours
-    for name, gradient in ours.items():
-        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6)
+
+    with training_of(tiny_model(), settings(method), ONE) as training:
+        loss = loss_of(training, batch)
+        loss.backward()
+        ours = parameters_of(training)
+        assert set(ours) == set(theirs)
+        torch.testing.assert_close(loss, total, rtol=1e-5, atol=0)
+        for name, parameter in ours.items():
+            torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-4, atol=1e-6)
+
+
+def test_ofts_loss_gradient_and_merge_are_those_of_its_formula():
+    """y = W blkdiag(Q)^T x + b with Q = (I - S)(I + S)^-1, S = (R - R^T) / 2, block by block."""
+    batch = random_batch(4, seed=2)
+    model = tiny_model()
+    turned, generators = {}, {}
+    for number, (name, weight) in enumerate(sorted(model.unet.named_parameters())):
+        if ".attn" in name and name.endswith(
+            ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
+        ):
+            size = weight.shape[1] // 4
+            seed = torch.Generator().manual_seed(number)
+            generators[name] = (0.1 * torch.randn(4, size, size, generator=seed)).requires_grad_()
+            blocks = []
+            for r in generators[name]:
+                skew, eye = 0.5 * (r - r.T), torch.eye(size)
+                blocks.append((eye - skew) @ torch.inverse(eye + skew))
+            turned[name] = weight @ torch.block_diag(*blocks).T
+    context = contexts(model, batch.prompts)
+    total = plain_loss(_Called(model, turned), batch, context)
+    total.backward()
+
+    config = settings("oft", orthogonal=OrthogonalConfig(constraint=0.0))
+    with training_of(tiny_model(), config, ONE) as training:
+        ours = parameters_of(training)
+        assert set(ours) == set(generators)
+        with torch.no_grad():
+            for name, parameter in ours.items():
+                parameter.copy_(generators[name])
+        loss = loss_of(training, batch)
+        loss.backward()
+        torch.testing.assert_close(loss, total, rtol=1e-5, atol=0)
+        for name, parameter in ours.items():
+            torch.testing.assert_close(parameter.grad, generators[name].grad, rtol=1e-4, atol=1e-6)
+        delta = training.learner.learned().delta
+    merged = {n: w + delta[n] if n in delta else w for n, w in model.unet.named_parameters()}
+    torch.testing.assert_close(merged, {**merged, **turned}, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(plain_loss(_Called(model, merged), batch, context), total)
+
+
+class _Called:
+    """A model whose U-Net is called with other weights."""
+
+    def __init__(self, model: Any, weights: dict[str, Tensor]) -> None:
+        self._model, self._weights = model, weights
+
+    def unet(self, *args: Any, **kwargs: Any) -> Tensor:
+        return torch.func.functional_call(self._model.unet, self._weights, args, kwargs)
+
+
+def test_coft_keeps_every_block_in_its_ball_and_oft_does_not():
+    config = settings("oft", optimizer=OptimizerConfig(learning_rate=1e-2))
+    for constraint in (6e-5, 0.0):
+        limited = config.with_(orthogonal=OrthogonalConfig(constraint=constraint))
+        with training_of(tiny_model(), limited, ONE) as training:
+            for step in range(2):
+                training.step(step, random_batch(4, seed=step))
+            for generator in parameters_of(training).values():
+                size = generator.shape[1]
+                limit = 6e-5 * size**2 / 4**0.5
+                norms = generator.detach().flatten(1).norm(dim=1)
+                assert bool((norms > limit * (1 + 1e-5)).any()) is (constraint == 0.0)
+
+
+def test_oft_leaves_the_u_net_as_it_was_found():
+    model, plain = tiny_model(), tiny_model()
+    with training_of(model, settings("oft"), ONE) as training:
+        training.step(0, random_batch(4))
+    for name, weight in plain.unet.state_dict().items():
+        assert torch.equal(model.unet.state_dict()[name], weight), name
+
+
+def test_oft_takes_no_lora_no_low_memory_and_no_block_count_that_does_not_divide():
+    with pytest.raises(ValueError, match="lora_rank = 4: OFT has its own change"):
+        settings("oft").with_(lora_rank=4)
+    with pytest.raises(ValueError, match="low_memory = True: OFT turns weights in fp32"):
+        settings("oft").with_(low_memory=True, precision="auto")
+    odd = settings("oft", orthogonal=OrthogonalConfig(blocks=5))
+    with pytest.raises(ValueError, match=r"blocks = 5: .* has 32 inputs, which that does not"):
+        training_of(tiny_model(), odd, ONE)
 
 
 @pytest.mark.parametrize("method", COMPARED)
