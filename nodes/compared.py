@@ -9,21 +9,22 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attndb.config.compared import COMPARED, published
-from ..attndb.config.data import DataConfig
 from ..attndb.config.methods import MethodName
 from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.orthogonal import OrthogonalConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.config.words import TEMPLATES
-from ..attndb.training.session import StageRequest, train_stage
 from .errors import naming_node
-from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
-from .host.ui.progress import NodeProgress
-from .host.workbench import HostWorkbench
-from .options import NO_OPTIONS, TrainingOptions
-from .results import training_result
-from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
+from .options import TrainingOptions
+from .sockets import (
+    extra_sockets,
+    recipe_widgets,
+    result_sockets,
+    shared_widgets,
+    wire_sockets,
+)
+from .training import train_stages, with_shared
 
 LABELS: dict[MethodName, str] = {
     "textual_inversion": "Textual Inversion",
@@ -39,31 +40,7 @@ THEIRS, OURS = f"published ({len(TEMPLATES)})", "dataset"
 def _widgets(method: MethodName) -> list[io.Input]:
     """The settings of one method, with its published defaults."""
     config = published(method)
-    inputs: list[io.Input] = [
-        io.Int.Input(
-            "steps",
-            default=config.steps,
-            min=0,
-            max=100000,
-            tooltip=f"Optimiser steps. {_STEPS.get(method, f'Published: {config.steps}.')}",
-        ),
-        io.Float.Input(
-            "learning_rate",
-            default=config.optimizer.learning_rate,
-            min=1e-8,
-            max=1.0,
-            step=1e-7,
-            round=False,
-            tooltip=f"Constant AdamW rate. Published: {config.optimizer.learning_rate:g}.",
-        ),
-        io.Int.Input(
-            "batch_size",
-            default=config.batch_size,
-            min=1,
-            max=256,
-            tooltip=f"Samples per step. Published: {config.batch_size}.",
-        ),
-    ]
+    inputs = recipe_widgets(config, _STEPS[method])
     if config.words.templates:
         inputs.append(
             io.Combo.Input(
@@ -129,20 +106,11 @@ def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageCo
     if "blocks" in settings:
         orthogonal = OrthogonalConfig(blocks=settings["blocks"], constraint=settings["constraint"])
         config = config.with_(orthogonal=orthogonal)
-    return config.with_(
+    return with_shared(config, shared).with_(
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         optimizer=OptimizerConfig(learning_rate=settings["learning_rate"]),
         words=words,
-        seed=shared["seed"],
-        micro_batch=shared["micro_batch"],
-        precision=shared["precision"],
-        data=DataConfig(
-            resolution=shared["resolution"],
-            augmentation=shared["augmentation"],
-            mask_fill=shared["mask_fill"],
-            latent_pool=shared["latent_pool"],
-        ),
     )
 
 
@@ -193,23 +161,18 @@ class TrainComparedMethod(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        options = options or NO_OPTIONS
-        config = options.applied(config_of(method, shared))
+        config = config_of(method, shared)
         title = LABELS[config.method]
-        plan = plan_of([title], [config])
-        with NodeProgress(plan) as node:
-            bench = HostWorkbench(model, clip, vae, plan, preview)
-            request = StageRequest(
-                dataset=dataset,
-                config=config,
-                category_token=category_tie,
-                title=title,
-                checkpoint_every=checkpoint_every,
-                low_memory_if_needed=options.low_memory_if_needed,
-            )
-            trained, losses = train_stage(bench, request)
-            node.finished(trained.trigger)
-        return training_result(model, clip, trained, losses, f"{title}: {dataset.placeholder}")
+        return train_stages(
+            (model, clip, vae),
+            dataset,
+            [(title, config)],
+            title,
+            category_tie=category_tie,
+            checkpoint_every=checkpoint_every,
+            options=options,
+            preview=preview,
+        )
 
 
 NODES: list[type[io.ComfyNode]] = [TrainComparedMethod]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..attndb.config.stage import StageConfig
 from .socket_types import Concept, Dataset, Options, Preview
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -21,6 +22,35 @@ def wire_sockets() -> list[io.Input]:
         io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It is not changed."),
         io.Vae.Input("vae", tooltip="The VAE that turns photos into latents. It is not changed."),
         Dataset.Input("dataset", tooltip="Photos and words of the subject."),
+    ]
+
+
+def recipe_widgets(config: StageConfig, steps: str = "") -> list[io.Input]:
+    """Steps, rate and batch, with published defaults. `steps`: what else was published of them."""
+    return [
+        io.Int.Input(
+            "steps",
+            default=config.steps,
+            min=0,
+            max=100000,
+            tooltip=f"Optimiser steps. {steps or f'Published: {config.steps}.'}",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=config.optimizer.learning_rate,
+            min=1e-8,
+            max=1.0,
+            step=1e-7,
+            round=False,
+            tooltip=f"Constant AdamW rate. Published: {config.optimizer.learning_rate:g}.",
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=config.batch_size,
+            min=1,
+            max=256,
+            tooltip=f"Samples per step. Published: {config.batch_size}.",
+        ),
     ]
 
 

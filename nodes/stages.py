@@ -7,44 +7,28 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attndb.artifacts.concept import TrainedConcept
-from ..attndb.config.data import DataConfig
 from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
-from ..attndb.training.session import StageRequest, train_stage
-from ..attndb.training.step_loss import StepLoss
 from .errors import naming_node
-from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
-from .host.ui.progress import NodeProgress
-from .host.workbench import HostWorkbench
-from .options import NO_OPTIONS, TrainingOptions
-from .results import training_result
+from .options import TrainingOptions
 from .socket_types import Concept, Regularization
-from .sockets import extra_sockets, result_sockets, shared_widgets, wire_sockets
+from .sockets import (
+    extra_sockets,
+    recipe_widgets,
+    result_sockets,
+    shared_widgets,
+    wire_sockets,
+)
+from .training import train_stages, with_shared
 
 CATEGORY = "AttnDreamBooth/training"
 
 
 def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> StageConfig:
-    changes: dict[str, Any] = {
-        "seed": shared["seed"],
-        "micro_batch": shared["micro_batch"],
-        "precision": shared["precision"],
-        "data": DataConfig(
-            resolution=shared["resolution"] or base.data.resolution,
-            augmentation=(
-                base.data.augmentation
-                if shared["augmentation"] == "preset"
-                else shared["augmentation"]
-            ),
-            mask_fill=shared["mask_fill"],
-            latent_pool=shared["latent_pool"],
-        ),
-    }
-    if regularization is not None:
-        changes["regularization"] = regularization
-    return base.with_(**changes)
+    config = with_shared(base, shared)
+    return config if regularization is None else config.with_(regularization=regularization)
 
 
 class _Stage(io.ComfyNode):
@@ -62,29 +46,7 @@ class _Stage(io.ComfyNode):
         weights = published.regularization
         inputs: list[io.Input] = [
             *wire_sockets(),
-            io.Int.Input(
-                "steps",
-                default=published.steps,
-                min=0,
-                max=100000,
-                tooltip=f"Optimiser steps. Published: {published.steps}.",
-            ),
-            io.Float.Input(
-                "learning_rate",
-                default=published.optimizer.learning_rate,
-                min=1e-8,
-                max=1.0,
-                step=1e-7,
-                round=False,
-                tooltip=f"Constant AdamW rate. Published: {published.optimizer.learning_rate:g}.",
-            ),
-            io.Int.Input(
-                "batch_size",
-                default=published.batch_size,
-                min=1,
-                max=256,
-                tooltip=f"Samples per step. Published: {published.batch_size}.",
-            ),
+            *recipe_widgets(published),
             *shared_widgets(published.data.resolution),
         ]
         if cls.STAGE == 1:
@@ -155,23 +117,17 @@ class _Stage(io.ComfyNode):
             vectors=vectors,
             optimizer=OptimizerConfig(learning_rate=learning_rate),
         )
-        options = options or NO_OPTIONS
-        config = options.applied(config)
-        plan = plan_of([cls.NAME], [config])
-        with NodeProgress(plan) as node:
-            bench = HostWorkbench(model, clip, vae, plan, preview)
-            request = StageRequest(
-                dataset=dataset,
-                config=config,
-                concept=concept,
-                category_token=category_tie,
-                title=cls.NAME,
-                checkpoint_every=checkpoint_every,
-                low_memory_if_needed=options.low_memory_if_needed,
-            )
-            trained, losses = train_stage(bench, request)
-            node.finished(trained.trigger)
-        return training_result(model, clip, trained, losses, f"{cls.NAME}: {dataset.placeholder}")
+        return train_stages(
+            (model, clip, vae),
+            dataset,
+            [(cls.NAME, config)],
+            cls.NAME,
+            category_tie=category_tie,
+            checkpoint_every=checkpoint_every,
+            options=options,
+            preview=preview,
+            concept=concept,
+        )
 
 
 class LearnEmbedding(_Stage):
@@ -278,32 +234,16 @@ class AllStages(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
-        options = options or NO_OPTIONS
-        concept: TrainedConcept | None = None
-        losses: list[StepLoss] = []
-        configs = [
-            options.applied(_changed(base, regularization, shared)) for base in PRESETS[preset]()
-        ]
-        plan = plan_of([f"Stage {config.stage} of 3" for config in configs], configs)
-        with NodeProgress(plan) as node:
-            bench = HostWorkbench(model, clip, vae, plan, preview)
-            for number, config in enumerate(configs):
-                plan.begin(number)
-                request = StageRequest(
-                    dataset=dataset,
-                    config=config,
-                    concept=concept,
-                    category_token=category_tie,
-                    title=plan.title,
-                    checkpoint_every=checkpoint_every,
-                    low_memory_if_needed=options.low_memory_if_needed,
-                )
-                concept, own = train_stage(bench, request)
-                losses.extend(own)
-            assert concept is not None
-            node.finished(concept.trigger)
-        return training_result(
-            model, clip, concept, losses, f"AttnDreamBooth: {dataset.placeholder}"
+        configs = [_changed(base, regularization, shared) for base in PRESETS[preset]()]
+        return train_stages(
+            (model, clip, vae),
+            dataset,
+            [(f"Stage {config.stage} of 3", config) for config in configs],
+            "AttnDreamBooth",
+            category_tie=category_tie,
+            checkpoint_every=checkpoint_every,
+            options=options,
+            preview=preview,
         )
 
 

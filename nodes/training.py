@@ -1,0 +1,91 @@
+"""What every training node does: its stages one after the other, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.config.data import DataConfig
+from ..attndb.config.stage import StageConfig
+from ..attndb.data.dataset import ConceptDataset
+from ..attndb.training.session import StageRequest, train_stage
+from ..attndb.training.step_loss import StepLoss
+from ..attndb.viz.loss_curve import loss_curve
+from .host.model.concept_patches import apply_to_model
+from .host.model.placeholders import apply_to_clip
+from .host.ui.images import to_image
+from .host.ui.plan import plan_of
+from .host.ui.preview import PreviewSettings
+from .host.ui.progress import NodeProgress
+from .host.workbench import HostWorkbench
+from .options import NO_OPTIONS, TrainingOptions
+
+
+def with_shared(config: StageConfig, shared: Mapping[str, Any]) -> StageConfig:
+    """The settings with what `shared_widgets` say; what these leave to a preset stays."""
+    augmentation = shared["augmentation"]
+    return config.with_(
+        seed=shared["seed"],
+        micro_batch=shared["micro_batch"],
+        precision=shared["precision"],
+        data=DataConfig(
+            resolution=shared["resolution"] or config.data.resolution,
+            augmentation=(config.data.augmentation if augmentation == "preset" else augmentation),
+            mask_fill=shared["mask_fill"],
+            latent_pool=shared["latent_pool"],
+        ),
+    )
+
+
+def train_stages(
+    wires: tuple[Any, Any, Any],
+    dataset: ConceptDataset,
+    stages: Sequence[tuple[str, StageConfig]],
+    name: str,
+    *,
+    category_tie: Any,
+    checkpoint_every: int,
+    options: TrainingOptions | None = None,
+    preview: PreviewSettings | None = None,
+    concept: TrainedConcept | None = None,
+) -> io.NodeOutput:
+    """Trains stages, by their titles, each on what the one before it learned; gives the values of
+    `result_sockets`. `wires`: MODEL, CLIP and VAE. `name`: of the whole, over its curve."""
+    options = options or NO_OPTIONS
+    configs = [options.applied(config) for _, config in stages]
+    plan = plan_of([title for title, _ in stages], configs)
+    losses: list[StepLoss] = []
+    with NodeProgress(plan) as node:
+        bench = HostWorkbench(*wires, plan, preview)
+        for number, config in enumerate(configs):
+            plan.begin(number)
+            request = StageRequest(
+                dataset=dataset,
+                config=config,
+                concept=concept,
+                category_token=category_tie,
+                title=plan.title,
+                checkpoint_every=checkpoint_every,
+                low_memory_if_needed=options.low_memory_if_needed,
+            )
+            concept, own = train_stage(bench, request)
+            losses.extend(own)
+        assert concept is not None, "a node trains at least one stage"
+        node.finished(concept.trigger)
+    model, clip, _ = wires
+    picture = loss_curve(
+        [loss.denoising for loss in losses],
+        [loss.regularization for loss in losses],
+        f"{name}: {dataset.placeholder}",
+        prior=[loss.prior for loss in losses],
+    )
+    return io.NodeOutput(
+        concept,
+        apply_to_model(model, concept, 1.0),
+        apply_to_clip(clip, concept),
+        to_image([picture]),
+        {"loss": [loss.total for loss in losses]},
+    )
