@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..attndb.data.dataset import check_category
 from .errors import naming_node
 from .host.capture.subject_mask import SubjectMaskSettings, subject_masks
-from .host.ui.photo_progress import PhotoProgress
+from .host.ui.progress import CountedProgress
 from .wires import first, one_value, separate_images
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class MaskSubject(io.ComfyNode):
             resolution=one_value("resolution", resolution),
         )
         wires = (first(model), first(clip), first(vae))
-        masks = subject_masks(wires, photos, word, settings, PhotoProgress(len(photos)))
+        masks = subject_masks(wires, photos, word, settings, CountedProgress())
         for number, mask in enumerate(masks, start=1):
             share = float(mask.mean())
             if not _SMALL < share < _LARGE:

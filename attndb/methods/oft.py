@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..config.stage import StageConfig
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .concept_learner import ConceptLearner
+from .concept_method import ConceptMethod
 from .orthogonal import OrthogonalWeights
 
 
-class OFT:
+class OFT(ConceptMethod):
     """A rotation of every attention layer's inputs, which keeps the angles between its neurons
     (section 3); with a limit on how far it goes it is COFT. What is learned merges exactly into the
     weights."""
-
-    loss_names: Sequence[str] = ("denoising", "prior")
-
-    def __init__(self, config: StageConfig) -> None:
-        self.config = config
 
     def attach(self, model: Model, start: Embeddings) -> OFTLearner:
         """Ready to train with these vectors."""

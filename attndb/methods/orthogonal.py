@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from ..artifacts.weight_delta import WeightDelta
 from ..config.orthogonal import OrthogonalConfig
+from ..models.precision import full_precision
 
 _TURNED = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -36,7 +37,7 @@ class OrthogonalParameter(nn.Module):
         return torch.linalg.solve(eye_DD + skew_RDD, eye_DD - skew_RDD)
 
     def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(_kind(weight), enabled=False):
+        with full_precision(weight.device):
             return turned(weight, self.rotation().to(weight.dtype))
 
     @torch.no_grad()
@@ -51,10 +52,6 @@ def turned(weight_OI: Tensor, rotation_RDD: Tensor) -> Tensor:
     """W blkdiag(Q)^T, (O, R D)."""
     weight_ORD = weight_OI.unflatten(1, rotation_RDD.shape[:2])
     return torch.einsum("ord,red->ore", weight_ORD, rotation_RDD).flatten(1)
-
-
-def _kind(weight: Tensor) -> str:
-    return "cpu" if weight.device.type == "meta" else weight.device.type
 
 
 class OrthogonalWeights:

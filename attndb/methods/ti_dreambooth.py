@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..config.stage import StageConfig
-from ..models.conditioning import Embeddings
-from ..models.protocol import Model
-from .concept_learner import ConceptLearner
+from .concept_method import ConceptMethod
 
 
-class TIDreamBooth:
+class TIDreamBooth(ConceptMethod):
     """Textual Inversion and DreamBooth at once. The paper's observation: the embedding hardly moves
     from where it started, for the U-Net learns the subject around it."""
-
-    loss_names: Sequence[str] = ("denoising", "prior")
-
-    def __init__(self, config: StageConfig) -> None:
-        self.config = config
-
-    def attach(self, model: Model, start: Embeddings) -> ConceptLearner:
-        """Ready to train from these vectors on."""
-        return ConceptLearner(model, self.config, start)

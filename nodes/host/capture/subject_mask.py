@@ -41,13 +41,14 @@ def subject_masks(
     photos: Sequence[np.ndarray],
     word: str,
     settings: SubjectMaskSettings,
-    done: Callable[[int], None] = lambda _: None,
+    done: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Tensor]:
     """A mask (Y, X), 1 where the MODEL attends to the word, of each photo (Y, X, 1, 3 or 4).
 
     One forward pass for each: the photo's latent with noise, the prompt `a photo of a <word>`; the
     mean map of the word, parted by Otsu's threshold as in Attention Maps. `wires`: MODEL, CLIP and
-    VAE, which stay as they are. `done` is told of every photo, and may raise.
+    VAE, which stay as they are. `done` is told how many photos are done of how many, and may
+    raise.
     """
     model, clip, vae = wires
     prompt = f"a photo of a {word}"
@@ -55,7 +56,7 @@ def subject_masks(
     words = prompt_words(clip, prompt).choose([word])
     masks = []
     for number, photo in enumerate(photos):
-        done(number)
+        done(number, len(photos))
         pixels = torch.from_numpy(photo).float()[..., :3]
         small = _scaled(pixels.expand(-1, -1, 3), settings.resolution)
         capture = Capture(prompt=prompt, words=words, slices=1)
@@ -66,7 +67,7 @@ def subject_masks(
         figure = MapFigure(prompt, word_maps_of(record, MapSelection()), small)
         mask = figure.mask(words[0].label, binary=True)
         masks.append(_grown(mask, settings.grow, (photo.shape[0], photo.shape[1])))
-    done(len(photos))
+    done(len(photos), len(photos))
     return masks
 
 

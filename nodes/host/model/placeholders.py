@@ -38,8 +38,7 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Tensor | None = N
     """A clone of CLIP whose prompts know the concept's placeholder, as its own vectors or as these.
     ValueError if they are not for this CLIP, or if another concept has the placeholder there."""
     key = inner_name(clip.tokenizer)
-    model = clip.cond_stage_model
-    table = getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
+    table = token_embeddings(clip)
     width = concept.vectors.shape[1]
     if concept.text_key != key:
         raise ValueError(
@@ -60,6 +59,12 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Tensor | None = N
     return with_vectors(
         clip, concept.placeholder, concept.vectors if vectors is None else vectors, mine
     )
+
+
+def token_embeddings(clip: Any) -> Tensor:
+    """CLIP's table of token embeddings (tokens, D), as it lies in the model."""
+    model = clip.cond_stage_model
+    return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
 
 
 def inner_name(holder: Any) -> str:

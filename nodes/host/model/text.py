@@ -23,7 +23,13 @@ from ....attndb.data.tokens import (
 )
 from ....attndb.memory.meta_trace import META, on_meta_device
 from ....attndb.models.embedding_correction import corrected
-from .placeholders import apply_to_clip, inner_name, known_placeholders, with_vectors
+from .placeholders import (
+    apply_to_clip,
+    inner_name,
+    known_placeholders,
+    token_embeddings,
+    with_vectors,
+)
 from .weights import merged_weights, private_copy
 
 
@@ -134,8 +140,7 @@ def category_embedding(clip: Any, concept: TrainedConcept) -> Tensor:
     its category, patches on CLIP merged. ValueError if CLIP has no word for it."""
     tie = "first token" if concept.record.get("tie") == "first token" else "last word"
     category = CategoryWord(concept.category, words_of(clip, concept.category), tie)
-    table = getattr(clip.cond_stage_model, inner_name(clip.cond_stage_model)).transformer
-    weight = table.get_input_embeddings().weight
+    weight = token_embeddings(clip)
     [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
     [merged] = merged_weights(clip.patcher, key).values()
     return merged[list(category.initial_ids)].mean(dim=0)
@@ -152,8 +157,7 @@ def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any
 
 def embedding_width(clip: Any) -> int:
     """Width of the text encoder's token embeddings."""
-    model = clip.cond_stage_model
-    return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight.shape[1]
+    return token_embeddings(clip).shape[1]
 
 
 class TrainableLayer(CLIPLayer):

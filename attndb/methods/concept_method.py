@@ -1,0 +1,25 @@
+"""ConceptMethod: a method that trains a concept's words and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config.stage import StageConfig
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
+from .concept_learner import ConceptLearner
+
+
+class ConceptMethod:
+    """What its settings say is trained (config/methods.py), under the denoising loss, with prior
+    samples where there are any. Methods whose loss or update has more parts have a learner of their
+    own."""
+
+    loss_names: Sequence[str] = ("denoising", "prior")
+
+    def __init__(self, config: StageConfig) -> None:
+        self.config = config
+
+    def attach(self, model: Model, start: Embeddings) -> ConceptLearner:
+        """Ready to train from these vectors on."""
+        return ConceptLearner(model, self.config, start)
