@@ -167,9 +167,17 @@ class HostServer:
         """Cancel what is running, as the front end's button does."""
         self.request("/interrupt", {})
 
-    def free(self) -> None:
-        """Forget cached results and unload models before the next prompt."""
+    def ask_to_free(self) -> None:
+        """What the front end's button posts. The host reads it after a prompt or when it is woken,
+        so that one posted as it falls asleep waits until a prompt after this has run."""
         self.request("/free", {"unload_models": True, "free_memory": True})
+
+    def free(self) -> None:
+        """Cached results are forgotten and models unloaded before the next prompt."""
+        self.ask_to_free()
+        text = {"class_type": "PrimitiveString", "inputs": {"value": "free"}}
+        shown = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+        self.run({"1": text, "2": shown})  # after any prompt the host looks at what was asked
 
     # ------------------------------------------------------------ running
 

@@ -73,7 +73,7 @@ class FaultyServer(HostServer):
         for attempt in range(100):
             time.sleep(0.3)  # the host overlooks a request that comes just after a prompt
             if attempt % 4 == 0:
-                self.free()
+                self.ask_to_free()
             readings.append(self.get("/attndb_test/memory"))
             last = readings[-2:]
             if len(last) == 2 and len({now["tensors"] for now in last}) == 1:
