@@ -150,3 +150,19 @@ def test_two_loads_share_nothing(micro, part):
     key = {"model": "model", "clip": "cond_stage_model", "vae": "first_stage_model"}[part]
     first = next(getattr(mine, key).parameters())
     assert first.data_ptr() != next(getattr(other, key).parameters()).data_ptr()
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_the_host_can_make_another_of_each_part_as_its_own_trainer_does(micro, part):
+    def patcher_of(wires):
+        return wires[0] if part == 0 else wires[part].patcher
+
+    mine = patcher_of(micro)
+    make, arguments = mine.cached_patcher_init
+    with torch.inference_mode(False):
+        other = make(*arguments, disable_dynamic=True)
+    assert type(other.model) is type(mine.model) and other.model is not mine.model
+    theirs = other.model.state_dict()
+    for name, tensor in mine.model.state_dict().items():
+        assert torch.equal(theirs[name], tensor) and theirs[name].data_ptr() != tensor.data_ptr()
+    assert not any(p.is_inference() for p in other.model.parameters())

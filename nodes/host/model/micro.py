@@ -124,17 +124,38 @@ class MicroTokenizer(comfy.sd1_clip.SDTokenizer):
 
 
 def load_micro(
-    embedding_directory: list[str] | None = None, folder: Path = weights.FOLDER
+    embedding_directory: list[str] | None = None,
+    folder: Path = weights.FOLDER,
+    *,
+    disable_dynamic: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of the host's own types; WeightsError for a file that is not ours."""
+    """(MODEL, CLIP, VAE) of the host's own types; WeightsError for a file that is not ours.
+
+    disable_dynamic: none of them streams its weights (the MODEL and the VAE never do).
+    """
     tensors, metadata = weights.load(weights.MODEL, folder)
-    return from_tensors(tensors, metadata, embedding_directory)
+    wires = from_tensors(tensors, metadata, embedding_directory, disable_dynamic=disable_dynamic)
+    model, clip, vae = wires
+    for part, patcher in enumerate((model, clip.patcher, vae.patcher)):
+        # as the stock loaders do: how the host makes another one of its own (its trainer does)
+        patcher.cached_patcher_init = (_load_patcher, (part, embedding_directory, folder))
+    return wires
+
+
+def _load_patcher(
+    part: int, embedding_directory: list[str] | None, folder: Path, disable_dynamic: bool = False
+) -> Any:
+    """A MODEL (part 0), or the patcher of a CLIP (1) or VAE (2), that shares nothing with others."""
+    wire = load_micro(embedding_directory, folder, disable_dynamic=disable_dynamic)[part]
+    return wire if part == 0 else wire.patcher
 
 
 def from_tensors(
     tensors: dict[str, Tensor],
     metadata: dict[str, str],
     embedding_directory: list[str] | None = None,
+    *,
+    disable_dynamic: bool = False,
 ) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) from the tensors of the shipped file; WeightsError for a later version."""
     version = metadata.get("version", "1")
@@ -148,7 +169,8 @@ def from_tensors(
     model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model, parts)
     vocabulary = Vocabulary([int(token) for token in metadata["vocabulary"].split()])
     text = weights.take(tensors, "cond_stage_model.")
-    return model, _clip(text, vocabulary, embedding_directory, parts), vae
+    clip = _clip(text, vocabulary, embedding_directory, parts, disable_dynamic)
+    return model, clip, vae
 
 
 def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module, parts: Parts) -> Any:
@@ -188,6 +210,7 @@ def _clip(
     vocabulary: Vocabulary,
     embedding_directory: list[str] | None,
     parts: Parts,
+    disable_dynamic: bool,
 ) -> Any:
     state, width = dict(state), parts.text["hidden_size"]
     table = "text_model.embeddings.token_embedding.weight"
@@ -205,6 +228,7 @@ def _clip(
         parameters=sum(v.numel() for v in state.values()),
         state_dict={f"clip_l.transformer.{key}": value for key, value in state.items()},
         model_options={"clip_l_model_config": dict(parts.text), "dtype": torch.float32},
+        disable_dynamic=disable_dynamic,
     )
 
 
