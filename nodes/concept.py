@@ -18,6 +18,7 @@ from .host.foreign_concept import (
     foreign_concept,
     foreign_embeddings,
     foreign_loras,
+    foreign_unets,
 )
 from .host.model.concept_patches import apply_to_model
 from .host.model.text import corrected_clip
@@ -241,15 +242,17 @@ class ImportConcept(io.ComfyNode):
             node_id="AttnDBImportConcept",
             display_name="Import Concept",
             category=CATEGORY,
-            description="Makes a concept of an embedding and a LoRA of other programs: the "
-            "published AttnDreamBooth code's .bin, A1111, kohya sd-scripts, OneTrainer, diffusers.",
-            search_aliases=["load embedding", "textual inversion", "convert lora"],
+            description="Makes a concept of an embedding and a LoRA or U-Net of other programs: "
+            "the published AttnDreamBooth code's files, A1111, kohya sd-scripts, OneTrainer, "
+            "diffusers.",
+            search_aliases=["load embedding", "textual inversion", "convert lora", "diffusers"],
             inputs=[
                 io.Model.Input("model", tooltip="A MODEL of the family the files are for."),
                 io.Combo.Input(
                     "embedding",
                     options=foreign_embeddings(),
-                    tooltip="A file in models/embeddings. Code in .bin and .pt files is never run.",
+                    tooltip="A file in models/embeddings, or learned_embeds in models/diffusers. "
+                    "Code in .bin and .pt files is never run.",
                 ),
                 io.Combo.Input(
                     "lora",
@@ -268,6 +271,15 @@ class ImportConcept(io.ComfyNode):
                     default="",
                     tooltip="The word that stands for it in prompts. Empty: as the file calls it.",
                 ),
+                io.Combo.Input(
+                    "unet",
+                    options=foreign_unets(),
+                    default=NO_WEIGHTS,
+                    optional=True,  # prompts that were saved before go on working
+                    tooltip="Instead of a LoRA: a folder in models/diffusers with a trained U-Net, "
+                    "or a file in models/diffusion_models. What it has otherwise than the MODEL, "
+                    "which has to be the checkpoint it was trained from, becomes the concept's.",
+                ),
             ],
             outputs=[
                 Concept.Output("concept", tooltip="To Apply Concept, or to Save Concept."),
@@ -278,15 +290,21 @@ class ImportConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, embedding: str, lora: str) -> bool:
+    def validate_inputs(cls, embedding: str, lora: str, unet: str = NO_WEIGHTS) -> bool:
         return True
 
     @classmethod
     @naming_node
     def execute(
-        cls, model: Any, embedding: str, lora: str, category: str, placeholder: str
+        cls,
+        model: Any,
+        embedding: str,
+        lora: str,
+        category: str,
+        placeholder: str,
+        unet: str = NO_WEIGHTS,
     ) -> io.NodeOutput:
-        concept = foreign_concept(model, embedding, lora, placeholder, category)
+        concept = foreign_concept(model, embedding, lora, placeholder, category, unet)
         return io.NodeOutput(concept, concept.trigger)
 
 

@@ -1,8 +1,9 @@
 """Embeddings and LoRAs that other programs made, as what a concept is made of.
 
-Embeddings: the reference implementation's `learned_embeds*.bin` ({token: tensor}), A1111's `.pt`,
-and safetensors with `clip_l`, `clip_h`, `emb_params` or a token as key. LoRAs: kohya sd-scripts,
-OneTrainer, diffusers and PEFT keys. Pickles are read with weights_only: no code in them runs.
+Embeddings: the reference implementation's `learned_embeds*.bin` ({token: tensor}; several vectors
+are `<word>_v0`, `<word>_v1`, ...), A1111's `.pt`, and safetensors with `clip_l`, `clip_h`,
+`emb_params` or a token as key. LoRAs: kohya sd-scripts, OneTrainer, diffusers and PEFT keys.
+Pickles are read with weights_only: no code in them runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from .concept import ConceptFileError, check_factors
 from .concept_record import check_finite, check_values
+from .pickled_tensors import read_pickled
 from .tensor_file import read_tensors
 from .weight_delta import LowRank, WeightDelta
 
@@ -53,11 +55,12 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
         except (ValueError, OSError) as error:
             raise ConceptFileError(f"{path.name}: {error}; restore the file") from error
     else:
-        content = _unpickled(path)
+        content = read_pickled(path, largest=_LARGEST_PICKLE, kind="embedding")
     if isinstance(content.get("string_to_param"), Mapping):  # A1111
         name = content.get("name")
         content = {name if isinstance(name, str) else "*": v for v in _values(content)[:1]}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = _as_one_word(tensors)
     if len(tensors) != 1:
         raise ConceptFileError(
             f"{path.name} holds {len(tensors)} tensors, and an embedding of one text encoder is "
@@ -80,23 +83,16 @@ def _values(content: Mapping[Any, Any]) -> list[Any]:
     return list(content["string_to_param"].values())
 
 
-def _unpickled(path: Path) -> dict[Any, Any]:
-    if not path.is_file() or path.stat().st_size > _LARGEST_PICKLE:
-        raise ConceptFileError(
-            f"{path.name} is no regular file or larger than 100 MB, which no embedding is: use "
-            "another file"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken or hostile pickle raises what it likes
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConceptFileError(
-            f"{path.name} cannot be read as tensors alone ({first[:120]}); code in it is never "
-            "run: use a safetensors file"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConceptFileError(f"{path.name} holds no table of tensors: use another file")
-    return content
+def _as_one_word(tensors: dict[Any, Tensor]) -> dict[Any, Tensor]:
+    """The published code's `<word>_v0`, `<word>_v1`, ..., of one vector each, as one word; anything
+    else as it is."""
+    word = next((str(key) for key in tensors if str(key).endswith("_v0")), "").removesuffix("_v0")
+    wanted = [f"{word}_v{number}" for number in range(len(tensors))]
+    alike = len({(value.shape, value.dtype) for value in tensors.values()}) == 1
+    if len(tensors) < 2 or set(tensors) != set(wanted) or not alike:
+        return tensors
+    rows = [tensors[name].detach().reshape(1, -1) for name in wanted]
+    return {word: torch.cat(rows)}
 
 
 def foreign_delta(

@@ -7,25 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import comfy.lora
+import comfy.model_management
 import folder_paths
+import torch
 
 from ...attndb.artifacts.concept import ConceptFileError, TrainedConcept
+from ...attndb.artifacts.diffusers_unet import (
+    SUBFOLDER,
+    check_layout,
+    prediction_type,
+    read_unet,
+    unet_delta,
+)
 from ...attndb.artifacts.foreign_files import foreign_delta, read_foreign_embedding
 from ...attndb.artifacts.tensor_file import read_tensors
+from ...attndb.artifacts.weight_delta import WeightDelta
 from ...attndb.data.dataset import check_category, check_placeholder
-from .model.families import family
+from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
+from .model.diffusers_names import diffusers_places
+from .model.families import family, sampling_identity
+from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
 from .paths import model_files
 
 log = logging.getLogger(__name__)
 
 NO_WEIGHTS = "(none)"
-_PREFIX = "diffusion_model."
 _TEXT_KEYS = {"SD 1.5": "clip_l", "SD 2.1-base": "clip_h", "SD 2.1-768": "clip_h"}
 
 
 def foreign_embeddings() -> list[str]:
-    """Files in models/embeddings, sorted."""
-    return model_files("embeddings")
+    """Files in models/embeddings, sorted, then what lies in models/diffusers."""
+    own = model_files("embeddings")
+    return [*own, *(name for name in embedding_choices() if name not in own)]
 
 
 def foreign_loras() -> list[str]:
@@ -33,12 +46,27 @@ def foreign_loras() -> list[str]:
     return [NO_WEIGHTS, *(file for file in model_files("loras") if file.endswith(".safetensors"))]
 
 
+def foreign_unets() -> list[str]:
+    """U-Nets in diffusers' layout, after "none"."""
+    return [NO_WEIGHTS, *unet_choices()]
+
+
 def foreign_concept(
-    model: Any, embedding: str, lora: str, placeholder: str, category: str
+    model: Any,
+    embedding: str,
+    lora: str,
+    placeholder: str,
+    category: str,
+    unet: str = NO_WEIGHTS,
 ) -> TrainedConcept:
-    """A concept of somebody else's embedding and LoRA; without a typed placeholder it has the name
-    that the file gives it. ValueError names what does not fit and the remedy."""
-    word = read_foreign_embedding(_path("embeddings", embedding))
+    """A concept of somebody else's embedding and LoRA, or whole U-Net; without a typed placeholder
+    it has the name that the file gives it. ValueError names what does not fit and the remedy."""
+    if NO_WEIGHTS not in (lora, unet):
+        raise ValueError(
+            f"lora = {lora} and unet = {unet} are two changes of one U-Net: choose one of them, "
+            "and put the other on the MODEL"
+        )
+    word = read_foreign_embedding(_embedding_path(embedding))
     theirs = family(model)
     if _TEXT_KEYS.get(theirs) != word.text_key:
         raise ConceptFileError(
@@ -48,21 +76,12 @@ def foreign_concept(
     placeholder = placeholder.strip() or word.token
     check_category(category)
     check_placeholder(placeholder, category)
-    delta = {}
-    if lora != NO_WEIGHTS:
-        path = _path("loras", lora)
-        try:
-            tensors, _ = read_tensors(path)
-        except (ValueError, OSError) as error:
-            raise ConceptFileError(f"{lora}: {error}; restore the file") from error
-        delta, text_keys = foreign_delta(tensors, _weights(model), path.name)
-        if text_keys:
-            log.warning(
-                "%s: %d keys of the text encoder are left out: a concept changes the U-Net alone",
-                ascii(lora),
-                text_keys,
-            )
     made_of = {"embedding": embedding, "lora": None if lora == NO_WEIGHTS else lora}
+    delta: dict[str, WeightDelta] = {}
+    if lora != NO_WEIGHTS:
+        delta = _of_lora(model, lora)
+    if unet != NO_WEIGHTS:
+        delta, made_of["unet"] = _of_unet(model, unet), unet
     return TrainedConcept(
         placeholder=placeholder,
         category=category,
@@ -74,14 +93,64 @@ def foreign_concept(
     )
 
 
+def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
+    path = _path("loras", lora)
+    try:
+        tensors, _ = read_tensors(path)
+    except (ValueError, OSError) as error:
+        raise ConceptFileError(f"{lora}: {error}; restore the file") from error
+    delta, text_keys = foreign_delta(tensors, _weights(model), path.name)
+    if text_keys:
+        log.warning(
+            "%s: %d keys of the text encoder are left out: a concept changes the U-Net alone",
+            ascii(lora),
+            text_keys,
+        )
+    return delta
+
+
+def _of_unet(model: Any, unet: str) -> dict[str, WeightDelta]:
+    """What a U-Net in diffusers' layout has otherwise than the MODEL on the wire."""
+    path = unet_file(unet)
+    places = diffusers_places(model)
+    tensors = read_unet(path)
+    check_layout(tensors, places, unet, family(model))
+    folder = path.parent.parent if path.parent.name == SUBFOLDER else path.parent
+    told, has = prediction_type(folder), sampling_identity(model)["prediction_type"]
+    if told not in (None, has):
+        raise ConceptFileError(
+            f"{unet} predicts {told}, as its scheduler says, and this MODEL predicts {has}: "
+            "connect the checkpoint that it was trained from"
+        )
+    with torch.inference_mode(False), torch.no_grad():
+        delta = unet_delta(
+            tensors,
+            places,
+            merged_weights(model, UNET_PREFIX),
+            stored=model.model.get_dtype(),
+            dtype=delta_dtype(model),
+            file=unet,
+            check=comfy.model_management.throw_exception_if_processing_interrupted,
+        )
+    log.info("%s: %d of %d weights are not the MODEL's", ascii(unet), len(delta), len(places))
+    return delta
+
+
 def _weights(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name and shape of every U-Net weight by the names that other programs have for it."""
     shapes = {name: tuple(value.shape) for name, value in model.model.state_dict().items()}
     return {
-        theirs: (ours.removeprefix(_PREFIX), shapes[ours])
+        theirs: (ours.removeprefix(UNET_PREFIX), shapes[ours])
         for theirs, ours in comfy.lora.model_lora_keys_unet(model.model, {}).items()
         if isinstance(ours, str) and ours in shapes
     }
+
+
+def _embedding_path(name: str) -> Path:
+    below = name.startswith(f"{KIND}/")
+    if below and folder_paths.get_full_path("embeddings", name) is None:
+        return embedding_below(name)
+    return _path("embeddings", name)
 
 
 def _path(kind: str, name: str) -> Path:

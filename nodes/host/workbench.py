@@ -35,7 +35,7 @@ from .model.text import (
     tokenize_prompts,
     tokenize_training_prompts,
 )
-from .model.weights import UNET_PREFIX, merged_weights
+from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
 from .paths import run_folder
 from .ui.images import thumbnail_url
 from .ui.plan import NodePlan
@@ -62,8 +62,7 @@ class HostWorkbench:
     @property
     def weights_dtype(self) -> torch.dtype:
         """fp32 for a MODEL in fp32, else fp16."""
-        whole = self._model.model.get_dtype() == torch.float32
-        return torch.float32 if whole else torch.float16
+        return delta_dtype(self._model)
 
     def check(
         self, dataset: ConceptDataset, concept: TrainedConcept | None, vectors: int | None

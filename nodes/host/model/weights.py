@@ -65,6 +65,12 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
     return merged
 
 
+def delta_dtype(model: Any) -> torch.dtype:
+    """Of a weight change of a MODEL: fp32 for one in fp32, else fp16."""
+    whole = model.model.get_dtype() == torch.float32
+    return torch.float32 if whole else torch.float16
+
+
 class TrainableAttention(CrossAttention):
     """The host's attention through PyTorch's fused kernel: not every backend of the host trains.
 

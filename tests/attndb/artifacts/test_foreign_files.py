@@ -20,6 +20,8 @@ WORD = torch.randn(768, generator=torch.Generator().manual_seed(1))
     [
         ({"<sloth>": WORD}, "<sloth>", "clip_l", 1),  # the published code
         ({"<sloth>": torch.stack([WORD, WORD])}, "<sloth>", "clip_l", 2),
+        ({"doll_v0": WORD}, "doll_v0", "clip_l", 1),  # the published code's own name for one
+        ({"doll_v1": WORD + 1, "doll_v0": WORD}, "doll", "clip_l", 2),  # and for several
         ({"<sloth>": torch.nn.Parameter(WORD.half())}, "<sloth>", "clip_l", 1),
         ({"<sloth>": torch.ones(1024)}, "<sloth>", "clip_h", 1),
         ({"string_to_param": {"*": WORD[None]}, "name": "sloth"}, "sloth", "clip_l", 1),
@@ -68,6 +70,8 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
         ({"<x>": WORD * torch.nan}, "NaN or infinite"),
         ({"<x>": WORD * 0}, "zero vector"),
         ({"<x>": WORD, "<y>": WORD}, "holds 2 tensors"),
+        ({"x_v0": WORD, "x_v2": WORD}, "holds 2 tensors"),
+        ({"x_v0": WORD, "x_v1": WORD[:5]}, "holds 2 tensors"),
         ({}, "holds 0 tensors"),
         ([WORD], "no table of tensors"),
     ],

@@ -1,0 +1,41 @@
+"""Tensors in PyTorch's pickled files (`.bin`, `.pt`), read so that no code in them can run."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .concept import ConceptFileError
+from .tensor_file import size_text
+
+
+def read_pickled(path: Path, *, largest: int, kind: str, mapped: bool = False) -> dict[Any, Any]:
+    """The table that a pickle holds, by weights_only: tensors and plain values alone.
+
+    largest: bytes; more is refused as no file of this `kind`. mapped: the tensors are the file's
+    pages where it is of the newer, zipped form. ConceptFileError names the file and the cause.
+    """
+    if not path.is_file() or path.stat().st_size > largest:
+        raise ConceptFileError(
+            f"{path.name} is no regular file or larger than {_limit(largest)}, which no {kind} is: "
+            "use another file"
+        )
+    try:
+        mapped = mapped and zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # a broken or hostile pickle raises what it likes
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConceptFileError(
+            f"{path.name} cannot be read as tensors alone ({first[:120]}); code in it is never "
+            "run: use a safetensors file"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConceptFileError(f"{path.name} holds no table of tensors: use another file")
+    return content
+
+
+def _limit(size: int) -> str:
+    return size_text(size).replace(".0 ", " ")

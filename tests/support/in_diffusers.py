@@ -1,0 +1,35 @@
+"""The host's U-Net as diffusers' own, to compute the same independently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def in_diffusers(model: Any) -> tuple[Any, dict[str, str]]:
+    """The host's U-Net as diffusers' one, and names of its layers."""
+    import comfy.utils
+    from diffusers import UNet2DConditionModel
+
+    config = model.model_config.unet_config
+    channels = [config["model_channels"] * m for m in config["channel_mult"]]
+    linear = config["use_linear_in_transformer"]
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=channels,
+        down_block_types=["CrossAttnDownBlock2D"] * len(channels),
+        up_block_types=["CrossAttnUpBlock2D"] * len(channels),
+        layers_per_block=config["num_res_blocks"][0],
+        cross_attention_dim=config["context_dim"],
+        # diffusers' historical name: this is the number of heads
+        attention_head_dim=[c // config["num_head_channels"] for c in channels] if linear else 8,
+        use_linear_projection=linear,
+    ).eval()
+    theirs = comfy.utils.unet_to_diffusers(config)
+    ours = model.diffusion_model.state_dict()
+    unet.load_state_dict({name: ours[theirs[name]].float() for name in unet.state_dict()})
+    layers = {
+        name: theirs[f"{name}.to_q.weight"].removesuffix(".to_q.weight")
+        for name, _ in unet.named_modules()
+        if name.endswith("attn2")
+    }
+    return unet, layers
