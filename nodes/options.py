@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from comfy_api.latest import io
 
 from ..attndb.config.choices import Checkpointing, LowMemory, OptimizerName, Schedule
+from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .socket_types import Options
@@ -22,17 +23,61 @@ class TrainingOptions:
     """Fields of OptimizerConfig."""
     stage: dict[str, Any]
     """Fields of StageConfig."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Fields of DataConfig."""
     low_memory_if_needed: bool = True
     """Whether low_memory is turned on where a stage would not fit without it."""
 
     def applied(self, config: StageConfig) -> StageConfig:
         """The settings with these choices made."""
         optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
-        return config.with_(optimizer=optimizer, **self.stage)
+        data = dataclasses.replace(config.data, **self.data)
+        return config.with_(optimizer=optimizer, data=data, **self.stage)
 
 
 NO_OPTIONS = TrainingOptions(optimizer={}, stage={})
 """The published recipe."""
+
+
+def _augmentation_widgets() -> list[io.Input]:
+    """The parts of the augmentation. Optional: prompts that were saved before them run as then."""
+    return [
+        io.Float.Input(
+            "max_angle",
+            default=DataConfig.max_angle,
+            min=0.0,
+            max=180.0,
+            step=1.0,
+            optional=True,
+            tooltip="With augmentation reference: three of four crops are turned by up to this, "
+            "degrees either way. 0: none. Published: 45.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "flip",
+            default=DataConfig.flip,
+            optional=True,
+            tooltip="With augmentation reference: one of four crops is mirrored left to right, as "
+            "published. Off for a subject with writing, or with two sides that differ.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "random_crop",
+            default=DataConfig.random_crop,
+            optional=True,
+            tooltip="With augmentation reference: the square is cut anywhere along the longer "
+            "side, as published. Off: from the middle.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "keep_subject",
+            default=DataConfig.keep_subject,
+            optional=True,
+            tooltip="Cut where the subject is whole, on photos that have a mask; also with "
+            "augmentation none. Off, as published: a crop may cut the subject.",
+            advanced=True,
+        ),
+    ]
 
 
 class TrainingOptionsNode(io.ComfyNode):
@@ -44,9 +89,13 @@ class TrainingOptionsNode(io.ComfyNode):
             node_id="AttnDBTrainingOptions",
             display_name="Training Options",
             category="AttnDreamBooth/training",
-            description="Choices beyond the published recipe. Every default leaves the recipe "
+            description="Choices beyond the published recipe: optimiser, schedule, loss, memory, "
+            "and the parts of the augmentation. Every default leaves the recipe "
             "as it is; connect to any stage.",
-            search_aliases=["lora rank", "optimizer", "learning rate schedule", "low vram", "ema"],
+            search_aliases=[
+                *("lora rank", "optimizer", "learning rate schedule", "low vram", "ema"),
+                *("augmentation", "flip", "crop"),
+            ],
             inputs=[
                 io.Combo.Input(
                     "optimizer",
@@ -138,6 +187,7 @@ class TrainingOptionsNode(io.ComfyNode):
                     "minute or two of compiling. Needs Triton on a card, a C++ compiler on a CPU.",
                     advanced=True,
                 ),
+                *_augmentation_widgets(),
             ],
             outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
         )
@@ -168,8 +218,10 @@ class TrainingOptionsNode(io.ComfyNode):
             "clip_norm": clip_norm,
         }
         stage["low_memory"] = low_memory == "on"
+        fields = [f.name for f in dataclasses.fields(DataConfig)]
+        data = {name: stage.pop(name) for name in fields if name in stage}
         options = TrainingOptions(
-            optimizer=chosen, stage=stage, low_memory_if_needed=low_memory == "auto"
+            optimizer=chosen, stage=stage, data=data, low_memory_if_needed=low_memory == "auto"
         )
         return io.NodeOutput(options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from .host.ui.preview import PreviewSettings
 from .host.ui.progress import NodeProgress
 from .host.workbench import HostWorkbench
 from .options import NO_OPTIONS, TrainingOptions
+
+log = logging.getLogger(__name__)
 
 
 def with_shared(config: StageConfig, shared: Mapping[str, Any]) -> StageConfig:
@@ -56,6 +59,8 @@ def train_stages(
     `result_sockets`. `wires`: MODEL, CLIP and VAE. `name`: of the whole, over its curve."""
     options = options or NO_OPTIONS
     configs = [options.applied(config) for _, config in stages]
+    if any(config.data.keep_subject for config in configs) and not dataset.masked:
+        log.warning("keep_subject: no photo has a mask, so crops are cut as without it")
     plan = plan_of([title for title, _ in stages], configs)
     losses: list[StepLoss] = []
     with NodeProgress(plan) as node:

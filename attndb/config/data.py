@@ -17,6 +17,16 @@ class DataConfig:
     augmentation: Augmentation = "reference"
     """`reference`: rotation up to 45 degrees (p 0.75), flip (p 0.25), random crop, as published.
     `none`: resize and centre crop only."""
+    max_angle: float = 45.0
+    """Most that `reference` turns a photo, degrees either way; 0: not at all. Published: 45."""
+    flip: bool = True
+    """Whether `reference` mirrors a photo left to right at times. Published: yes."""
+    random_crop: bool = True
+    """Whether `reference` cuts anywhere along the longer side, or in the middle of it. Published:
+    anywhere."""
+    keep_subject: bool = False
+    """Cut where the subject is whole, on photos whose mask says where it is; also with `none`.
+    Published: no."""
     mask_fill: bool = True
     """Leave the black corners that rotation makes out of the loss. The published code trains on
     them (about 27 % of a square photo's pixels)."""
@@ -32,4 +42,13 @@ class DataConfig:
             "use a multiple of 8, at least 32",
         )
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
+        require(
+            0 <= self.max_angle <= 180, "max_angle", self.max_angle, "use 0 (off) to 180 degrees"
+        )
         require(self.latent_pool >= 0, "latent_pool", self.latent_pool, "use 0 or more")
+
+    @property
+    def one_crop(self) -> bool:
+        """Whether every draw of a photo is the same crop."""
+        varied = bool(self.max_angle) or self.flip or self.random_crop
+        return self.augmentation == "none" or not varied

@@ -23,7 +23,10 @@ LATER_FIELDS = ("words", "orthogonal")
 records and runs of AttnDreamBooth are what they were before these fields."""
 
 
-_LATER: dict[str, dict[str, Any]] = {"regularization": {"inside_mask": False}}
+_LATER: dict[str, dict[str, Any]] = {
+    "regularization": {"inside_mask": False},
+    "data": {"max_angle": 45.0, "flip": True, "random_crop": True, "keep_subject": False},
+}
 """Settings of a part that runs of earlier versions do not name, and what was done then."""
 
 

@@ -1,22 +1,27 @@
 """How a photo becomes a training crop: the published augmentation, with a mask of its fill.
 
+Each part of it can be left out, and a crop can be moved to where the subject is whole.
+
 The draw (numbers) is separate from its rendering (pixels), so that a draw can be repeated, cached
 and compared. Rendering is PIL: the same bytes for the same draw.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..config.choices import Augmentation
+from ..config.data import DataConfig
 
 MAX_ANGLE = 45.0
 ROTATE_PROBABILITY = 0.75
 FLIP_PROBABILITY = 0.25
+SUBJECT_LEVEL = 128
+"""Brightness of a mask, of 255, from which on it means the subject."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,62 @@ class Crop:
     """Vertical place, 0..1."""
 
 
-def draw_crop(augmentation: Augmentation, generator: torch.Generator) -> Crop:
+def draw_crop(
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    *,
+    max_angle: float = MAX_ANGLE,
+    flip: bool = True,
+    random_crop: bool = True,
+) -> Crop:
     """A draw of the published augmentation: rotate (p 0.75), flip (p 0.25), random crop.
 
-    Always takes the same count of numbers from the generator, whatever they say.
+    Always takes the same count of numbers from the generator, whatever they say, and whichever
+    parts are left out: the others draw what they would with all of them.
     """
-    rotate, angle, flip, left, top = torch.rand(5, generator=generator).tolist()
+    rotates, angle, flips, left, top = torch.rand(5, generator=generator).tolist()
     if augmentation == "none":
         return Crop()
-    turned = (2.0 * angle - 1.0) * MAX_ANGLE if rotate < ROTATE_PROBABILITY else 0.0
-    return Crop(angle=turned, flip=flip < FLIP_PROBABILITY, left=left, top=top)
+    turned = (2.0 * angle - 1.0) * max_angle if rotates < ROTATE_PROBABILITY else 0.0
+    place = (left, top) if random_crop else (0.5, 0.5)
+    return Crop(turned or 0.0, flip and flips < FLIP_PROBABILITY, *place)
+
+
+def draw_crop_of(data: DataConfig, generator: torch.Generator) -> Crop:
+    """`draw_crop` of a stage's settings."""
+    return draw_crop(
+        data.augmentation,
+        generator,
+        max_angle=data.max_angle,
+        flip=data.flip,
+        random_crop=data.random_crop,
+    )
+
+
+def keeping_subject(crop: Crop, mask: Image.Image, resolution: int) -> Crop:
+    """The crop where the subject's box is whole in it: its place is a place in the room that is
+    left then. If the box is longer than a crop, the crop lies within it.
+
+    `mask` (mode L) is the photo's. One without a subject leaves the crop as it is.
+    """
+    scaled = _scaled_mask(mask, crop, resolution)
+    box = scaled.point([0] * SUBJECT_LEVEL + [255] * (256 - SUBJECT_LEVEL)).getbbox()
+    if box is None:
+        return crop
+    left, top, right, bottom = box
+    return replace(
+        crop,
+        left=_place(crop.left, left, right, scaled.width, resolution),
+        top=_place(crop.top, top, bottom, scaled.height, resolution),
+    )
+
+
+def _place(place: float, first: int, last: int, length: int, resolution: int) -> float:
+    """Where, 0..1 of all the room, a crop lies that was drawn at `place` of the room in which it
+    keeps pixels first..last (last one out) of a side."""
+    room = length - resolution
+    low, high = (min(max(0, edge), room) for edge in sorted((last - resolution, first)))
+    return (low + place * (high - low)) / room if room else place
 
 
 def render(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,10 +121,14 @@ def render_bytes(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.nd
 def render_levels(mask: Image.Image, crop: Crop, resolution: int) -> np.ndarray:
     """The same piece of a photo's mask (mode L) as `render_bytes` gives of the photo, (R, R) uint8;
     0 where rotation filled."""
+    return cut(_scaled_mask(mask, crop, resolution), crop, resolution)
+
+
+def _scaled_mask(mask: Image.Image, crop: Crop, resolution: int) -> Image.Image:
+    """A photo's mask, turned and scaled as the photo is."""
     if crop.angle:
         mask = mask.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
-    size = scaled_size(mask.size, resolution)
-    return cut(mask.resize(size, Image.Resampling.BILINEAR), crop, resolution)
+    return mask.resize(scaled_size(mask.size, resolution), Image.Resampling.BILINEAR)
 
 
 def as_floats(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

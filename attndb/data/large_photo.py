@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from .augmentation import Crop, cut, render_bytes, render_levels, scaled_size
+from .augmentation import Crop, cut, keeping_subject, render_bytes, render_levels, scaled_size
 
 DETAIL = 2
 """Pixels along a side, for each of the crop's, that a photo keeps before it is turned: bilinear
@@ -59,6 +59,11 @@ class LargePhoto:
             return None
         size = scaled_size(self._mask.size, DETAIL * self._resolution)
         return self._mask.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+    def keeping_subject(self, crop: Crop) -> Crop:
+        """As `augmentation.keeping_subject`; the crop as it is without a mask."""
+        mask = self._small_mask
+        return crop if mask is None else keeping_subject(crop, mask, self._resolution)
 
     def render_levels(self, crop: Crop) -> np.ndarray | None:
         """As `augmentation.render_levels`; None without a mask."""

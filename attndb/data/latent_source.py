@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .augmentation import Crop, as_floats, render_bytes, render_levels
+from .augmentation import Crop, as_floats, keeping_subject, render_bytes, render_levels
 from .large_photo import LargePhoto, is_large
 from .mask import area_mean, whole
 from .photo import Photo
@@ -42,11 +42,13 @@ class LatentSource:
         repeats: bool = True,
         together: bool = False,
         masked: bool = False,
+        keep_subject: bool = False,
     ) -> None:
         """`encode_image`: latents (B, C, Y, X) of pixels (B, R, R, 3) in 0..1.
 
         repeats: whether photos come again, so that what a large one is reduced to is kept.
         masked: whether the weights of a crop are two: (2, Y, X), the second the share of subject.
+        keep_subject: whether crops are cut where the subject is whole, if a mask says where it is.
         together: all crops of `encode` in one call. Off, each has a call of its own: autoencoders
         give other last bits for another count of pictures, and a host may split a call by the
         memory that happens to be free, so only single calls give a crop the same bytes always.
@@ -56,6 +58,7 @@ class LatentSource:
         self._repeats = repeats
         self._together = together
         self._masked = masked
+        self._keep_subject = keep_subject
         self._large: dict[str, LargePhoto] = {}
 
     def __call__(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
@@ -67,6 +70,8 @@ class LatentSource:
         """The crop's pixels. Any thread may ask; the answer is the same bytes."""
         side, mask = self._resolution, photo.mask if self._masked else None
         if not is_large(photo.image, side):
+            if self._keep_subject and mask is not None:
+                crop = keeping_subject(crop, mask, side)
             levels = None if mask is None else render_levels(mask, crop, side)
             return RenderedCrop(*render_bytes(photo.image, crop, side), levels)
         large = self._large.get(photo.key)
@@ -74,6 +79,8 @@ class LatentSource:
             large = LargePhoto(photo.image, side, mask)
             if self._repeats:
                 large = self._large.setdefault(photo.key, large)
+        if self._keep_subject:
+            crop = large.keeping_subject(crop)
         return RenderedCrop(*large.render_bytes(crop), large.render_levels(crop))
 
     def encode(self, crops: Sequence[RenderedCrop]) -> list[tuple[Tensor, Tensor]]:

@@ -14,12 +14,11 @@ from einops import reduce
 from PIL import Image
 
 from ..config.printable import printable
+from .augmentation import SUBJECT_LEVEL
 from .photo import DatasetError, Photo
 from .photo_file import read_picture
 from .upright import upright_mask
 
-_LEAST = 128
-"""Brightness of what is meant: a mask without it shows no subject."""
 _STRETCH = 0.02
 """How far the shape of a mask may be from its photo's: rounding of sizes, no more."""
 
@@ -40,7 +39,7 @@ def masked(photo: Photo, mask: Image.Image, name: str) -> Photo:
         )
     if mask.size != size:
         mask = mask.resize(size, Image.Resampling.BILINEAR)
-    if int(mask.getextrema()[1]) < _LEAST:  # type: ignore[arg-type]
+    if int(mask.getextrema()[1]) < SUBJECT_LEVEL:  # type: ignore[arg-type]
         raise DatasetError(
             f"{shown} is empty: it shows no subject; paint the subject white, or leave the mask out"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config.stage import StageConfig
-from .augmentation import Crop, draw_crop
+from .augmentation import Crop, draw_crop_of
 from .batch import Batch
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
@@ -39,14 +39,19 @@ class PhotoBatches:
         self._own = tuple(own)
         self._config = config
         self._timesteps = timesteps
-        self._latents = LatentSource(encode_image, config.data.resolution, masked=dataset.masked)
-        self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
         data = config.data
+        self._latents = LatentSource(
+            encode_image,
+            data.resolution,
+            masked=dataset.masked,
+            keep_subject=data.keep_subject,
+        )
+        self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
         self._pool = [
-            draw_crop(data.augmentation, step_generator("pool", config.seed, slot))
+            draw_crop_of(data, step_generator("pool", config.seed, slot))
             for slot in range(data.latent_pool)
         ]
-        if data.augmentation == "none" and not self._pool:
+        if data.one_crop and not self._pool:
             self._pool = [Crop()]  # there is no other
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
@@ -135,7 +140,7 @@ class PhotoBatches:
 
     def _crop(self, generator: torch.Generator) -> Crop:
         data = self._config.data
-        crop = draw_crop(data.augmentation, generator)
+        crop = draw_crop_of(data, generator)
         if data.latent_pool:
             return self._pool[int(torch.randint(0, data.latent_pool, (1,), generator=generator))]
         return self._pool[0] if self._pool else crop

@@ -110,3 +110,34 @@ def test_a_preview_that_does_not_fit_on_the_disk_leaves_no_half_picture(
     assert not [path for path in output.rglob("previews/*") if path.is_file()]
     assert "the preview of step 1 was not saved: " in caplog.text
     assert "No space left on device" in caplog.text
+
+
+def test_the_parts_of_the_augmentation_reach_the_stage_and_defaults_change_nothing(
+    sd15, train, run, chain
+):
+    from attndreambooth.attndb.config.data import DataConfig
+    from attndreambooth.attndb.config.presets import PRESETS
+
+    stage = PRESETS["paper"]()[1]
+    known = options(run)
+    assert known.applied(stage).identity() == stage.identity()
+    parts = {"max_angle": 10.0, "flip": False, "random_crop": False, "keep_subject": True}
+    chosen = options(run, **parts).applied(stage)
+    assert chosen.data == DataConfig(**parts)
+    from attndreambooth.nodes.options import TrainingOptionsNode
+
+    inputs = TrainingOptionsNode.define_schema().inputs
+    before = {i.id: i.default for i in inputs if i.id not in parts}  # a prompt saved before these
+    assert all(i.optional and i.advanced for i in inputs if i.id in parts)
+    [saved] = TrainingOptionsNode.execute(**before).args
+    assert saved.applied(stage) == known.applied(stage)
+    one, two, _ = chain
+    assert train(2, sd15, one, options=known)[0].digest() == two.digest()
+
+
+def test_keep_subject_without_a_mask_says_that_it_does_nothing(sd15, train, run, chain, caplog):
+    one = chain[0]
+    plain = train(2, sd15, one)[0]
+    kept = train(2, sd15, one, options=options(run, keep_subject=True))[0]
+    assert "keep_subject: no photo has a mask" in caplog.text
+    assert all(torch.equal(kept.delta[name], plain.delta[name]) for name in plain.delta)

@@ -37,7 +37,7 @@ def fit_to_memory(
     try:
         data = choices[0].data
         side = data.resolution // 8
-        once = data.latent_pool > 0 or data.augmentation == "none"  # then the VAE is offloaded
+        once = data.latent_pool > 0 or data.one_crop  # then the VAE is offloaded
         estimator = MemoryEstimator(
             model=model,
             embeddings={n: (v.shape[0], v.shape[1]) for n, v in embeddings.items()},
