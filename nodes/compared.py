@@ -40,7 +40,7 @@ THEIRS, OURS = f"published ({len(TEMPLATES)})", "dataset"
 def _widgets(method: MethodName) -> list[io.Input]:
     """The settings of one method, with its published defaults."""
     config = published(method)
-    inputs = recipe_widgets(config, _STEPS[method])
+    inputs = recipe_widgets(config, _STEPS[method], borrowed=_BORROWED.get(method, ""))
     if config.words.templates:
         inputs.append(
             io.Combo.Input(
@@ -83,13 +83,16 @@ def _widgets(method: MethodName) -> list[io.Input]:
     return inputs
 
 
+_STAGE_3 = "As in AttnDreamBooth's stage 3: the paper does not say what TI+DB had."
 _STEPS: dict[MethodName, str] = {
     "textual_inversion": "Published: 3000 to 6100.",
     "dreambooth": "Published: 800 with prior images, 400 without.",
     "custom_diffusion": "Published: 250 on two GPUs, 500 on one.",
-    "oft": "The published script makes 10005 and keeps checkpoints to choose from.",
-    "ti_dreambooth": "The settings of stage 3 here; the paper does not say its own.",
+    "oft": "3000 is not a published number: the published script makes 10005 and keeps checkpoints "
+    "to choose from.",
+    "ti_dreambooth": _STAGE_3,
 }
+_BORROWED: dict[MethodName, str] = {"ti_dreambooth": _STAGE_3}
 
 
 def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageConfig:
@@ -125,7 +128,7 @@ class TrainComparedMethod(io.ComfyNode):
             category="AttnDreamBooth/training",
             description="Trains the subject by another published method, to be compared with "
             "AttnDreamBooth on the same photos: " + ", ".join(METHOD_OF) + ". Defaults are the "
-            "published ones.",
+            "published ones, but for those of TI+DB and the steps of OFT, which say so.",
             search_aliases=[
                 *("dreambooth", "textual inversion", "baseline", "compare methods", "ti+db"),
                 *("train", "fine-tune", "finetune", "personalization", "prior preservation"),

@@ -25,8 +25,9 @@ def wire_sockets() -> list[io.Input]:
     ]
 
 
-def recipe_widgets(config: StageConfig, steps: str = "") -> list[io.Input]:
-    """Steps, rate and batch, with published defaults. `steps`: what else was published of them."""
+def recipe_widgets(config: StageConfig, steps: str = "", *, borrowed: str = "") -> list[io.Input]:
+    """Steps, rate and batch, with published defaults. `steps`: what else was published of them.
+    `borrowed`: where rate and batch are from, if they were not published."""
     return [
         io.Int.Input(
             "steps",
@@ -42,14 +43,15 @@ def recipe_widgets(config: StageConfig, steps: str = "") -> list[io.Input]:
             max=1.0,
             step=1e-7,
             round=False,
-            tooltip=f"Constant AdamW rate. Published: {config.optimizer.learning_rate:g}.",
+            tooltip="Constant AdamW rate. "
+            + (borrowed or f"Published: {config.optimizer.learning_rate:g}."),
         ),
         io.Int.Input(
             "batch_size",
             default=config.batch_size,
             min=1,
             max=256,
-            tooltip=f"Samples per step. Published: {config.batch_size}.",
+            tooltip=f"Samples per step. {borrowed or f'Published: {config.batch_size}.'}",
         ),
     ]
 

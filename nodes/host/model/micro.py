@@ -145,7 +145,7 @@ def load_micro(
 def _load_patcher(
     part: int, embedding_directory: list[str] | None, folder: Path, disable_dynamic: bool = False
 ) -> Any:
-    """A MODEL (part 0), or the patcher of a CLIP (1) or VAE (2), that shares nothing with others."""
+    """A MODEL (part 0), or the patcher of a CLIP (1) or VAE (2), sharing nothing with others."""
     wire = load_micro(embedding_directory, folder, disable_dynamic=disable_dynamic)[part]
     return wire if part == 0 else wire.patcher
 
