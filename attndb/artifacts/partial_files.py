@@ -1,4 +1,5 @@
-"""Partial files: the hidden neighbours in which files are written before they take their names.
+"""Partial files: the hidden neighbours in which files, and folders of files, are written before
+they take their names.
 
 `.<name>.<machine>-<process>-<number>.part`: who writes is in the name, so that what a killed
 process left can be told from what a living one is writing.
@@ -12,6 +13,7 @@ import itertools
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,13 +40,16 @@ def forget_partials(partials: Iterable[Path]) -> None:
     """Removes what is still there of them; their writing is over."""
     for partial in list(partials):
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            if partial.is_dir() and not partial.is_symlink():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
         _ours.discard(partial)
 
 
 def remove_partial_files(folder: Path) -> None:
     """Removes all partial files in a folder and below; only for the one that holds the folder."""
-    forget_partials(folder.rglob(".*.part"))
+    forget_partials(path for path in folder.rglob(".*.part") if not path.is_dir())
 
 
 def remove_stale_partial_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.host, pytest.mark.browser]
 
 TRAIN, APPLY, LOAD, SAVE = "Train Concept", "Apply Concept", "Load Concept", "Save Concept"
 PHOTOS = "Load Concept Dataset"
+IMPORT, EXPORT = "Import Concept", "Export to Diffusers"
 OURS = [TRAIN, APPLY, LOAD, SAVE, PHOTOS]
 
 TYPED = {
@@ -25,7 +26,11 @@ TYPED = {
     "embedding": ["Stage 1: Learn Embedding", SAVE, LOAD],
     "apply": [APPLY],
     "load": [LOAD, PHOTOS],
-    "save": [SAVE],
+    "save": [SAVE, EXPORT],
+    "export": [SAVE, EXPORT],
+    "diffusers": [IMPORT, EXPORT],
+    "hugging face": [EXPORT],
+    "from_pretrained": [EXPORT],
     "concept": OURS,
     "dreambooth": [TRAIN, PHOTOS, "Train Compared Method"],
     "attndreambooth": [TRAIN],

@@ -20,6 +20,7 @@ NODES = [
     "AttnDBSaveConcept",
     "AttnDBLoadConcept",
     "AttnDBImportConcept",
+    "AttnDBExportToDiffusers",
 ]
 
 

@@ -36,3 +36,44 @@ def diffusers_places(model: Any) -> dict[str, Place]:
             f"{min(left)}: connect the MODEL of a plain checkpoint ({SUPPORTED})"
         )
     return places
+
+
+def diffusers_config(model: Any) -> dict[str, Any]:
+    """What diffusers' `UNet2DConditionModel` is made from, as in the published checkpoints'
+    `unet/config.json`. ValueError if such a U-Net has no such layout."""
+    config = model.model.model_config.unet_config
+    channels = [config["model_channels"] * by for by in config["channel_mult"]]
+    layers = list(config["num_res_blocks"])
+    depth, output = list(config["transformer_depth"]), list(config["transformer_depth_output"])
+    down = [[depth.pop(0) for _ in range(count)] for count in layers]
+    up = [[output.pop() for _ in range(count + 1)] for count in reversed(layers)]
+    if any(len(set(block)) > 1 or block[0] not in (0, 1) for block in (*down, *up)):
+        raise ValueError(
+            f"MODEL has transformers {down} in its blocks, which diffusers' U-Net cannot have: "
+            f"connect the MODEL of a plain checkpoint ({SUPPORTED})"
+        )
+    width = config.get("num_head_channels", -1)
+    velocity = family(model) == "SD 2.1-768"
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "silu",
+        # diffusers' historical name: this is the number of heads
+        "attention_head_dim": [c // width for c in channels] if width > 0 else config["num_heads"],
+        "block_out_channels": channels,
+        "center_input_sample": False,
+        "cross_attention_dim": config["context_dim"],
+        "down_block_types": ["CrossAttnDownBlock2D" if b[0] else "DownBlock2D" for b in down],
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": config.get("in_channels", 4),
+        "layers_per_block": layers[0] if len(set(layers)) == 1 else layers,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-05,
+        "norm_num_groups": 32,
+        "out_channels": config.get("out_channels", 4),
+        "sample_size": 96 if velocity else 64,
+        "up_block_types": ["CrossAttnUpBlock2D" if b[0] else "UpBlock2D" for b in up],
+        "upcast_attention": velocity,
+        "use_linear_projection": bool(config.get("use_linear_in_transformer")),
+    }

@@ -1,0 +1,126 @@
+"""A concept as a folder that diffusers loads: the embedding, and the MODEL's U-Net with it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...attndb.artifacts.concept import TrainedConcept
+from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES
+from ...attndb.artifacts.folder_claim import claim_folder, folder_holds
+from ...attndb.artifacts.partial_files import remove_stale_partial_files
+from ...attndb.artifacts.tensor_file import tensors_writer, text_writer
+from .model.concept_patches import apply_to_model
+from .model.diffusers_names import diffusers_config, diffusers_places
+from .model.families import check_no_injections, sampling_identity
+from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
+
+log = logging.getLogger(__name__)
+
+EMBEDDING_FILE = "learned_embeds.safetensors"
+_README = """# {trigger}
+
+{family}, predicts {prediction}; {dtype}. For diffusers:
+
+```python
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+unet = UNet2DConditionModel.from_pretrained({name!r}, subfolder="unet", torch_dtype=torch.{dtype})
+# text encoder and VAE are those of the checkpoint that the graph loaded
+pipe = StableDiffusionPipeline.from_single_file("CHECKPOINT", unet=unet, torch_dtype=torch.{dtype})
+pipe.load_textual_inversion({name!r}, weight_name="learned_embeds.safetensors")
+pipe({prompt!r}).images[0]
+```
+"""
+
+
+_FORMAT = {"format": "pt"}
+"""What diffusers and transformers want to be told of a safetensors file."""
+
+
+def export_folder(name: str) -> Path:
+    """Where a concept is exported to, under the host's output directory."""
+    return Path(folder_paths.get_output_directory()) / "diffusers" / name
+
+
+def export_to_diffusers(
+    model: Any, concept: TrainedConcept, wanted: str, dtype: torch.dtype | None
+) -> Path:
+    """Writes the folder and returns where: under the wanted name if that is free or holds this very
+    export, else under the next free one, `wanted-2`, `wanted-3`, ...
+
+    dtype: of the U-Net; None: fp32 for a MODEL in fp32, else fp16. ValueError names what cannot be
+    exported, OSError the file that could not be written.
+    """
+    for path in remove_stale_partial_files(export_folder(wanted).parent):
+        log.info("removed %s, which a process that has ended left", path)
+    dtype = dtype or delta_dtype(model)
+    weights = _unet(model, concept, dtype)
+    for number in itertools.count(1):
+        name = wanted if number == 1 else f"{wanted}-{number}"
+        folder = export_folder(name)
+        files = {
+            "README.md": text_writer(_readme(model, concept, name, dtype)),
+            EMBEDDING_FILE: tensors_writer({concept.placeholder: concept.vectors}, _FORMAT),
+            f"{SUBFOLDER}/config.json": text_writer(_text(diffusers_config(model))),
+            f"{SUBFOLDER}/{WEIGHT_FILES[0]}": tensors_writer(weights, _FORMAT),
+        }
+        if folder_holds(folder, files) or claim_folder(folder, files):
+            return folder
+    raise AssertionError("there is always a next name")
+
+
+def _unet(model: Any, concept: TrainedConcept, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The MODEL's U-Net with the concept, by diffusers' names."""
+    places = diffusers_places(model)
+    check_no_injections(model, None)
+    with torch.inference_mode(False), torch.no_grad():
+        merged = merged_weights(apply_to_model(model, concept, 1.0), UNET_PREFIX)
+        weights = {}
+        for theirs, (ours, _) in places.items():
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            weights[theirs] = _cast(merged.pop(ours), dtype, ours)
+    return weights
+
+
+def _cast(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(
+            f"{name} of MODEL with the concept holds NaN or infinite values: connect a sound "
+            "checkpoint, and a concept that draws pictures"
+        )
+    cast = value.to(dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise ValueError(
+            f"{name} of MODEL with the concept has values beyond {_shown(dtype)}'s: choose fp32 "
+            "or bf16 as precision"
+        )
+    return cast
+
+
+def _readme(model: Any, concept: TrainedConcept, name: str, dtype: torch.dtype) -> str:
+    return _README.format(
+        trigger=concept.trigger,
+        family=concept.base_family,
+        prediction=sampling_identity(model)["prediction_type"],
+        dtype=_shown(dtype),
+        name=name.rpartition("/")[2],
+        prompt=f"a photo of a {concept.trigger}",
+    )
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _text(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
