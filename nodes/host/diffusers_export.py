@@ -26,7 +26,7 @@ from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
 log = logging.getLogger(__name__)
 
 EMBEDDING_FILE = "learned_embeds.safetensors"
-_README = """# {trigger}
+_README = """# `{trigger}`
 
 {family}, predicts {prediction}; {dtype}. For diffusers:
 
