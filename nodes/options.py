@@ -29,10 +29,15 @@ class TrainingOptions:
     """Whether low_memory is turned on where a stage would not fit without it."""
 
     def applied(self, config: StageConfig) -> StageConfig:
-        """The settings with these choices made."""
+        """The settings with these choices made. Stage 1 trains no weights, so that what would hold
+        them to the base is left out there."""
         optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
         data = dataclasses.replace(config.data, **self.data)
-        return config.with_(optimizer=optimizer, data=data, **self.stage)
+        stage = dict(self.stage)
+        if config.method == "attndreambooth" and not config.trains_denoiser:
+            for name in config.held_to_the_base:
+                stage.pop(name, None)
+        return config.with_(optimizer=optimizer, data=data, **stage)
 
 
 NO_OPTIONS = TrainingOptions(optimizer={}, stage={})
@@ -80,6 +85,26 @@ def _augmentation_widgets() -> list[io.Input]:
     ]
 
 
+def _held_to_the_base_widgets() -> list[io.Input]:
+    """What keeps the category without class images. Optional as those above."""
+    return [
+        io.Float.Input(
+            "weight_anchor",
+            default=0.0,
+            min=0.0,
+            max=1e6,
+            step=1.0,
+            round=False,
+            optional=True,
+            tooltip="Pulls the trained weights of stages 2 and 3 towards the base model's, "
+            "so that the category stays what it was, without class images. Per unit of "
+            "squared change; published for cross-attention: 175 (SD 1.5), 50 (SDXL). Keeps "
+            "a copy of the trained weights. 0: off, as published.",
+            advanced=True,
+        ),
+    ]
+
+
 class TrainingOptionsNode(io.ComfyNode):
     """Optimiser, schedule and loss options."""
 
@@ -95,6 +120,7 @@ class TrainingOptionsNode(io.ComfyNode):
             search_aliases=[
                 *("lora rank", "optimizer", "learning rate schedule", "low vram", "ema"),
                 *("augmentation", "flip", "crop"),
+                *("weight anchor", "prior preservation", "no class images"),
             ],
             inputs=[
                 io.Combo.Input(
@@ -188,6 +214,7 @@ class TrainingOptionsNode(io.ComfyNode):
                     advanced=True,
                 ),
                 *_augmentation_widgets(),
+                *_held_to_the_base_widgets(),
             ],
             outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
         )

@@ -13,7 +13,7 @@ from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.training.session import StageRequest, train_stage
-from ..attndb.training.step_loss import StepLoss
+from ..attndb.training.step_loss import StepLoss, others_of
 from ..attndb.viz.loss_curve import loss_curve
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
@@ -86,6 +86,7 @@ def train_stages(
         [loss.regularization for loss in losses],
         f"{name}: {dataset.placeholder}",
         prior=[loss.prior for loss in losses],
+        others=others_of(losses),
     )
     return io.NodeOutput(
         concept,

@@ -18,9 +18,10 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
 
-LATER_FIELDS = ("words", "orthogonal")
-"""Settings of compared methods. Where they say nothing new they are left out of records, so that
-records and runs of AttnDreamBooth are what they were before these fields."""
+LATER_FIELDS = ("words", "orthogonal", "weight_anchor")
+"""Settings of compared methods, and those that came later. Where they say nothing new they are left
+out of records, so that records and runs of AttnDreamBooth are what they were before these fields.
+"""
 
 
 _LATER: dict[str, dict[str, Any]] = {
@@ -78,6 +79,11 @@ class StageConfig:
     """Min-SNR weighting of the denoising loss (Hang et al. 2023); 5 is usual, 0 off."""
     offset_noise: float = 0.0
     """Share of noise that is constant over each channel (0.05 to 0.1 is usual); 0 off."""
+    weight_anchor: float = 0.0
+    """lambda of L += lambda sum_i ||theta_i - theta_i,base||^2 over the U-Net's trained weights: a
+    pull towards the base model, without class images, in stages 2 and 3 of AttnDreamBooth. 0 off.
+    Per unit of squared change, so it depends on the model (METHOD: section 8); 50 to 175 were
+    published for cross-attention."""
     words: WordsConfig = field(default_factory=WordsConfig)
     """Training prompts, and what the placeholder begins as."""
     orthogonal: OrthogonalConfig = field(default_factory=OrthogonalConfig)
@@ -103,6 +109,12 @@ class StageConfig:
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
         require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
+        for name, weight in self.held_to_the_base.items():
+            require(weight >= 0, name, weight, "use 0 (off) or more")
+            ours = self.method == "attndreambooth"
+            require(ours or not weight, name, weight, f"{self.method} does not have it: use 0")
+            what = f"stage {self.stage} trains no weights of the U-Net: use 0"
+            require(self.trains_denoiser or not weight, name, weight, what)
         if "rotations" in self.trains:
             own = "OFT has its own change of the weights, in fp32: use 0"
             require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
@@ -115,6 +127,11 @@ class StageConfig:
             require(name == "AdamW", "optimizer", name, own + "choose AdamW")
             require(clip == 0, "clip_norm", clip, own + "it never has all gradients; use 0")
             require(self.ema_decay == 0, "ema_decay", self.ema_decay, own + "use 0")
+
+    @property
+    def held_to_the_base(self) -> dict[str, float]:
+        """What keeps the category without class images, by name: weights of parts of the loss."""
+        return {"weight_anchor": self.weight_anchor}
 
     @property
     def recomputes(self) -> Checkpointing:
@@ -157,8 +174,9 @@ class StageConfig:
                     del plain[part][name]
         fields = {f.name: f for f in dataclasses.fields(self)}
         for name in LATER_FIELDS:
-            default: Any = fields[name].default_factory
-            if getattr(self, name) == default():
+            make: Any = fields[name].default_factory
+            default = fields[name].default if make is dataclasses.MISSING else make()
+            if getattr(self, name) == default:
                 del plain[name]
         return plain
 

@@ -47,6 +47,8 @@ class MemoryEstimate:
     """The VAE, where it stays next to the U-Net."""
     set_aside: int = 0
     """Weights as they were, kept until the end, where that is in the same memory: on the CPU."""
+    base: int = 0
+    """The base's weights next to the trained ones, where these are held to them."""
     average: int = 0
     """Moving average of what is trained."""
     optimizer: int = 0
@@ -149,6 +151,7 @@ class MemoryEstimator:
                 text_encoder=unique_bytes(text) if stays else 0,
                 autoencoder=0 if on_the_cpu else self.autoencoder,
                 set_aside=aside if on_the_cpu else 0,
+                base=training.learner.bytes_held(on_the_cpu),
                 average=bytes_trained if config.ema_decay else 0,
                 optimizer=optimizer_bytes(trained, config.optimizer.name),
                 gradients=gradients,
@@ -182,7 +185,8 @@ class MemoryEstimator:
                 waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
             else:
                 parameter.grad = torch.empty_like(parameter)
-        if in_backward and prior:
+        followed = prior or (training.config.weight_anchor > 0 and not in_parts)
+        if in_backward and followed:
             in_backward.mode = "gather"
         totals = LossTotals(1.0, 1.0)
         backward(total_of(training.learner.losses(batch, totals)))
@@ -193,7 +197,7 @@ class MemoryEstimator:
             backward(total_of(training.learner.losses(prior_part, totals)))
         if not in_backward:
             return unique_bytes(trained)
-        if prior:
+        if followed:
             return sum(4 * parameter.numel() for parameter in trained)
         return unique_bytes(waiting) or max(parameter.nbytes for parameter in trained)
 

@@ -19,17 +19,19 @@ from ..losses.totals import LossTotals
 from ..models.conditioning import Embeddings
 from ..models.cross_attention import choose_layers
 from ..models.protocol import Model
+from .base_weights import BaseWeights
 from .concept_learner import ConceptLearner
+from .method import Part
 
 
 class AttnDreamBooth:
     """Stage 1 trains the embedding, 2 the cross-attention layers, 3 the U-Net; each with the
     regulariser that ties the placeholder's attention map to the category's."""
 
-    loss_names: Sequence[str] = ("denoising", "attention_map", "prior")
-
     def __init__(self, config: StageConfig) -> None:
         self.config = config
+        held = [name for name, weight in config.held_to_the_base.items() if weight]
+        self.loss_names: Sequence[str] = ("denoising", "attention_map", "prior", *held)
 
     def attach(self, model: Model, start: Embeddings) -> AttnDreamBoothLearner:
         """Ready to train from these vectors on."""
@@ -38,7 +40,8 @@ class AttnDreamBooth:
 
 class AttnDreamBoothLearner(ConceptLearner):
     """L = L_diff + L_reg, and the prior samples' L_diff without it: their prompt has no placeholder
-    whose map could be tied (DreamBooth: Ruiz et al. 2022, section 3.2)."""
+    whose map could be tied (DreamBooth: Ruiz et al. 2022, section 3.2). As asked for, the weights
+    are held to the base model's (METHOD: section 8)."""
 
     def __init__(self, model: Model, config: StageConfig, start: Embeddings) -> None:
         super().__init__(model, config, start)
@@ -48,6 +51,27 @@ class AttnDreamBoothLearner(ConceptLearner):
         if config.regularization.active:
             self._attached.enter_context(self._tap)
         self._columns: dict[tuple[int, ...], Tensor] = {}
+        self._base: BaseWeights | None = None
+        if any(config.held_to_the_base.values()):
+            self._base = BaseWeights(model, self._weights)
+        if self._base is not None and config.weight_anchor:
+            self._distance = self._base.anchor()
+
+    def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
+        """Also the weight anchor, once: after the samples, so that its gradient is there for one
+        weight after the other."""
+        parts = super().parts(batch, totals, micro_batch)
+        if self.config.weight_anchor:
+            parts.append(self.anchor)
+        return parts
+
+    def anchor(self) -> dict[str, Tensor]:
+        """`weight_anchor`: lambda sum_i ||theta_i - theta_i,base||^2 (METHOD: section 8)."""
+        return {"weight_anchor": self.config.weight_anchor * self._distance()}
+
+    def bytes_held(self, on_the_cpu: bool) -> int:
+        """The base's weights, where the weights are held to them."""
+        return 0 if self._base is None else self._base.bytes_held(on_the_cpu)
 
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
         """`denoising` and `attention_map`, or `prior` (METHOD: sections 1 and 3)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ..losses.totals import LossTotals
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .denoising import Denoising, TextStates
-from .method import Learned, ParameterGroup
+from .method import Learned, ParameterGroup, Part
 from .trained_weights import TrainedWeights, trained_weights
 
 
@@ -57,6 +58,14 @@ class ConceptLearner:
             prior = self.denoising.loss(part, conditioning, totals.prior_values)
             return {"prior": part.prior_weight * prior}
         return {"denoising": self.denoising.loss(part, conditioning, totals.values)}
+
+    def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
+        """The samples, and then the prior samples."""
+        return [partial(self.losses, part, totals) for part in batch.parts(micro_batch)]
+
+    def bytes_held(self, on_the_cpu: bool) -> int:
+        """Nothing."""
+        return 0
 
     def after_step(self) -> None:
         """Nothing."""

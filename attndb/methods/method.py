@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -15,6 +15,9 @@ from ..losses.totals import LossTotals
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .denoising import Denoising
+
+Part: TypeAlias = Callable[[], dict[str, Tensor]]
+"""A part of a step's loss with a backward pass of its own: shares by name, when it is called."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,15 @@ class Learner(Protocol):
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
         """Shares of the batch's loss, by name, of some of its samples on the device; their sum is
         what is learned."""
+        ...
+
+    def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> Sequence[Part]:
+        """A step's loss over a batch on the device, in parts that add up to it: of up to so many
+        samples at a time, and then what no sample has."""
+        ...
+
+    def bytes_held(self, on_the_cpu: bool) -> int:
+        """What it keeps on the device for as long as it is at work, beside weights."""
         ...
 
     def after_step(self) -> None:

@@ -69,12 +69,13 @@ class WholeWeights:
         for parameter in named.values():
             if in_bf16 and is_matrix(parameter):
                 parameter.data = parameter.data.bfloat16()
-        self._base = {name: _put_aside(p) for name, p in named.items()}
+        self.start = {name: _put_aside(p) for name, p in named.items()}
+        """As they were, in main memory."""
 
     def delta(self) -> dict[str, WeightDelta]:
         """Final minus initial weights, both as they were kept: rounding is no change."""
         return {
-            name: value.detach().cpu().float() - self._base[name].float()
+            name: value.detach().cpu().float() - self.start[name].float()
             for name, value in self.parameters.items()
         }
 
@@ -94,15 +95,16 @@ class LowRankWeights:
 
     def __init__(self, unet: nn.Module, named: Mapping[str, Tensor], rank: int, seed: int) -> None:
         self._unet = unet
-        self._changes: dict[str, LowRankParameter] = {}
+        self.changes: dict[str, LowRankParameter] = {}
+        """By the name of the weight."""
         for name, weight in named.items():
             if weight.ndim >= 2:
                 change = LowRankParameter(weight, rank, step_generator("lora", seed, name))
                 parametrize.register_parametrization(*self._place(name), change, unsafe=True)
-                self._changes[name] = change
+                self.changes[name] = change
         self.parameters = {
             f"{name}:{part}": parameter
-            for name, change in self._changes.items()
+            for name, change in self.changes.items()
             for part, parameter in change.named_parameters()
         }
 
@@ -112,11 +114,11 @@ class LowRankWeights:
 
     def delta(self) -> dict[str, WeightDelta]:
         """The low-rank factors."""
-        return {name: change.delta() for name, change in self._changes.items()}
+        return {name: change.delta() for name, change in self.changes.items()}
 
     def release(self) -> None:
         """Takes the changes off the modules; the weights are as they were."""
-        for name in self._changes:
+        for name in self.changes:
             module, kind = self._place(name)
             if parametrize.is_parametrized(module, kind):
                 parametrize.remove_parametrizations(module, kind, leave_parametrized=False)

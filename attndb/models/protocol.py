@@ -84,6 +84,9 @@ class Model(Runtime, Protocol):
     """Noise schedule and prediction type."""
     device: torch.device
     """Where the denoiser computes."""
+    base_weights: Mapping[str, Tensor]
+    """Those weights of the base model that the denoiser begins without, by name, fp32 on the CPU:
+    what the concept that a training goes on from has changed."""
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The denoiser's output, (B, C, Y, X)."""

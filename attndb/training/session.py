@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,11 +104,17 @@ def train_stage(
     record: dict[str, Any] = {
         **config.as_dict(),
         "losses": [loss.parts for loss in result.losses],
+        **_loss_names(result.losses),
         **result.facts,
     }
     if request.dataset.prior is not None:
         record["prior"] = request.dataset.prior.record()
     return concept.with_stage(result.vectors, delta, record), result.losses
+
+
+def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
+    """Names of a record's losses, where they have more parts than the three of old."""
+    return {"loss_names": list(losses[0].shares)} if losses and losses[0].others else {}
 
 
 def _finished_or_trained(
@@ -249,6 +256,9 @@ def _say_what_is_trained(request: StageRequest, texts: Texts) -> None:
         category.text,
         category.ids[category.tied_offset],
     )
+    for name, weight in config.held_to_the_base.items():
+        if weight:
+            log.info("%s: held to the base model by %s %g", request.title, name, weight)
     if request.concept is None and "embedding" not in config.trains:
         log.warning(
             "%s: no concept connected; the placeholder starts from the untrained embedding of %r "

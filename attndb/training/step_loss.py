@@ -11,6 +11,11 @@ from torch import Tensor
 _SPOKEN = {"attention_map": "attention map", "prior": "prior preservation"}
 
 
+def short_name(name: str) -> str:
+    """A share's name as people read it."""
+    return name.replace("_", " ")
+
+
 class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite; the message says at which step and which part of it."""
 
@@ -65,11 +70,19 @@ class StepLoss:
         """TrainingDivergedError, with step and part, if a part is NaN or infinite."""
         for name, value in self.shares.items():
             if not math.isfinite(value):
+                said = _SPOKEN.get(name, short_name(name))
                 raise TrainingDivergedError(
-                    f"step {self.step + 1}: the {_SPOKEN.get(name, name)} loss is {value}. The "
+                    f"step {self.step + 1}: the {said} loss is {value}. The "
                     "last good checkpoint is kept. Lower the learning rate, or set precision to "
                     "fp32"
                 )
+
+
+def others_of(losses: Sequence[StepLoss]) -> dict[str, list[float]]:
+    """What some of these losses have besides the first three parts, as people read the names, a
+    value for every step."""
+    names = dict.fromkeys(name for loss in losses for name in loss.others)
+    return {short_name(n): [loss.others.get(n, 0.0) for loss in losses] for n in names}
 
 
 @dataclass(frozen=True)

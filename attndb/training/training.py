@@ -140,11 +140,12 @@ class Training:
 
     def _backward(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
         """Gradients of a batch; with an update inside the backward pass also that."""
-        names, parts = self.method.loss_names, list(batch.parts(self.micro_batch))
+        names = self.method.loss_names
+        parts = self.learner.parts(batch, totals, self.micro_batch)
         none = torch.zeros((), device=self.model.device)
         done: list[Tensor] = []
         for number, part in enumerate(parts, start=1):
-            shares = self.learner.losses(part, totals)
+            shares = part()
             loss = torch.stack([shares.get(name, none) for name in names])
             done.append(loss.detach())
             pending = PendingLoss(index, tuple(names), torch.stack(done))

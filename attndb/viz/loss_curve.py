@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -26,9 +26,11 @@ def loss_curve(
     title: str,
     size: tuple[int, int] = (768, 384),
     prior: Sequence[float] = (),
+    others: Mapping[str, Sequence[float]] | None = None,
 ) -> Image.Image:
-    """Panels over the steps, raw and smoothed, each with its own scale: L_diff, L_reg, and the
-    prior preservation loss if a step has one."""
+    """Panels over the steps, raw and smoothed, each with its own scale: L_diff, L_reg, the prior
+    preservation loss if a step has one, and others by their names; from the fourth on in two rows.
+    """
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=14)
@@ -36,11 +38,16 @@ def loss_curve(
     parts = [("denoising loss", denoising), ("attention map loss", regularization)]
     if any(prior):
         parts.append(("prior preservation loss", prior))
-    width = size[0] // len(parts)
+    parts += [(f"{name} loss", values) for name, values in (others or {}).items()]
+    rows = 1 if len(parts) <= 3 else 2
+    columns = -(-len(parts) // rows)
+    width, height = size[0] // columns, (size[1] - 24) // rows
     for number, (name, values) in enumerate(parts):
-        box = (number * width + 64, 64, (number + 1) * width - 20, size[1] - 40)
-        draw.text((box[0], 40), name, CURVES[number], font=font)
-        _panel(draw, box, values, CURVES[number])
+        row, column = divmod(number, columns)
+        top, colour = 24 + row * height, CURVES[number % len(CURVES)]
+        box = (column * width + 64, top + 40, (column + 1) * width - 20, top + height - 40)
+        draw.text((box[0], top + 16), name, colour, font=font)
+        _panel(draw, box, values, colour)
     return image
 
 

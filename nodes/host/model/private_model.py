@@ -34,12 +34,15 @@ class PrivateModel:
         diffusion: Diffusion,
         device: torch.device,
         encode_image: Callable[[Tensor], Tensor] | None = None,
+        base_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`text`: by the name that embedding files have for the encoder."""
+        """`text`: by the name that embedding files have for the encoder. `base_weights`: the base's
+        where the U-Net has others, in main memory."""
         self.unet = unet
         self.text_encoders = {name: encoder.model for name, encoder in text.items()}
         self.diffusion = diffusion
         self.device = device
+        self.base_weights = dict(base_weights or {})
         self._text = text
         self._encode_image = encode_image
 
@@ -70,7 +73,9 @@ class PrivateModel:
     def on_meta_device(self) -> PrivateModel:
         """The same on the meta device: computes shapes, holds no memory, shares nothing."""
         text = {name: encoder.on_meta_device() for name, encoder in self._text.items()}
-        return PrivateModel(on_meta_device(self.unet), text, self.diffusion, META)
+        base = {name: torch.empty_like(w, device=META) for name, w in self.base_weights.items()}
+        unet = on_meta_device(self.unet)
+        return PrivateModel(unet, text, self.diffusion, META, base_weights=base)
 
     def encode_text(self, prompt: TokenizedText, embeddings: Embeddings) -> Conditioning:
         """Of one prompt, differentiable in the placeholder's vectors."""
@@ -123,7 +128,8 @@ def private_model(
         return latent.clone()
 
     text = {inner_name(clip.tokenizer): TextEncoder.from_clip(clip, device)}
-    return PrivateModel(unet, text, diffusion, device, encode_image)
+    base = {name: weights[name] for name in delta}
+    return PrivateModel(unet, text, diffusion, device, encode_image, base)
 
 
 def _alphas_cumprod(model: Any) -> Tensor:

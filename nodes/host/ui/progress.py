@@ -10,12 +10,19 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 
-from ....attndb.training.step_loss import StepLoss
+from ....attndb.training.step_loss import StepLoss, others_of
 from ....attndb.training.training import Training
 from ....attndb.viz.loss_curve import loss_curve
 from .plan import NodePlan, StagePlan
 from .preview import PreviewPictures
-from .status import TrainingStatus, encoding_line, finished_text, show_text, stopped_text
+from .status import (
+    TrainingStatus,
+    encoding_line,
+    finished_text,
+    more_losses,
+    show_text,
+    stopped_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +88,7 @@ class TrainingProgress:
             self._steps,
             loss.denoising,
             loss.regularization,
-            f" + {loss.prior:.4f} (prior)" if loss.prior else "",
+            more_losses(loss),
             rate,
             (self._steps - done) / rate,
         )
@@ -93,6 +100,7 @@ class TrainingProgress:
             [loss.regularization for loss in self._losses],
             self._title,
             prior=[loss.prior for loss in self._losses],
+            others=others_of(self._losses),
         )
         latest = None if self._pictures is None else self._pictures.latest
         if latest is None:

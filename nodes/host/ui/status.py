@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ....attndb.training.step_loss import StepLoss
+from ....attndb.training.step_loss import StepLoss, short_name
 from ....attndb.training.training import Training
 from .plan import NodePlan
 
@@ -157,9 +157,14 @@ def encoding_line(plan: NodePlan, done: int, total: int, first: float | None) ->
 
 
 def loss_line(loss: StepLoss) -> str:
-    """`loss 0.1213 + 0.00210`: the denoising loss + the attention map's (+ the prior's)."""
-    prior = f" + {loss.prior:.4f} (prior)" if loss.prior else ""
-    return f"loss {loss.denoising:.4f} + {loss.regularization:.5f}{prior}"
+    """`loss 0.1213 + 0.00210`: the denoising loss + the attention map's (+ the others')."""
+    return f"loss {loss.denoising:.4f} + {loss.regularization:.5f}{more_losses(loss)}"
+
+
+def more_losses(loss: StepLoss) -> str:
+    """` + 0.1034 (prior)`: the parts of a loss after the first two, with their names."""
+    more = {**({"prior": loss.prior} if loss.prior else {}), **loss.others}
+    return "".join(f" + {value:.4f} ({short_name(name)})" for name, value in more.items())
 
 
 def stopped_text(plan: NodePlan, failed: bool = False) -> str:
