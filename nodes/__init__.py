@@ -10,6 +10,7 @@ from . import (
     compared,
     concept,
     dataset,
+    dataset_preview,
     export,
     extraction,
     mask,
@@ -24,6 +25,7 @@ from . import (
 MODULES = (
     dataset,
     mask,
+    dataset_preview,
     prior,
     regularization,
     options,

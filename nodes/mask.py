@@ -29,7 +29,7 @@ class MaskSubject(io.ComfyNode):
             category="AttnDreamBooth/dataset",
             description="Finds the subject on photos with the model's own attention to its "
             "category, so that nobody has to paint: one forward pass for each photo. Coarse, as "
-            "attention is: look at it with Preview Mask.",
+            "attention is: look at it in Preview Dataset.",
             search_aliases=[
                 "segment",
                 "segmentation",

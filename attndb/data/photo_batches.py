@@ -66,6 +66,10 @@ class PhotoBatches:
                 progress(done, len(wanted))
         return True
 
+    def samples(self, step: int) -> list[tuple[Photo, Crop]]:
+        """The photos of a step, and how each is cropped."""
+        return self._draw(step)[0]
+
     def __getitem__(self, step: int) -> Batch:
         return self.encode(step, self.render(step))
 

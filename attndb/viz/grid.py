@@ -199,8 +199,8 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room
     return text + "..."
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
-    """Lines of at most `room` pixels, four at most."""
+def broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
+    """The text in lines of at most `room` pixels, but for words that are longer."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word
@@ -210,6 +210,12 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: i
             lines.append(word)
         else:
             lines.append(word)
+    return lines
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
+    """Lines of at most `room` pixels, four at most."""
+    lines = broken(text, font, room)
     if len(lines) > 4:
         lines = [*lines[:3], _shorten(" ".join(lines[3:]), font, room)]
     return lines

@@ -34,6 +34,9 @@ TYPED = {
     "concept": OURS,
     "dreambooth": [TRAIN, PHOTOS, "Train Compared Method"],
     "attndreambooth": [TRAIN],
+    "preview crops": ["Preview Dataset"],
+    "dataset": [PHOTOS, "Preview Dataset"],
+    "augmentation": ["Preview Dataset", "Training Options"],
     "train": [TRAIN, "Stage 2: Train Cross-Attention", "Training Options"],
 }
 

@@ -7,13 +7,32 @@ from typing import Any
 import torch
 
 from ....attndb.attention.prompt_words import PromptToken, PromptWords
-from ..model.placeholders import known_placeholders
+from ....attndb.attention.token_line import token_line
+from ....attndb.config.choices import CategoryToken
+from ....attndb.data.dataset import ConceptDataset
+from ..model.families import check_text_encoder
+from ..model.placeholders import known_placeholders, with_vectors
+from ..model.text import embedding_width, tokenize_training_prompts
 
 _END_OF_WORD = "</w>"
 
 
 def prompt_words(clip: Any, text: str) -> PromptWords:
     """The words of `text` and their token columns, as the stock text encode node tokenises it."""
+    return PromptWords(text, prompt_tokens(clip, text), known_placeholders(clip))
+
+
+def training_token_lines(clip: Any, dataset: ConceptDataset, tie: CategoryToken) -> dict[str, str]:
+    """Each training prompt of a dataset as a line of its tokens. ValueError names what could not
+    be trained with."""
+    check_text_encoder(clip)
+    prompts, _ = tokenize_training_prompts(clip, dataset, 1, tie)
+    marked = with_vectors(clip, dataset.placeholder, torch.zeros(1, embedding_width(clip)))
+    return {p.text: token_line(p, prompt_tokens(marked, p.text)) for p in prompts}
+
+
+def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
+    """The tokens of `text` without start, end and padding."""
     tokens = clip.tokenize(text, return_word_ids=True)
     key = "l" if "l" in tokens else next(iter(tokens))
     inner = getattr(clip.tokenizer, f"clip_{key}", None) or getattr(clip.tokenizer, key)
@@ -26,7 +45,7 @@ def prompt_words(clip: Any, text: str) -> PromptWords:
             if group != 0:  # 0: start, end and padding
                 pieces.append(_piece(token, column, group, vocabulary, marked))
             column += 1
-    return PromptWords(text, pieces, known_placeholders(clip))
+    return pieces
 
 
 def _piece(

@@ -137,12 +137,8 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
         )
     _check_timesteps(model)
     check_no_injections(model, clip)
+    check_text_encoder(clip)
     encoder = clip.cond_stage_model
-    if not isinstance(getattr(encoder, str(getattr(encoder, "clip", None)), None), SDClipModel):
-        raise ValueError(
-            f"CLIP is {type(encoder).__name__}, which does not belong to a supported model. "
-            f"Supported: {SUPPORTED}; connect the CLIP of the same checkpoint as the MODEL"
-        )
     wanted = model.model.model_config.unet_config["context_dim"]
     width = getattr(encoder, encoder.clip).transformer.get_input_embeddings().weight.shape[1]
     if wanted != width:
@@ -155,6 +151,16 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
         raise ValueError(
             f"MODEL ({family(model)}) works on {channels} latent channels, and this VAE gives "
             f"{vae.latent_channels}: connect the VAE of the same checkpoint"
+        )
+
+
+def check_text_encoder(clip: Any) -> None:
+    """ValueError unless a CLIP is one text encoder of a supported model."""
+    encoder = clip.cond_stage_model
+    if not isinstance(getattr(encoder, str(getattr(encoder, "clip", None)), None), SDClipModel):
+        raise ValueError(
+            f"CLIP is {type(encoder).__name__}, which does not belong to a supported model. "
+            f"Supported: {SUPPORTED}; connect the CLIP of the same checkpoint as the MODEL"
         )
 
 
