@@ -14,6 +14,7 @@ from ..attndb.data.dataset import ConceptDataset
 from ..attndb.dataset_preview import dataset_preview
 from .errors import naming_node
 from .host.capture.prompt import training_token_lines
+from .host.ui.status import show_text
 from .options import NO_OPTIONS, TrainingOptions
 from .socket_types import Dataset, Options
 from .sockets import shared_widgets
@@ -110,6 +111,7 @@ class PreviewDataset(io.ComfyNode):
         preview = dataset_preview(dataset, config, crops, tokens)
         for line in preview.advice:
             log.warning("%s", line)
+        show_text("\n".join(preview.advice) or "no warning")
         picture = preview.picture[None]
         shown = {
             **ui.PreviewImage(picture).as_dict(),

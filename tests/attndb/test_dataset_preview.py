@@ -38,8 +38,8 @@ def dataset(*photos, **changes):
 
 
 def stage(seed=4, **data):
-    first = PRESETS["paper"]()[0]
-    return first.with_(seed=seed, data=DataConfig(resolution=SIDE, **data))
+    data = DataConfig(**{"resolution": SIDE, "latent_pool": 0, **data})
+    return PRESETS["paper"]()[0].with_(seed=seed, data=data)
 
 
 @pytest.mark.parametrize("data", [{}, {"latent_pool": 3}, {"augmentation": "none"}])
