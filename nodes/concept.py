@@ -18,6 +18,7 @@ from .host.foreign_concept import (
     foreign_concept,
     foreign_embeddings,
     foreign_loras,
+    foreign_state,
     foreign_unets,
 )
 from .host.model.concept_patches import apply_to_model
@@ -292,6 +293,13 @@ class ImportConcept(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, embedding: str, lora: str, unet: str = NO_WEIGHTS) -> bool:
         return True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, embedding: str = "", lora: str = "", unet: str = NO_WEIGHTS, **_: object
+    ) -> str:
+        """Changes when the files do."""
+        return foreign_state(embedding, lora, unet)
 
     @classmethod
     @naming_node

@@ -24,8 +24,10 @@ def read_pickled(path: Path, *, largest: int, kind: str, mapped: bool = False) -
             "use another file"
         )
     try:
-        mapped = mapped and zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        zipped = zipfile.is_zipfile(path)
+        if zipped and _is_packed(path):  # a small file of this kind can fill the memory
+            raise ValueError("it is compressed, which PyTorch's files never are")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipped)
     except Exception as error:  # a broken or hostile pickle raises what it likes
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConceptFileError(
@@ -35,6 +37,11 @@ def read_pickled(path: Path, *, largest: int, kind: str, mapped: bool = False) -
     if not isinstance(content, dict):
         raise ConceptFileError(f"{path.name} holds no table of tensors: use another file")
     return content
+
+
+def _is_packed(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def _limit(size: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import comfy.lora
 import comfy.model_management
 import folder_paths
 import torch
+from torch import Tensor
 
 from ...attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from ...attndb.artifacts.diffusers_unet import (
@@ -21,7 +25,7 @@ from ...attndb.artifacts.diffusers_unet import (
 )
 from ...attndb.artifacts.foreign_files import foreign_delta, read_foreign_embedding
 from ...attndb.artifacts.tensor_file import read_tensors
-from ...attndb.artifacts.weight_delta import WeightDelta
+from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
 from .model.diffusers_names import diffusers_places
@@ -93,6 +97,20 @@ def foreign_concept(
     )
 
 
+def foreign_state(embedding: object, lora: object, unet: object) -> str:
+    """Changes when one of the files does. What comes over a wire is None here."""
+    finders = ((_embedding_path, embedding), (partial(_path, "loras"), lora), (unet_file, unet))
+    states = []
+    for find, name in finders:
+        if isinstance(name, str) and name not in ("", NO_WEIGHTS):
+            try:
+                found = find(name).stat()
+                states.append(f"{found.st_mtime_ns} {found.st_size}")
+            except (OSError, ValueError) as error:
+                states.append(str(error))
+    return repr(states)
+
+
 def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
     path = _path("loras", lora)
     try:
@@ -123,17 +141,31 @@ def _of_unet(model: Any, unet: str) -> dict[str, WeightDelta]:
             "connect the checkpoint that it was trained from"
         )
     with torch.inference_mode(False), torch.no_grad():
+        base = merged_weights(model, UNET_PREFIX)
+        whole = _norm(base.values())
         delta = unet_delta(
             tensors,
             places,
-            merged_weights(model, UNET_PREFIX),
+            base,
             stored=model.model.get_dtype(),
             dtype=delta_dtype(model),
             file=unet,
             check=comfy.model_management.throw_exception_if_processing_interrupted,
         )
-    log.info("%s: %d of %d weights are not the MODEL's", ascii(unet), len(delta), len(places))
+        share = _norm(map(dense, delta.values())) / whole
+    log.info(
+        "%s: %d of %d weights are not the MODEL's; they differ by %.2g %% of its norm",
+        ascii(unet),
+        len(delta),
+        len(places),
+        100 * share,
+    )
     return delta
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """Of all values together."""
+    return math.sqrt(sum(float(value.norm()) ** 2 for value in tensors))
 
 
 def _weights(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:

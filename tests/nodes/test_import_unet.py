@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -176,6 +177,37 @@ def test_a_file_that_is_cut_off_or_empty_is_named(diffusers, bring, folder, file
         whole.write_bytes(content[:length])
         with refuses(rf"Import Concept: .*{file}"):
             bring(unet=folder.name)
+
+
+def test_a_pickle_that_unpacks_to_much_is_refused(bring, folder):
+    whole = folder / "diffusion_pytorch_model.bin"
+    torch.save({"conv_in.weight": torch.zeros(1 << 24)}, whole)  # 64 MB of zeros
+    packed = folder / "packed.bin"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for entry in source.infolist():
+            to.writestr(entry.filename, source.read(entry))
+    packed.replace(whole)
+    assert whole.stat().st_size < 100_000
+    with refuses(r"diffusion_pytorch_model\.bin cannot be read .*it is compressed"):
+        bring(unet=folder.name)
+    whole.rename(folder / "learned_embeds.bin")
+    with refuses(r"learned_embeds\.bin cannot be read .*it is compressed"):
+        bring(embedding=f"diffusers/{folder.name}/learned_embeds.bin")
+
+
+def test_a_file_that_changed_is_read_again(diffusers, folder):
+    from attndreambooth.nodes.concept import ImportConcept
+
+    state = tensors_of(diffusers)
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    given = {"embedding": EMBEDS, "lora": "(none)", "unet": folder.name}
+    before = ImportConcept.fingerprint_inputs(**given)
+    assert ImportConcept.fingerprint_inputs(**given, category="other") == before
+    save_file({**state, "more": torch.zeros(1)}, folder / "diffusion_pytorch_model.safetensors")
+    assert ImportConcept.fingerprint_inputs(**given) != before
+    lost = ImportConcept.fingerprint_inputs(**{**given, "unet": "nobody"})
+    assert lost not in (before, ImportConcept.fingerprint_inputs(**given))
+    assert ImportConcept.fingerprint_inputs(**{**given, "embedding": None}) != before
 
 
 def test_values_that_are_no_numbers_are_named(diffusers, bring, folder):
