@@ -124,7 +124,14 @@ class SaveConcept(io.ComfyNode):
             description="Saves the embedding (for 'embedding:name' in any prompt) and the weight "
             "change (for the stock Load LoRA node). An existing file is never overwritten: a "
             "different concept of the same name is saved as name-2.",
-            search_aliases=["save lora", "save embedding", "export", "textual inversion", "keep"],
+            search_aliases=[
+                "lora",
+                "save lora",
+                "save embedding",
+                "export",
+                "textual inversion",
+                "keep",
+            ],
             inputs=[
                 Concept.Input("concept", tooltip="The concept to keep."),
                 io.String.Input(

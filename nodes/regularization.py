@@ -1,12 +1,20 @@
-"""The node that sets the cross-attention map regulariser."""
+"""The nodes of the cross-attention map regulariser: for our stages, and for the stock trainer."""
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from comfy_api.latest import io
 
+from ..attndb.attention.tied_words import tied_columns
 from ..attndb.config import regularization as config
 from .errors import naming_node
+from .host.capture.prompt import encode, prompt_words
+from .host.capture.stock_training import TiedCaption, regularize_stock_training
 from .socket_types import Regularization
+
+log = logging.getLogger(__name__)
 
 
 class AttentionMapRegularization(io.ComfyNode):
@@ -78,4 +86,110 @@ class AttentionMapRegularization(io.ComfyNode):
         )
 
 
-NODES: list[type[io.ComfyNode]] = [AttentionMapRegularization]
+class RegularizeTrainLora(io.ComfyNode):
+    """A MODEL whose attention stays tied while ComfyUI's own trainer trains on it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AttnDBRegularizeTrainLora",
+            display_name="Regularize Attention (Train LoRA)",
+            category="AttnDreamBooth/training",
+            description="In front of ComfyUI's own Train LoRA: ties the attention map of your new "
+            "word to that of its category word, so that the LoRA does not swallow the prompt. "
+            "Drawing with this MODEL is unchanged.",
+            search_aliases=["attention loss", "regularizer", "prompt ignored", "overfit"],
+            is_input_list=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL to train a LoRA on. It stays as it is."),
+                io.Clip.Input("clip", tooltip="The CLIP that encodes the captions."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The caption, with both words: the text that Train LoRA gets. For a "
+                    "caption per photo connect the list of them.",
+                ),
+                io.String.Input(
+                    "token",
+                    default="",
+                    tooltip="The new word, as it stands in the text: sks, embedding:my-dog. "
+                    "sks#2 is the second sks.",
+                ),
+                io.String.Input(
+                    "category",
+                    default="",
+                    tooltip="The word that says what it is: dog. Empty: the word after the token.",
+                ),
+                io.Float.Input(
+                    "mean_weight",
+                    default=2.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.1,
+                    tooltip="lambda_mu: weight of the squared difference of the maps' means. "
+                    "Summed over the samples of a step, so its strength grows with batch size and "
+                    "accumulation.",
+                ),
+                io.Float.Input(
+                    "variance_weight",
+                    default=5.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.1,
+                    tooltip="lambda_sigma: weight of the squared difference of their variances.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="Connect to the model of Train LoRA."),
+                io.Conditioning.Output(
+                    "positive",
+                    is_output_list=True,
+                    tooltip="The captions encoded, exactly as CLIP Text Encode does it: connect to "
+                    "the positive of Train LoRA.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @naming_node
+    def execute(
+        cls,
+        model: list[Any],
+        clip: list[Any],
+        text: list[str],
+        token: list[str],
+        category: list[str],
+        mean_weight: list[float],
+        variance_weight: list[float],
+    ) -> io.NodeOutput:
+        if clip[0] is None:
+            raise ValueError(
+                "CLIP is missing: the checkpoint holds none; connect a CLIP from its own loader"
+            )
+        node = str(cls.define_schema().display_name)
+        weights = config.Regularization(
+            mean_weight=mean_weight[0], variance_weight=variance_weight[0]
+        )
+        encoded = {caption: encode(clip[0], caption) for caption in dict.fromkeys(text)}
+        positive = [encoded[caption] for caption in text]
+        if not weights.active:
+            return io.NodeOutput(model[0], positive)
+        captions, problems = [], []
+        for caption, conditioning in encoded.items():
+            try:
+                columns = tied_columns(prompt_words(clip[0], caption), token[0], category[0])
+                captions.append(TiedCaption(caption, columns, conditioning))
+            except ValueError as error:
+                problems.append(f"{caption!r}: {error}")
+        if not captions:
+            raise ValueError(problems[0])
+        for problem in problems:
+            log.warning("%s: not tied in %s", node, problem)
+        regularized = regularize_stock_training(
+            model[0], captions, weights.mean_weight, weights.variance_weight, node
+        )
+        return io.NodeOutput(regularized, positive)
+
+
+NODES: list[type[io.ComfyNode]] = [AttentionMapRegularization, RegularizeTrainLora]

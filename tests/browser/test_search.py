@@ -9,11 +9,15 @@ pytestmark = [pytest.mark.host, pytest.mark.browser]
 TRAIN, APPLY, LOAD, SAVE = "Train Concept", "Apply Concept", "Load Concept", "Save Concept"
 PHOTOS = "Load Concept Dataset"
 IMPORT, EXPORT = "Import Concept", "Export to Diffusers"
+STOCK = "Regularize Attention (Train LoRA)"
 OURS = [TRAIN, APPLY, LOAD, SAVE, PHOTOS]
 
 TYPED = {
     "textual inversion": ["Stage 1: Learn Embedding", TRAIN, APPLY],
-    "lora": [APPLY, LOAD, SAVE],
+    "lora": [APPLY, LOAD, SAVE, STOCK],
+    "train lora": [STOCK],
+    "prompt ignored": ["Attention Map Regularization", STOCK],
+    "regularizer": ["Attention Map Regularization", STOCK],
     "subject": [TRAIN, PHOTOS, APPLY],
     "face": [TRAIN, PHOTOS],
     "character": [TRAIN, PHOTOS],

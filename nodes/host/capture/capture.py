@@ -24,40 +24,30 @@ wrappers under two keys with a record each.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 import uuid
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import comfy.ldm.modules.attention as host_attention
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
-from ....attndb.models.cross_attention import cross_attention_layers
-from ..model.families import family
+from .attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
 from .conditioning import PromptPlace, area_of, distance, find_prompt
 
 log = logging.getLogger(__name__)
 
-BlockKey = tuple[str, int, int]
-_BLOCKS = {"input_blocks": "input", "middle_block": "middle", "output_blocks": "output"}
 _LAST_TIMESTEP = 999.0
 _SAME_TEXT_CAST = 2e-2
 _UNKNOWN_PROMPT = (
     "The prompt of Capture Attention is none of the conditionings that were sampled (connect the "
     "same text and CLIP to both, or use its CONDITIONING output); its words were looked up in the "
     "positive one."
-)
-_NAMES_OPTIONS = (
-    "transformer_options" in inspect.signature(host_attention.CrossAttention.forward).parameters
 )
 
 
@@ -74,28 +64,6 @@ def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, session.outer_sample)
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, session.diffusion_model)
     return clone
-
-
-def attn2_layers(model: Any) -> dict[BlockKey, str]:
-    """Name of each text cross-attention layer by the host's block key (kind, number, index)."""
-    unet = model.model.diffusion_model
-    supported = isinstance(unet, UNetModel) and not any(
-        isinstance(module, host_attention.SpatialVideoTransformer) for module in unet.modules()
-    )
-    try:
-        layers = cross_attention_layers(unet) if supported else []
-    except ValueError:
-        layers = []
-    if not layers:
-        raise ValueError(
-            f"MODEL is {family(model)} ({type(unet).__name__}), which has no cross-attention to "
-            "words (attn2). Supported: SD 1.5, SD 2.x, SDXL, attndb-micro"
-        )
-    found = {}
-    for layer in layers:
-        kind, *rest, _, index, _ = layer.name.split(".")
-        found[_BLOCKS[kind], int(rest[0]) if kind != "middle_block" else 0, int(index)] = layer.name
-    return found
 
 
 @dataclass
@@ -223,18 +191,17 @@ class _Session:
         self, run: _Run, rows: list[_Rows], index: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
         """A copy of the options whose attn2 blocks are observed."""
-        replaced = dict(options.get("patches_replace", {}))
-        inner = replaced.get("attn2", {})
-        replaced["attn2"] = {
-            **inner,
-            **{
-                block: self._observer(
-                    run, rows, index, name, inner.get(block, inner.get(block[:2]))
-                )
-                for block, name in self._layers.items()
-            },
-        }
-        return {**options, "patches_replace": replaced}
+
+        def observed(inner: dict[Any, Attend]) -> dict[Any, Attend]:
+            return {
+                **inner,
+                **{
+                    block: self._observer(run, rows, index, name, registered(inner, block))
+                    for block, name in self._layers.items()
+                },
+            }
+
+        return attn2_replaced(options, observed)
 
     def _observer(
         self,
@@ -242,23 +209,15 @@ class _Session:
         rows: list[_Rows],
         index: Tensor,
         name: str,
-        inner: Callable[..., Tensor] | None,
-    ) -> Callable[..., Tensor]:
-        def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
+        inner: Attend | None,
+    ) -> Attend:
+        def observe_and_attend(
+            q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]
+        ) -> Tensor:
             _observe(run, rows, index, name, q, k, extra_options)
-            if inner is not None:
-                return inner(q, k, v, extra_options)
-            named = {"transformer_options": extra_options} if _NAMES_OPTIONS else {}
-            return host_attention.optimized_attention(
-                q,
-                k,
-                v,
-                extra_options["n_heads"],
-                attn_precision=extra_options.get("attn_precision"),
-                **named,
-            )
+            return attend(inner, q, k, v, extra_options)
 
-        return attend
+        return observe_and_attend
 
 
 def _not_compiled() -> AbstractContextManager[object]:

@@ -39,7 +39,7 @@ def find_prompt(
         found = {}
         for cond in conds[name]:
             text = cond.get("cross_attn")
-            place = None if text is None else _place(text, references)
+            place = None if text is None else place_in(text, references)
             if place is not None:
                 found[cond["uuid"]] = PromptPlace(place, text.shape[1], text)
         if found:
@@ -53,7 +53,7 @@ def find_prompt(
     }, False
 
 
-def _place(text: Tensor, references: Sequence[Tensor]) -> int | None:
+def place_in(text: Tensor, references: Sequence[Tensor]) -> int | None:
     """Column at which one of the references begins in a conditioning; None if it has none."""
     for reference in references:
         length = reference.shape[1]
