@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..artifacts.weight_delta import WeightDelta
 from ..config.methods import TrainedPart
 from ..config.stage import StageConfig
 from ..data.draws import step_generator
 from ..models.precision import is_matrix
-from .low_rank import LowRankParameter
+from .low_rank import LowRankLayer, LowRankParameter
 from .orthogonal import OrthogonalWeights
 
 
@@ -94,31 +93,27 @@ class LowRankWeights:
     """A low-rank change on every matrix and convolution; biases and norms stay as they are."""
 
     def __init__(self, unet: nn.Module, named: Mapping[str, Tensor], rank: int, seed: int) -> None:
-        self._unet = unet
-        self.changes: dict[str, LowRankParameter] = {}
+        self.changes = {
+            name: LowRankParameter(weight, rank, step_generator("lora", seed, name))
+            for name, weight in named.items()
+            if weight.ndim >= 2
+        }
         """By the name of the weight."""
-        for name, weight in named.items():
-            if weight.ndim >= 2:
-                change = LowRankParameter(weight, rank, step_generator("lora", seed, name))
-                parametrize.register_parametrization(*self._place(name), change, unsafe=True)
-                self.changes[name] = change
+        self._layers: list[LowRankLayer] = []
+        for name, change in self.changes.items():
+            path, _, kind = name.rpartition(".")
+            self._layers.append(LowRankLayer(unet.get_submodule(path), kind, change))
         self.parameters = {
             f"{name}:{part}": parameter
             for name, change in self.changes.items()
             for part, parameter in change.named_parameters()
         }
 
-    def _place(self, name: str) -> tuple[nn.Module, str]:
-        path, _, kind = name.rpartition(".")
-        return self._unet.get_submodule(path), kind
-
     def delta(self) -> dict[str, WeightDelta]:
         """The low-rank factors."""
         return {name: change.delta() for name, change in self.changes.items()}
 
     def release(self) -> None:
-        """Takes the changes off the modules; the weights are as they were."""
-        for name in self.changes:
-            module, kind = self._place(name)
-            if parametrize.is_parametrized(module, kind):
-                parametrize.remove_parametrizations(module, kind, leave_parametrized=False)
+        """Takes the changes off the layers; the weights are as they were."""
+        for layer in self._layers:
+            layer.remove()
