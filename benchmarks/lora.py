@@ -95,9 +95,7 @@ def row(size: Any, stage: int, precision: Precision, rank: int, rounds: int) -> 
     }
 
 
-def training_with(
-    size: Any, stage: int, precision: Precision, kind: str, rank: int
-) -> Training:
+def training_with(size: Any, stage: int, precision: Precision, kind: str, rank: int) -> Training:
     """`whole`: no LoRA; `formed`: one whose layers form the changed weight; `lora`: ours."""
     from .ours import initial_vector, our_backend, stage_config
     from .sizes import weights_of

@@ -148,7 +148,7 @@ class StageConfig:
     @property
     def reparametrized(self) -> bool:
         """Whether trained weights are made of frozen ones at every use."""
-        return bool(self.lora_rank) or "rotations" in self.trains
+        return "rotations" in self.trains
 
     @property
     def trains(self) -> frozenset[TrainedPart]:

@@ -121,7 +121,7 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
         smaller = least.with_(optimizer=replace(config.optimizer, name="AdamW 8-bit"))
         eight_bit = "choose optimizer AdamW 8-bit (needs bitsandbytes)"
         yield _remedy(config, smaller, *options, eight_bit)
-    if not config.reparametrized or config.lora_rank > 16:
+    if not config.reparametrized and not 0 < config.lora_rank <= 16:
         yield _remedy(config, least.with_(lora_rank=16), *options, _LORA)
 
 

@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 CODE_VERSION = 1
 """Raised whenever the training code gives other results for the same request."""
 
+LORA_CODE_VERSION = 2
+"""The same, of runs that train a LoRA. 2: two thin layers beside the frozen one, W x + U (D x),
+where 1 had the changed weight, (W + U D) x: equal to rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageRequest:
@@ -199,13 +203,17 @@ def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dic
     rest = texts.prompts[1:]
     return {
         **identity,
-        "code_version": CODE_VERSION,
+        "code_version": LORA_CODE_VERSION if _trains_a_lora(request.config) else CODE_VERSION,
         "dataset_sha256": request.dataset.digest,
         "concept_sha256": None if request.concept is None else request.concept.digest(),
         "prompt": request.dataset.prompt,
         "tied_position": texts.prompts[0].category,
         **({"tied_positions": [p.category for p in rest]} if rest else {}),
     }
+
+
+def _trains_a_lora(config: StageConfig) -> bool:
+    return config.lora_rank > 0 and config.trains_denoiser
 
 
 def _run(bench: Workbench, request: StageRequest, asked: dict[str, Any]) -> Run:

@@ -19,7 +19,7 @@ MANY_SHAPES = {  # as in Stable Diffusion: more than torch.compile takes of one 
 }
 
 
-def trained(compiled):
+def trained(compiled, **changes):
     config = StageConfig(
         stage=3,
         steps=2,
@@ -28,11 +28,13 @@ def trained(compiled):
         precision="fp32",
         gradient_checkpointing="full",
         compile=compiled,
+        **changes,
     )
     return train_stage(tiny_model(**MANY_SHAPES), RandomBatches(), config, VECTORS)
 
 
-def test_every_block_is_compiled_and_trains_as_before(monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}])
+def test_every_block_is_compiled_and_trains_as_before(monkeypatch, changes):
     import torch._dynamo
     from torch._dynamo.utils import counters
 
@@ -40,8 +42,8 @@ def test_every_block_is_compiled_and_trains_as_before(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda m: plain(m, backend="aot_eager"))
     counters.clear()
     torch._dynamo.reset()
-    losses = trained(compiled=True).losses
+    losses = trained(True, **changes).losses
     frames = counters["frames"]
     assert frames["ok"] == frames["total"] > 20
-    for a, b in zip(losses, trained(compiled=False).losses, strict=True):
+    for a, b in zip(losses, trained(False, **changes).losses, strict=True):
         assert a.total == pytest.approx(b.total, rel=1e-4)

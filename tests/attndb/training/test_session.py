@@ -133,6 +133,16 @@ def test_what_only_says_how_finds_the_same_run(tmp_path, request_, change, known
     assert (bench.models == 1) == known
 
 
+@pytest.mark.parametrize(
+    ("change", "version"),
+    [({}, 1), ({"lora_rank": 2}, 2), ({"stage": 1, "lora_rank": 2}, 1)],  # stage 1 trains no LoRA
+)
+def test_only_a_lora_is_a_run_of_the_code_that_changed_it(tmp_path, request_, change, version):
+    config = request_.config.with_(steps=1, **change)
+    train_stage(TinyWorkbench(tmp_path), replace(request_, config=config))
+    assert run_json(tmp_path)["code_version"] == version
+
+
 def test_captions_make_another_run_and_are_in_the_record(tmp_path, request_):
     bench = TinyWorkbench(tmp_path)
     photos = captioned(request_.dataset.photos, ["a {} here", "", "a {} there"])
