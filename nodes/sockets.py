@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..attndb.config.data import AUTO, POOL
 from ..attndb.config.stage import StageConfig
 from .socket_types import Concept, Dataset, Options, Preview
 
@@ -113,11 +114,12 @@ def shared_widgets(resolution: int | None) -> list[io.Input]:
         ),
         io.Int.Input(
             "latent_pool",
-            default=0,
-            min=0,
+            default=AUTO,
+            min=AUTO,
             max=4096,
-            tooltip="Encoded crops kept per photo and drawn again, which spares VAE time. 0: a new "
-            "crop is encoded for every sample, as published.",
+            tooltip="Random crops kept encoded per photo and drawn again: the VAE runs before the "
+            f"first step, not in every one. -1 (auto): {POOL}. 0: a new crop is encoded for every "
+            "sample, as published.",
             advanced=True,
         ),
         io.Combo.Input(

@@ -7,6 +7,12 @@ from typing import get_args
 
 from .choices import Augmentation, require, require_choice
 
+AUTO = -1
+"""As `latent_pool`: POOL crops per photo, where crops are drawn at all."""
+POOL = 32
+"""Crops per photo of an automatic pool. Chosen on the embedded model alone, by the loss on crops
+that no training drew (docs/speed.md); on trained SD weights nobody measured it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -30,9 +36,9 @@ class DataConfig:
     mask_fill: bool = True
     """Leave the black corners that rotation makes out of the loss. The published code trains on
     them (about 27 % of a square photo's pixels)."""
-    latent_pool: int = 0
-    """Augmented latents kept per photo and drawn again; 0 encodes a new one for every sample, as
-    published. With a pool the VAE runs `latent_pool` times per photo at most."""
+    latent_pool: int = AUTO
+    """Augmented latents kept per photo and drawn again: with a pool the VAE runs once for each of
+    them. AUTO: a number that serves; 0 encodes a new one for every sample, as published."""
 
     def __post_init__(self) -> None:
         require(
@@ -45,10 +51,19 @@ class DataConfig:
         require(
             0 <= self.max_angle <= 180, "max_angle", self.max_angle, "use 0 (off) to 180 degrees"
         )
-        require(self.latent_pool >= 0, "latent_pool", self.latent_pool, "use 0 or more")
+        remedy = "use -1 (auto), 0 (no pool) or crops per photo"
+        require(self.latent_pool >= AUTO, "latent_pool", self.latent_pool, remedy)
 
     @property
     def one_crop(self) -> bool:
         """Whether every draw of a photo is the same crop."""
         varied = bool(self.max_angle) or self.flip or self.random_crop
         return self.augmentation == "none" or not varied
+
+    @property
+    def crops(self) -> int:
+        """Encoded crops kept per photo; 0: no pool. Photos that are not augmented have one crop,
+        which is always kept and needs none."""
+        if self.latent_pool != AUTO:
+            return self.latent_pool
+        return 0 if self.one_crop else POOL

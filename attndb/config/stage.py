@@ -166,8 +166,9 @@ class StageConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON records. What came later is in it where it is not as it was before:
-        a run that was begun by an earlier version goes on."""
+        a run that was begun by an earlier version goes on. An automatic pool is the size it is."""
         plain = dataclasses.asdict(self)
+        plain["data"]["latent_pool"] = self.data.crops
         for part, later in _LATER.items():
             for name, before in later.items():
                 if plain[part][name] == before:

@@ -18,6 +18,9 @@ from .large_photo import LargePhoto, is_large
 from .mask import area_mean, whole
 from .photo import Photo
 
+Encoded = tuple[Tensor, Tensor]
+"""A crop's latent (C, Y, X) and the weights of its pixels in the loss (1 or 2, Y, X)."""
+
 
 @dataclass(frozen=True)
 class RenderedCrop:
@@ -61,7 +64,7 @@ class LatentSource:
         self._keep_subject = keep_subject
         self._large: dict[str, LargePhoto] = {}
 
-    def __call__(self, photo: Photo, crop: Crop) -> tuple[Tensor, Tensor]:
+    def __call__(self, photo: Photo, crop: Crop) -> Encoded:
         """The crop's latent (C, Y, X) and the weights of its pixels in the loss (1, Y, X), fp32, on
         the CPU."""
         return self.encode([self.render(photo, crop)])[0]
@@ -83,12 +86,13 @@ class LatentSource:
             crop = large.keeping_subject(crop)
         return RenderedCrop(*large.render_bytes(crop), large.render_levels(crop))
 
-    def encode(self, crops: Sequence[RenderedCrop]) -> list[tuple[Tensor, Tensor]]:
-        """Latent (C, Y, X) and weights (1, Y, X) of each crop, fp32, on the CPU."""
+    def encode(self, crops: Sequence[RenderedCrop], *, together: bool = False) -> list[Encoded]:
+        """Latent (C, Y, X) and weights (1, Y, X) of each crop, fp32, on the CPU. `together`: these
+        in one call, for whoever always asks for the same ones."""
         if not crops:
             return []
         floats = [as_floats(crop.pixels, crop.mask) for crop in crops]
-        size = len(crops) if self._together else 1
+        size = len(crops) if together or self._together else 1
         latents_CYX: list[Tensor] = []
         for start in range(0, len(crops), size):
             pixels_BRR3 = np.stack([pixels for pixels, _ in floats[start : start + size]])

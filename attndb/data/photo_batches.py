@@ -12,9 +12,13 @@ from .augmentation import Crop, draw_crop_of
 from .batch import Batch
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
+from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
 from .latent_source import LatentSource, RenderedCrop
 from .photo import Photo
 from .tokens import TokenizedPrompt, TokenizedText
+
+DEFAULT_POOL = PoolSettings()
+"""One crop in a call, nothing on disk."""
 
 
 class PhotoBatches:
@@ -32,6 +36,7 @@ class PhotoBatches:
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],
         own: Sequence[TokenizedText] = (),
+        pool: PoolSettings = DEFAULT_POOL,
     ) -> None:
         """`prompts`: the dataset's, in its order. `own`: those of the method, instead of them."""
         self._dataset = dataset
@@ -40,31 +45,29 @@ class PhotoBatches:
         self._config = config
         self._timesteps = timesteps
         data = config.data
-        self._latents = LatentSource(
+        source = LatentSource(
             encode_image,
             data.resolution,
             masked=dataset.masked,
             keep_subject=data.keep_subject,
         )
-        self._kept: dict[tuple[str, Crop], tuple[Tensor, Tensor]] = {}
-        self._pool = [
-            draw_crop_of(data, step_generator("pool", config.seed, slot))
-            for slot in range(data.latent_pool)
-        ]
-        if data.one_crop and not self._pool:
-            self._pool = [Crop()]  # there is no other
+        crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
+        key = {
+            "resolution": data.resolution,
+            "masked": dataset.masked,
+            "keep_subject": data.keep_subject,
+        }
+        self._pool = LatentPool(source, dataset.photos, crops, key, pool)
+
+    @property
+    def fills(self) -> bool:
+        """Whether `fill` leaves nothing to be encoded."""
+        return self._pool.fills(self._config.steps * self._config.batch_size)
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the pool, if the stage draws more samples than it holds; whether nothing will be
         encoded any more. `progress` hears how many crops are done, and of how many."""
-        wanted = {(p.key, crop): p for p in self._dataset.photos for crop in self._pool}
-        if not 0 < len(wanted) <= self._config.steps * self._config.batch_size:
-            return False
-        for done, ((digest, crop), photo) in enumerate(wanted.items(), start=1):
-            self._kept[digest, crop] = self._latents(photo, crop)
-            if progress is not None:
-                progress(done, len(wanted))
-        return True
+        return self._pool.fill(self._config.steps * self._config.batch_size, progress)
 
     def samples(self, step: int) -> list[tuple[Photo, Crop]]:
         """The photos of a step, and how each is cropped."""
@@ -73,28 +76,17 @@ class PhotoBatches:
     def __getitem__(self, step: int) -> Batch:
         return self.encode(step, self.render(step))
 
-    def render(self, step: int) -> dict[tuple[str, Crop], RenderedCrop]:
+    def render(self, step: int) -> dict[Key, RenderedCrop]:
         """The crops of a step that are not encoded yet."""
-        samples, _ = self._draw(step)
-        missing = {
-            (photo.key, crop): photo
-            for photo, crop in samples
-            if (photo.key, crop) not in self._kept
-        }
-        return {key: self._latents.render(photo, key[1]) for key, photo in missing.items()}
+        return self._pool.render(self._draw(step)[0])
 
-    def encode(self, step: int, rendered: Mapping[tuple[str, Crop], RenderedCrop]) -> Batch:
+    def encode(self, step: int, rendered: Mapping[Key, RenderedCrop]) -> Batch:
         """The step's batch, from what `render` gave for it."""
         config = self._config
         samples, generator = self._draw(step)
-        keys = [(photo.key, crop) for photo, crop in samples]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
-        fresh = self._latents.encode([rendered[key] for key in missing])
-        found = {**self._kept, **dict(zip(missing, fresh, strict=True))}
-        if self._pool:
-            self._kept = found
-        latents = torch.stack([found[key][0] for key in keys])
-        mask = torch.stack([found[key][1] for key in keys])
+        found = self._pool.encode(samples, rendered)
+        latents = torch.stack([latent for latent, _ in found])
+        mask = torch.stack([weights for _, weights in found])
         noise, timesteps = draw_noise(
             latents.shape, self._timesteps, config.offset_noise, generator
         )
@@ -116,7 +108,7 @@ class PhotoBatches:
         subject = background + (1.0 - background) * weights[:, 1:]
         return subject if mask is None else mask * subject
 
-    def _draw(self, step: int) -> tuple[list[tuple[Photo, Crop]], torch.Generator]:
+    def _draw(self, step: int) -> tuple[list[Sample], torch.Generator]:
         """The photos and crops of a step, and the generator that draws the rest of it."""
         config = self._config
         generator = step_generator("step", config.seed, config.stage, step)
@@ -143,8 +135,9 @@ class PhotoBatches:
         return self._prompts[own[epoch_index(index, len(own), "template", seed, stage)]]
 
     def _crop(self, generator: torch.Generator) -> Crop:
-        data = self._config.data
+        """Of a step's generator, which gives as many numbers with one crop as with none."""
+        data, crops = self._config.data, self._pool.crops
         crop = draw_crop_of(data, generator)
-        if data.latent_pool:
-            return self._pool[int(torch.randint(0, data.latent_pool, (1,), generator=generator))]
-        return self._pool[0] if self._pool else crop
+        if data.crops:
+            return crops[int(torch.randint(0, len(crops), (1,), generator=generator))]
+        return crops[0] if crops else crop

@@ -12,14 +12,16 @@ from ..config.stage import StageConfig
 from .augmentation import Crop
 from .batch import Batch
 from .draws import draw_noise, epoch_index, step_generator
+from .latent_pool import Key, LatentPool, PoolSettings, Sample
 from .latent_source import LatentSource, RenderedCrop
-from .photo import Photo
-from .photo_batches import PhotoBatches
+from .photo_batches import DEFAULT_POOL, PhotoBatches
 from .prior import PriorImages
 from .tokens import TokenizedText
 
-Rendered = tuple[dict[tuple[str, Crop], RenderedCrop], dict[str, RenderedCrop]]
-"""Crops of the subject's photos, and of prior images by digest."""
+Rendered = tuple[dict[Key, RenderedCrop], dict[Key, RenderedCrop]]
+"""Crops of the subject's photos, and of prior images."""
+WHOLE = Crop()
+"""A prior image is cut from its centre as it is."""
 
 
 class PriorBatches:
@@ -38,6 +40,7 @@ class PriorBatches:
         config: StageConfig,
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],
+        pool: PoolSettings = DEFAULT_POOL,
     ) -> None:
         """`prompt`: that of the prior images. `encode_image`: latents of pixels in 0..1."""
         self._photos = photos
@@ -45,56 +48,55 @@ class PriorBatches:
         self._prompt = prompt
         self._config = config
         self._timesteps = timesteps
-        self._latents = LatentSource(encode_image, config.data.resolution, repeats=False)
-        self._kept: dict[str, Tensor] = {}
+        resolution = config.data.resolution
+        source = LatentSource(encode_image, resolution, repeats=False)
+        key = {"resolution": resolution, "masked": False}
+        self._pool = LatentPool(source, prior.images, [WHOLE], key, pool)
+
+    @property
+    def fills(self) -> bool:
+        """Whether `fill` leaves nothing to be encoded."""
+        return self._photos.fills and self._pool.fills(self._samples)
+
+    @property
+    def _samples(self) -> int:
+        return self._config.steps * self._config.batch_size
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """As `PhotoBatches.fill`, with the prior images after the photos."""
         complete = self._photos.fill(progress)
-        wanted = {image.digest: image for image in self._prior.images}
-        if len(wanted) > self._config.steps * self._config.batch_size:
-            return False
-        for done, image in enumerate(wanted.values(), start=1):
-            self._keep(image, self._latents.render(image, Crop()))
-            if progress is not None:
-                progress(done, len(wanted))
-        return complete
+        return self._pool.fill(self._samples, progress) and complete
 
     def __getitem__(self, step: int) -> Batch:
         return self.encode(step, self.render(step))
 
     def render(self, step: int) -> Rendered:
         """What `encode` needs for a step: any thread may render."""
-        missing = {i.digest: i for i in self._images(step) if i.digest not in self._kept}
-        prior = {key: self._latents.render(image, Crop()) for key, image in missing.items()}
-        return self._photos.render(step), prior
+        return self._photos.render(step), self._pool.render(self._images(step))
 
     def encode(self, step: int, rendered: Rendered) -> Batch:
         """The step's batch, from what `render` gave for it."""
         photos, prior = rendered
         batch = self._photos.encode(step, photos)
-        for image in self._images(step):
-            if image.digest not in self._kept:
-                self._keep(image, prior[image.digest])
+        self._pool.encode(self._images(step), prior)
         return dataclasses.replace(batch, prior=self._draw(step), prior_weight=self._prior.weight)
 
-    def _images(self, step: int) -> list[Photo]:
+    def _images(self, step: int) -> list[Sample]:
         """The prior images of a step, as many as the subject's samples."""
         config, images = self._config, self._prior.images
         return [
-            images[epoch_index(index, len(images), "prior round", config.seed, config.stage)]
+            (
+                images[epoch_index(index, len(images), "prior round", config.seed, config.stage)],
+                WHOLE,
+            )
             for index in range(step * config.batch_size, (step + 1) * config.batch_size)
         ]
 
     def _draw(self, step: int) -> Batch:
         config, images = self._config, self._images(step)
         generator = step_generator("prior step", config.seed, config.stage, step)
-        latents = torch.stack([self._kept[image.digest] for image in images])
+        latents = torch.stack([latent for latent, _ in self._pool.encode(images, {})])
         noise, timesteps = draw_noise(
             latents.shape, self._timesteps, config.offset_noise, generator
         )
         return Batch(latents, noise, timesteps, (self._prompt,) * len(images))
-
-    def _keep(self, image: Photo, crop: RenderedCrop) -> None:
-        if image.digest not in self._kept:
-            self._kept[image.digest] = self._latents.encode([crop])[0][0]

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .batch import Batch
 
 AHEAD = 2
 """Steps whose crops are rendered before they are asked for: what is held in memory."""
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+def done_ahead(
+    work: Callable[[Job], Done], jobs: Sequence[Job], ahead: int = 4
+) -> Generator[Done, None, None]:
+    """`work` of every job, in order, the next ones done in threads while one is used. An error of a
+    thread is raised where its job is asked for. To be closed: then what nobody asked for is
+    dropped, and the one at work is waited for."""
+    workers = max(1, min(ahead, (os.cpu_count() or 2) - 1))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="attndb-render")
+    coming: deque[Future[Done]] = deque()
+    try:
+        for number in range(len(jobs)):
+            while len(coming) < ahead and number + len(coming) < len(jobs):
+                coming.append(pool.submit(work, jobs[number + len(coming)]))
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class RenderedSource(Protocol):

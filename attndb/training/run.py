@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ..artifacts.checked_file import remember_sound
+from ..artifacts.owner_limit import limit_in_bytes
 from ..artifacts.partial_files import remove_partial_files
 from ..artifacts.tensor_file import free_space, not_written, size_text, text_writer, write_whole
 from .folder_lock import FolderLock, FolderLockedError
@@ -39,7 +40,7 @@ from .run_files import (
     result_tensors,
     result_writer,
 )
-from .run_folders import kept_text, limit_in_bytes, remove_beyond
+from .run_folders import LIMIT_VARIABLE, kept_text, remove_beyond
 from .step_loss import StepLoss
 from .training import StageResult, Training
 from .unkept_results import UNKEPT
@@ -256,7 +257,7 @@ class Run:
             log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)
         self._log.finish(list(result.losses))
         self.trouble = ""
-        limit = limit_in_bytes()
+        limit = limit_in_bytes(LIMIT_VARIABLE)
         root = self.folder.parent
         removed = [] if limit is None else remove_beyond(root, limit, self.folder)
         self.kept = kept_text(self.folder, removed)

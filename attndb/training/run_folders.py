@@ -50,21 +50,6 @@ def run_folders(root: Path) -> list[RunFolder]:
     return sorted(found, key=lambda run: (run.used, run.path.name))
 
 
-def limit_in_bytes() -> float | None:
-    """What the owner allows; None: no limit. A value that is no number is warned of."""
-    text = os.environ.get(LIMIT_VARIABLE, "").strip()
-    if not text:
-        return None
-    try:
-        limit = float(text) * 1e9
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        log.warning("%s = %r: use gigabytes, e.g. 20; nothing is removed", LIMIT_VARIABLE, text)
-        return None
-    return limit
-
-
 def remove_beyond(root: Path, limit: float, keep: Path) -> list[RunFolder]:
     """Removes run folders until the rest fits into `limit` bytes; what was removed.
 

@@ -142,12 +142,16 @@ def _finished_or_trained(
         model = entered.enter_context(bench.private_model(request.dataset, request.concept))
         embeddings = _start(model, request, texts)
         with_prior = texts.prior is not None
-        fitted = bench.fit_to_memory(model, choices, texts.prompts, embeddings, with_prior)
+        batches = _batches(bench, request, texts, model)
+        fitted = bench.fit_to_memory(
+            model, choices, texts.prompts, embeddings, with_prior, not batches.fills
+        )
         [config] = [c for c in choices if c.low_memory == fitted.low_memory]
         run = runs[config]
         if len(choices) > 1:
             entered.enter_context(run)
-        result = _train(bench, replace(request, config=fitted), texts, model, embeddings, run)
+        request = replace(request, config=fitted)
+        result = _train(bench, request, texts, batches, model, embeddings, run)
         _keep(bench, result, run, request.title)
     return config, result
 
@@ -158,20 +162,31 @@ def _start(model: Model, request: StageRequest, texts: Texts) -> Embeddings:
     return {request.concept.text_key: request.concept.vectors.clone()}
 
 
+def _batches(
+    bench: Workbench, request: StageRequest, texts: Texts, model: Model
+) -> PhotoBatches | PriorBatches:
+    """What the stage trains on, whichever of its settings fits into the memory."""
+    config, dataset = request.config, request.dataset
+    timesteps, encode = model.diffusion.timesteps, model.encode_image
+    pool = bench.pool(config.data.resolution)
+    if config.data.latent_pool == 0:
+        pool = replace(pool, at_once=1, cache=None)  # as the recorded runs were made
+    photos = PhotoBatches(dataset, texts.prompts, config, timesteps, encode, texts.own, pool)
+    if dataset.prior is None or texts.prior is None:
+        return photos
+    return PriorBatches(photos, dataset.prior, texts.prior, config, timesteps, encode, pool)
+
+
 def _train(
     bench: Workbench,
     request: StageRequest,
     texts: Texts,
+    batches: PhotoBatches | PriorBatches,
     model: Any,
     embeddings: Embeddings,
     run: Run,
 ) -> StageResult:
     config, dataset = request.config, request.dataset
-    timesteps, encode = model.diffusion.timesteps, model.encode_image
-    batches: Any = PhotoBatches(dataset, texts.prompts, config, timesteps, encode, texts.own)
-    if dataset.prior is not None and texts.prior is not None:
-        prior = dataset.prior
-        batches = PriorBatches(batches, prior, texts.prior, config, timesteps, encode)
     callbacks = bench.callbacks(model, config, dataset, texts.prompts[0], embeddings, run)
     with RenderedAhead(batches, config.steps) as ahead:
         if ahead.fill(bench.encoding()):

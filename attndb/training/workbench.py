@@ -13,6 +13,7 @@ from ..artifacts.concept import TrainedConcept
 from ..config.choices import CategoryToken
 from ..config.stage import StageConfig
 from ..data.dataset import ConceptDataset
+from ..data.latent_pool import PoolSettings
 from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
@@ -87,9 +88,14 @@ class Workbench(Protocol):
         prompts: Sequence[TokenizedPrompt],
         embeddings: Embeddings,
         prior: bool,
+        encodes: bool,
     ) -> StageConfig:
         """The first of the settings that fits into the free memory, said to the user; or the one
-        that needs least."""
+        that needs least. `encodes`: pictures are encoded between the steps."""
+        ...
+
+    def pool(self, resolution: int) -> PoolSettings:
+        """How pictures of this side become latents here, and where these are kept."""
         ...
 
     def callbacks(

@@ -35,6 +35,11 @@ def run_folder(name: str) -> Path:
     return Path(folder_paths.get_output_directory()) / "attndb" / name
 
 
+def latents_folder() -> Path:
+    """Where encoded crops of photos are kept for the next training."""
+    return run_folder("latents")
+
+
 def _first(kind: str) -> Path:
     return Path(folder_paths.get_folder_paths(kind)[0])
 

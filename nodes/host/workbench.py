@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from ...attndb.artifacts.concept import TrainedConcept
+from ...attndb.artifacts.owner_limit import limit_in_bytes
 from ...attndb.config.choices import CategoryToken
 from ...attndb.config.stage import StageConfig
 from ...attndb.data.augmentation import Crop, render
 from ...attndb.data.dataset import ConceptDataset
+from ...attndb.data.latent_cache import DEFAULT_LIMIT, LIMIT_VARIABLE, LatentCache
+from ...attndb.data.latent_pool import PoolSettings
 from ...attndb.data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ...attndb.models.conditioning import Embeddings
 from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
@@ -25,6 +28,7 @@ from .compat import versions
 from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
+from .model.encoding import crops_at_once, encoder_identity, room_for_latents
 from .model.families import check_trainable, family, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, inner_name
@@ -36,7 +40,7 @@ from .model.text import (
     tokenize_training_prompts,
 )
 from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
-from .paths import run_folder
+from .paths import latents_folder, run_folder
 from .ui.images import thumbnail_url
 from .ui.plan import NodePlan
 from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
@@ -139,17 +143,40 @@ class HostWorkbench:
         prompts: Sequence[TokenizedPrompt],
         embeddings: Embeddings,
         prior: bool,
+        encodes: bool,
     ) -> StageConfig:
         """What fits into the device's free memory, said in the log and under the node. On a CPU the
         first: there low_memory takes much longer, and a system with little memory still pages."""
         if model.device.type == "cpu":
             choices = choices[:1]
         fitted = fit_to_memory(
-            self._plan.title, model, self._vae, choices, prompts, embeddings, prior
+            self._plan.title,
+            model,
+            self._vae if encodes else None,
+            choices,
+            prompts,
+            embeddings,
+            prior,
         )
         if fitted.low_memory and not choices[0].low_memory:
             self._plan.notes.append("low_memory was turned on, so that it fits")
         return fitted
+
+    def pool(self, resolution: int) -> PoolSettings:
+        """As large as this machine's memory allows; latents are kept under the host's output
+        directory, bounded by the owner's ATTNDB_LATENTS_GB."""
+        device = comfy.model_management.get_torch_device()
+        encoder = {
+            "latents": family(self._model),
+            **encoder_identity(self._vae, device),
+            "versions": versions(),
+        }
+        limit = limit_in_bytes(LIMIT_VARIABLE, DEFAULT_LIMIT)
+        return PoolSettings(
+            at_once=crops_at_once(self._vae, resolution, device),
+            room=room_for_latents(),
+            cache=LatentCache(latents_folder(), encoder, limit),
+        )
 
     def callbacks(
         self,

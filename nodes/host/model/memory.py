@@ -33,17 +33,16 @@ def fit_to_memory(
     """The first of the settings that fits into the free memory, or the one that needs least, with
     gradient_checkpointing chosen where it is `auto`. Logs what the stage will need, with a warning
     if that may not fit. It refuses nothing and raises nothing: training halves the micro-batch
-    where memory does run out."""
+    where memory does run out. `vae`: where it stays next to the U-Net, to encode between the steps;
+    None: it is done before them."""
     try:
-        data = choices[0].data
-        side = data.resolution // 8
-        once = data.latent_pool > 0 or data.one_crop  # then the VAE is offloaded
+        side = choices[0].data.resolution // 8
         estimator = MemoryEstimator(
             model=model,
             embeddings={n: (v.shape[0], v.shape[1]) for n, v in embeddings.items()},
             prompts=tuple(prompts),
             latent=(model.latent_channels, side, side),
-            autoencoder=0 if once else _vae_bytes(vae),
+            autoencoder=_vae_bytes(vae),
             prior=prior,
         )
         free = free_memory(model.device) + estimator.resident

@@ -119,20 +119,25 @@ class EncodingProgress:
         """`plan`: all that the node trains; without one only the encoding is told of."""
         self._title, self._plan = title, plan
         self._bar: comfy.utils.ProgressBar | None = None
+        self._first = self._done = 0
         self._start = self._shown = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` are encoded. Raises the host's interrupt if the user pressed Cancel."""
+        """`done` of `total` are encoded, some at a time. Raises the host's interrupt if the user
+        pressed Cancel."""
         now = time.monotonic()
-        if done == 1:
+        begins = self._bar is None or done <= self._done
+        if self._bar is None or begins:
             log.info("%s: encoding %d photo crops", self._title, total)
             self._bar = comfy.utils.ProgressBar(total)
             self._start = self._shown = now
-        if self._bar is not None:
-            self._bar.update_absolute(done, total)
-        if self._plan is not None and (done == 1 or now - self._shown >= _TEXT_EVERY_S):
+            self._first = done
+        self._done = done
+        self._bar.update_absolute(done, total)
+        if self._plan is not None and (begins or now - self._shown >= _TEXT_EVERY_S):
             self._shown = now
-            left = (total - done) * (now - self._start) / (done - 1) if done > 1 else None
+            since = done - self._first
+            left = (total - done) * (now - self._start) / since if since else None
             show_text(encoding_line(self._plan, done, total, left))
         comfy.model_management.throw_exception_if_processing_interrupted()
 

@@ -60,7 +60,7 @@ def test_a_stage_becomes_json_and_a_changed_copy():
         (lambda: DataConfig(resolution=100), "resolution = 100.*multiple of 8"),
         (lambda: DataConfig(resolution=24), "resolution = 24"),
         (lambda: DataConfig(augmentation="wild"), "augmentation = 'wild'"),
-        (lambda: DataConfig(latent_pool=-1), "latent_pool = -1"),
+        (lambda: DataConfig(latent_pool=-2), "latent_pool = -2"),
         (lambda: PRESETS["paper"]()[0].with_(stage=4), "stage = 4"),
         (lambda: PRESETS["paper"]()[0].with_(steps=-1), "steps = -1"),
         (lambda: PRESETS["paper"]()[0].with_(batch_size=0), "batch_size = 0"),

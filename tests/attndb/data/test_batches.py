@@ -37,14 +37,14 @@ class Encoder:
 
 
 def source(encoder=None, *, seed=0, stage=2, batch_size=4, **data):
-    """Batches of three photos, one each of red, green and blue."""
+    """Batches of three photos, one each of red, green and blue; no pool unless asked for."""
     pictures = [np.ones((80, 80, 1)) * np.eye(3)[i] for i in range(PHOTOS)]
     config = StageConfig(
         stage=stage,
         steps=9,
         batch_size=batch_size,
         optimizer=OptimizerConfig(learning_rate=1e-3),
-        data=DataConfig(resolution=64, **data),
+        data=DataConfig(resolution=64, **{"latent_pool": 0, **data}),
         seed=seed,
     )
     dataset = ConceptDataset(photos_from_arrays(pictures), "dog", "<x>")

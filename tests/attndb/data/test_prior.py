@@ -52,7 +52,7 @@ class Encoder:
 
 
 def config(**changes):
-    data = DataConfig(resolution=64, **changes.pop("data", {}))
+    data = DataConfig(resolution=64, **{"latent_pool": 0, **changes.pop("data", {})})
     optimizer = OptimizerConfig(learning_rate=1e-3)
     shared = {"stage": 2, "steps": 9, "batch_size": 4, "optimizer": optimizer, "data": data}
     return StageConfig(**{**shared, **changes})

@@ -15,6 +15,7 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.data.caption import captioned
 from attndreambooth.attndb.data.dataset import ConceptDataset
+from attndreambooth.attndb.data.latent_pool import PoolSettings
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
 from attndreambooth.attndb.training.session import StageRequest, train_stage
@@ -65,7 +66,10 @@ class TinyWorkbench:
         )
         yield model
 
-    def fit_to_memory(self, model, choices, prompts, embeddings, prior):
+    def pool(self, resolution):
+        return PoolSettings()
+
+    def fit_to_memory(self, model, choices, prompts, embeddings, prior, encodes):
         return next((config for config in choices if self.fits(config)), choices[-1])
 
     def callbacks(self, model, config, dataset, prompt, embeddings, run):

@@ -1,0 +1,49 @@
+"""How pictures become latents on this machine: how many at once, and what the VAE is known by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from .digests import autoencoder_digest
+
+_MOST = 8
+"""Crops in one call: more gain nothing."""
+_SHARE = 4
+"""A quarter of a memory may be taken by encoding, or by the latents that are kept."""
+_PIXELS_ON_A_CPU = 256 * 256
+"""Pixels in one call on a CPU: small pictures gain by company, larger ones fill it alone."""
+
+
+def crops_at_once(vae: Any, resolution: int, device: torch.device) -> int:
+    """Crops of this side that are encoded in one call.
+
+    Decided by the size of the memory, never by what is free of it: another number gives other last
+    bits, and one seed has to give the same bytes. (Where less is free than the VAE asks for, the
+    host splits a call. What is kept on disk then stays as it was made.)
+    """
+    if device.type == "cpu":
+        return max(1, min(_MOST, _PIXELS_ON_A_CPU // resolution**2))
+    needed = getattr(vae, "memory_used_encode", None)
+    if needed is None:
+        return 1
+    each = needed((1, 3, resolution, resolution), vae.vae_dtype)
+    total = comfy.model_management.get_total_memory(device)
+    return max(1, min(_MOST, int(total / _SHARE / max(1, each))))
+
+
+def room_for_latents() -> float:
+    """Bytes of main memory that latents may take."""
+    return comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE
+
+
+def encoder_identity(vae: Any, device: torch.device) -> dict[str, Any]:
+    """All of a VAE and its device that decides latents, as plain data."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "vae_sha256": autoencoder_digest(vae),
+        "vae_dtype": str(getattr(vae, "vae_dtype", None)).removeprefix("torch."),
+        "device": card,
+    }
