@@ -95,9 +95,8 @@ def test_crops_of_a_photo_are_encoded_together_and_told_of():
     told = []
     assert source.fill(lambda done, total: told.append((done, total)))
     assert encoder.sizes == [2, 2, 1] * PHOTOS
-    assert told == [(2, 15), (4, 15), (5, 15), (7, 15), (9, 15), (10, 15), (12, 15), (14, 15)] + [
-        (15, 15)
-    ]
+    ends = [2, 4, 5, 7, 9, 10, 12, 14, 15]
+    assert told == [(done, 15) for done in ends]
     source[3]
     assert len(encoder.sizes) == 9
 
