@@ -78,7 +78,7 @@ def test_another_concepts_placeholder_is_no_plain_word(sd15, run, train, chain, 
 
 
 def runs(output):
-    return sorted(path.name for path in output.glob("attndb/*"))
+    return sorted(path.parent.name for path in output.glob("attndb/*/run.json"))
 
 
 @pytest.mark.parametrize("number", [2, 3])

@@ -1,0 +1,109 @@
+"""Photos are encoded once for all trainings, and the folder of their latents may go at any time."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+
+POOL = {"latent_pool": 1}
+
+
+@pytest.fixture
+def encoded(sd15, monkeypatch):
+    """Pictures in each call of the VAE."""
+    calls, plain = [], sd15.vae.encode
+
+    def encode(pixels):
+        calls.append(len(pixels))
+        return plain(pixels)
+
+    monkeypatch.setattr(sd15.vae, "encode", encode)
+    return calls
+
+
+def latents(output):
+    return sorted((output / "attndb" / "latents").glob("*.safetensors"))
+
+
+def test_the_next_stage_and_the_next_training_encode_nothing(
+    sd15, train, chain, output, encoded, caplog
+):
+    caplog.set_level(logging.INFO)
+    train(2, sd15, chain[0], **POOL)
+    assert encoded == [1, 1, 1] and len(latents(output)) == 3
+    assert caplog.text.count("encoding 3 photo crops") == 1
+    third = train(3, sd15, chain[1], **POOL)[0]
+    assert len(encoded) == 3 and "3 of 3 pictures were encoded before" in caplog.text
+    shutil.rmtree(output)
+    again = train(3, sd15, chain[1], **POOL)[0]
+    assert len(encoded) == 6 and again.digest() == third.digest()
+    train(3, sd15, chain[1], seed=8, **POOL)
+    assert len(encoded) == 9, "another seed draws other crops"
+
+
+def test_the_owner_can_have_nothing_kept(sd15, train, chain, output, encoded, monkeypatch):
+    monkeypatch.setenv("ATTNDB_LATENTS_GB", "0")
+    train(2, sd15, chain[0], **POOL)
+    assert encoded == [1, 1, 1] and not latents(output)
+
+
+def test_without_a_pool_nothing_is_kept_and_every_sample_is_encoded(
+    sd15, train, chain, output, encoded
+):
+    train(2, sd15, chain[0], latent_pool=0)
+    assert encoded == [1, 1, 1, 1] and not latents(output)
+
+
+def test_cancel_while_the_pool_is_filled_stops_it_and_keeps_what_is_done(
+    sd15, train, chain, output, encoded, monkeypatch
+):
+    import comfy.model_management as management
+
+    check = management.throw_exception_if_processing_interrupted
+
+    def cancelled():
+        if len(encoded) == 2:
+            raise management.InterruptProcessingException
+        check()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(management, "throw_exception_if_processing_interrupted", cancelled)
+        with pytest.raises(management.InterruptProcessingException):
+            train(2, sd15, chain[0], **POOL)
+    kept = len(latents(output))
+    assert kept in (1, 2), "hosts differ in whether the VAE itself hears of Cancel"
+    train(2, sd15, chain[0], **POOL)
+    assert len(encoded) == 2 + 3 - kept
+
+
+def test_the_estimate_counts_the_vae_where_it_stays(sd15, train, chain, monkeypatch):
+    from attndreambooth.nodes.host import workbench
+
+    given, plain = [], workbench.fit_to_memory
+
+    def fit_to_memory(title, model, vae, *rest):
+        given.append(vae)
+        return plain(title, model, vae, *rest)
+
+    monkeypatch.setattr(workbench, "fit_to_memory", fit_to_memory)
+    train(2, sd15, chain[0], **POOL)
+    train(2, sd15, chain[0], latent_pool=2)  # six crops, four samples: as they are drawn
+    train(2, sd15, chain[0], latent_pool=0)
+    train(2, sd15, chain[0], augmentation="none")
+    assert given == [None, sd15.vae, sd15.vae, None]
+
+
+def test_how_many_are_encoded_at_once_is_the_machines(sd15, monkeypatch):
+    import comfy.model_management as management
+    import torch
+
+    from attndreambooth.nodes.host.model.encoding import crops_at_once
+
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    assert [crops_at_once(sd15.vae, side, cpu) for side in (64, 128, 256, 512)] == [8, 4, 1, 1]
+    each = sd15.vae.memory_used_encode((1, 3, 512, 512), sd15.vae.vae_dtype)
+    for total, count in ((1, 1), (8 * each, 2), (25 * each, 6), (500 * each, 8)):
+        monkeypatch.setattr(management, "get_total_memory", lambda device, size=total: size)
+        assert crops_at_once(sd15.vae, 512, card) == count
