@@ -85,7 +85,7 @@ def stage(**data):
         steps=9,
         batch_size=4,
         optimizer=OptimizerConfig(learning_rate=1e-3),
-        data=DataConfig(resolution=SIDE, **data),
+        data=DataConfig(resolution=SIDE, **{"latent_pool": 0, **data}),
     )
 
 

@@ -137,6 +137,8 @@ MASK = Image.new("L", (70, 80), 200)
         {"seed": 1},
         {"changes": {"resolution": 48}},
         {"changes": {"augmentation": "none"}},
+        {"changes": {"max_angle": 20.0}},
+        {"changes": {"flip": False, "random_crop": False}},
         {"changes": {"latent_pool": 4}},
         {"of": photos(shade=1)},
         {"of": photos(mask=MASK)},
@@ -151,6 +153,12 @@ def test_whatever_decides_latents_is_in_the_key(tmp_path, change):
     change.pop("identity", None)
     plain, _ = filled(**change)
     assert torch.equal(found, plain)
+
+
+def test_whether_the_subject_is_kept_whole_is_in_the_key(tmp_path):
+    with_masks = photos(mask=MASK)
+    filled(tmp_path, of=with_masks)
+    assert filled(tmp_path, of=with_masks, changes={"keep_subject": True})[1]
 
 
 @pytest.mark.parametrize("change", [{"stage": 3}, {"steps": 20}, {"changes": {"mask_fill": False}}])
