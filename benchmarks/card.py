@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from ..attndb.config.data import DataConfig
 from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
+from ..attndb.data.latent_cache import LatentCache
+from ..attndb.data.latent_pool import PoolSettings
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.data.photo_file import photos_from_arrays
 from ..devkit.training import train_stage, training_of
@@ -35,8 +39,8 @@ MODES: dict[str, dict[str, Any]] = {
     "low memory, LoRA 16": {"low_memory": True, "micro_batch": 2, "lora_rank": 16},
 }
 WARMUP = 3
-POOL = 16
-"""Augmented latents per photo in the timed recipes."""
+AT_ONCE = 8
+"""Crops that fill the pool in one call, as on a card with room for them."""
 
 
 def rows(
@@ -143,26 +147,31 @@ def recipes(
         backend = our_backend(size, weights_of(size), device)
         encode = _encoder(size, device)
         vectors, seconds = initial_vector(backend), []
+        kept = (
+            tempfile.TemporaryDirectory()
+        )  # later stages find the first one's latents, as shipped
+        pool = PoolSettings(at_once=AT_ONCE, cache=LatentCache(Path(kept.name), {}))
         prompt = our_batch(inputs_of(size.at(size.resolution, 1), 0)).prompts[0]
         for config in preset():
-            data = DataConfig(resolution=size.resolution, latent_pool=POOL)
+            data = DataConfig(resolution=size.resolution)
             config = config.with_(data=data, precision="bf16")
             if quick:
                 config = config.with_(steps=2, batch_size=2)
             synchronize(device)
             start = time.perf_counter()
             timesteps = backend.diffusion.timesteps
-            batches = PhotoBatches(_dataset(), (prompt,), config, timesteps, encode)
+            batches = PhotoBatches(_dataset(), (prompt,), config, timesteps, encode, (), pool)
             batches.fill()
             vectors = train_stage(backend, batches, config, vectors).vectors
             synchronize(device)
             seconds.append(time.perf_counter() - start)
         yield {
             "recipe": name,
-            "latent_pool": POOL,
+            "latent_pool": DataConfig().crops,
             "stage_seconds": seconds,
             "seconds": sum(seconds),
         }
+        kept.cleanup()
         del backend, encode
         collect(device)
 
