@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -94,7 +95,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_gradient_is_that_of_the_trainers_loss_plus_the_regulariser(sd15, trained, case):
+    from comfy_extras.nodes_train import TrainSampler
+
     how = CASES[case]
+    if "scaler" in how and "use_grad_scaler" not in signature(TrainSampler).parameters:
+        pytest.skip("this host's trainer scales no loss")
     count = len(how.get("sizes", [])) or how.get("images", 1)
     positive = [sd15.encode(BOTH)] * count
     losses, plain = gradients(trained, positive, **how)

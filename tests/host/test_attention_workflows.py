@@ -61,3 +61,14 @@ def test_compare_stages_has_a_column_for_each_stage(server):
     cell = prompt[nodes_of(prompt, "AttnDBCompareAttention")[0]]["inputs"]["cell_size"]
     assert width > 4 * cell
     assert height > 3 * cell  # pictures, the placeholder's maps, the category's maps
+
+
+def test_regularize_a_stock_lora_trains_draws_and_shows_the_maps(server):
+    prompt = prompt_of(server, "Regularize a stock LoRA")
+    [train], [sheet] = nodes_of(prompt, "TrainLoraNode"), nodes_of(prompt, "SaveImage")
+    prompt[train]["inputs"]["steps"] = 2
+    outcome = server.run(prompt)
+    assert len(outcome.outputs[sheet]["images"]) == 2
+    [text] = nodes_of(prompt, "PreviewAny")
+    assert {"sks", "robot", "forest"} <= set(outcome.outputs[text]["text"][0].split())
+    assert list((server.base / "output" / "loras").glob("sks-robot_2_steps_*.safetensors"))

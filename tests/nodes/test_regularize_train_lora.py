@@ -71,7 +71,10 @@ def test_the_hosts_node_trains_another_lora_from_the_same_first_forward_pass(reg
 def test_checkpointing_and_bypass_of_the_hosts_node_train_the_same_lora(regularize, micro):
     model, positive = regularize(mean_weight=200.0, variance_weight=500.0)
     lora, losses = train(model, positive, micro)
-    for changes in ({"gradient_checkpointing": True}, {"bypass_mode": True}):
+    ways = [{"gradient_checkpointing": True}, {"bypass_mode": True}]
+    if "force_deepcopy" not in inspect.signature(type(micro[0]).clone).parameters:
+        ways.pop()  # an older host's trainer cannot: it trains on the loaded, inference tensors
+    for changes in ways:
         again, same = train(model, positive, micro, **changes)
         assert same == pytest.approx(losses, rel=1e-4), changes
         for name, value in lora.items():
