@@ -62,6 +62,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     names = [options.only] if options.only else list(ROUNDS)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
+    from . import comparison
+
+    if missing := comparison.left_out():
+        print(missing, flush=True)
     ceilings = matmul_ceilings()
     for precision, gflops in ceilings.items():
         print(f"a large matrix product in {precision}: {gflops:.0f} GFLOP/s", flush=True)
@@ -100,7 +104,7 @@ def measured(
     if apart:  # first: what this process has had might leave too little
         ours, theirs = (times_apart(side, name) for side in SIDES)
         for stage in apart:
-            for precision in comparison.PRECISIONS:
+            for precision in comparison.precisions():
                 rows.append(comparison.row_apart(size, stage, precision, ours, theirs))
     together = [stage for stage in STAGES if stage not in apart]
     rows = comparison.times_of(size, together, rounds) + rows
@@ -115,11 +119,14 @@ def matmul_ceilings() -> dict[str, float]:
     """GFLOP/s that this machine gives in practice, by precision."""
     import torch
 
-    from . import measure
+    from . import comparison, measure
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     cpu = torch.device("cpu")
-    return {name: measure.matmul_ceiling(cpu, dtype, 2048) / 1e9 for name, dtype in dtypes.items()}
+    return {
+        name: measure.matmul_ceiling(cpu, dtypes[name], 2048) / 1e9
+        for name in comparison.precisions()
+    }
 
 
 def size_of(name: str) -> Any:

@@ -12,14 +12,26 @@ import torch
 from torch import Tensor
 
 from ..attndb.config.choices import Precision
+from ..attndb.models import precision as bf16
 from ..devkit.training import training_of
 from .measure import PeakMemory, Timing, collect, describe, floating_point_operations, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .reference_step import PublishedModel, PublishedStep
 from .sizes import Size, inputs_of, weights_of
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CPU = torch.device("cpu")
+
+
+def precisions() -> tuple[Precision, ...]:
+    """What is timed on this CPU: bf16 only where it has the products."""
+    return ("fp32", "bf16") if bf16.has_bf16_products(CPU) else ("fp32",)
+
+
+def left_out() -> str:
+    """What a table does not hold on this CPU, and why; empty where it holds everything."""
+    if "bf16" in precisions():
+        return ""
+    return "no bf16 rows: this CPU has no bf16 products, so they would take ten times as long"
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
     """A row per stage and precision, without memory. All steps are timed in turn, on the CPU."""
     weights, inputs = weights_of(size), inputs_of(size, 0)
     # one each: a stage keeps its U-Net's weights in its own precision
-    backends = {precision: our_backend(size, weights, CPU) for precision in PRECISIONS}
+    backends = {precision: our_backend(size, weights, CPU) for precision in precisions()}
     published = PublishedModel(size, weights, CPU)
     del weights
     vector, batch = initial_vector(backends["fp32"]), our_batch(inputs)
@@ -45,7 +57,7 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
             "published": lambda theirs=theirs: theirs.step(inputs)
         }
         with ExitStack() as entered:
-            for precision in PRECISIONS:
+            for precision in precisions():
                 for name, regularized in ((precision, True), (f"{precision}, free", False)):
                     config = stage_config(stage, size, precision, regularized)
                     backend = backends[precision]
@@ -55,10 +67,11 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
                 if name != "published":  # it has no first time, and counting warms it up
                     step()
             counts = {
-                side: floating_point_operations(steps[side]) for side in ("published", *PRECISIONS)
+                side: floating_point_operations(steps[side])
+                for side in ("published", *precisions())
             }
             timed = {**encoding, **time_in_turn(steps, rounds, CPU)}
-        rows += [row(size, stage, precision, timed, counts) for precision in PRECISIONS]
+        rows += [row(size, stage, precision, timed, counts) for precision in precisions()]
         del theirs, ours, steps
         collect(CPU)
     return rows
@@ -102,7 +115,7 @@ def times_of_ours(size: Size, stages: Sequence[int]) -> dict[str, Counted]:
     vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
     found = {}
     for stage in stages:
-        for precision in PRECISIONS:
+        for precision in precisions():
             with training_of(backend, stage_config(stage, size, precision), vector) as ours:
                 found[f"{stage}/{precision}"] = _counted(
                     lambda ours=ours: ours.step(0, batch).read()
@@ -150,7 +163,7 @@ def memory_of_ours(size: Size, stages: Sequence[int], baseline: int) -> dict[str
     vector, batch = initial_vector(backend), our_batch(inputs_of(size, 0))
     found = {}
     for stage in stages:
-        for precision in PRECISIONS:
+        for precision in precisions():
             collect(CPU)
             config = stage_config(stage, size, precision)
             with PeakMemory(CPU, baseline) as peak, training_of(backend, config, vector) as ours:

@@ -36,7 +36,6 @@ from ..devkit.training import training_of
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,12 +55,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def rows_of(name: str, rank: int, rounds: int) -> list[dict[str, Any]]:
     """A row for stages 2 and 3 in each precision."""
-    from . import sizes
+    from . import comparison, sizes
 
+    if missing := comparison.left_out():
+        log.info("%s", missing)
     size = {"tiny": sizes.tiny, "micro": sizes.micro, "sd15-small": sizes.sd15_small}[name]()
     rows = []
     for stage in (3, 2):
-        for precision in PRECISIONS:
+        for precision in comparison.precisions():
             rows.append(row(size, stage, precision, rank, rounds))
             log.info("%s", line(rows[-1]))
     return rows

@@ -41,16 +41,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     host_on_path()
-    from . import estimates, measure, sizes
+    from . import comparison, estimates, measure, sizes
 
     cases = estimates.cases()
     if options.case is not None:
         baseline = psutil.Process().memory_info().rss
         print(json.dumps(estimates.measured(sizes.sd15_small(), *cases[options.case], baseline)))
         return 0
+    if missing := comparison.left_out():
+        print(missing, flush=True)
     print(HEAD, flush=True)
     rows = []
-    for index in range(len(cases)):
+    for index, (_, precision, _) in enumerate(cases):
+        if precision not in comparison.precisions():
+            continue
         rows.append(measure.said_apart(__file__, "--case", str(index), frugal=True))
         print(line(rows[-1]), flush=True)
     if options.predict:

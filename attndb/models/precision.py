@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -9,13 +10,49 @@ import torch
 from torch import Tensor, nn
 
 from ..config.choices import Precision
+from ..config.stage import StageConfig
 
 
 def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
     """Whether a stage with this setting runs under bf16 autocast on this device."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and has_bf16_products(device)
     return precision == "bf16"
+
+
+def has_bf16_products(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 itself. A CPU without them (AVX2 alone) makes up for it one
+    number at a time: a step takes about ten times as long as in fp32 (docs/speed.md)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        known = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
+        if known:
+            return any(supported() for supported in known)
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a PyTorch without oneDNN, whose products would be used
+        return False
+
+
+def bf16_warning(config: StageConfig, device: torch.device) -> str:
+    """What bf16 costs where a stage was asked to compute in it on a CPU that has no such products,
+    and what to choose; empty where it costs nothing."""
+    remedies = []
+    if config.precision == "bf16":
+        remedies.append("set precision to auto or fp32")
+    if config.low_memory:
+        remedies.append("set low_memory to auto or off in Training Options")
+    if not remedies or device.type != "cpu" or has_bf16_products(device):
+        return ""
+    asked = "low_memory computes" if config.low_memory else "this stage computes"
+    return (
+        f"{asked} in bf16, and this CPU has no bf16 products: a step takes about ten times as long "
+        f"as in fp32 (measured on a CPU with AVX2 alone). To be faster, {' and '.join(remedies)}"
+    )
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:

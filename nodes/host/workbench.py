@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ...attndb.data.latent_cache import DEFAULT_LIMIT, LIMIT_VARIABLE, LatentCac
 from ...attndb.data.latent_pool import PoolSettings
 from ...attndb.data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ...attndb.models.conditioning import Embeddings
+from ...attndb.models.precision import bf16_warning
 from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
 from ...attndb.training.callback import Callback
 from ...attndb.training.run import Run
@@ -46,6 +48,8 @@ from .ui.plan import NodePlan
 from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .ui.progress import EncodingProgress, TrainingProgress
 from .ui.status import show_text
+
+log = logging.getLogger(__name__)
 
 
 class HostWorkbench:
@@ -149,6 +153,7 @@ class HostWorkbench:
         first: there low_memory takes much longer, and a system with little memory still pages."""
         if model.device.type == "cpu":
             choices = choices[:1]
+        self._say_once(bf16_warning(choices[0], model.device))
         fitted = fit_to_memory(
             self._plan.title,
             model,
@@ -211,6 +216,14 @@ class HostWorkbench:
     def thumbnail(self, dataset: ConceptDataset) -> str:
         """Of the first photo."""
         return thumbnail_url(dataset.photos[0].image)
+
+    def _say_once(self, warning: str) -> None:
+        """In the log and under the node, from before the first step to the end; of all stages that
+        the node trains once."""
+        if warning and warning not in self._plan.notes:
+            log.warning("%s: %s", self._plan.title, warning)
+            self._plan.notes.append(warning)
+            show_text(warning)
 
     def kept(self, message: str) -> None:
         """Under the running node, to the end; the newest stage's."""

@@ -23,15 +23,25 @@ def tiny(host):
     return tiny()
 
 
+def timed_here():
+    """Precisions that are timed on this CPU: bf16 where it has the products."""
+    from attndreambooth.attndb.models.precision import has_bf16_products
+
+    return ("fp32", "bf16") if has_bf16_products(CPU) else ("fp32",)
+
+
+def without_products(monkeypatch):
+    from attndreambooth.attndb.models import precision
+
+    monkeypatch.setattr(precision, "has_bf16_products", lambda device: device.type != "cpu")
+
+
 def test_a_comparison_has_a_row_per_stage_and_precision(tiny):
     from attndreambooth.benchmarks.comparison import times_of
 
     rows = times_of(tiny, (1, 3), rounds=2)
     assert [(r["stage"], r["precision"]) for r in rows] == [
-        (1, "fp32"),
-        (1, "bf16"),
-        (3, "fp32"),
-        (3, "bf16"),
+        (stage, precision) for stage in (1, 3) for precision in timed_here()
     ]
     for row in rows:
         assert set(PROMISED) <= set(row)
@@ -50,7 +60,7 @@ def test_sides_that_do_not_fit_together_give_the_same_row(tiny):
     )
 
     ours, theirs = times_of_ours(tiny, (1, 2)), times_of_published(tiny, (2,))
-    assert set(ours) == {"1/fp32", "1/bf16", "2/fp32", "2/bf16"}
+    assert set(ours) == {f"{stage}/{kind}" for stage in (1, 2) for kind in timed_here()}
     assert set(theirs) == {"2/fp32", "encoding"}
     apart = row_apart(tiny, 2, "fp32", ours, theirs)
     together = times_of(tiny, (2,), rounds=1)[0]
@@ -59,6 +69,34 @@ def test_sides_that_do_not_fit_together_give_the_same_row(tiny):
     assert [apart[name] for name in same] == [together[name] for name in same]
     assert apart["time_ratio"] == pytest.approx(apart["time_published_s"] / apart["time_ours_s"])
     assert apart["regularization_cost"] is None
+
+
+def test_on_a_cpu_without_bf16_products_those_rows_are_left_out_and_it_is_said(
+    tiny, monkeypatch, capsys
+):
+    from attndreambooth.benchmarks import bench, comparison
+
+    assert bool(comparison.left_out()) != ("bf16" in timed_here())
+    without_products(monkeypatch)
+    assert comparison.left_out().startswith("no bf16 rows: this CPU has no bf16 products")
+    assert [r["precision"] for r in comparison.times_of(tiny, (2,), rounds=1)] == ["fp32"]
+    assert set(comparison.times_of_ours(tiny, (2,))) == {"2/fp32"}
+    assert set(comparison.memory_of_ours(tiny, (2,), 0)) == {"2/fp32"}
+    monkeypatch.setattr(bench, "ROUNDS", {})
+    bench.main([])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == comparison.left_out() and "bf16" not in "".join(said[1:])
+
+
+def test_a_lora_is_timed_next_to_the_whole_weights(host):
+    from attndreambooth.benchmarks import lora
+
+    rows = lora.rows_of("tiny", rank=2, rounds=1)
+    assert [(r["stage"], r["precision"]) for r in rows] == [
+        (stage, precision) for stage in (3, 2) for precision in timed_here()
+    ]
+    for row in rows:
+        assert row["ratio_to_whole"] == row["processor_whole_s"] / row["processor_lora_s"]
 
 
 def test_steps_are_timed_in_turn_and_the_warm_up_is_of_no_account():

@@ -103,3 +103,40 @@ def test_auto_recomputes_when_memory_is_short_and_the_outcome_is_the_same(
 def _needed(lines):
     [found] = [m for m in map(NEEDS.search, lines) if m]
     return float(found[1]) * {"G": 1000, "M": 1}[found[2]]
+
+
+def test_bf16_on_a_cpu_without_its_products_is_told_once_before_the_first_step(
+    sd15, train, run, log, monkeypatch, caplog
+):
+    from attndreambooth.attndb.models import precision
+    from attndreambooth.nodes.host import workbench
+
+    shown = []
+    monkeypatch.setattr(precision, "has_bf16_products", lambda device: device.type != "cpu")
+    monkeypatch.setattr(workbench, "show_text", shown.append)
+    assert train(2, sd15, precision="bf16")[0].delta
+    lines = [record.getMessage() for record in caplog.records]
+    told = [i for i, line in enumerate(lines) if "no bf16 products" in line]
+    first = next(i for i, line in enumerate(lines) if "step 1/2" in line)
+    assert len(told) == 1 and told[0] < first
+    assert caplog.records[told[0]].levelno == logging.WARNING
+    assert "about ten times" in lines[told[0]] and "set precision to auto or fp32" in lines[told[0]]
+    [text] = [text for text in shown if "no bf16 products" in text]
+    assert lines[told[0]].endswith(f": {text}")
+    caplog.clear()
+    assert train(2, sd15, precision="auto", seed=8)[0].delta
+    assert not [line for line in log(logging.WARNING) if "bf16" in line]
+
+
+def test_a_node_of_several_stages_says_it_once(host, log, monkeypatch):
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.ui.plan import NodePlan, StagePlan
+
+    shown = []
+    monkeypatch.setattr(workbench, "show_text", shown.append)
+    plan = NodePlan([StagePlan("one", 1), StagePlan("two", 1)])
+    for number in range(2):
+        plan.begin(number)
+        workbench.HostWorkbench(None, None, None, plan)._say_once("bf16 is slow")
+    assert log(logging.WARNING) == ["one: bf16 is slow"]
+    assert shown == plan.notes == ["bf16 is slow"]

@@ -7,7 +7,14 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.models.precision import FrozenInBf16, round_stochastically
+from attndreambooth.attndb.models import precision as precisions
+from attndreambooth.attndb.models.precision import (
+    FrozenInBf16,
+    bf16_warning,
+    computes_in_bf16,
+    has_bf16_products,
+    round_stochastically,
+)
 from attndreambooth.attndb.training import training as trainings
 from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
 from attndreambooth.devkit.training import train_stage, training_of
@@ -105,3 +112,63 @@ def test_one_seed_rounds_the_same_way():
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, round_stochastically(value, torch.Generator().manual_seed(4)))
+
+
+# ---- CPUs without bf16 products
+
+
+CPU, CARD = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def without_products(monkeypatch):
+    monkeypatch.setattr(precisions, "has_bf16_products", lambda device: device.type != "cpu")
+
+
+@pytest.mark.parametrize(
+    ("choices", "remedy"),
+    [
+        ({"precision": "bf16"}, "set precision to auto or fp32"),
+        (
+            {"precision": "auto", "low_memory": True},
+            "set low_memory to auto or off in Training Options",
+        ),
+        (
+            {"precision": "bf16", "low_memory": True},
+            "set precision to auto or fp32 and set low_memory to auto or off in Training Options",
+        ),
+    ],
+)
+def test_who_asks_for_bf16_where_it_is_slow_is_told_what_it_costs(
+    without_products, choices, remedy
+):
+    said = bf16_warning(stage(3, **choices), CPU)
+    assert "no bf16 products: a step takes about ten times as long as in fp32" in said
+    assert said.endswith(remedy)
+    assert bf16_warning(stage(3, **choices), CARD) == ""
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_who_does_not_ask_for_it_is_told_nothing(without_products, precision):
+    assert bf16_warning(stage(3, precision), CPU) == ""
+    assert not computes_in_bf16(precision, CPU)
+
+
+def test_where_the_cpu_has_the_products_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(precisions, "has_bf16_products", lambda device: True)
+    assert bf16_warning(stage(3, low_memory=True), CPU) == ""
+
+
+@pytest.mark.parametrize(("bf16", "tiles"), [(True, False), (False, True), (False, False)])
+def test_a_cpu_has_them_with_avx512_bf16_or_amx(monkeypatch, bf16, tiles):
+    monkeypatch.setattr(precisions.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
+    assert has_bf16_products(CPU) == (bf16 or tiles)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_another_cpu_has_what_onednn_says(monkeypatch, supported):
+    monkeypatch.setattr(precisions.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    assert has_bf16_products(CPU) == supported
