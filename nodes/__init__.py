@@ -7,6 +7,7 @@ from typing import Any
 from . import (
     attention,
     compare,
+    compare_concepts,
     compared,
     concept,
     dataset,
@@ -37,6 +38,7 @@ MODULES = (
     export,
     attention,
     compare,
+    compare_concepts,
     micro,
 )
 """In menu order."""

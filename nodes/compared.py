@@ -166,7 +166,7 @@ class TrainComparedMethod(io.ComfyNode):
     ) -> io.NodeOutput:
         config = config_of(method, shared)
         title = LABELS[config.method]
-        return train_stages(
+        trained = train_stages(
             (model, clip, vae),
             dataset,
             [(title, config)],
@@ -176,6 +176,7 @@ class TrainComparedMethod(io.ComfyNode):
             options=options,
             preview=preview,
         )
+        return io.NodeOutput(*trained.values)
 
 
 NODES: list[type[io.ComfyNode]] = [TrainComparedMethod]

@@ -117,7 +117,7 @@ class _Stage(io.ComfyNode):
             vectors=vectors,
             optimizer=OptimizerConfig(learning_rate=learning_rate),
         )
-        return train_stages(
+        trained = train_stages(
             (model, clip, vae),
             dataset,
             [(cls.NAME, config)],
@@ -128,6 +128,7 @@ class _Stage(io.ComfyNode):
             preview=preview,
             concept=concept,
         )
+        return io.NodeOutput(*trained.values)
 
 
 class LearnEmbedding(_Stage):
@@ -215,7 +216,14 @@ class AllStages(io.ComfyNode):
                 ),
                 *extra_sockets(),
             ],
-            outputs=result_sockets(),
+            outputs=[
+                *result_sockets(),
+                Concept.Output(
+                    "concepts",
+                    is_output_list=True,
+                    tooltip="The concept after stage 1, 2 and 3: to Compare Concepts.",
+                ),
+            ],
         )
 
     @classmethod
@@ -235,7 +243,7 @@ class AllStages(io.ComfyNode):
         **shared: Any,
     ) -> io.NodeOutput:
         configs = [_changed(base, regularization, shared) for base in PRESETS[preset]()]
-        return train_stages(
+        trained = train_stages(
             (model, clip, vae),
             dataset,
             [(f"Stage {config.stage} of 3", config) for config in configs],
@@ -245,6 +253,7 @@ class AllStages(io.ComfyNode):
             options=options,
             preview=preview,
         )
+        return io.NodeOutput(*trained.values, list(trained.concepts))
 
 
 NODES: list[type[io.ComfyNode]] = [LearnEmbedding, TrainCrossAttention, TrainUNet, AllStages]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from comfy_api.latest import io
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.config.data import DataConfig
@@ -43,6 +42,16 @@ def with_shared(config: StageConfig, shared: Mapping[str, Any]) -> StageConfig:
     )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training node made."""
+
+    concepts: tuple[TrainedConcept, ...]
+    """The concept after each stage."""
+    values: tuple[Any, ...]
+    """Of `result_sockets`."""
+
+
 def train_stages(
     wires: tuple[Any, Any, Any],
     dataset: ConceptDataset,
@@ -54,15 +63,16 @@ def train_stages(
     options: TrainingOptions | None = None,
     preview: PreviewSettings | None = None,
     concept: TrainedConcept | None = None,
-) -> io.NodeOutput:
-    """Trains stages, by their titles, each on what the one before it learned; gives the values of
-    `result_sockets`. `wires`: MODEL, CLIP and VAE. `name`: of the whole, over its curve."""
+) -> Trained:
+    """Trains stages, by their titles, each on what the one before it learned. `wires`: MODEL, CLIP
+    and VAE. `name`: of the whole, over its curve."""
     options = options or NO_OPTIONS
     configs = [options.applied(config) for _, config in stages]
     if any(config.data.keep_subject for config in configs) and not dataset.masked:
         log.warning("keep_subject: no photo has a mask, so crops are cut as without it")
     plan = plan_of([title for title, _ in stages], configs)
     losses: list[StepLoss] = []
+    concepts: list[TrainedConcept] = []
     with NodeProgress(plan) as node:
         bench = HostWorkbench(*wires, plan, preview)
         for number, config in enumerate(configs):
@@ -78,6 +88,7 @@ def train_stages(
             )
             concept, own = train_stage(bench, request)
             losses.extend(own)
+            concepts.append(concept)
         assert concept is not None, "a node trains at least one stage"
         node.finished(concept.trigger)
     model, clip, _ = wires
@@ -88,10 +99,11 @@ def train_stages(
         prior=[loss.prior for loss in losses],
         others=others_of(losses),
     )
-    return io.NodeOutput(
+    values = (
         concept,
         apply_to_model(model, concept, 1.0),
         apply_to_clip(clip, concept),
         to_image([picture]),
         {"loss": [loss.total for loss in losses]},
     )
+    return Trained(tuple(concepts), values)

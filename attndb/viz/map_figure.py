@@ -127,18 +127,25 @@ class MapFigure:
 
 
 def comparison(
-    panels: Sequence[MapFigure], labels: Sequence[str], words: Sequence[str], style: HeatmapStyle
+    panels: Sequence[MapFigure],
+    labels: Sequence[str],
+    words: Sequence[str | Sequence[str]],
+    style: HeatmapStyle,
+    *,
+    title: str = "",
 ) -> Tensor:
-    """Panels side by side, picture over map: a column for each, a row for each word.
+    """Panels side by side, picture over map: a column for each, a row for each word, or for each
+    set of words with one for every panel.
 
     (B, Y, X, 3), as many as the panel with the fewest pictures. A word that a panel's prompt
     lacks (a placeholder before it was learned) leaves a remark in its place.
     """
     if not panels:
         raise ValueError("nothing to compare: connect at least one set of maps")
-    for word in words:
-        if all(_map_of(panel, word, 0) is None for panel in panels):
-            panels[0].maps.of(word)  # raises, with the words there are
+    of_rows = [[word] * len(panels) if isinstance(word, str) else word for word in words]
+    for row in of_rows:
+        if all(_map_of(panel, word, 0) is None for panel, word in zip(panels, row, strict=True)):
+            panels[0].maps.of(row[0])  # raises, with the words there are
     names = [*labels, *(f"{number + 1}" for number in range(len(labels), len(panels)))]
     sheets = []
     for index in range(min(panel.count for panel in panels)):
@@ -147,16 +154,16 @@ def comparison(
         ]
         if all(cell.picture is None for cell in rows[0]):
             rows = []
-        for word in words:
+        for of_row in of_rows:
             row = []
-            for panel in panels:
+            for panel, word in zip(panels, of_row, strict=True):
                 heat = _map_of(panel, word, index)
                 detail = "" if heat is None else format_value(float(map_metrics.mass(heat)))
                 caption = word if heat is not None else f"{word}: not in this prompt"
                 picture = panel.picture(index) if heat is not None else None
                 row.append(Cell(caption, picture, heat, detail and f"mass {detail}"))
             rows.append(row)
-        sheets.append(table(rows, style))
+        sheets.append(table(rows, style, title=title))
     return torch.stack(sheets)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from notes import COMPARE_NOTE, PRIOR_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE, TWO_NOTE
 from support.graph import Graph, Node
+
+from attndreambooth.attndb.config.presets import PRESETS
 
 Spec = dict[str, Any]
 SD15 = {
@@ -19,6 +22,7 @@ LIVE = 330
 
 SAID = 110
 """Pixels for what Save Concept says."""
+COMPARED_PROMPTS = "a photo of a {} in the forest\na sketch of a {} underwater"
 SIZES = {
     "AttnDBLoadMicroModel": [400, 0],
     "AttnDBMicroConcept": [400, 0],
@@ -29,6 +33,7 @@ SIZES = {
     "AttnDBAllStages": [380, 0],
     "AttnDBSaveConcept": [380, 120],
     "AttnDBApplyConcept": [380, 106],
+    "AttnDBCompareConcepts": [380, 0],
     "AttnDBStage1LearnEmbedding": [320, 0],
     "AttnDBStage2TrainCrossAttention": [320, 0],
     "AttnDBStage3TrainUNet": [320, 0],
@@ -47,36 +52,6 @@ TALLER = {
     "AttnDBApplyConcept": 30,
 }
 """Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""
-TEACH_NOTE = """# Teach a model your subject
-
-1. Choose a checkpoint: SD 1.5 or SD 2.1.
-2. Put 3-6 photos into a folder below `input`, and choose it.
-3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
-4. Press **Run**. Cancel keeps the work; Run goes on."""
-TOY_NOTE = """# Teach a toy model a subject
-
-Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \
-with a hat, and draws it in the forest.
-
-Then change the prompt: underwater, in space, a sketch of, pixel art of."""
-STAGES_NOTE = """# One node for each stage
-
-Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \
-Concept* applies what was learned.
-
-Every stage keeps its work: only what you change trains again."""
-TWO_NOTE = """# Two subjects, one model
-
-Two concepts are learned apart and put onto one model by two *Apply Concept* nodes in a row. Each \
-has a placeholder of its own.
-
-With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys."""
-PRIOR_NOTE = """# Keep the category
-
-The base model draws 64 pictures of the plain category. Stages 2 and 3 train on them as well, so \
-that not every robot becomes yours.
-
-The last pictures are your robot and a plain one."""
 
 
 def titled(graph: Graph, node: Node, title: str) -> Node:
@@ -324,11 +299,50 @@ def prior_images() -> Spec:
     }
 
 
+def compare_stages() -> Spec:
+    """The paper's figure: every stage's concept drawn by one node."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    photos = Node(str(int(dataset.id) - 1), {})
+    shown = titled(graph, graph.add("PreviewImage", images=photos[0]), "The photos")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
+    kinds = ("1LearnEmbedding", "2TrainCrossAttention", "3TrainUNet")
+    trained: list[Node] = []
+    for config, kind in zip(PRESETS["micro"](), kinds, strict=True):
+        values = {"steps": config.steps, "learning_rate": config.optimizer.learning_rate}
+        data = {"resolution": config.data.resolution, "augmentation": config.data.augmentation}
+        before = {"concept": trained[-1][0]} if trained else {}
+        values |= {"batch_size": config.batch_size, "dataset": dataset[0]}
+        trained.append(graph.add(f"AttnDBStage{kind}", **{**wires, **values, **data, **before}))
+    figure = graph.add(
+        "AttnDBCompareConcepts",
+        **wires,
+        **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
+        **{"prompts": COMPARED_PROMPTS, "seed": 7, "steps": 20, "cfg": 4.0},
+        **{"width": 64, "height": 64},
+    )
+    saved = graph.add("SaveImage", images=figure[0], filename_prefix="compare_stages")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, [*range(1, int(shown.id) + 1)]),
+            group("2  Learn, stage by stage", *(ids(stage) for stage in trained)),
+            group("3  Side by side", ids(figure), ids(saved)),
+        ],
+        "sizes": sizes(graph) | {shown.id: [400, 270], saved.id: [700, 620]},
+        "room": room(graph, dict.fromkeys(ids(*trained), LIVE)),
+        "notes": [note(COMPARE_NOTE, left, 260)],
+    }
+
+
 GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject": lambda: teach(toy=False),
     "Teach a subject (toy model)": lambda: teach(toy=True),
     "Stage by stage": stages,
     "Two concepts": two_concepts,
     "Prior images": prior_images,
+    "Compare stages": compare_stages,
 }
 """By the name of their file in workflows/."""

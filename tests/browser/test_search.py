@@ -41,6 +41,9 @@ TYPED = {
     "preview crops": ["Preview Dataset"],
     "dataset": [PHOTOS, "Preview Dataset"],
     "augmentation": ["Preview Dataset", "Training Options"],
+    "compare": ["Compare Concepts", "Compare Attention"],
+    "xy plot": ["Compare Concepts"],
+    "before after": ["Compare Concepts"],
     "train": [TRAIN, "Stage 2: Train Cross-Attention", "Training Options"],
 }
 

@@ -24,9 +24,14 @@ def nodes_of(prompt: dict, kind: str) -> list[str]:
     return [key for key, node in prompt.items() if node["class_type"] == kind]
 
 
+def pictures_of(server, outcome, key: str) -> list[np.ndarray]:
+    files = outcome.outputs[key]["images"]
+    return [np.asarray(Image.open(io.BytesIO(server.view(f))).convert("RGB")) for f in files]
+
+
 def picture_of(server, outcome, key: str) -> np.ndarray:
-    [file] = outcome.outputs[key]["images"]
-    return np.asarray(Image.open(io.BytesIO(server.view(file))).convert("RGB"))
+    [picture] = pictures_of(server, outcome, key)
+    return picture
 
 
 def test_attention_maps_finds_the_robot(server):
@@ -53,14 +58,17 @@ def test_compare_stages_has_a_column_for_each_stage(server):
     for node in prompt.values():
         if node["class_type"].startswith("AttnDBStage"):
             node["inputs"].update(steps=1, batch_size=2)
-        if node["class_type"] == "KSampler":
-            node["inputs"]["steps"] = 2
+        if node["class_type"] == "AttnDBCompareConcepts":
+            node["inputs"].update(steps=2)
+            cell = node["inputs"]["cell_size"]
     outcome = server.run(prompt)
-    [figure] = nodes_of(prompt, "SaveImage")
-    height, width, _ = picture_of(server, outcome, figure).shape
-    cell = prompt[nodes_of(prompt, "AttnDBCompareAttention")[0]]["inputs"]["cell_size"]
-    assert width > 4 * cell
-    assert height > 3 * cell  # pictures, the placeholder's maps, the category's maps
+    [figures] = nodes_of(prompt, "SaveImage")
+    pictures = pictures_of(server, outcome, figures)
+    assert len(pictures) == 2  # prompts
+    for picture in pictures:
+        height, width, _ = picture.shape
+        assert width > 4 * cell
+        assert height > 3 * cell  # pictures, the placeholder's maps, the category's maps
 
 
 def test_regularize_a_stock_lora_trains_draws_and_shows_the_maps(server):

@@ -12,7 +12,6 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sample
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -21,27 +20,20 @@ from ....attndb.artifacts.tensor_file import write_whole
 from ....attndb.models.precision import autocast
 from ..model.placeholders import with_vectors
 from .images import from_image
+from .sampling import SamplerSettings, sampled
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviewSettings:
-    """What to draw during a training, and when."""
+class PreviewSettings(SamplerSettings):
+    """What to draw during a training, and when: the same noise for every picture, so that they can
+    be compared."""
 
     prompt: str
     """Prompt; `{}` becomes `<placeholder> category`."""
     every: int
     """Steps between pictures; one more is drawn after the last step."""
-    steps: int
-    """Sampler steps."""
-    cfg: float
-    """Guidance."""
-    width: int
-    height: int
-    """Size in pixels."""
-    seed: int
-    """Of the sampler's noise: the same for every picture, so that they can be compared."""
     attention_maps: bool = False
     """Also look where placeholder and category look on a training photo, at the same steps."""
 
@@ -86,30 +78,12 @@ class PreviewSampler:
 
     def draw(self, vectors: Tensor) -> Image.Image:
         """One picture. The user's interrupt stops it within a sampler step."""
-        settings, management = self.settings, comfy.model_management
+        settings = self.settings
         with torch.inference_mode(), _not_training():
             clip = with_vectors(self._clip, self._placeholder, vectors.detach().float().cpu())
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
             negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-            form = self._patcher.model.latent_format
-            ratio = getattr(form, "spacial_downscale_ratio", 8)
-            size = (settings.height // ratio, settings.width // ratio)
-            latent = torch.zeros(1, form.latent_channels, *size)
-            noise = comfy.sample.prepare_noise(latent, settings.seed)
-            samples = comfy.sample.sample(
-                self._patcher,
-                noise,
-                settings.steps,
-                settings.cfg,
-                "dpmpp_2m",
-                "normal",
-                positive,
-                negative,
-                latent,
-                callback=lambda *_: management.throw_exception_if_processing_interrupted(),
-                disable_pbar=True,
-                seed=settings.seed,
-            )
+            samples = sampled(self._patcher, positive, negative, settings)
             return from_image(self._vae.decode(samples))
 
 

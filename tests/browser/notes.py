@@ -1,0 +1,39 @@
+"""What the notes in the shipped workflows say."""
+
+TEACH_NOTE = """# Teach a model your subject
+
+1. Choose a checkpoint: SD 1.5 or SD 2.1.
+2. Put 3-6 photos into a folder below `input`, and choose it.
+3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
+4. Press **Run**. Cancel keeps the work; Run goes on."""
+TOY_NOTE = """# Teach a toy model a subject
+
+Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \
+with a hat, and draws it in the forest.
+
+Then change the prompt: underwater, in space, a sketch of, pixel art of."""
+STAGES_NOTE = """# One node for each stage
+
+Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \
+Concept* applies what was learned.
+
+Every stage keeps its work: only what you change trains again."""
+TWO_NOTE = """# Two subjects, one model
+
+Two concepts are learned apart and put onto one model by two *Apply Concept* nodes in a row. Each \
+has a placeholder of its own.
+
+With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys."""
+COMPARE_NOTE = """# The paper's figure, for your subject
+
+The same prompts and noise before training and after each stage, pictures over attention maps: \
+where the new word looks, and where its category does.
+
+With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys, the \
+stages' published steps and rates, and 512 px in *Compare Concepts*."""
+PRIOR_NOTE = """# Keep the category
+
+The base model draws 64 pictures of the plain category. Stages 2 and 3 train on them as well, so \
+that not every robot becomes yours.
+
+The last pictures are your robot and a plain one."""

@@ -1,0 +1,171 @@
+"""Compare Concepts: the paper's figure for a subject, drawn by one node."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from support.stages import refuses
+
+NODE = "AttnDBCompareConcepts"
+SMALL = {"steps": 2, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64}
+
+
+@pytest.fixture(scope="module")
+def micro(run):
+    with torch.inference_mode():
+        wires = run("AttnDBLoadMicroModel")[:3]
+        return dict(zip(("model", "clip", "vae"), wires, strict=True))
+
+
+@pytest.fixture(scope="module")
+def robot(run):
+    with torch.inference_mode():
+        photos, category, *_ = run("AttnDBMicroConcept", concept="hat-robot")
+        node = "AttnDBConceptDatasetFromImages"
+        return run(node, images=photos, category=category, placeholder="<my-robot>")[0]
+
+
+@pytest.fixture(scope="module")
+def stages(run, micro, robot):
+    """The concept after every stage."""
+    with torch.inference_mode():
+        concept = None
+        found = []
+        for number, kind in enumerate(
+            ("LearnEmbedding", "TrainCrossAttention", "TrainUNet"), start=1
+        ):
+            name = f"AttnDBStage{number}{kind}"
+            values = {"steps": 1, "batch_size": 2, "resolution": 64, "dataset": robot}
+            concept = run(name, **micro, **values, concept=concept)[0]
+            found.append(concept)
+        return found
+
+
+def compared(run, micro, concepts, **widgets):
+    return run(NODE, **micro, concepts=concepts, **{**SMALL, **widgets})
+
+
+def test_a_list_of_stages_is_a_figure_of_four_columns(run, micro, stages):
+    figures, pictures = compared(run, micro, {"concept_0": stages})
+    [figure] = figures
+    assert figure.shape[0] == 1 and figure.shape[2] > 4 * 64
+    assert figure.shape[1] > 3 * 64  # pictures, the word's maps, its category's
+    assert [p.shape for p in pictures] == [(1, 64, 64, 3)] * 4
+
+
+def test_train_concept_gives_the_concept_after_every_stage(run, micro, robot, monkeypatch):
+    from attndreambooth.nodes import stages as module
+
+    short = tuple(c.with_(steps=1, batch_size=2) for c in module.PRESETS["micro"]())
+    monkeypatch.setitem(module.PRESETS, "micro", lambda: short)
+    concept, *_, concepts = run("AttnDBAllStages", **micro, dataset=robot, preset="micro")
+    assert [c.record["stages"][-1]["stage"] for c in concepts] == [1, 2, 3]
+    assert concepts[-1].digest() == concept.digest()
+    assert not concepts[0].delta and len(concepts[1].delta) < len(concepts[2].delta)
+
+
+def test_every_column_is_what_the_stock_sampler_draws(run, micro, stages, picture_of):
+    _, pictures = compared(
+        run, micro, {"concept_0": stages[2:]}, prompts="a photo of a {} in the snow", seed=7
+    )
+    plain = picture_of(micro, "a photo of a robot in the snow", seed=7)
+    model, clip, trigger = run(
+        "AttnDBApplyConcept", model=micro["model"], clip=micro["clip"], concept=stages[2]
+    )
+    applied = {**micro, "model": model, "clip": clip}
+    ours = picture_of(applied, f"a photo of a {trigger} in the snow", seed=7)
+    assert torch.equal(pictures[0], plain)
+    assert torch.equal(pictures[1], ours)
+    assert not torch.equal(plain, ours)
+
+
+def test_sockets_and_lists_are_joined_and_every_prompt_has_a_figure(run, micro, stages):
+    figures, pictures = compared(
+        run,
+        micro,
+        {"concept_0": [stages[0]], "concept_1": stages[1:]},
+        prompts="a photo of a {}\n\n a sketch of a {} ",
+        before_training=False,
+    )
+    assert len(figures) == 2 and len(pictures) == 2 * 3
+    assert figures[0].shape == figures[1].shape
+
+
+def test_columns_are_named_by_what_tells_them_apart(stages, host):
+    from attndreambooth.nodes.compare_concepts import _names
+
+    told = ["before training", "after stage 1", "after stage 2", "after stage 3"]
+    assert _names([None, *stages]) == told
+    other = dataclasses.replace(stages[2], placeholder="<my-car>")
+    assert _names([stages[2], other]) == ["<my-robot>", "<my-car>"]
+    assert _names([*stages[:2], other])[0] == "<my-robot>, after stage 1"
+    ti = stages[0].with_record({"stages": [{"method": "textual_inversion", "stage": 1}]})
+    assert _names([ti, stages[2]]) == ["Textual Inversion", "after stage 3"]
+    assert _names([stages[0].with_record({})]) == ["<my-robot>"]
+
+
+def test_words_of_the_prompt_are_rows_and_a_missing_one_is_named(run, micro, stages):
+    one = {"concept_0": stages[:1]}
+    figures, _ = compared(run, micro, one, words="robot", prompts="a photo of a {} in the snow")
+    more, _ = compared(
+        run, micro, one, words="robot, snow, photo", prompts="a photo of a {} in the snow"
+    )
+    assert more[0].shape[1] > figures[0].shape[1]
+    with refuses(r"Compare Concepts: there is no map of 'dog'"):
+        compared(run, micro, one, words="dog")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"concepts": {}}, "Compare Concepts: there is no concept: connect"),
+        ({"prompts": " \n"}, "prompts is empty: write one in a line"),
+        ({"prompts": "a {}\n" * 25}, "prompts: 25 lines, and 24 are drawn at most"),
+        ({"seed": [1, 2]}, "seed is a list"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(run, micro, stages, changes, said):
+    values = {"concepts": {"concept_0": stages[:1]}, **changes}
+    with refuses(said):
+        compared(run, micro, **values)
+
+
+def test_nothing_is_left_on_the_wires(run, micro, stages):
+    from comfy.model_management import unload_all_models
+
+    unload_all_models()  # a clone that was sampled last lies patched in the model until then
+    before = {k: v.clone() for k, v in micro["model"].model.state_dict().items()}
+    options = repr(micro["model"].model_options)
+    compared(run, micro, {"concept_0": stages[2:]})
+    unload_all_models()
+    after = micro["model"].model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert repr(micro["model"].model_options) == options
+
+
+@pytest.fixture
+def picture_of():
+    """What CLIP Text Encode, KSampler and VAE Decode make of these wires."""
+    import nodes
+
+    def draw(wires, text, seed):
+        encode = nodes.CLIPTextEncode().encode
+        channels = wires["model"].model.latent_format.latent_channels
+        ratio = getattr(wires["model"].model.latent_format, "spacial_downscale_ratio", 8)
+        latent = {"samples": torch.zeros(1, channels, 64 // ratio, 64 // ratio)}
+        sampled = nodes.common_ksampler(
+            wires["model"],
+            seed,
+            2,
+            4.0,
+            "dpmpp_2m",
+            "normal",
+            encode(wires["clip"], text)[0],
+            encode(wires["clip"], "")[0],
+            latent,
+        )[0]
+        return nodes.VAEDecode().decode(wires["vae"], sampled)[0]
+
+    return draw
