@@ -17,8 +17,8 @@ from .errors import naming_node
 from .host.capture.drawn_figure import drawn_figure
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
+from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
 from .host.ui.progress import CountedProgress
-from .host.ui.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
 from .socket_types import Concept
 from .sockets import MAX_SEED
 from .wires import first, one_value

@@ -9,7 +9,7 @@ from ....attndb.attention.capture import Capture
 from ....attndb.attention.prompt_words import PromptWords, Word
 from ....attndb.attention.word_maps import MapSelection, word_maps_of
 from ....attndb.viz.map_figure import MapFigure
-from ..ui.sampling import SamplerSettings, sampled
+from ..model.sampling import SamplerSettings, sampled
 from .capture import capture_model
 from .prompt import encode, prompt_words
 

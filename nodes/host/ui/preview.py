@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ....attndb.artifacts.tensor_file import write_whole
 from ....attndb.models.precision import autocast
 from ..model.placeholders import with_vectors
+from ..model.sampling import SamplerSettings, sampled
 from .images import from_image
-from .sampling import SamplerSettings, sampled
 
 log = logging.getLogger(__name__)
 
