@@ -32,7 +32,7 @@ LIMIT_VARIABLE = "ATTNDB_LATENTS_GB"
 """Environment variable of the server's owner: gigabytes that all kept latents may take; 0 keeps
 none. Not set: DEFAULT_LIMIT."""
 DEFAULT_LIMIT = 2e9
-"""Bytes. A photo's 32 crops of 512 pixels take 2.6 MB."""
+"""Bytes. A photo's 128 crops of 512 pixels take 10 MB."""
 VERSION = 1
 """Raised whenever the code makes other latents of the same photo and crop."""
 

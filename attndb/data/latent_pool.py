@@ -83,14 +83,14 @@ class LatentPool:
         self._settings = settings
         self._kept: dict[Key, Encoded] = {}
 
-    def fills(self, samples: int) -> bool:
-        """Whether it is filled ahead of so many samples: not if it holds more than they draw."""
-        return 0 < len(self._photos) * len(self._own) <= samples
+    def fills(self, most: int) -> bool:
+        """Whether it is filled ahead: not if it holds more than so many crops."""
+        return 0 < len(self._photos) * len(self._own) <= most
 
-    def fill(self, samples: int, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Encodes all of it, if it is filled at all; whether it is. `progress` hears how many of
-        the crops that no disk had are done, and of how many."""
-        if not self.fills(samples):
+    def fill(self, most: int, progress: Callable[[int, int], None] | None = None) -> bool:
+        """Encodes all of it, if these are not more than `most` crops; whether it did. `progress`
+        hears how many of those that no disk had are done, and of how many."""
+        if not self.fills(most):
             return False
         cache = self._settings.cache
         missing = []

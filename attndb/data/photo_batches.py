@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..config.data import AUTO
 from ..config.stage import StageConfig
 from .augmentation import Crop, draw_crop_of
 from .batch import Batch
@@ -62,12 +63,19 @@ class PhotoBatches:
     @property
     def fills(self) -> bool:
         """Whether `fill` leaves nothing to be encoded."""
-        return self._pool.fills(self._config.steps * self._config.batch_size)
+        return self._pool.fills(self._worth)
+
+    @property
+    def _worth(self) -> int:
+        """Crops that are worth encoding ahead: not more than the stage draws samples, or twice as
+        many where the pool is automatic, because the later stages find them on disk."""
+        config = self._config
+        return config.steps * config.batch_size * (2 if config.data.latent_pool == AUTO else 1)
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Encodes the pool, if the stage draws more samples than it holds; whether nothing will be
-        encoded any more. `progress` hears how many crops are done, and of how many."""
-        return self._pool.fill(self._config.steps * self._config.batch_size, progress)
+        """Encodes the pool, if it is worth it to the stage; whether nothing will be encoded any
+        more. `progress` hears how many crops are done, and of how many."""
+        return self._pool.fill(self._worth, progress)
 
     def samples(self, step: int) -> list[tuple[Photo, Crop]]:
         """The photos of a step, and how each is cropped."""

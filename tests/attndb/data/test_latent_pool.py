@@ -265,6 +265,14 @@ def test_a_pool_that_the_stage_does_not_use_up_is_encoded_as_it_is_drawn(tmp_pat
     assert set(encoder.sizes) == {1} and not files(tmp_path)
 
 
+@pytest.mark.parametrize(("size", "most"), [(-1, 2), (POOL, 1)])
+def test_an_automatic_pool_is_filled_for_the_later_stages_as_well(size, most):
+    enough = -(-PHOTOS * POOL // (4 * most))
+    changes = {"latent_pool": size, "resolution": 32}
+    assert batches(changes=changes, steps=enough)[0].fills
+    assert not batches(changes=changes, steps=enough - 1)[0].fills
+
+
 def test_photos_that_change_on_disk_while_it_trains_change_nothing(tmp_path):
     from attndreambooth.attndb.data.folder import load_folder
 
