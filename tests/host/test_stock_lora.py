@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from PIL import Image
 from support.graph import Graph, Node
 from support.outcome import ExecutionFailed
 from support.server import HostServer
@@ -25,18 +26,19 @@ class Trained:
     shares: tuple[Node, Node]
 
 
+def stock(server: HostServer, graph: Graph, kind: str, **inputs: Any) -> Node:
+    """A node of the host with its own defaults."""
+    required = server.object_info()[kind]["input"]["required"]
+    widgets = {
+        name: spec[1]["default"]
+        for name, spec in required.items()
+        if len(spec) > 1 and "default" in spec[1]
+    }
+    return graph.add(kind, **{**widgets, **inputs})
+
+
 def trained(server: HostServer, *, regularize: bool, caption: str = TEXT) -> Trained:
-    graph, info = Graph(), server.object_info()
-
-    def stock(kind: str, **inputs: Any) -> Node:
-        """A node of the host with its own defaults."""
-        widgets = {
-            name: spec[1]["default"]
-            for name, spec in info[kind]["input"]["required"].items()
-            if len(spec) > 1 and "default" in spec[1]
-        }
-        return graph.add(kind, **{**widgets, **inputs})
-
+    graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
     photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
     latents = graph.add("VAEEncode", pixels=photos[0], vae=base[2])
@@ -49,12 +51,12 @@ def trained(server: HostServer, *, regularize: bool, caption: str = TEXT) -> Tra
             **{"category": "robot", "mean_weight": 20.0, "variance_weight": 50.0},
         )[0]
     train = stock(
-        "TrainLoraNode",
+        *(server, graph, "TrainLoraNode"),
         **{"model": model, "latents": latents[0], "positive": positive[0], "steps": STEPS},
         **{"learning_rate": 1e-3, "seed": 4, "training_dtype": "fp32", "lora_dtype": "fp32"},
         gradient_checkpointing=regularize,  # it changes no value, only what is computed again
     )
-    applied = stock("LoraModelLoader", model=base[0], lora=train[0])
+    applied = stock(server, graph, "LoraModelLoader", model=base[0], lora=train[0])
     capture = graph.add(
         "AttnDBCaptureAttention",
         **{"model": applied[0], "clip": base[1], "text": TEXT, "words": "sks, robot"},
@@ -104,3 +106,35 @@ def test_a_stock_trainer_that_never_sees_the_new_word_stops_by_name(server):
     assert error.value.node_type == "TrainLoraNode"
     assert "Regularize Attention (Train LoRA)" in error.value.message
     assert repr(TEXT) in error.value.message
+
+
+def test_a_folder_of_captions_in_buckets_trains_with_those_that_have_both_words(server):
+    captions = [TEXT, "sks robot on the beach", "in space, a sks red robot", "a photo of a boat"]
+    folder = server.base / "input" / "captioned"
+    folder.mkdir()
+    for number, caption in enumerate(captions):
+        size = (64, 64) if number < 2 else (96, 64)
+        Image.new("RGB", size, (60 * number, 90, 120)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(caption)
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    photos = stock(server, graph, "LoadImageTextDataSetFromFolder", folder="captioned")
+    regularized = graph.add(
+        "AttnDBRegularizeTrainLora",
+        **{"model": base[0], "clip": base[1], "text": photos[1], "token": "sks"},
+        **{"category": "robot", "mean_weight": 2.0, "variance_weight": 5.0},
+    )
+    made = graph.add(
+        "MakeTrainingDataset", images=photos[0], vae=base[2], clip=base[1], texts=photos[1]
+    )
+    buckets = graph.add("ResolutionBucket", latents=made[0], conditioning=made[1])
+    train = stock(
+        *(server, graph, "TrainLoraNode"),
+        **{"model": regularized[0], "latents": buckets[0], "positive": buckets[1], "steps": 2},
+        **{"batch_size": 2, "training_dtype": "fp32", "bucket_mode": True},
+    )
+    graph.add("LossGraphNode", loss=train[1], filename_prefix="loss")
+    server.run(graph.prompt)
+    said = "Regularize Attention (Train LoRA): "
+    assert f"{said}not tied in 'a photo of a boat': the word 'sks' is not in" in server.log()
+    assert f"{said}1 of 4 conditionings are none of its captions with both words" in server.log()
