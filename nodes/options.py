@@ -89,6 +89,19 @@ def _held_to_the_base_widgets() -> list[io.Input]:
     """What keeps the category without class images. Optional as those above."""
     return [
         io.Float.Input(
+            "prior_prediction",
+            default=0.0,
+            min=0.0,
+            max=1000.0,
+            step=0.1,
+            optional=True,
+            tooltip="Prior preservation without class images: in stages 2 and 3 the model is also "
+            "asked for the plain category on the training's noisy photos, and has to answer as the "
+            "base model does. What this counts next to the denoising loss; 1 is usual. A step "
+            "takes about twice as long. 0: off, as published.",
+            advanced=True,
+        ),
+        io.Float.Input(
             "weight_anchor",
             default=0.0,
             min=0.0,

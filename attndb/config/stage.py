@@ -18,7 +18,7 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
 
-LATER_FIELDS = ("words", "orthogonal", "weight_anchor")
+LATER_FIELDS = ("words", "orthogonal", "weight_anchor", "prior_prediction")
 """Settings of compared methods, and those that came later. Where they say nothing new they are left
 out of records, so that records and runs of AttnDreamBooth are what they were before these fields.
 """
@@ -84,6 +84,11 @@ class StageConfig:
     pull towards the base model, without class images, in stages 2 and 3 of AttnDreamBooth. 0 off.
     Per unit of squared change, so it depends on the model (METHOD: section 8); 50 to 175 were
     published for cross-attention."""
+    prior_prediction: float = 0.0
+    """w of L += w ||eps_theta(z_t, t, c) - eps_base(z_t, t, c)||^2 on the training's noisy latents,
+    c its prompts without the placeholder (prior by prediction, METHOD: section 8): what the base
+    predicts for the plain category is kept, without class images, in stages 2 and 3. 0 off, 1
+    counts like the denoising loss. Takes the time of prior images, and a forward pass."""
     words: WordsConfig = field(default_factory=WordsConfig)
     """Training prompts, and what the placeholder begins as."""
     orthogonal: OrthogonalConfig = field(default_factory=OrthogonalConfig)
@@ -131,7 +136,10 @@ class StageConfig:
     @property
     def held_to_the_base(self) -> dict[str, float]:
         """What keeps the category without class images, by name: weights of parts of the loss."""
-        return {"weight_anchor": self.weight_anchor}
+        return {
+            "prior_prediction": self.prior_prediction,
+            "weight_anchor": self.weight_anchor,
+        }
 
     @property
     def recomputes(self) -> Checkpointing:

@@ -31,6 +31,8 @@ class Batch:
     """Whether these are prior samples themselves."""
     subject: Tensor | None = None
     """(B, 1, Y, X) share of subject in every latent pixel, where masks say it."""
+    of_base: bool = False
+    """Whether the base model's prediction for these samples is what is learned."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -47,6 +49,7 @@ class Batch:
             self.prior_weight,
             self.is_prior,
             None if self.subject is None else _sent(self.subject, device),
+            self.of_base,
         )
 
     def part(self, start: int, stop: int) -> Batch:
@@ -61,7 +64,14 @@ class Batch:
             prior_weight=self.prior_weight,
             is_prior=self.is_prior,
             subject=None if self.subject is None else self.subject[piece],
+            of_base=self.of_base,
         )
+
+    def for_base(self) -> Batch:
+        """The same noisy latents, whole, under the prompts of the plain category: what the base
+        model is asked for in prior by prediction."""
+        plain = tuple(prompt.without_placeholder() for prompt in self.prompts)
+        return Batch(self.latents, self.noise, self.timesteps, plain, of_base=True)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The samples in order, up to `size` at a time, then the prior samples in the same way."""

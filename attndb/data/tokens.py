@@ -59,6 +59,13 @@ class TokenizedText:
         """Attention columns the regulariser compares: none without a placeholder."""
         return ()
 
+    def without_placeholder(self) -> TokenizedText:
+        """The same prompt of the plain category, filled up with what fills the end of this one: the
+        tokens of the text without the placeholder's word."""
+        rest = [token for token in self.tokens if token is not None]
+        rest += [rest[-1]] * (len(self.tokens) - len(rest))
+        return TokenizedText(f"{self.text}, without the placeholder", tuple(rest))
+
 
 @dataclass(frozen=True)
 class TokenizedPrompt(TokenizedText):

@@ -17,9 +17,12 @@ class LossTotals:
     """Values that the denoising loss of the subject's samples averages over."""
     prior_values: float
     """The same of the prior samples; 0 without any."""
+    base_values: float = 0.0
+    """Values of the subject's samples, whole, for the distance to the base's prediction."""
 
     @classmethod
     def of(cls, batch: Batch) -> LossTotals:
         """The totals of one batch and its prior samples."""
         prior = 0.0 if batch.prior is None else float(batch.prior.latents.numel())
-        return cls(loss_normalizer(batch.latents, batch.mask), prior)
+        whole = float(batch.latents.numel())
+        return cls(loss_normalizer(batch.latents, batch.mask), prior, whole)

@@ -135,13 +135,16 @@ class MemoryEstimator:
             trained = training.trainable
             weights = [*model.unet.parameters(), *model.unet.buffers(), *trained]
             bytes_trained = unique_bytes(trained)
-            with MetaTrace(device, [*weights, *text]) as trace:
+            base = training.learner.base
+            kept = base.tensors if base is not None else []
+            with MetaTrace(device, [*weights, *text, *kept]) as trace:
                 gradients = self._step(training, size)
             aside = sum(before[p] for p in before if not p.requires_grad and p.nbytes < before[p])
             if not config.lora_rank:
                 aside += unique_bytes(p for p in trained if p in before)
             # with several prompts the encoder comes back for each that is new
-            stays = on_the_cpu or "embedding" in config.trains or len(self.prompts) > 1
+            several = len(self.prompts) > 1 or config.prior_prediction > 0
+            stays = on_the_cpu or "embedding" in config.trains or several
             activations = max(0, trace.peak - gradients)
             return MemoryEstimate(
                 device=device,
@@ -151,7 +154,7 @@ class MemoryEstimator:
                 text_encoder=unique_bytes(text) if stays else 0,
                 autoencoder=0 if on_the_cpu else self.autoencoder,
                 set_aside=aside if on_the_cpu else 0,
-                base=training.learner.bytes_held(on_the_cpu),
+                base=0 if base is None else base.bytes_held(on_the_cpu),
                 average=bytes_trained if config.ema_decay else 0,
                 optimizer=optimizer_bytes(trained, config.optimizer.name),
                 gradients=gradients,
@@ -172,12 +175,18 @@ class MemoryEstimator:
         return Training(model, method_of(config), start)
 
     def _step(self, training: Training, size: int) -> int:
-        """A step there and back: its last micro-batch, or a whole batch and then prior samples.
+        """A step there and back: its last micro-batch, or a whole batch and what follows it.
         Bytes of the gradients that are alive together."""
         trained, optimizer = training.trainable, training.optimizer
         in_backward = optimizer if isinstance(optimizer, AdamWInBackward) else None
         batch, in_parts = self._batch(size), size < training.config.batch_size
-        prior = self.prior and training.config.trains_denoiser and not in_parts
+        config, parts = training.config, [batch]
+        if not in_parts:  # else what is traced follows on the gradients of all parts before it
+            if self.prior and config.trains_denoiser:
+                parts.append(replace(batch, is_prior=True))
+            if config.prior_prediction:
+                parts.append(batch.for_base())
+        waits = len(parts) > 1 or (config.weight_anchor > 0 and not in_parts)
         # an update in the backward pass drops its gradients, and has earlier ones wait in fp32
         waiting = []
         for parameter in trained if in_parts else ():
@@ -185,19 +194,15 @@ class MemoryEstimator:
                 waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
             else:
                 parameter.grad = torch.empty_like(parameter)
-        followed = prior or (training.config.weight_anchor > 0 and not in_parts)
-        if in_backward and followed:
-            in_backward.mode = "gather"
-        totals = LossTotals(1.0, 1.0)
-        backward(total_of(training.learner.losses(batch, totals)))
-        if prior:  # onto the gradients of the batch, without statistics
-            if in_backward:
-                in_backward.mode = "drop"
-            prior_part = replace(batch, is_prior=True)
-            backward(total_of(training.learner.losses(prior_part, totals)))
+        totals = LossTotals(1.0, 1.0, 1.0)
+        for number, part in enumerate(parts, start=1):  # each onto the gradients before it
+            if in_backward and waits:
+                last = number == len(parts) and not config.weight_anchor
+                in_backward.mode = "drop" if last else "gather"
+            backward(total_of(training.learner.losses(part, totals)))
         if not in_backward:
             return unique_bytes(trained)
-        if followed:
+        if waits:
             return sum(4 * parameter.numel() for parameter in trained)
         return unique_bytes(waiting) or max(parameter.nbytes for parameter in trained)
 

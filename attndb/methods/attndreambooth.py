@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,16 +52,20 @@ class AttnDreamBoothLearner(ConceptLearner):
         if config.regularization.active:
             self._attached.enter_context(self._tap)
         self._columns: dict[tuple[int, ...], Tensor] = {}
-        self._base: BaseWeights | None = None
         if any(config.held_to_the_base.values()):
-            self._base = BaseWeights(model, self._weights)
-        if self._base is not None and config.weight_anchor:
-            self._distance = self._base.anchor()
+            self.base: BaseWeights | None = BaseWeights(model, self._weights)
+            if config.weight_anchor:
+                self._distance = self.base.anchor()
+            if config.prior_prediction:
+                self._as_the_base = self.base.prediction(self.denoising.bf16)
 
     def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
-        """Also the weight anchor, once: after the samples, so that its gradient is there for one
-        weight after the other."""
+        """Also the samples once more for the base's prediction; and the weight anchor, once: after
+        the samples, so that its gradient is there for one weight after the other."""
         parts = super().parts(batch, totals, micro_batch)
+        if self.config.prior_prediction:
+            for part in batch.for_base().parts(micro_batch):
+                parts.append(partial(self.losses, part, totals))
         if self.config.weight_anchor:
             parts.append(self.anchor)
         return parts
@@ -69,12 +74,11 @@ class AttnDreamBoothLearner(ConceptLearner):
         """`weight_anchor`: lambda sum_i ||theta_i - theta_i,base||^2 (METHOD: section 8)."""
         return {"weight_anchor": self.config.weight_anchor * self._distance()}
 
-    def bytes_held(self, on_the_cpu: bool) -> int:
-        """The base's weights, where the weights are held to them."""
-        return 0 if self._base is None else self._base.bytes_held(on_the_cpu)
-
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
-        """`denoising` and `attention_map`, or `prior` (METHOD: sections 1 and 3)."""
+        """`denoising` and `attention_map`, or `prior`, or `prior_prediction` (METHOD: 1, 3, 8)."""
+        if part.of_base:
+            self._tap.pause()
+            return {"prior_prediction": self._distance_to_the_base(part, totals)}
         if part.is_prior:
             self._tap.pause()
             return super().losses(part, totals)
@@ -88,6 +92,11 @@ class AttnDreamBoothLearner(ConceptLearner):
                 layers, weights.mean_weight, weights.variance_weight
             )
         return shares
+
+    def _distance_to_the_base(self, part: Batch, totals: LossTotals) -> Tensor:
+        text, values = self._text(part.prompts), totals.base_values
+        distance = self.denoising.distance(self._as_the_base, part, text, values)
+        return self.config.prior_prediction * distance
 
     def detach(self) -> None:
         """Also takes the tap off."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..losses.weight_anchor import squared_distance, squared_low_rank
+from ..models.precision import is_matrix
 from ..models.protocol import Model
 from .trained_weights import LowRankWeights, TrainedWeights, WholeWeights
 
@@ -27,6 +29,7 @@ class BaseWeights:
         self._values = {**start, **model.base_weights}
         self._kept: dict[tuple[str, torch.dtype], Tensor] = {}
         self._gaps: dict[str, Tensor] = {}
+        self._swapped: list[tuple[nn.Parameter, Tensor]] = []
 
     def anchor(self) -> Callable[[], Tensor]:
         """sum_i ||theta_i - theta_i,base||^2 over what is trained, as a function of the moment."""
@@ -44,6 +47,38 @@ class BaseWeights:
                 for name, change in weights.changes.items()
             ]
         return lambda: torch.stack([term() for term in terms]).sum()
+
+    def prediction(self, bf16: bool) -> Callable[[], AbstractContextManager[None]]:
+        """A context, as often as it is asked for, in which the U-Net is the base's: for forward
+        passes without gradient. `bf16`: under autocast, which rounds matrices anyway: kept so."""
+        for name in self._values:
+            weight = _parameter(self._model.unet, name)
+            rounded = bf16 and is_matrix(weight) and (name, weight.dtype) not in self._kept
+            dtype = torch.bfloat16 if rounded else weight.dtype
+            self._swapped.append((weight, self._on_the_device(name, dtype)))
+        return self._in_place
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        weights = self._weights
+        changes = weights.changes.values() if isinstance(weights, LowRankWeights) else ()
+        trained = [weight.data for weight, _ in self._swapped]
+        try:
+            for change in changes:
+                change.off = True
+            for weight, base in self._swapped:
+                weight.data = base
+            yield
+        finally:
+            for (weight, _), now in zip(self._swapped, trained, strict=True):
+                weight.data = now
+            for change in changes:
+                change.off = False
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is kept."""
+        return [*self._kept.values(), *self._gaps.values()]
 
     def bytes_held(self, on_the_cpu: bool) -> int:
         """On the device, beside the weights. On a CPU most is what waits there anyway."""

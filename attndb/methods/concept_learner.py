@@ -13,6 +13,7 @@ from ..data.batch import Batch
 from ..losses.totals import LossTotals
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
+from .base_weights import BaseWeights
 from .denoising import Denoising, TextStates
 from .method import Learned, ParameterGroup, Part
 from .trained_weights import TrainedWeights, trained_weights
@@ -41,6 +42,7 @@ class ConceptLearner:
         self.modules: Sequence[nn.Module] = [model.unet, *encoders]
         self.denoising = Denoising(model, config)
         self._text = TextStates(model, self._vectors, self.denoising.bf16)
+        self.base: BaseWeights | None = None
         model.unet.requires_grad_(False)
         for parameter in self._weights.parameters.values():
             parameter.requires_grad_(True)
@@ -62,10 +64,6 @@ class ConceptLearner:
     def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
         """The samples, and then the prior samples."""
         return [partial(self.losses, part, totals) for part in batch.parts(micro_batch)]
-
-    def bytes_held(self, on_the_cpu: bool) -> int:
-        """Nothing."""
-        return 0
 
     def after_step(self) -> None:
         """Nothing."""

@@ -5,7 +5,8 @@ Shapes: B batch, C latent channels, Y X latent pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -40,10 +41,30 @@ class Denoising:
         z_t_BCYX = self._diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
         prediction_BCYX = self.predict(z_t_BCYX, t_B, conditioning)
         target_BCYX = self._diffusion.target(z0_BCYX, noise_BCYX, t_B)
-        weights_B = None
-        if self._config.min_snr_gamma:
-            weights_B = self._diffusion.min_snr_weights(t_B, self._config.min_snr_gamma)
+        weights_B = self._weights(t_B)
         return denoising_loss(prediction_BCYX, target_BCYX, batch.mask, normalizer, weights_B)
+
+    def distance(
+        self,
+        base: Callable[[], AbstractContextManager[None]],
+        batch: Batch,
+        conditioning: Conditioning,
+        normalizer: float | None = None,
+    ) -> Tensor:
+        """||eps_theta(z_t, t, c) - sg eps_base(z_t, t, c)||^2 of samples on the device, weighted
+        and divided as L_diff (METHOD: section 8). Inside `base()` the model is the base."""
+        t_B = batch.timesteps
+        z_t_BCYX = self._diffusion.add_noise(batch.latents, batch.noise, t_B)
+        with torch.no_grad(), base():
+            target_BCYX = self.predict(z_t_BCYX, t_B, conditioning)
+        prediction_BCYX = self.predict(z_t_BCYX, t_B, conditioning)
+        weights_B = self._weights(t_B)
+        return denoising_loss(prediction_BCYX, target_BCYX, batch.mask, normalizer, weights_B)
+
+    def _weights(self, t_B: Tensor) -> Tensor | None:
+        if not self._config.min_snr_gamma:
+            return None
+        return self._diffusion.min_snr_weights(t_B, self._config.min_snr_gamma)
 
 
 class TextStates:

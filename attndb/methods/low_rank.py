@@ -36,9 +36,13 @@ class LowRankParameter(nn.Module):
             start = torch.rand(rank, inputs, generator=generator) * 2.0 - 1.0
         self.down = nn.Parameter((start * (3.0 / inputs) ** 0.5).to(weight.device))  # (R, I)
         self.up = nn.Parameter(torch.zeros(outputs, rank, device=weight.device))  # (O, R)
+        self.off = False
+        """Whether the layer computes without it."""
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with the change, in its shape."""
+        if self.off:
+            return weight
         return weight + (self.up @ self.down).reshape(self.shape)
 
     def delta(self) -> LowRank:
@@ -81,6 +85,8 @@ class _LowRankLinear:
 
     def forward(self, x: Tensor) -> Tensor:
         plain = super().forward(x)  # type: ignore[misc]
+        if self.low_rank.off:
+            return plain
         return plain + F.linear(F.linear(x, self.low_rank.down), self.low_rank.up)
 
 
@@ -93,6 +99,8 @@ class _LowRankConvolution:
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = super()
         change = self.low_rank
+        if change.off:
+            return layer.forward(x)
         down = change.down.unflatten(1, change.shape[1:])
         up = change.up.reshape(*change.up.shape, *(1 for _ in change.shape[2:]))
         thin = layer._conv_forward(x, down, None)

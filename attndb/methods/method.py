@@ -14,6 +14,7 @@ from ..data.batch import Batch
 from ..losses.totals import LossTotals
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
+from .base_weights import BaseWeights
 from .denoising import Denoising
 
 Part: TypeAlias = Callable[[], dict[str, Tensor]]
@@ -55,6 +56,8 @@ class Learner(Protocol):
     """What every step runs through; the frozen matrices in it may be kept in bf16."""
     denoising: Denoising
     """How it asks the model."""
+    base: BaseWeights | None
+    """The base's weights, where it keeps them next to those that it trains."""
 
     @property
     def embeddings(self) -> Embeddings:
@@ -69,10 +72,6 @@ class Learner(Protocol):
     def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> Sequence[Part]:
         """A step's loss over a batch on the device, in parts that add up to it: of up to so many
         samples at a time, and then what no sample has."""
-        ...
-
-    def bytes_held(self, on_the_cpu: bool) -> int:
-        """What it keeps on the device for as long as it is at work, beside weights."""
         ...
 
     def after_step(self) -> None:

@@ -190,25 +190,23 @@ def test_the_memory_estimate_counts_the_base(low_memory, changed):
 
 # ---- settings
 
+NAMES = ("weight_anchor", "prior_prediction")
 
-def test_off_a_run_is_known_by_what_it_was_known_by():
+
+@pytest.mark.parametrize("name", NAMES)
+def test_off_a_run_is_known_by_what_it_was_known_by(name):
     plain = stage(3)
-    assert "weight_anchor" not in plain.as_dict() and "weight_anchor" not in plain.identity()
-    assert plain.with_(weight_anchor=2.0).identity() == {**plain.identity(), "weight_anchor": 2.0}
+    assert name not in plain.as_dict() and name not in plain.identity()
+    assert plain.with_(**{name: 2.0}).identity() == {**plain.identity(), name: 2.0}
 
 
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (lambda: stage(3, weight_anchor=-1.0), "weight_anchor = -1.0: use 0"),
-        (lambda: stage(3, weight_anchor=float("nan")), "weight_anchor = nan"),
-        (lambda: stage(1, weight_anchor=1.0), "weight_anchor = 1.0: stage 1 trains no weights"),
-        *(
-            (lambda m=m: published(m).with_(weight_anchor=1.0), f"weight_anchor = 1.0: {m} does")
-            for m in COMPARED
-        ),
-    ],
-)
-def test_it_is_refused_by_name_where_it_holds_nothing(make, told):
-    with pytest.raises(ValueError, match=told):
-        make()
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_refused_by_name_where_it_holds_nothing(name):
+    for value in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"{name} = {value}: use 0"):
+            stage(3, **{name: value})
+    with pytest.raises(ValueError, match=f"{name} = 1.0: stage 1 trains no weights"):
+        stage(1, **{name: 1.0})
+    for method in COMPARED:
+        with pytest.raises(ValueError, match=f"{name} = 1.0: {method} does not have it: use 0"):
+            published(method).with_(**{name: 1.0})
