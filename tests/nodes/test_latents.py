@@ -95,6 +95,30 @@ def test_the_estimate_counts_the_vae_where_it_stays(sd15, train, chain, monkeypa
     assert given == [None, sd15.vae, sd15.vae, None]
 
 
+def test_the_bar_follows_batches_and_begins_anew_for_prior_images(host, monkeypatch, caplog):
+    import comfy.utils
+
+    from attndreambooth.nodes.host.ui.progress import EncodingProgress
+
+    bars = []
+
+    class Bar:
+        def __init__(self, total):
+            self.moves = [total]
+            bars.append(self.moves)
+
+        def update_absolute(self, done, total):
+            self.moves.append(done)
+
+    monkeypatch.setattr(comfy.utils, "ProgressBar", Bar)
+    caplog.set_level(logging.INFO)
+    progress = EncodingProgress("Stage 2")
+    for done, total in ((8, 20), (16, 20), (20, 20), (1, 2), (2, 2), (1, 1)):
+        progress(done, total)
+    assert bars == [[20, 8, 16, 20], [2, 1, 2], [1, 1]]
+    assert caplog.text.count("photo crops") == 3
+
+
 def test_how_many_are_encoded_at_once_is_the_machines(sd15, monkeypatch):
     import comfy.model_management as management
     import torch

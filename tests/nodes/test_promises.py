@@ -201,7 +201,7 @@ def test_all_stages_in_one_node_equal_three_nodes(sd15, run, chain, monkeypatch)
         )
 
     monkeypatch.setitem(config.PRESETS, "paper", small)
-    concept, model, clip, _, losses = run(
+    concept, model, clip, _, losses, *_ = run(
         "AttnDBAllStages", **sd15.named(), dataset=dataset(run), resolution=64, seed=7
     )
     assert concept.digest() == chain[2].digest()
