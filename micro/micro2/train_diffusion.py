@@ -53,18 +53,21 @@ def is_hidden_matrix(name: str, value: Tensor) -> bool:
 
 
 class DiffusionTrainer:
-    """Owns models, optimisers and the moving average; `step` is one training step."""
+    """Owns models, optimisers and the moving average; `step` is one training step, under bf16
+    autocast if asked: faster on cards and on CPUs with bf16 products, slower on others."""
 
     def __init__(
         self,
         config: DiffusionConfig,
         captions: CaptionEncoder,
         device: torch.device | str = "cpu",
+        bf16: bool = False,
         unet_config: dict[str, Any] | None = None,
     ) -> None:
         use_plain_attention()
         torch.manual_seed(config.seed)
         self.config, self.captions, self.device = config, captions, torch.device(device)
+        self.bf16 = bf16
         self.unet = new_unet(unet_config).to(self.device).to(memory_format=torch.channels_last)
         self.unet.requires_grad_(True)
         self.text = TextEncoder(captions.vocabulary.rows).to(self.device)
@@ -111,8 +114,7 @@ class DiffusionTrainer:
         a = self.abar[t].view(-1, 1, 1, 1)
         zt = (a.sqrt() * z0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
 
-        half = self.device.type == "cuda"  # plain CPUs are faster in fp32
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             context = self._contexts([scenes[i] for i in index], rng)  # (B, T, width)
             prediction = self.unet(zt, t, context=context)
         losses = (prediction.float() - noise).square().mean(dim=(1, 2, 3))  # (B,)
