@@ -171,6 +171,8 @@ def _batches(
     pool = bench.pool(config.data.resolution)
     if config.data.latent_pool == 0:
         pool = replace(pool, at_once=1, cache=None)  # as the recorded runs were made
+    if dataset.private:
+        pool = replace(pool, cache=None)  # whoever has the VAE can look at kept latents
     photos = PhotoBatches(dataset, texts.prompts, config, timesteps, encode, texts.own, pool)
     if dataset.prior is None or texts.prior is None:
         return photos

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 
 import pytest
+from support.stages import dataset
 
 POOL = {"latent_pool": 1}
 
@@ -47,6 +49,17 @@ def test_the_owner_can_have_nothing_kept(sd15, train, chain, output, encoded, mo
     monkeypatch.setenv("ATTNDB_LATENTS_GB", "0")
     train(2, sd15, chain[0], **POOL)
     assert encoded == [1, 1, 1] and not latents(output)
+
+
+def test_private_photos_are_not_kept_and_train_to_the_same(
+    sd15, train, run, chain, output, encoded
+):
+    private = dataclasses.replace(dataset(run), private=True)
+    concept = train(2, sd15, chain[0], dataset=private, **POOL)[0]
+    assert encoded == [1, 1, 1] and not latents(output)
+    shutil.rmtree(output)
+    assert train(2, sd15, chain[0], **POOL)[0].digest() == concept.digest()
+    assert latents(output)
 
 
 def test_without_a_pool_nothing_is_kept_and_every_sample_is_encoded(
