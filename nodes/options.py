@@ -111,8 +111,8 @@ def _held_to_the_base_widgets() -> list[io.Input]:
             optional=True,
             tooltip="Pulls the trained weights of stages 2 and 3 towards the base model's, "
             "so that the category stays what it was, without class images. Per unit of "
-            "squared change; published for cross-attention: 175 (SD 1.5), 50 (SDXL). Keeps "
-            "a copy of the trained weights. 0: off, as published.",
+            "squared change; published for cross-attention: 175 (SD 1.5), 50 (SDXL); 0.01 to 0.1 "
+            "on the toy model. Keeps a copy of the trained weights. 0: off, as published.",
             advanced=True,
         ),
     ]
