@@ -84,10 +84,13 @@ class _LowRankLinear:
     low_rank: LowRankParameter
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = super().forward(x)  # type: ignore[misc]
         if self.low_rank.off:
-            return plain
-        return plain + F.linear(F.linear(x, self.low_rank.down), self.low_rank.up)
+            return super().forward(x)  # type: ignore[misc]
+        rows = x.reshape(-1, x.shape[-1])
+        plain, thin = super().forward(rows), F.linear(rows, self.low_rank.down)  # type: ignore[misc]
+        # into the output: a sum of its own is one more pass over it, there and back
+        changed = plain.addmm_(thin, self.low_rank.up.t().to(plain.dtype))
+        return changed.reshape(*x.shape[:-1], -1)
 
 
 class _LowRankConvolution:

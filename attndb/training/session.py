@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 CODE_VERSION = 1
 """Raised whenever the training code gives other results for the same request."""
 
-LORA_CODE_VERSION = 2
-"""The same, of runs that train a LoRA. 2: two thin layers beside the frozen one, W x + U (D x),
-where 1 had the changed weight, (W + U D) x: equal to rounding."""
+LORA_CODE_VERSION = 3
+"""The same, of runs that train a LoRA. From 2 on there are two thin layers beside the frozen one,
+W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x. Equal to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
