@@ -37,3 +37,17 @@ The base model draws 64 pictures of the plain category. Stages 2 and 3 train on 
 that not every robot becomes yours.
 
 The last pictures are your robot and a plain one."""
+MASKS_NOTE = """# Keep what is not the subject out of it
+
+*Mask Subject* finds the subject by the model's own attention to its category: no painting. \
+The loss counts the rest a fifth.
+
+A caption for each photo names where it was taken, so that these words learn the place.
+
+Look at *Preview Dataset* before you train: what lies under the veil counts less."""
+NO_CLASS_NOTE = """# Keep the category, without class images
+
+*prior_prediction* in *Training Options*: on the training's own noisy photos the model has to \
+answer to the plain category as the base model does.
+
+The last pictures are your robot and a plain one."""

@@ -1,0 +1,192 @@
+"""Shipped workflows on the toy model, each for one thing that the pack can do."""
+
+from __future__ import annotations
+
+from notes import COMPARE_NOTE, MASKS_NOTE, NO_CLASS_NOTE, PRIOR_NOTE, TWO_NOTE
+from parts import LIVE, Spec, apply, drawing, group, ids, note, room, sizes, titled, toy_photos
+from support.graph import Graph, Node
+
+from attndreambooth.attndb.config.presets import PRESETS
+
+COMPARED_PROMPTS = "a photo of a {} in the forest\na sketch of a {} underwater"
+CAPTIONS = """a photo of a {} on a meadow
+a photo of a {} on the beach
+a photo of a {} in the snow
+a photo of a {} in a room
+a photo of a {} in the city"""
+"""Of the toy photos, in their order."""
+
+
+def two_concepts() -> Spec:
+    """Two subjects on one model, each in its own words."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
+    photos, trained = ids(base), []
+    for concept, word in (("hat-robot", "<my-robot>"), ("cone-car", "<my-car>")):
+        dataset = toy_photos(graph, concept, word)
+        train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0])
+        trained.append(titled(graph, train, f"Train Concept: {word}"))
+        photos += [int(dataset.id) - 1, int(dataset.id)]
+    first = apply(graph, base, trained[0])
+    second = apply(graph, first, trained[1])
+    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a <my-car> car on the beach"]
+    drawn = drawing(graph, base, second, texts, "two-concepts")
+    left = "1  A toy model, two subjects"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, photos),
+            group("2  Learn both", ids(trained[0]), ids(trained[1])),
+            group("3  Both on one model", ids(first), ids(second)),
+            group("4  Draw each", *drawn.values()),
+        ],
+        "sizes": sizes(graph),
+        "room": room(graph, {int(train.id): LIVE for train in trained}),
+        "notes": [note(TWO_NOTE, left, 220)],
+    }
+
+
+def prior_images() -> Spec:
+    """Prior preservation: the category stays what it was."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    plain = drawing(graph, base, base, ["a photo of a robot"], "", batch=64, seed=1)
+    sampled, decoded = plain["samplers"]
+    graph.prompt[str(plain["saved"][0])] = {
+        "class_type": "AttnDBAddPriorImages",
+        "inputs": {"dataset": dataset[0], "images": [str(decoded), 0], "prompt": "a photo of a {}"},
+    }
+    added = Node(str(plain["saved"][0]), {})
+    wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
+    train = graph.add("AttnDBAllStages", **wires, dataset=added[0])
+    applied = apply(graph, base, train)
+    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
+    drawn = drawing(graph, base, applied, texts, "prior-images")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, [int(base.id), int(dataset.id) - 1, int(dataset.id)]),
+            group(
+                "2  Plain robots, by the model itself",
+                plain["words"],
+                [sampled, decoded, int(added.id)],
+            ),
+            group("3  Learn", ids(train)),
+            group(
+                "4  Draw the subject, and a plain robot",
+                [*ids(applied), *drawn["words"]],
+                drawn["samplers"],
+                drawn["saved"],
+            ),
+        ],
+        "sizes": sizes(graph),
+        "room": room(graph, {int(train.id): LIVE}),
+        "notes": [note(PRIOR_NOTE, left, 220)],
+    }
+
+
+def compare_stages() -> Spec:
+    """The paper's figure: every stage's concept drawn by one node."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    photos = Node(str(int(dataset.id) - 1), {})
+    shown = titled(graph, graph.add("PreviewImage", images=photos[0]), "The photos")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
+    kinds = ("1LearnEmbedding", "2TrainCrossAttention", "3TrainUNet")
+    trained: list[Node] = []
+    for config, kind in zip(PRESETS["micro"](), kinds, strict=True):
+        values = {"steps": config.steps, "learning_rate": config.optimizer.learning_rate}
+        data = {"resolution": config.data.resolution, "augmentation": config.data.augmentation}
+        before = {"concept": trained[-1][0]} if trained else {}
+        values |= {"batch_size": config.batch_size, "dataset": dataset[0]}
+        trained.append(graph.add(f"AttnDBStage{kind}", **{**wires, **values, **data, **before}))
+    figure = graph.add(
+        "AttnDBCompareConcepts",
+        **wires,
+        **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
+        **{"prompts": COMPARED_PROMPTS, "seed": 7, "steps": 20, "cfg": 4.0},
+        **{"width": 64, "height": 64},
+    )
+    saved = graph.add("SaveImage", images=figure[0], filename_prefix="compare_stages")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, [*range(1, int(shown.id) + 1)]),
+            group("2  Learn, stage by stage", *(ids(stage) for stage in trained)),
+            group("3  Side by side", ids(figure), ids(saved)),
+        ],
+        "sizes": sizes(graph) | {shown.id: [400, 270], saved.id: [700, 620]},
+        "room": room(graph, dict.fromkeys(ids(*trained), LIVE)),
+        "notes": [note(COMPARE_NOTE, left, 260)],
+    }
+
+
+def masks_and_captions() -> Spec:
+    """What is not the subject is said, or left out of the loss."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    photos = graph.add("AttnDBMicroConcept", concept="cone-car")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
+    masks = graph.add("AttnDBMaskSubject", **wires, images=photos[0], category=photos[1])
+    dataset = graph.add(
+        "AttnDBConceptDatasetFromImages",
+        **{"images": photos[0], "category": photos[1], "placeholder": "<my-car>"},
+        **{"captions": CAPTIONS, "masks": masks[0], "background_weight": 0.2},
+    )
+    shown = graph.add("AttnDBPreviewDataset", dataset=dataset[0], clip=base[1], resolution=64)
+    graph.prompt[shown.id]["inputs"] |= {"augmentation": "none", "crops": 1}
+    train = graph.add("AttnDBAllStages", **wires, preset="micro", dataset=dataset[0])
+    applied = apply(graph, base, train)
+    drawn = drawing(graph, base, applied, ["a photo of a <my-car> car in the snow"], "masked")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, ids(base, photos, masks)),
+            group("2  What training will see", ids(dataset), ids(shown)),
+            group("3  Learn", ids(train)),
+            group(
+                "4  Draw it anywhere",
+                [*ids(applied), *drawn["words"]],
+                [*drawn["samplers"], *drawn["saved"]],
+            ),
+        ],
+        "sizes": sizes(graph) | {dataset.id: [420, 460], shown.id: [560, 760]},
+        "room": room(graph, {int(train.id): LIVE}),
+        "notes": [note(MASKS_NOTE, left, 300)],
+    }
+
+
+def no_class_images() -> Spec:
+    """Prior preservation without a picture of the category."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    options = graph.add("AttnDBTrainingOptions", prior_prediction=1.0)
+    wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
+    train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0], options=options[0])
+    applied = apply(graph, base, train)
+    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
+    drawn = drawing(graph, base, applied, texts, "no-class-images")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, [int(base.id), int(dataset.id) - 1, int(dataset.id)]),
+            group("2  Learn, held to the base model's answers", ids(options), ids(train)),
+            group(
+                "3  Draw the subject, and a plain robot",
+                [*ids(applied), *drawn["words"]],
+                drawn["samplers"],
+                drawn["saved"],
+            ),
+        ],
+        "sizes": sizes(graph),
+        "room": room(graph, {int(train.id): LIVE}),
+        "notes": [note(NO_CLASS_NOTE, left, 240)],
+    }
