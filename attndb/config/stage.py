@@ -18,17 +18,19 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
 
-LATER_FIELDS = ("words", "orthogonal", "weight_anchor", "prior_prediction")
-"""Settings of compared methods, and those that came later. Where they say nothing new they are left
-out of records, so that records and runs of AttnDreamBooth are what they were before these fields.
-"""
-
-
-_LATER: dict[str, dict[str, Any]] = {
-    "regularization": {"inside_mask": False},
-    "data": {"max_angle": 45.0, "flip": True, "random_crop": True, "keep_subject": False},
+_BEFORE: dict[str, Any] = {
+    "words": dataclasses.asdict(WordsConfig()),
+    "orthogonal": dataclasses.asdict(OrthogonalConfig()),
+    "weight_anchor": 0.0,
+    "prior_prediction": 0.0,
+    "regularization.inside_mask": False,
+    "data.max_angle": 45.0,
+    "data.flip": True,
+    "data.random_crop": True,
+    "data.keep_subject": False,
 }
-"""Settings of a part that runs of earlier versions do not name, and what was done then."""
+"""Settings that came later, and what was done before them. Where they say just that they are left
+out of records, so that what an earlier version recorded or began is the same run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +179,11 @@ class StageConfig:
         a run that was begun by an earlier version goes on. An automatic pool is the size it is."""
         plain = dataclasses.asdict(self)
         plain["data"]["latent_pool"] = self.data.crops
-        for part, later in _LATER.items():
-            for name, before in later.items():
-                if plain[part][name] == before:
-                    del plain[part][name]
-        fields = {f.name: f for f in dataclasses.fields(self)}
-        for name in LATER_FIELDS:
-            make: Any = fields[name].default_factory
-            default = fields[name].default if make is dataclasses.MISSING else make()
-            if getattr(self, name) == default:
-                del plain[name]
+        for path, before in _BEFORE.items():
+            *part, name = path.split(".")
+            owner = plain[part[0]] if part else plain
+            if owner[name] == before:
+                del owner[name]
         return plain
 
     def identity(self) -> dict[str, Any]:
