@@ -46,17 +46,19 @@ def dataset_preview(
     training prompts as their tokens, by prompt; a prompt that is not there is shown as it is."""
     shown = training_crops(dataset, config, crops, MOST_PHOTOS)
     resolution = config.data.resolution
+    sharp = [sharpness(photo, resolution) for photo in dataset.photos]
     advice = [
-        *photo_advice(dataset, resolution),
+        *photo_advice(dataset, resolution, sharp),
         *crop_advice(dataset, shown, config.data.keep_subject),
     ]
     title = _title(dataset, config)
     rows, lines = [], [title]
-    for number, (photo, own) in enumerate(zip(dataset.photos, shown, strict=False), start=1):
+    each = zip(dataset.photos, shown, sharp, strict=False)
+    for number, (photo, own, sharp_one) in enumerate(each, start=1):
         heading = f"{number}. {printable(photo.name, 60)}, {_size(photo)}"
         prompts = [tokens.get(prompt, prompt) for prompt in dataset.prompts_of(photo)]
         rows.append(SheetRow(f"{heading}: {prompts[0]}", _cells(photo, own, dataset.background)))
-        lines += _lines(heading, prompts, own, sharpness(photo, resolution))
+        lines += _lines(heading, prompts, own, sharp_one)
     if (more := len(dataset.photos) - len(rows)) > 0:
         lines.append(f"and {more} more photos")
     lines += [f"! {line}" for line in advice]

@@ -16,6 +16,38 @@ CATEGORY = "AttnDreamBooth/attention"
 _COMPARED = 8
 
 
+def figure_widgets(*, advanced: bool) -> list[io.Input]:
+    """How the maps of a figure are drawn. The size is always advanced."""
+    return [
+        io.Combo.Input(
+            "normalization",
+            options=list(reversed(NORMALIZATIONS)),
+            default=NORMALIZATIONS[-1],
+            tooltip="shared: one scale for all maps, to compare strengths. per word: each "
+            "map from its own least to its own most.",
+            advanced=advanced,
+        ),
+        io.Float.Input(
+            "opacity",
+            default=0.65,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How strongly the heat covers the picture.",
+            advanced=advanced,
+        ),
+        io.Int.Input(
+            "cell_size",
+            default=256,
+            min=64,
+            max=1024,
+            step=8,
+            advanced=True,
+            tooltip="Longer side of each picture in the figure, in pixels.",
+        ),
+    ]
+
+
 class CompareAttention(io.ComfyNode):
     """Pictures over their maps, side by side."""
 
@@ -53,29 +85,7 @@ class CompareAttention(io.ComfyNode):
                     "that one prompt lacks is left out there. Empty takes the words of the last "
                     "column.",
                 ),
-                io.Combo.Input(
-                    "normalization",
-                    options=list(reversed(NORMALIZATIONS)),
-                    tooltip="shared: one scale for all maps, to compare strengths. per word: each "
-                    "map from its own least to its own most.",
-                ),
-                io.Float.Input(
-                    "opacity",
-                    default=0.65,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How strongly the heat covers the picture.",
-                ),
-                io.Int.Input(
-                    "cell_size",
-                    default=256,
-                    min=64,
-                    max=1024,
-                    step=8,
-                    advanced=True,
-                    tooltip="Longer side of each picture, in pixels.",
-                ),
+                *figure_widgets(advanced=False),
             ],
             outputs=[io.Image.Output(display_name="IMAGE", tooltip="The columns side by side.")],
         )

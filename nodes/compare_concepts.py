@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.attention.prompt_words import split_queries
-from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
+from ..attndb.viz.heatmaps import HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure, comparison
-from .compare import CATEGORY
+from .compare import CATEGORY, figure_widgets
 from .compared import LABELS
 from .errors import naming_node
 from .host.capture.drawn_figure import drawn_figure
@@ -23,7 +24,7 @@ from .socket_types import Concept
 from .sockets import MAX_SEED
 from .wires import first, one_value
 
-STAGES = (1, 2, 3)
+_STAGES = (1, 2, 3)
 MOST = 12
 """Columns of a figure."""
 _MOST_PROMPTS = 24
@@ -106,32 +107,7 @@ class CompareConcepts(io.ComfyNode):
                     tooltip="Names of the columns, one in a line. Empty: by stage or placeholder.",
                     advanced=True,
                 ),
-                io.Combo.Input(
-                    "normalization",
-                    options=list(reversed(NORMALIZATIONS)),
-                    default="shared",
-                    tooltip="shared: one scale for all maps, to compare strengths. per word: each "
-                    "map from its own least to its own most.",
-                    advanced=True,
-                ),
-                io.Float.Input(
-                    "opacity",
-                    default=0.65,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How strongly the heat covers the picture.",
-                    advanced=True,
-                ),
-                io.Int.Input(
-                    "cell_size",
-                    default=256,
-                    min=64,
-                    max=1024,
-                    step=8,
-                    tooltip="Longer side of each picture in the figure, in pixels.",
-                    advanced=True,
-                ),
+                *figure_widgets(advanced=True),
                 io.Combo.Input(
                     "sampler_name",
                     options=SAMPLERS,
@@ -177,9 +153,9 @@ class CompareConcepts(io.ComfyNode):
         **shared: Any,
     ) -> io.NodeOutput:
         widgets = {name: one_value(name, value) for name, value in shared.items()}
-        columns = _columns(concepts, before=one_value("before_training", before_training))
+        typed = split_queries(one_value("words", words))
+        columns = _columns(concepts, typed, before=one_value("before_training", before_training))
         lines = _lines(prompts)
-        rows = split_queries(one_value("words", words))
         settings = SamplerSettings(
             steps=widgets["steps"],
             cfg=widgets["cfg"],
@@ -195,14 +171,10 @@ class CompareConcepts(io.ComfyNode):
             normalization=widgets["normalization"],
         )
         told = [line.strip() for line in one_value("labels", labels).splitlines() if line.strip()]
-        names = [*told, *_names(columns)[len(told) :]]
+        names = [*told, *_names([column.concept for column in columns])[len(told) :]]
         wires = (first(model), first(clip), first(vae))
-        drawn = _draw(wires, columns, lines, rows, settings)
-        known = next(concept for concept in columns if concept is not None)
-        shown: list[Any] = rows or [
-            [(concept or known).placeholder for concept in columns],
-            [(concept or known).category for concept in columns],
-        ]
+        drawn = _draw(wires, columns, lines, settings)
+        shown = list(zip(*(column.words for column in columns), strict=True))
         figures = [
             comparison(panels, names, shown, style, title=line)
             for line, panels in zip(lines, drawn, strict=True)
@@ -211,8 +183,20 @@ class CompareConcepts(io.ComfyNode):
         return io.NodeOutput(figures, pictures)
 
 
-def _columns(concepts: Mapping[str, Any], *, before: bool) -> list[TrainedConcept | None]:
-    """The concepts of all sockets, in their order; None is the model as it was."""
+@dataclass(frozen=True)
+class _Column:
+    """One way to draw the prompts."""
+
+    concept: TrainedConcept | None
+    """None: the model as it was."""
+    subject: str
+    """What stands in a prompt for {}."""
+    words: tuple[str, ...]
+    """Whose maps are shown."""
+
+
+def _columns(concepts: Mapping[str, Any], typed: Sequence[str], *, before: bool) -> list[_Column]:
+    """The model as it was, if asked for, and the concepts of all sockets, in their order."""
     given = [
         concept
         for value in concepts.values()
@@ -223,7 +207,13 @@ def _columns(concepts: Mapping[str, Any], *, before: bool) -> list[TrainedConcep
         raise ValueError("there is no concept: connect Train Concept, a stage or Load Concept")
     if len(given) > MOST:
         raise ValueError(f"concepts: {len(given)} are connected, and a figure shows {MOST} at most")
-    return [None, *given] if before else given
+    columns = [_Column(c, c.trigger, _words(c, typed)) for c in given]
+    plain = _Column(None, given[0].category, columns[0].words)
+    return [plain, *columns] if before else columns
+
+
+def _words(concept: TrainedConcept, typed: Sequence[str]) -> tuple[str, ...]:
+    return tuple(typed) or (concept.placeholder, concept.category)
 
 
 def _lines(prompts: Any) -> list[str]:
@@ -257,35 +247,32 @@ def _trained(concept: TrainedConcept) -> str:
     last = stages[-1] if isinstance(stages[-1], dict) else {}
     if last.get("method") in LABELS:
         return LABELS[last["method"]]
-    return f"after stage {last['stage']}" if last.get("stage") in STAGES else ""
+    return f"after stage {last['stage']}" if last.get("stage") in _STAGES else ""
 
 
 def _draw(
     wires: tuple[Any, Any, Any],
-    columns: Sequence[TrainedConcept | None],
+    columns: Sequence[_Column],
     lines: Sequence[str],
-    words: Sequence[str],
     settings: SamplerSettings,
 ) -> list[list[MapFigure]]:
     """A row of figures for each prompt, a column for each concept."""
     model, clip, vae = wires
-    known = next(concept for concept in columns if concept is not None)
     bar, total = CountedProgress(), len(columns) * len(lines) * settings.steps
     rows: list[list[MapFigure]] = [[] for _ in lines]
-    for c, concept in enumerate(columns):
+    for c, column in enumerate(columns):
         own = (model, clip, vae)
-        if concept is not None:
-            own = (apply_to_model(model, concept, 1.0), apply_to_clip(clip, concept), vae)
-        subject = known.category if concept is None else concept.trigger
-        wanted = words or [(concept or known).placeholder, (concept or known).category]
+        if column.concept is not None:
+            applied = apply_to_model(model, column.concept, 1.0)
+            own = (applied, apply_to_clip(clip, column.concept), vae)
         for r, line in enumerate(lines):
             before = (c * len(lines) + r) * settings.steps
 
             def done(steps: int, before: int = before) -> None:
                 bar(before + steps, total)
 
-            prompt = line.replace("{}", subject)
-            rows[r].append(drawn_figure(own, prompt, wanted, settings, done))
+            prompt = line.replace("{}", column.subject)
+            rows[r].append(drawn_figure(own, prompt, column.words, settings, done))
     return rows
 
 

@@ -12,7 +12,7 @@ from .augmentation import SUBJECT_LEVEL
 from .dataset import ConceptDataset
 from .likeness import alike
 from .photo import Photo
-from .sharpness import BLURRED, sharpness
+from .sharpness import BLURRED
 from .training_crops import TrainingCrop
 
 SMALL = 4 / 64
@@ -26,8 +26,9 @@ for them where no mask says better."""
 _NAMED = 5
 
 
-def photo_advice(dataset: ConceptDataset, resolution: int) -> list[str]:
-    """A line for each thing that is likely to go wrong: what, on which photos, and what to do."""
+def photo_advice(dataset: ConceptDataset, resolution: int, sharp: Sequence[float]) -> list[str]:
+    """A line for each thing that is likely to go wrong: what, on which photos, and what to do.
+    `sharp`: the `sharpness` of every photo at this resolution."""
     photos = dataset.photos
     found = []
     if len(photos) == 1:
@@ -40,7 +41,7 @@ def photo_advice(dataset: ConceptDataset, resolution: int) -> list[str]:
             f"smaller than the crops of {resolution} px, so they are enlarged and learned soft: "
             f"{_names(few)}; take larger photos, or a lower resolution"
         )
-    if blurred := [photo for photo in photos if sharpness(photo, resolution) < BLURRED]:
+    if blurred := [p for p, value in zip(photos, sharp, strict=True) if value < BLURRED]:
         found.append(
             f"blurred, or without any detail: {_names(blurred)}; the subject is learned so: take "
             "sharp photos"

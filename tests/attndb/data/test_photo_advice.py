@@ -34,7 +34,9 @@ def masked(image, box):
 
 
 def advice(*photos, background=0.0, resolution=SIDE):
-    return photo_advice(ConceptDataset(photos, "dog", "<x>", background=background), resolution)
+    sharp = [sharpness(photo, resolution) for photo in photos]
+    dataset = ConceptDataset(photos, "dog", "<x>", background=background)
+    return photo_advice(dataset, resolution, sharp)
 
 
 def photos(count=3, **kind):
