@@ -1,8 +1,8 @@
 """`python demo/train_micro2.py`: the weight files of attndb-micro 2 from nothing, in pieces.
 
 Parts: `coder` (the autoencoder), `gate` (its table; the diffusion model is trained only if it
-passes), `judges`, `diffusion` (the long one), `export`. Work lies in --work, outside git. Every
-part goes on where it was stopped; one that is done is not done again.
+passes), `judges`, `clip`, `diffusion` (the long one), `export`. Work lies in --work, outside git.
+Coder and diffusion go on where they were stopped.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ..attndb.models.precision import computes_in_bf16
 from ..devkit.pack import ROOT, host_on_path
 from ..micro import weight_files as weights
 from ..micro.micro2.autoencoder import Autoencoder
+from ..micro.micro2.clip import ClipConfig, held_out_retrieval, train_micro_clip
 from ..micro.micro2.gate import gate, gate_table
 from ..micro.micro2.judges import JudgeConfig, held_out_accuracy, train_judges
 from ..micro.micro2.latents import encoded
@@ -48,7 +49,7 @@ from ..micro.micro2.world import full_caption
 
 log = logging.getLogger(__name__)
 
-PARTS = ("coder", "gate", "judges", "diffusion", "export")
+PARTS = ("coder", "gate", "judges", "clip", "diffusion", "export")
 CODER_SCENES = 6000
 
 
@@ -89,17 +90,34 @@ class Workshop:
 
     def judges(self) -> None:
         config = JudgeConfig(seed=self.options.seed)
-        model = train_judges(self.work, config)
+        model = train_judges(self.work, config, bf16=self._bf16("cpu"))
         accuracy = held_out_accuracy(model, self.options.seed)
         log.info("judges on held-out scenes: %s", accuracy)
         record = {"accuracy": json.dumps(accuracy), "config": json.dumps(asdict(config))}
         digest = weights.save(weights.JUDGES, half(model), record, FOLDER)
         weights.put_hash(weights.JUDGES, digest, FOLDER)
 
+    def clip(self) -> None:
+        """The micro CLIP, for the field's usual scores."""
+        config, captions = ClipConfig(seed=self.options.seed), caption_encoder()
+        model = train_micro_clip(self.work, captions, config, bf16=self._bf16("cpu"))
+        found = held_out_retrieval(model, captions, self.options.seed)
+        log.info("micro CLIP on held-out pairs: %s", found)
+        record = {
+            "vocabulary": " ".join(map(str, model.vocabulary.tokens)),
+            "retrieval": json.dumps(found),
+            "config": json.dumps(asdict(config)),
+        }
+        digest = weights.save(weights.CLIP, half(model), record, FOLDER)
+        weights.put_hash(weights.CLIP, digest, FOLDER)
+
+    def _bf16(self, device: torch.device | str) -> bool:
+        return computes_in_bf16(self.options.precision, torch.device(device))
+
     def _trainer(self) -> DiffusionTrainer:
         config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
-        bf16 = computes_in_bf16(self.options.precision, self.device)
-        return DiffusionTrainer(config, caption_encoder(), self.device, bf16)
+        bf16, compiled = self._bf16(self.device), self.options.compile
+        return DiffusionTrainer(config, caption_encoder(), self.device, bf16, compiled=compiled)
 
     def diffusion(self) -> None:
         """U-Net and text encoder, with a sheet of pictures now and then."""
@@ -176,7 +194,10 @@ def main(arguments: Sequence[str]) -> int:
         "--precision",
         choices=get_args(Precision),
         default="auto",
-        help="of the part `diffusion`; bf16 also pays on a CPU with bf16 products (Zen 4, AMX)",
+        help="of all but the coder; bf16 also pays on a CPU with bf16 products (Zen 4, AMX)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="the part `diffusion` with torch.compile"
     )
     parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)

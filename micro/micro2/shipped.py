@@ -7,11 +7,14 @@ from torch import Tensor
 
 from .. import weight_files
 from .autoencoder import Autoencoder
+from .clip import ClipScores, MicroClip
 from .judges import Judges
+from .text import CaptionEncoder, Vocabulary
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 AUTOENCODER = "attndb-micro-autoencoder.safetensors"
 JUDGES = weight_files.JUDGES
+CLIP = weight_files.CLIP
 MODEL = weight_files.MODEL
 
 
@@ -38,3 +41,11 @@ def load_judges(folder: Path = FOLDER) -> Judges:
     model = Judges()
     model.load_state_dict(_full(tensors))
     return model.eval().requires_grad_(False)
+
+
+def load_micro_clip(captions: CaptionEncoder, folder: Path = FOLDER) -> ClipScores:
+    """The shipped micro CLIP; WeightsError unless the file is the one of the card."""
+    tensors, metadata = weight_files.load(CLIP, folder)
+    model = MicroClip(Vocabulary([int(token) for token in metadata["vocabulary"].split()]))
+    model.load_state_dict(_full(tensors))
+    return ClipScores(model.eval().requires_grad_(False), captions)

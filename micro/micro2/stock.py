@@ -56,18 +56,24 @@ def rendered(
     """
     path = folder / f"scenes-{seed}-{stream}-{count}.npy"
     scenes = make_scenes(seed, stream, count, make)
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        log.info("rendering %d scenes to %s", count, path)
-        part = path.with_suffix(".part.npy")
-        shape = (count, SIZE, SIZE, 3)
-        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        for i, scene in enumerate(scenes):
-            out[i] = render(scene).picture
-        out.flush()
-        del out
-        os.replace(part, path)
+    render_to(path, scenes)
     return np.load(path, mmap_mode="r"), scenes
+
+
+def render_to(path: Path, scenes: list[Scene]) -> None:
+    """Pictures (N, SIZE, SIZE, 3) of scenes as a .npy file; nothing is done if it is there."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log.info("rendering %d scenes to %s", len(scenes), path)
+    part = path.with_suffix(".part.npy")
+    shape = (len(scenes), SIZE, SIZE, 3)
+    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+    for i, scene in enumerate(scenes):
+        out[i] = render(scene).picture
+    out.flush()
+    del out
+    os.replace(part, path)
 
 
 def to_model_range(pictures: NDArray[np.uint8] | Tensor) -> Tensor:
