@@ -1,0 +1,108 @@
+"""Prompts of an evaluation: the sets, what is refused, and what a text score reads of one.
+
+`{}` stands for the subject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..config.printable import quoted
+
+SHORT = (
+    "a photo of a {}",
+    "a {} floats on a river",
+    "a {} in Times Square",
+    "a {} in the marketplace",
+    "a {} on a stone wall in the countryside",
+    "a {} was buried at the bottom of the river",
+    "a {} with the Eiffel Tower in the background",
+    "a red {} in the garden",
+    "a pink {} by the lake",
+    "a white {} seen from the bottom",
+    "a black {} seen from the back",
+    "a purple {} on the dining table",
+    "a {} with a wheat field in the background",
+    "a {} in a snowy mountain landscape",
+    "a {} depicted with rough, textured brushstrokes",
+    "a {} depicted in the style of a Renaissance painting",
+    "a {} painted like a Picasso abstract",
+    "a {} painted in the style of an Abstract Expressionist painting",
+    "a {} in the style of Van Gogh's Starry Night",
+    "a {} with intricate Baroque carvings",
+    "a curious {} exploring ancient ruins by the beach",
+    "a brave {} crossing a shallow river in the wilderness",
+    "a {} wearing a superhero costume, complete with cape and mask",
+    "a cake with cream shaped like a {} on top",
+)
+COMPLEX = (
+    "An oil painting of a {} dressed as a musketeer in an old French town",
+    "A {} as a Jedi casting a long shadow in a sunlit, empty desert",
+    "Light seeps out from the inside of a clear {} under the moonlight on a serene beach",
+    "Cyberpunk style of a {} as a robot against the backdrop of a futuristic cityscape at night, "
+    "illuminated by neon lights",
+)
+TOY = (
+    "a photo of a {} in a meadow",
+    "a photo of a {} in a forest",
+    "a photo of a {} in space",
+    "a photo of a {} in the desert",
+    "a photo of a {} at night",
+    "a photo of a {} underwater",
+    "a sketch of a {} on the beach",
+    "a sketch of a {} in the city",
+    "pixel art of a {} in the snow",
+    "pixel art of a {} in a room",
+    "a photo of a red {} in a forest",
+    "a photo of a blue {} in the desert",
+)
+"""In the words of the embedded model."""
+
+SETS: dict[str, tuple[str, ...]] = {
+    f"short ({len(SHORT)})": SHORT,
+    f"complex ({len(COMPLEX)})": COMPLEX,
+    f"short and complex ({len(SHORT) + len(COMPLEX)})": (*SHORT, *COMPLEX),
+    f"toy model ({len(TOY)})": TOY,
+}
+"""By the name that a user chooses."""
+
+MOST = 200
+_LONGEST = 1000
+_SUBJECT = re.compile(r"(?:\bof\s+)?(?:\b(?:a|an|the|my)\s+)?\{\}(?:'s\b)?", re.IGNORECASE)
+
+
+def prompt_lines(texts: str | Iterable[str]) -> tuple[str, ...]:
+    """Prompts, one in a line, each once; empty lines and lines that begin with # are left out.
+    ValueError names a line without exactly one `{}`, one that is too long, or too many of them."""
+    given = [texts] if isinstance(texts, str) else list(texts)
+    lines = (line.strip() for text in given for line in text.splitlines())
+    prompts = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not prompts:
+        raise ValueError("prompts is empty: write one in a line, with {} for the subject")
+    if len(prompts) > MOST:
+        raise ValueError(f"prompts: {len(prompts)} lines, and {MOST} are the most")
+    for prompt in prompts:
+        if len(prompt) > _LONGEST:
+            raise ValueError(
+                f"prompt {quoted(prompt, 60)} has {len(prompt)} characters, and {_LONGEST} are the "
+                "most: shorten it"
+            )
+        if prompt.count("{}") != 1:
+            raise ValueError(
+                f"prompt {quoted(prompt, 120)} needs {{}} exactly once: it is where the subject's "
+                "words go, e.g. 'a photo of a {} in the snow'"
+            )
+    return prompts
+
+
+def whole(prompt: str, category: str) -> str:
+    """The prompt without the placeholder and with the category: what text scores compare with."""
+    return prompt.replace("{}", category)
+
+
+def context(prompt: str) -> str:
+    """What the prompt says beside the subject: without `{}`, its article and an `of` before it.
+    Empty if it says nothing."""
+    rest = " ".join(_SUBJECT.sub(" ", prompt).split())
+    return re.sub(r"\s+,", ",", rest).strip(" ,.")

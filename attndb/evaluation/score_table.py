@@ -1,0 +1,94 @@
+"""ScoreTable: rows of scores as Markdown, and which row is best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+from ..config.printable import printable
+from .scores import IDENTITY, METRICS, SHARES, TEXT, Scores
+
+BOTH = "identity and text"
+BEST_BY = (BOTH, IDENTITY, TEXT)
+"""What the best row may be chosen by."""
+ATTENTION = "maps agree"
+_ATTENTION_MEANS = "mean cosine of the attention maps of the new word and of its category"
+
+
+def score_table(rows: Sequence[Scores], *, explained: bool = True) -> str:
+    """Markdown: a line for each row, a column for each metric that some row has, its best value
+    bold, and below it what the columns mean and what has to be known of the rows."""
+    if not rows:
+        raise ValueError("there is nothing to compare: give at least one row of scores")
+    columns = _columns(rows)
+    head = ["", "pictures", *(title for title, *_ in columns)]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    marks = [_best_of(values) for _, values, _ in columns]
+    for number, row in enumerate(rows):
+        cells = [_cell(row.label), str(row.pictures)]
+        for (_, values, share), best in zip(columns, marks, strict=True):
+            shown = _shown(values[number], share)
+            cells.append(f"**{shown}**" if number in best else shown)
+        lines.append(f"| {' | '.join(cells)} |")
+    if explained:
+        used = dict.fromkeys(title.rpartition(": ")[2] for title, *_ in columns)
+        meanings = {**METRICS, ATTENTION: _ATTENTION_MEANS}
+        lines += ["", *(f"- {name}: {meanings[name]}" for name in used)]
+    notes = [f"- {_cell(row.label)}: {note}" for row in rows for note in row.notes]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def merit(row: Scores, by: str) -> float | None:
+    """What rows are put in order by: a metric, or the geometric mean of identity and text, which is
+    high only where both are; None where it was not measured. ValueError for another name."""
+    if by not in BEST_BY:
+        raise ValueError(f"best_by = {by!r}: choose {', '.join(BEST_BY)}")
+    if by != BOTH:
+        return row.value(by)
+    identity, text = row.value(IDENTITY), row.value(TEXT)
+    if identity is None or text is None:
+        return None
+    return sqrt(max(0.0, identity) * max(0.0, text))
+
+
+def best_row(rows: Sequence[Scores], by: str) -> int:
+    """Number of the best row, the first of equal ones. ValueError if no row has the metric."""
+    values = [merit(row, by) for row in rows]
+    there = [number for number, value in enumerate(values) if value is not None]
+    if not there:
+        raise ValueError(
+            f"best_by = {by!r}: no encoder gave a score of text; connect one of CLIP that reads "
+            f"texts, or choose {IDENTITY!r}"
+        )
+    return max(there, key=lambda number: values[number] or 0.0)
+
+
+def _columns(rows: Sequence[Scores]) -> list[tuple[str, list[float | None], bool]]:
+    """Title, a value for each row, and whether it is a share, of each column that has one."""
+    encoders = list(dict.fromkeys(name for row in rows for name in row.by_encoder))
+    columns = []
+    for encoder in encoders:
+        for metric in METRICS:
+            values = [row.by_encoder.get(encoder, {}).get(metric) for row in rows]
+            title = metric if len(encoders) == 1 else f"{_cell(encoder)}: {metric}"
+            columns.append((title, values, metric in SHARES))
+    columns.append((ATTENTION, [row.attention for row in rows], False))
+    return [column for column in columns if any(value is not None for value in column[1])]
+
+
+def _best_of(values: Sequence[float | None]) -> set[int]:
+    """Rows of the highest value as it is shown; none where all are equal or there is one."""
+    shown = {n: round(value, 3) for n, value in enumerate(values) if value is not None}
+    if len(set(shown.values())) < 2:
+        return set()
+    return {number for number, value in shown.items() if value == max(shown.values())}
+
+
+def _shown(value: float | None, share: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.0f}%" if share else f"{value:.3f}"
+
+
+def _cell(text: str) -> str:
+    return printable(text, 80).replace("|", "\\|")
