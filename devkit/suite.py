@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import touched
+
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "cuda"
 DEVICE = "ATTNDB_DEVICE"
@@ -24,11 +26,19 @@ DEVICE = "ATTNDB_DEVICE"
 WORKERS = 2
 PIECE_SECONDS = 470
 
-QUICK = [
-    *("tests/attndb", "tests/nodes", "tests/structure", "tests/house"),
-    *("-m", "not slow and not host and not browser", "--durations=0", "--durations-min=5"),
+FAST = ["-m", "not slow and not host and not browser", "--durations=0", "--durations-min=5"]
+"""No server, nothing long."""
+ALWAYS = ["tests/structure"]
+CORE = [
+    *("tests/attndb/config", "tests/attndb/losses", "tests/attndb/models", "tests/house"),
+    *("tests/attndb/attention", "tests/attndb/artifacts", "tests/attndb/training/test_trainer.py"),
+    *("tests/nodes/test_help_pages.py", "tests/nodes/test_concept.py"),
 ]
-"""Core and nodes, no server."""
+"""What `--quick` runs where nothing was touched."""
+QUICK_SECONDS = 75
+"""From then on `--quick` starts no further test, and says how many it left out."""
+UNTIL = "ATTNDB_TEST_UNTIL"
+"""Environment variable: the time, in seconds since the epoch, after which tests are left out."""
 CUDA = {
     "core": ["tests/attndb"],
     "nodes": ["tests/nodes"],
@@ -53,7 +63,7 @@ class Plan:
 def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The suite's own options, and what pytest is given."""
     parser = argparse.ArgumentParser(prog="dev.py test", add_help=False, allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="core and nodes, no server")
+    parser.add_argument("--quick", action="store_true", help="what was touched, no server")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--piece", choices=list(CUDA), action="append", help="with --device cuda")
     return parser.parse_known_args(arguments)
@@ -63,15 +73,22 @@ def plan(arguments: Sequence[str]) -> Plan:
     """The run that these arguments of `dev.py test` ask for.
 
     Two workers share the whole suite, one thread each; what is named runs in one process.
+    `--quick` takes the tests nearest to what git says was touched, as many as its time allows.
     """
     chosen, rest = options(arguments)
+    quick, until = [], {}
+    if chosen.quick:
+        quick = [*ALWAYS, *(touched.tests_of(touched.touched_files()) or CORE), *FAST]
+        until = {UNTIL: str(time.time() + QUICK_SECONDS)}
     named = any(not text.startswith("-") for text in rest)
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):
-        return Plan([*(QUICK if chosen.quick else ()), *rest], types=not chosen.quick)
+        return Plan([*quick, *rest], until, not chosen.quick)
     workers = min(WORKERS, os.cpu_count() or 1)
     shared = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
+    if shared and chosen.quick:
+        shared.append("--no-loadscope-reorder")  # the nearest first
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if shared else {}
-    return Plan([*(QUICK if chosen.quick else ()), *shared, *rest], threads, not chosen.quick)
+    return Plan([*quick, *shared, *rest], {**threads, **until}, not chosen.quick)
 
 
 def run_on_card(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

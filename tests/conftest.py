@@ -4,6 +4,7 @@ be mistaken for the host's `nodes` module (devkit/pack.py)."""
 import functools
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from support.server import HostServer
 
 from attndreambooth.devkit.pack import host_on_path, on_cpu, without_root
+from attndreambooth.devkit.suite import UNTIL
 
 sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("cpu") is not None and not on_cpu():
             item.add_marker(pytest.mark.skip(reason="is about the CPU"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`dev.py test --quick` has its time, and then leaves the rest out."""
+    if time.time() > float(os.environ.get(UNTIL, "inf")):
+        pytest.skip("left out: the time of --quick is over")
 
 
 @functools.cache

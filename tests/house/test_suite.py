@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 
 import pytest
 
-from attndreambooth.devkit import suite
+from attndreambooth.devkit import suite, touched
 
 
 @pytest.fixture
@@ -25,12 +27,81 @@ def test_what_is_named_runs_in_one_process(two_cores, named):
     assert suite.plan(named) == suite.Plan(named)
 
 
-def test_quick_is_core_and_nodes_without_a_server(two_cores):
+def quick(monkeypatch, *files: str) -> list[str]:
+    """The tests that `--quick` runs after a change of these files."""
+    monkeypatch.setattr(suite.touched, "touched_files", lambda: list(files))
     plan = suite.plan(["--quick"])
-    assert not plan.types and "--quick" not in plan.arguments
-    folders = [text for text in plan.arguments if text.startswith("tests/")]
-    assert folders == ["tests/attndb", "tests/nodes", "tests/structure", "tests/house"]
-    assert "not slow and not host and not browser" in plan.arguments
+    assert not plan.types and "not slow and not host and not browser" in plan.arguments
+    assert "--no-loadscope-reorder" in plan.arguments
+    left = float(plan.environ[suite.UNTIL]) - time.time()
+    assert 0 < left <= suite.QUICK_SECONDS < 90
+    return [text for text in plan.arguments if text.startswith("tests/")]
+
+
+def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
+    tests = quick(monkeypatch, "attndb/data/augmentation.py")
+    assert tests[0] == "tests/structure"
+    direct = tests.index("tests/attndb/data/test_augmentation_parts.py")
+    same_room = tests.index("tests/attndb/data/test_tokens.py")
+    far = tests.index("tests/nodes/test_latents.py")
+    assert direct < same_room < far
+
+
+def test_quick_runs_a_changed_test_and_no_other(two_cores, monkeypatch):
+    changed = "tests/attndb/data/test_mask.py"
+    assert quick(monkeypatch, changed, "README.md") == ["tests/structure", changed]
+
+
+def test_quick_finds_the_tests_of_a_node_by_its_id_and_those_of_a_page(two_cores, monkeypatch):
+    tests = quick(monkeypatch, "nodes/export.py")
+    assert tests.index("tests/nodes/test_export.py") < tests.index("tests/nodes/test_dataset.py")
+    page = "web/docs/AttnDBExportToDiffusers.md"
+    assert quick(monkeypatch, page) == ["tests/structure", "tests/nodes/test_help_pages.py"]
+
+
+def test_quick_finds_the_tests_behind_what_tests_share(two_cores, monkeypatch):
+    assert "tests/nodes/test_export.py" in quick(monkeypatch, "tests/support/stages.py")
+    assert "tests/nodes/test_export.py" in quick(monkeypatch, "tests/nodes/conftest.py")
+
+
+def test_quick_runs_a_fixed_core_where_nothing_was_touched(two_cores, monkeypatch):
+    assert quick(monkeypatch) == ["tests/structure", *suite.CORE]
+    assert all((suite.ROOT / path).exists() for path in suite.CORE)
+
+
+def test_touched_is_what_was_committed_since_main_changed_or_made_new(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def write(*names):
+        for name in names:
+            (tmp_path / name).write_text(name)
+            git("add", name)
+        git("commit", "-m", "x")
+
+    git("init", "-b", "main")
+    write("old.py", "changed.py", "removed.py")
+    assert touched.touched_files(tmp_path) == []
+    git("checkout", "-b", "work")
+    write("committed.py")
+    (tmp_path / "changed.py").write_text("other")
+    (tmp_path / "new.py").write_text("new")
+    (tmp_path / "removed.py").unlink()
+    found = ["changed.py", "committed.py", "new.py", "removed.py"]
+    assert touched.touched_files(tmp_path) == found
+
+
+def test_without_git_nothing_was_touched(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert touched.touched_files(tmp_path) == []
+
+
+def test_a_test_beyond_the_time_is_left_out(monkeypatch, request):
+    monkeypatch.setenv(suite.UNTIL, "1")
+    [setup] = [p for p in request.config.pluginmanager.get_plugins() if hasattr(p, "_SERVERS")]
+    with pytest.raises(pytest.skip.Exception, match="left out"):
+        setup.pytest_runtest_setup(request.node)
 
 
 def test_every_piece_on_a_card_leaves_a_json_and_a_failed_one_is_told(monkeypatch, tmp_path):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.sources import SHIPPED, python_files
 
 from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.sources import SHIPPED, python_files
 
 LONGEST = 350  # lines; beyond it a file holds two things
 EVERYWHERE = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 
 import pytest
-from support.sources import imports_of, module_name, python_files
 
 from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.sources import imports_of, module_name, python_files
 
 HOST_MODULES = {
     *("comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras"),

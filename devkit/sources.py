@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-from attndreambooth.devkit.pack import PACK, ROOT
+from .pack import PACK, ROOT
 
 SHIPPED = ("attndb", "micro", "nodes")
 """Folders with Python that runs in a user's ComfyUI."""
