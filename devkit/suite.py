@@ -35,10 +35,12 @@ CORE = [
     *("tests/nodes/test_help_pages.py", "tests/nodes/test_concept.py"),
 ]
 """What `--quick` runs where nothing was touched."""
-QUICK_SECONDS = 75
-"""From then on `--quick` starts no further test, and says how many it left out."""
-UNTIL = "ATTNDB_TEST_UNTIL"
-"""Environment variable: the time, in seconds since the epoch, after which tests are left out."""
+QUICK_FILES = 40
+"""Most files of tests that `--quick` collects: the nearest."""
+QUICK_SECONDS = 65
+"""After so long `--quick` starts no further test, and says how many it left out."""
+SECONDS = "ATTNDB_TEST_SECONDS"
+"""Environment variable: how long tests are started, counted from the first."""
 CUDA = {
     "core": ["tests/attndb"],
     "nodes": ["tests/nodes"],
@@ -76,19 +78,20 @@ def plan(arguments: Sequence[str]) -> Plan:
     `--quick` takes the tests nearest to what git says was touched, as many as its time allows.
     """
     chosen, rest = options(arguments)
-    quick, until = [], {}
+    quick, limit = [], {}
     if chosen.quick:
-        quick = [*ALWAYS, *(touched.tests_of(touched.touched_files()) or CORE), *FAST]
-        until = {UNTIL: str(time.time() + QUICK_SECONDS)}
+        near = touched.tests_of(touched.touched_files())[:QUICK_FILES]
+        quick = [*ALWAYS, *(near or CORE), *FAST]
+        limit = {SECONDS: str(QUICK_SECONDS)}
     named = any(not text.startswith("-") for text in rest)
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):
-        return Plan([*quick, *rest], until, not chosen.quick)
+        return Plan([*quick, *rest], limit, not chosen.quick)
     workers = min(WORKERS, os.cpu_count() or 1)
     shared = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
     if shared and chosen.quick:
         shared.append("--no-loadscope-reorder")  # the nearest first
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if shared else {}
-    return Plan([*quick, *shared, *rest], {**threads, **until}, not chosen.quick)
+    return Plan([*quick, *shared, *rest], {**threads, **limit}, not chosen.quick)
 
 
 def run_on_card(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from support.server import HostServer
 
 from attndreambooth.devkit.pack import host_on_path, on_cpu, without_root
-from attndreambooth.devkit.suite import UNTIL
+from attndreambooth.devkit.suite import SECONDS
 
 sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,11 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="is about the CPU"))
 
 
+@functools.cache
+def _began() -> float:
+    return time.monotonic()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """`dev.py test --quick` has its time, and then leaves the rest out."""
-    if time.time() > float(os.environ.get(UNTIL, "inf")):
-        pytest.skip("left out: the time of --quick is over")
+    limit = float(os.environ.get(SECONDS, "inf"))
+    if time.monotonic() - _began() > limit:
+        pytest.skip(f"left out: the {limit:g} s of --quick are over")
 
 
 @functools.cache
