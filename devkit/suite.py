@@ -28,6 +28,7 @@ PIECE_SECONDS = 470
 
 FAST = ["-m", "not slow and not host and not browser", "--durations=0", "--durations-min=5"]
 """No server, nothing long."""
+SLOW = ("tests/host/", "tests/browser/")
 ALWAYS = ["tests/structure"]
 CORE = [
     *("tests/attndb/config", "tests/attndb/losses", "tests/attndb/models", "tests/house"),
@@ -80,8 +81,9 @@ def plan(arguments: Sequence[str]) -> Plan:
     chosen, rest = options(arguments)
     quick, limit = [], {}
     if chosen.quick:
-        near = touched.tests_of(touched.touched_files())[:QUICK_FILES]
-        quick = [*ALWAYS, *(near or CORE), *FAST]
+        near = touched.tests_of(touched.touched_files())
+        near = [test for test in near if not test.startswith(SLOW)]
+        quick = [*ALWAYS, *(near[:QUICK_FILES] or CORE), *FAST]
         limit = {SECONDS: str(QUICK_SECONDS)}
     named = any(not text.startswith("-") for text in rest)
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):

@@ -41,7 +41,7 @@ def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
     assert tests[0] == "tests/structure"
     direct = tests.index("tests/attndb/data/test_augmentation_parts.py")
     same_room = tests.index("tests/attndb/data/test_tokens.py")
-    far = tests.index("tests/nodes/test_latents.py")
+    far = tests.index("tests/nodes/test_export.py")
     assert direct < same_room < far
 
 
