@@ -78,7 +78,8 @@ def _title(dataset: ConceptDataset, config: StageConfig) -> str:
     return (
         f"{dataset.placeholder} {dataset.category}: {count} photo{'s' if count > 1 else ''}; "
         f"{how}{', where the subject is whole' if data.keep_subject else ''}; "
-        f"{data.resolution} px, seed {config.seed}"
+        f"{data.resolution} px{' in aspect buckets' if data.aspect_buckets else ''}, "
+        f"seed {config.seed}"
     )
 
 
@@ -107,6 +108,8 @@ def _cells(photo: Photo, crops: Sequence[TrainingCrop], background: float) -> tu
     cells = [Cell("the photo", whole, detail="mask" if mask else "")]
     for crop in crops:
         picture = veiled(_floats(crop.pixels), torch.from_numpy(crop.counted))
+        if picture.shape[0] != picture.shape[1]:
+            picture = squared(picture, _CELL)
         cells.append(Cell(crop.text, picture, detail=_share(crop)))
     return tuple(cells)
 

@@ -118,6 +118,17 @@ def _held_to_the_base_widgets() -> list[io.Input]:
     ]
 
 
+def _aspect_buckets() -> io.Input:
+    return io.Boolean.Input(
+        "aspect_buckets",
+        default=DataConfig.aspect_buckets,
+        optional=True,
+        tooltip="Crop every photo in the shape that is nearest to its own, of about the same area, "
+        "instead of a square: little of a long photo is cut away. Off, as published: squares.",
+        advanced=True,
+    )
+
+
 class TrainingOptionsNode(io.ComfyNode):
     """Optimiser, schedule and loss options."""
 
@@ -132,7 +143,7 @@ class TrainingOptionsNode(io.ComfyNode):
             "as it is; connect to any stage.",
             search_aliases=[
                 *("lora rank", "optimizer", "learning rate schedule", "low vram", "ema"),
-                *("augmentation", "flip", "crop"),
+                *("augmentation", "flip", "crop", "aspect ratio", "buckets"),
                 *("weight anchor", "prior preservation", "no class images"),
             ],
             inputs=[
@@ -228,6 +239,7 @@ class TrainingOptionsNode(io.ComfyNode):
                 ),
                 *_augmentation_widgets(),
                 *_held_to_the_base_widgets(),
+                _aspect_buckets(),
             ],
             outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
         )

@@ -20,7 +20,8 @@ class DataConfig:
     """How photos become training samples."""
 
     resolution: int = 512
-    """Side of the square crop in pixels, a multiple of 8."""
+    """Side of the square crop in pixels, a multiple of 8. With `aspect_buckets`: of the square
+    whose area no crop exceeds."""
     augmentation: Augmentation = "reference"
     """`reference`: rotation up to 45 degrees (p 0.75), flip (p 0.25), random crop, as published.
     `none`: resize and centre crop only."""
@@ -34,6 +35,9 @@ class DataConfig:
     keep_subject: bool = False
     """Cut where the subject is whole, on photos whose mask says where it is; also with `none`.
     Published: no."""
+    aspect_buckets: bool = False
+    """Crop every photo in the shape that is nearest to its own, of about the square's area,
+    instead of a square; prior images stay squares. Published: squares."""
     mask_fill: bool = True
     """Leave the black corners that rotation makes out of the loss. The published code trains on
     them (about 27 % of a square photo's pixels)."""

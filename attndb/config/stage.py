@@ -28,6 +28,7 @@ _BEFORE: dict[str, Any] = {
     "data.flip": True,
     "data.random_crop": True,
     "data.keep_subject": False,
+    "data.aspect_buckets": False,
 }
 """Settings that came later, and what was done before them. Where they say just that they are left
 out of records, so that what an earlier version recorded or began is the same run."""

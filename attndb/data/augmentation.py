@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..config.choices import Augmentation
 from ..config.data import DataConfig
+from .bucket import Side, width_height
 
 MAX_ANGLE = 45.0
 ROTATE_PROBABILITY = 0.75
@@ -70,65 +71,66 @@ def draw_crop_of(data: DataConfig, generator: torch.Generator) -> Crop:
     )
 
 
-def keeping_subject(crop: Crop, mask: Image.Image, resolution: int) -> Crop:
+def keeping_subject(crop: Crop, mask: Image.Image, side: Side) -> Crop:
     """The crop where the subject's box is whole in it: its place is a place in the room that is
     left then. If the box is longer than a crop, the crop lies within it.
 
     `mask` (mode L) is the photo's. One without a subject leaves the crop as it is.
     """
-    scaled = _scaled_mask(mask, crop, resolution)
+    scaled, (width, height) = _scaled_mask(mask, crop, side), width_height(side)
     box = scaled.point([0] * SUBJECT_LEVEL + [255] * (256 - SUBJECT_LEVEL)).getbbox()
     if box is None:
         return crop
     left, top, right, bottom = box
     return replace(
         crop,
-        left=_place(crop.left, left, right, scaled.width, resolution),
-        top=_place(crop.top, top, bottom, scaled.height, resolution),
+        left=_place(crop.left, left, right, scaled.width, width),
+        top=_place(crop.top, top, bottom, scaled.height, height),
     )
 
 
-def _place(place: float, first: int, last: int, length: int, resolution: int) -> float:
+def _place(place: float, first: int, last: int, length: int, side: int) -> float:
     """Where, 0..1 of all the room, a crop lies that was drawn at `place` of the room in which it
     keeps pixels first..last (last one out) of a side."""
-    room = length - resolution
-    low, high = (min(max(0, edge), room) for edge in sorted((last - resolution, first)))
+    room = length - side
+    low, high = (min(max(0, edge), room) for edge in sorted((last - side, first)))
     return (low + place * (high - low)) / room if room else place
 
 
-def render(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """The crop's pixels (R, R, 3) in 0..1 and its mask (R, R): 1 photo, 0 fill; fp32.
+def render(image: Image.Image, crop: Crop, side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """The crop's pixels (R, R, 3) in 0..1 and its mask (R, R): 1 photo, 0 fill; fp32. Of a crop
+    that is no square they are (height, width).
 
     Rotation expands the canvas with black, the shorter side is scaled to the resolution, then a
     square is cut: the published order of operations, on the photo as it is.
     """
-    return as_floats(*render_bytes(image, crop, resolution))
+    return as_floats(*render_bytes(image, crop, side))
 
 
-def render_bytes(image: Image.Image, crop: Crop, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+def render_bytes(image: Image.Image, crop: Crop, side: Side) -> tuple[np.ndarray, np.ndarray]:
     """As `render`, at a quarter of the memory: pixels (R, R, 3) uint8, and whether each is photo
     (R, R) bool."""
     mask = Image.new("L", image.size, 255)
     if crop.angle:
         image = image.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
         mask = mask.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
-    size = scaled_size(image.size, resolution)
-    pixels = cut(image.resize(size, Image.Resampling.LANCZOS), crop, resolution)
-    weights = cut(mask.resize(size, Image.Resampling.BILINEAR), crop, resolution)
+    size = scaled_size(image.size, side)
+    pixels = cut(image.resize(size, Image.Resampling.LANCZOS), crop, side)
+    weights = cut(mask.resize(size, Image.Resampling.BILINEAR), crop, side)
     return pixels, weights.astype(np.float32) / 255.0 > 0.99
 
 
-def render_levels(mask: Image.Image, crop: Crop, resolution: int) -> np.ndarray:
+def render_levels(mask: Image.Image, crop: Crop, side: Side) -> np.ndarray:
     """The same piece of a photo's mask (mode L) as `render_bytes` gives of the photo, (R, R) uint8;
     0 where rotation filled."""
-    return cut(_scaled_mask(mask, crop, resolution), crop, resolution)
+    return cut(_scaled_mask(mask, crop, side), crop, side)
 
 
-def _scaled_mask(mask: Image.Image, crop: Crop, resolution: int) -> Image.Image:
+def _scaled_mask(mask: Image.Image, crop: Crop, side: Side) -> Image.Image:
     """A photo's mask, turned and scaled as the photo is."""
     if crop.angle:
         mask = mask.rotate(crop.angle, resample=Image.Resampling.BILINEAR, expand=True)
-    return mask.resize(scaled_size(mask.size, resolution), Image.Resampling.BILINEAR)
+    return mask.resize(scaled_size(mask.size, side), Image.Resampling.BILINEAR)
 
 
 def as_floats(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,18 +138,23 @@ def as_floats(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     return pixels.astype(np.float32) / 255.0, mask.astype(np.float32)
 
 
-def scaled_size(size: tuple[int, int], resolution: int) -> tuple[int, int]:
-    """Width and height of a photo whose shorter side is scaled to the resolution."""
-    scale = resolution / min(size)
-    width, height = (max(resolution, round(side * scale)) for side in size)
+def scaled_size(size: tuple[int, int], side: Side) -> tuple[int, int]:
+    """Width and height of a photo that is scaled until it just covers the crop: of a square one,
+    its shorter side to the resolution."""
+    wanted = width_height(side)
+    scale = max(least / length for least, length in zip(wanted, size, strict=True))
+    width, height = (
+        max(least, round(length * scale)) for least, length in zip(wanted, size, strict=True)
+    )
     return width, height
 
 
-def cut(image: Image.Image, crop: Crop, resolution: int) -> np.ndarray:
-    """The crop's square of a scaled photo, uint8."""
-    x = round(crop.left * (image.width - resolution))
-    y = round(crop.top * (image.height - resolution))
-    piece = image.crop((x, y, x + resolution, y + resolution))
+def cut(image: Image.Image, crop: Crop, side: Side) -> np.ndarray:
+    """The crop's piece of a scaled photo, uint8."""
+    width, height = width_height(side)
+    x = round(crop.left * (image.width - width))
+    y = round(crop.top * (image.height - height))
+    piece = image.crop((x, y, x + width, y + height))
     if crop.flip:
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(piece)

@@ -33,6 +33,8 @@ class Batch:
     """(B, 1, Y, X) share of subject in every latent pixel, where masks say it."""
     of_base: bool = False
     """Whether the base model's prediction for these samples is what is learned."""
+    others: tuple[Batch, ...] = ()
+    """Samples of the same step whose latents have other shapes, a batch for each shape."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -50,10 +52,16 @@ class Batch:
             self.is_prior,
             None if self.subject is None else _sent(self.subject, device),
             self.of_base,
+            tuple(other.to(device) for other in self.others),
         )
 
+    @property
+    def shapes(self) -> tuple[Batch, ...]:
+        """All samples of the subject, those of one shape together."""
+        return (self, *self.others)
+
     def part(self, start: int, stop: int) -> Batch:
-        """Samples start..stop as a batch of their own, without prior samples."""
+        """Samples start..stop as a batch of their own, without prior samples and other shapes."""
         piece = slice(start, stop)
         return Batch(
             self.latents[piece],
@@ -71,12 +79,15 @@ class Batch:
         """The same noisy latents, whole, under the prompts of the plain category: what the base
         model is asked for in prior by prediction."""
         plain = tuple(prompt.without_placeholder() for prompt in self.prompts)
-        return Batch(self.latents, self.noise, self.timesteps, plain, of_base=True)
+        others = tuple(other.for_base() for other in self.others)
+        return Batch(self.latents, self.noise, self.timesteps, plain, of_base=True, others=others)
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The samples in order, up to `size` at a time, then the prior samples in the same way."""
-        for start in range(0, len(self), size):
-            yield self.part(start, start + size)
+        """The samples in order, up to `size` at a time, shape by shape, then the prior samples in
+        the same way."""
+        for one in self.shapes:
+            for start in range(0, len(one), size):
+                yield one.part(start, start + size)
         if self.prior is not None:
             prior = replace(self.prior, prior_weight=self.prior_weight, is_prior=True)
             yield from prior.parts(size)

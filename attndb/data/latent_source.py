@@ -1,6 +1,7 @@
 """LatentSource: from a photo and a crop to a latent and its mask.
 
-Shapes: B crops, R pixels of a side, C latent channels, Y X latent pixels.
+Shapes: B crops, R pixels of a side (of a bucket: height and width), C latent channels, Y X latent
+pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .augmentation import Crop, as_floats, keeping_subject, render_bytes, render_levels
+from .bucket import Side, bucket_of, width_height
 from .large_photo import LargePhoto, is_large
 from .mask import area_mean, whole
 from .photo import Photo
@@ -46,12 +48,14 @@ class LatentSource:
         together: bool = False,
         masked: bool = False,
         keep_subject: bool = False,
+        aspect_buckets: bool = False,
     ) -> None:
         """`encode_image`: latents (B, C, Y, X) of pixels (B, R, R, 3) in 0..1.
 
         repeats: whether photos come again, so that what a large one is reduced to is kept.
         masked: whether the weights of a crop are two: (2, Y, X), the second the share of subject.
         keep_subject: whether crops are cut where the subject is whole, if a mask says where it is.
+        aspect_buckets: whether each photo is cropped in the shape that suits it.
         together: all crops of `encode` in one call. Off, each has a call of its own: autoencoders
         give other last bits for another count of pictures, and a host may split a call by the
         memory that happens to be free, so only single calls give a crop the same bytes always.
@@ -62,6 +66,7 @@ class LatentSource:
         self._together = together
         self._masked = masked
         self._keep_subject = keep_subject
+        self._aspect_buckets = aspect_buckets
         self._large: dict[str, LargePhoto] = {}
 
     def __call__(self, photo: Photo, crop: Crop) -> Encoded:
@@ -69,9 +74,15 @@ class LatentSource:
         the CPU."""
         return self.encode([self.render(photo, crop)])[0]
 
+    def side_of(self, photo: Photo) -> Side:
+        """The shape of all crops of a photo."""
+        if not self._aspect_buckets:
+            return self._resolution
+        return bucket_of(photo.image.size, self._resolution)
+
     def render(self, photo: Photo, crop: Crop) -> RenderedCrop:
         """The crop's pixels. Any thread may ask; the answer is the same bytes."""
-        side, mask = self._resolution, photo.mask if self._masked else None
+        side, mask = self.side_of(photo), photo.mask if self._masked else None
         if not is_large(photo.image, side):
             if self._keep_subject and mask is not None:
                 crop = keeping_subject(crop, mask, side)
@@ -98,11 +109,13 @@ class LatentSource:
             pixels_BRR3 = np.stack([pixels for pixels, _ in floats[start : start + size]])
             latents_CYX += self._encode_image(torch.from_numpy(pixels_BRR3)).float().cpu().unbind()
         return [
-            (latent, torch.from_numpy(self._weights(weights, crop.subject, latent.shape[-1])))
+            (latent, torch.from_numpy(self._weights(weights, crop.subject, _size(latent))))
             for latent, (_, weights), crop in zip(latents_CYX, floats, crops, strict=True)
         ]
 
-    def _weights(self, fill: np.ndarray, subject: np.ndarray | None, side: int) -> np.ndarray:
+    def _weights(
+        self, fill: np.ndarray, subject: np.ndarray | None, side: tuple[int, int]
+    ) -> np.ndarray:
         photo = latent_mask(fill, side)
         if not self._masked:
             return photo
@@ -110,11 +123,16 @@ class LatentSource:
         return np.concatenate([photo, share])
 
 
-def latent_mask(weights: np.ndarray, side: int) -> np.ndarray:
+def _size(latent_CYX: Tensor) -> tuple[int, int]:
+    return latent_CYX.shape[-1], latent_CYX.shape[-2]
+
+
+def latent_mask(weights: np.ndarray, side: Side) -> np.ndarray:
     """Pixel weights (R, R) as latent weights (1, side, side): 1 where all the pixels are photo.
 
     A crop of fill alone counts whole, so that no sample is without a loss.
     """
-    blocks = rearrange(weights, "(y a) (x b) -> y x (a b)", y=side, x=side)
+    width, height = width_height(side)
+    blocks = rearrange(weights, "(y a) (x b) -> y x (a b)", y=height, x=width)
     mask = (blocks.min(axis=-1) > 0).astype(np.float32)[None]
     return mask if mask.any() else np.ones_like(mask)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..config.printable import printable
 from .augmentation import SUBJECT_LEVEL
+from .bucket import Side, width_height
 from .photo import DatasetError, Photo
 from .photo_file import read_picture
 from .upright import upright_mask
@@ -73,13 +74,15 @@ def with_masks(photos: Sequence[Photo], masks: Sequence[np.ndarray]) -> tuple[Ph
     return tuple(found)
 
 
-def area_mean(levels: np.ndarray, side: int) -> np.ndarray:
+def area_mean(levels: np.ndarray, side: Side) -> np.ndarray:
     """Shares of subject (1, side, side), fp32, in the pixels (R, R) uint8 of each latent pixel."""
+    width, height = width_height(side)
     return reduce(
-        levels.astype(np.float32), "(y a) (x b) -> 1 y x", "mean", y=side, x=side
+        levels.astype(np.float32), "(y a) (x b) -> 1 y x", "mean", y=height, x=width
     ) / np.float32(255.0)
 
 
-def whole(side: int) -> np.ndarray:
+def whole(side: Side) -> np.ndarray:
     """As `area_mean` of a photo without a mask: all of it counts."""
-    return np.ones((1, side, side), dtype=np.float32)
+    width, height = width_height(side)
+    return np.ones((1, height, width), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from .batch import Batch
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
 from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
-from .latent_source import LatentSource, RenderedCrop
+from .latent_source import Encoded, LatentSource, RenderedCrop
 from .photo import Photo
 from .tokens import TokenizedPrompt, TokenizedText
 
@@ -51,12 +52,14 @@ class PhotoBatches:
             data.resolution,
             masked=dataset.masked,
             keep_subject=data.keep_subject,
+            aspect_buckets=data.aspect_buckets,
         )
         crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
         key = {
             "resolution": data.resolution,
             "masked": dataset.masked,
             "keep_subject": data.keep_subject,
+            **({"aspect_buckets": True} if data.aspect_buckets else {}),
         }
         self._pool = LatentPool(source, dataset.photos, crops, key, pool)
 
@@ -93,16 +96,32 @@ class PhotoBatches:
         config = self._config
         samples, generator = self._draw(step)
         found = self._pool.encode(samples, rendered)
+        prompts = [self._prompt(step * config.batch_size + i) for i in range(config.batch_size)]
+        shapes: dict[torch.Size, list[int]] = {}
+        for index, (latent, _) in enumerate(found):
+            shapes.setdefault(latent.shape, []).append(index)
+        first, *others = (
+            self._batch([found[i] for i in chosen], [prompts[i] for i in chosen], generator)
+            for chosen in shapes.values()
+        )
+        return replace(first, others=tuple(others))
+
+    def _batch(
+        self,
+        found: Sequence[Encoded],
+        prompts: Sequence[TokenizedText],
+        generator: torch.Generator,
+    ) -> Batch:
+        """Samples of one shape, with noise and timesteps."""
         latents = torch.stack([latent for latent, _ in found])
         mask = torch.stack([weights for _, weights in found])
-        noise, timesteps = draw_noise(
-            latents.shape, self._timesteps, config.offset_noise, generator
-        )
+        offset = self._config.offset_noise
+        noise, timesteps = draw_noise(latents.shape, self._timesteps, offset, generator)
         return Batch(
             latents,
             noise,
             timesteps,
-            tuple(self._prompt(step * config.batch_size + i) for i in range(config.batch_size)),
+            tuple(prompts),
             self._loss_mask(mask),
             subject=mask[:, 1:] if self._dataset.masked else None,
         )

@@ -22,17 +22,20 @@ class TrainingCrop:
 
     crop: Crop
     pixels: np.ndarray
-    """(R, R, 3) uint8."""
+    """(R, R, 3) uint8; (height, width, 3) in a bucket."""
     counted: np.ndarray
-    """(R, R) fp32: what each pixel counts in the loss, 0..1."""
+    """Of the same size, fp32: what each pixel counts in the loss, 0..1."""
     subject: float | None
     """Share of subject in the crop; None on a photo without a mask."""
 
     @property
     def text(self) -> str:
         """What was done to the photo."""
+        height, width = self.pixels.shape[:2]
+        shape = [f"{width} x {height}"] if width != height else []
         turned = [f"turned {self.crop.angle:+.0f}\u00b0"] if self.crop.angle else []
-        return ", ".join([*turned, *(["mirrored"] if self.crop.flip else [])]) or "as it is"
+        mirrored = ["mirrored"] if self.crop.flip else []
+        return ", ".join([*shape, *turned, *mirrored]) or "as it is"
 
 
 def training_crops(
@@ -48,7 +51,11 @@ def training_crops(
     drawn = [sample for step in steps for sample in batches.samples(step)][:samples]
     data = config.data
     source = LatentSource(
-        _unused, data.resolution, masked=dataset.masked, keep_subject=data.keep_subject
+        _unused,
+        data.resolution,
+        masked=dataset.masked,
+        keep_subject=data.keep_subject,
+        aspect_buckets=data.aspect_buckets,
     )
     return [
         [

@@ -34,6 +34,11 @@ def denoising_loss(
 
 def loss_normalizer(target: Tensor, mask: Tensor | None) -> float:
     """How many values the denoising loss of this batch averages over; at least 1."""
+    return max(counted_values(target, mask), 1.0)
+
+
+def counted_values(target: Tensor, mask: Tensor | None) -> float:
+    """How many values of these samples count in the denoising loss; 0 where a mask hides all."""
     if mask is None:
         return float(target.numel())
-    return max(float(mask.double().sum()) * target.shape[1], 1.0)
+    return float(mask.double().sum()) * target.shape[1]

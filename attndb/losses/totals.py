@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..data.batch import Batch
-from .denoising import loss_normalizer
+from .denoising import counted_values
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,6 @@ class LossTotals:
     def of(cls, batch: Batch) -> LossTotals:
         """The totals of one batch and its prior samples."""
         prior = 0.0 if batch.prior is None else float(batch.prior.latents.numel())
-        whole = float(batch.latents.numel())
-        return cls(loss_normalizer(batch.latents, batch.mask), prior, whole)
+        whole = float(sum(one.latents.numel() for one in batch.shapes))
+        values = sum(counted_values(one.latents, one.mask) for one in batch.shapes)
+        return cls(max(values, 1.0), prior, whole)
