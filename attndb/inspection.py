@@ -1,4 +1,4 @@
-"""What a photo folder, an embedding, a weight file, a run folder or a workflow holds."""
+"""What a folder of photos, a run, a folder of diffusers, a file of tensors or a workflow holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.tensor_file import read_metadata
+from .artifacts.tensor_header import read_header
 from .config.printable import printable
 from .data.photo import DatasetError
 from .data.photo_file import read_photo
 from .data.scan import scan
+from .diffusers_inspection import PICKLES, diffusers_facts, embedding_facts, is_diffusers
 
 _LARGEST_JSON = 64_000_000
-_LARGEST_HEADER = 100_000_000
 NODE_PREFIX = "AttnDB"
 """Of the ids of this pack's nodes."""
 
@@ -27,7 +28,7 @@ class Inspection:
 
     path: str
     kind: str
-    """photos, embedding, weights, run, workflow, or unknown."""
+    """photos, diffusers, embedding, weights, run, workflow, or unknown."""
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     """One line each; empty when all is well."""
@@ -38,17 +39,31 @@ def inspect(path: Path) -> Inspection:
     name = printable(path)
     try:
         if path.is_dir():
-            return _run(path) if (path / "run.json").is_file() else _photos(path)
+            return _folder(path)
         if not path.is_file():
             return Inspection(name, "unknown", problems=["there is no such file or folder"])
         if path.suffix.lower() == ".safetensors":
             return _tensors(path)
         if path.suffix.lower() == ".json":
             return _workflow(path)
+        if path.suffix.lower() in PICKLES:
+            return Inspection(name, "embedding", embedding_facts(path))
     except (OSError, ValueError, RecursionError) as error:
         return Inspection(name, "unknown", problems=[printable(str(error) or type(error).__name__)])
-    problem = "not known here: give a folder of photos, a run folder, a .safetensors or .json file"
+    problem = (
+        "not known here: give a folder of photos or of diffusers, a run folder, a .safetensors, "
+        ".json, .bin or .pt file"
+    )
     return Inspection(name, "unknown", problems=[problem])
+
+
+def _folder(folder: Path) -> Inspection:
+    if (folder / "run.json").is_file():
+        return _run(folder)
+    if is_diffusers(folder):
+        facts, problems = diffusers_facts(folder)
+        return Inspection(printable(folder), "diffusers", facts, problems)
+    return _photos(folder)
 
 
 def _photos(folder: Path) -> Inspection:
@@ -68,7 +83,7 @@ def _photos(folder: Path) -> Inspection:
 
 
 def _tensors(path: Path) -> Inspection:
-    tensors = _header(path)
+    tensors = read_header(path)
     metadata = read_metadata(path)
     shapes = {
         printable(name): f"{entry['dtype']} {tuple(entry['shape'])}"
@@ -100,23 +115,6 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """Names, types and shapes of a safetensors file. ValueError says what is wrong with it."""
-    size = path.stat().st_size
-    with path.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-            raise ValueError("not a safetensors file, or cut off: its header is longer than it")
-        header = json.loads(handle.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("not a safetensors file: its header is no object")
-    header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if end != size - 8 - length:
-        raise ValueError(f"cut off or lying: its header tells of {end} bytes of tensors")
-    return header
-
-
 def _run(folder: Path) -> Inspection:
     found = Inspection(printable(folder), "run")
     asked = _json(folder / "run.json")
@@ -138,7 +136,7 @@ def _run(folder: Path) -> Inspection:
     for name in ("result.safetensors", "checkpoint.safetensors"):
         if (folder / name).is_file():
             try:
-                _header(folder / name)
+                read_header(folder / name)
             except ValueError as error:
                 found.problems.append(f"{name}: {error}")
     return found

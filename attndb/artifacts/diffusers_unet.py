@@ -100,7 +100,7 @@ def check_layout(
             f"{file} is no U-Net in diffusers' layout (its keys: {shown}): choose a folder that "
             "diffusers saved; a checkpoint is loaded by Load Checkpoint"
         )
-    theirs = _family(tensors)
+    theirs = unet_family({key: tuple(value.shape) for key, value in tensors.items()})
     unfit = [
         key
         for key, (_, shape) in places.items()
@@ -123,12 +123,13 @@ def check_layout(
     )
 
 
-def _family(tensors: Mapping[str, Tensor]) -> str:
-    """By the width of the text and the inputs; empty if they tell nothing."""
-    widths = {v.shape[1] for k, v in tensors.items() if k.endswith(_TEXT_KEY) and v.ndim == 2}
+def unet_family(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The family of a U-Net, of the shapes of its weights by diffusers' names: by the width of the
+    text and the inputs; empty if they tell nothing."""
+    widths = {s[1] for key, s in shapes.items() if key.endswith(_TEXT_KEY) and len(s) == 2}
     name = _WIDTHS.get(next(iter(widths)), "") if len(widths) == 1 else ""
-    first = tensors.get("conv_in.weight")
-    inputs = first.shape[1] if first is not None and first.ndim == 4 else 4
+    first = shapes.get("conv_in.weight", ())
+    inputs = first[1] if len(first) == 4 else 4
     if name and inputs != 4:
         name += " inpainting" if inputs == 9 else f" with {inputs} inputs"
     return name

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -57,6 +58,97 @@ def test_the_shipped_workflows_name_their_nodes():
         found = inspect(path)
         assert found.kind == "workflow" and found.problems == []
         assert found.facts["nodes"] > len(found.facts["nodes_of_this_pack"]) > 0
+
+
+UNET = {
+    "conv_in.weight": torch.zeros(8, 4, 3, 3),
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": torch.zeros(8, 768),
+}
+
+
+def exported(folder, name="diffusion_pytorch_model.safetensors"):
+    """What Export to Diffusers writes, on a U-Net of two weights."""
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
+    weights = {key: value.half() for key, value in UNET.items()}
+    path = folder / "unet" / name
+    torch.save(weights, path) if name.endswith(".bin") else save_file(weights, path)
+    save_file({"<my-dog>": torch.ones(2, 768)}, folder / "learned_embeds.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"]
+)
+def test_a_folder_of_diffusers_says_its_unet_its_family_and_its_words(tmp_path, name):
+    folder = exported(tmp_path / "dog", name)
+    found = inspect(folder)
+    assert (found.kind, found.problems) == ("diffusers", [])
+    unet = found.facts["unet"]
+    assert (unet["file"], unet["weights"], unet["precision"]) == (f"unet/{name}", 2, "F16")
+    assert unet["family"] == "SD 1.5" and found.facts["prediction_type"] == "not said"
+    [word] = found.facts["embeddings"].values()
+    told = {"word": "<my-dog>", "vectors": 2, "width": 768, "text_encoder": "clip_l"}
+    assert word == told
+    alone = inspect(folder / "unet")
+    assert alone.kind == "diffusers" and alone.facts["unet"]["file"] == name
+
+
+def test_a_pipeline_names_its_other_parts_and_what_it_predicts(tmp_path):
+    folder = exported(tmp_path)
+    for part in ("vae", "text_encoder", "scheduler"):
+        (folder / part).mkdir()
+    (folder / "vae" / "config.json").write_text("{}")
+    told = '{"prediction_type": "v_prediction"}'
+    (folder / "scheduler" / "scheduler_config.json").write_text(told)
+    found = inspect(folder)
+    assert found.facts["other_parts"] == ["vae"] and found.facts["prediction_type"] == "v"
+
+
+def test_what_is_wrong_with_a_folder_of_diffusers_is_a_line_each(tmp_path):
+    folder = exported(tmp_path / "a")
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.write_bytes(whole.read_bytes()[:-10])
+    (folder / "unet" / "config.json").write_text("no json")
+    (folder / "learned_embeds.safetensors").write_bytes(b"nothing")
+    problems = inspect(folder).problems
+    assert len(problems) == 3
+    assert "lying" in problems[0] and "config.json is not JSON" in problems[1]
+    assert "learned_embeds.safetensors" in problems[2]
+    (folder / "unet" / "config.json").unlink()
+    whole.unlink()
+    problems = inspect(folder).problems
+    assert any("no U-Net of diffusers" in line for line in problems)
+    assert any("config.json is missing" in line for line in problems)
+    empty = tmp_path / "b"
+    empty.mkdir()
+    (empty / "model_index.json").write_text("{}")
+    [problem] = inspect(empty).problems
+    assert "a pipeline without unet/" in problem
+
+
+def test_a_pickled_embedding_is_told_and_its_code_is_not_run(tmp_path):
+    torch.save({"<my-dog>": torch.ones(3, 768)}, tmp_path / "learned_embeds_steps_60.bin")
+    found = inspect(tmp_path / "learned_embeds_steps_60.bin")
+    assert found.kind == "embedding" and found.facts["vectors"] == 3
+    assert inspect(tmp_path).kind == "diffusers"
+
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"x": Hostile()}, tmp_path / "bad.pt")
+    [problem] = inspect(tmp_path / "bad.pt").problems
+    assert "never run" in problem and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("entry", ["5", "{}", '{"dtype": "F32", "shape": 3, "data_offsets": [0]}'])
+def test_a_header_that_tells_of_no_tensor_is_a_problem(tmp_path, entry):
+    header = f'{{"clip_l": {entry}}}'.encode()
+    path = tmp_path / "e.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    [problem] = inspect(path).problems
+    assert "is told as no tensor" in problem
 
 
 def test_the_command_gives_json_and_an_exit_code(tmp_path):
