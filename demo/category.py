@@ -31,12 +31,12 @@ from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.training.session import StageRequest, train_stage
+from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
 from ..micro.clip import load_micro_clip
 from ..micro.concepts import CONCEPTS
 from ..micro.judges import load_judges
 from ..micro.sampling import sample
-from .demo import Graph, Host
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     host_on_path(cpu=not torch.cuda.is_available())
     with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
-        Host(Path(folder))
+        host_folders(Path(folder))
         measured = Measured(options.concept, options.share, options.seed)
         ways = [
             Way("nothing", {}),

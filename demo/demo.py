@@ -30,6 +30,7 @@ from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
+from ..devkit.in_process import Graph, host_folders
 from ..micro.concepts import CONCEPTS
 from .album import write_concept
 
@@ -49,54 +50,16 @@ MAPPED = (0, 3)
 """Scenes whose attention maps are shown."""
 
 
-class Graph:
-    """The pack's nodes called as ComfyUI calls them: widgets that are not named keep defaults."""
+def draw(wires: tuple[Any, Any], positive: Any, negative: Any, seed: int) -> tuple:
+    """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
+    import nodes
 
-    def __init__(self) -> None:
-        from ..nodes import all_nodes
-
-        self._nodes = {node.define_schema().node_id: node for node in all_nodes()}
-
-    def __call__(self, node_id: str, **values: Any) -> tuple[Any, ...]:
-        node = self._nodes[node_id]
-        defaults = {}
-        for widget in node.define_schema().inputs:
-            default = getattr(widget, "default", None)
-            if default is None and getattr(widget, "options", None):
-                default = widget.options[0]
-            if default is not None:
-                defaults[widget.id] = default
-        return node.execute(**{**defaults, **values}).args
-
-
-class Host:
-    """ComfyUI in this process, with its folders below `output`."""
-
-    def __init__(self, output: Path) -> None:
-        import comfy.options  # noqa: F401  (parses no command line unless asked)
-        from comfy.cli_args import args
-
-        args.cpu = not torch.cuda.is_available()
-        args.use_pytorch_cross_attention = True
-        import folder_paths
-
-        folder_paths.set_output_directory(str(output))
-        folder_paths.set_input_directory(str(output))
-        for kind in ("embeddings", "loras"):
-            folder = output / "models" / kind
-            folder.mkdir(parents=True, exist_ok=True)
-            extensions = folder_paths.folder_names_and_paths[kind][1]
-            folder_paths.folder_names_and_paths[kind] = ([str(folder)], extensions)
-
-    def draw(self, model: Any, vae: Any, positive: Any, negative: Any, seed: int) -> tuple:
-        """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
-        import nodes
-
-        empty = nodes.EmptyLatentImage().generate(64, 64, 1)[0]
-        latent = nodes.KSampler().sample(
-            model, seed, 20, 4.0, "dpmpp_2m", "normal", positive, negative, empty, 1.0
-        )[0]
-        return latent, nodes.VAEDecode().decode(vae, latent)[0]
+    model, vae = wires
+    empty = nodes.EmptyLatentImage().generate(64, 64, 1)[0]
+    latent = nodes.KSampler().sample(
+        model, seed, 20, 4.0, "dpmpp_2m", "normal", positive, negative, empty, 1.0
+    )[0]
+    return latent, nodes.VAEDecode().decode(vae, latent)[0]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,7 +79,8 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     """Trains the three stages on a concept and writes everything below `output`."""
     start = time.monotonic()
     concept_of_world = CONCEPTS[name]
-    host, graph = Host(output), Graph()
+    host_folders(output)
+    graph = Graph()
     photos = output / "photos" / name
     write_concept(concept_of_world, photos)
     (photos / "truth").rename(_fresh(output / "truth" / name))
@@ -131,7 +95,7 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     model, clip, vae = graph("AttnDBLoadMicroModel")
     rows = [_photo_row(dataset.photos)]
     drawn = [f"{words[0]} {words[1]}", words[1]]
-    rows.append(_scene_row("before", host, (model, clip, vae), drawn[1], seed, output))
+    rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
     from ..nodes.host.ui.plan import plan_of
@@ -146,8 +110,8 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)
-        rows.append(_scene_row(title, host, trained, drawn[0], seed, output))
-        maps.append(_map_row(title, graph, host, trained, words, seed))
+        rows.append(_scene_row(title, trained, drawn[0], seed, output))
+        maps.append(_map_row(title, graph, trained, words, seed))
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
     _save(
         loss_curve(
@@ -175,7 +139,7 @@ def _photo_row(photos: Sequence[Any]) -> list[Cell]:
 
 
 def _scene_row(
-    title: str, host: Host, wires: tuple[Any, Any, Any], subject: str, seed: int, output: Path
+    title: str, wires: tuple[Any, Any, Any], subject: str, seed: int, output: Path
 ) -> list[Cell]:
     import nodes
 
@@ -184,7 +148,7 @@ def _scene_row(
     cells = []
     for number, (scene, short) in enumerate(SCENES.items()):
         positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
-        _, picture = host.draw(model, vae, positive, negative, seed + number)
+        _, picture = draw((model, vae), positive, negative, seed + number)
         cells.append(Cell(f"{title}: {short}", picture[0]))
         _save(
             _picture(picture[0]),
@@ -196,7 +160,6 @@ def _scene_row(
 def _map_row(
     title: str,
     graph: Graph,
-    host: Host,
     wires: tuple[Any, Any, Any],
     words: tuple[str, str],
     seed: int,
@@ -211,7 +174,7 @@ def _map_row(
         captured, capture, positive = graph(
             "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
         )
-        latent, picture = host.draw(captured, vae, positive, negative, seed + number)
+        latent, picture = draw((captured, vae), positive, negative, seed + number)
         cells.append(Cell(f"after {title}", picture[0]))
         for word in words:
             mask = graph(

@@ -28,7 +28,6 @@ from typing import get_args
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPTokenizer
 
 from ..attndb.config.choices import Precision
 from ..attndb.models.precision import computes_in_bf16
@@ -42,7 +41,7 @@ from ..micro.micro2.latents import encoded
 from ..micro.micro2.preview import preview
 from ..micro.micro2.shipped import AUTOENCODER, FOLDER, half, load_autoencoder
 from ..micro.micro2.stock import CODER, PROMPTS, coder_scene, make_scenes, rendered
-from ..micro.micro2.text import CaptionEncoder
+from ..micro.micro2.text import host_captions
 from ..micro.micro2.train_autoencoder import CoderConfig, CoderTrainer, train_coder
 from ..micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer, train_diffusion
 from ..micro.micro2.world import full_caption
@@ -51,14 +50,6 @@ log = logging.getLogger(__name__)
 
 PARTS = ("coder", "gate", "judges", "clip", "diffusion", "export")
 CODER_SCENES = 6000
-
-
-def caption_encoder() -> CaptionEncoder:
-    """The vocabulary of the world in the ids of CLIP's tokenizer, which ComfyUI brings."""
-    import comfy.sd1_clip
-
-    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
-    return CaptionEncoder(CLIPTokenizer.from_pretrained(folder))
 
 
 class Workshop:
@@ -99,7 +90,7 @@ class Workshop:
 
     def clip(self) -> None:
         """The micro CLIP, for the field's usual scores."""
-        config, captions = ClipConfig(seed=self.options.seed), caption_encoder()
+        config, captions = ClipConfig(seed=self.options.seed), host_captions()
         model = train_micro_clip(self.work, captions, config, bf16=self._bf16("cpu"))
         found = held_out_retrieval(model, captions, self.options.seed)
         log.info("micro CLIP on held-out pairs: %s", found)
@@ -117,7 +108,7 @@ class Workshop:
     def _trainer(self) -> DiffusionTrainer:
         config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
         bf16, compiled = self._bf16(self.device), self.options.compile
-        return DiffusionTrainer(config, caption_encoder(), self.device, bf16, compiled=compiled)
+        return DiffusionTrainer(config, host_captions(), self.device, bf16, compiled=compiled)
 
     def diffusion(self) -> None:
         """U-Net and text encoder, with a sheet of pictures now and then."""

@@ -1,5 +1,6 @@
 """Prompts of attndb-micro 2: its words, and its text encoder (the text half of CLIP, small)."""
 
+from pathlib import Path
 from typing import Any
 
 from ..text import TEXT_CONFIG as _FIRST
@@ -8,7 +9,14 @@ from ..text import TextEncoder as _TextEncoder
 from ..text import Vocabulary
 from .world.captions import caption_words
 
-__all__ = ["SHORT", "TEXT_CONFIG", "CaptionEncoder", "TextEncoder", "Vocabulary"]
+__all__ = [
+    "SHORT",
+    "TEXT_CONFIG",
+    "CaptionEncoder",
+    "TextEncoder",
+    "Vocabulary",
+    "host_captions",
+]
 
 TEXT_CONFIG = _FIRST | {
     "hidden_size": 192,
@@ -24,6 +32,15 @@ class CaptionEncoder(_CaptionEncoder):
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(tokenizer, caption_words())
+
+
+def host_captions() -> CaptionEncoder:
+    """The vocabulary of the world in the ids of CLIP's tokenizer, which ComfyUI brings."""
+    import comfy.sd1_clip
+    from transformers import CLIPTokenizer
+
+    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+    return CaptionEncoder(CLIPTokenizer.from_pretrained(folder))
 
 
 class TextEncoder(_TextEncoder):

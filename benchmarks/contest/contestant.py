@@ -1,0 +1,119 @@
+"""Contestant: a method with its settings for the embedded model, as one row of the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...attndb.config.compared import COMPARED, published
+from ...attndb.config.data import DataConfig
+from ...attndb.config.methods import MethodName
+from ...attndb.config.presets import paper
+from ...attndb.config.regularization import Regularization
+from ...attndb.config.stage import StageConfig
+from ...micro.micro2.world import SIZE
+
+RECIPES = Path(__file__).with_name("recipes.json")
+"""What the search found: method -> [steps, rate] of each stage, and how."""
+OURS: MethodName = "attndreambooth"
+OUR_TITLE = "AttnDreamBooth"
+BATCH = 4
+TITLES: Mapping[MethodName, str] = {
+    OURS: OUR_TITLE,
+    "textual_inversion": "Textual Inversion",
+    "dreambooth": "DreamBooth",
+    "ti_dreambooth": "TI+DB",
+    "custom_diffusion": "Custom Diffusion",
+    "oft": "OFT",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """What is trained, stage by stage, and how it is applied."""
+
+    name: str
+    stages: tuple[StageConfig, ...]
+    correction: float = 0.0
+    """Embedding correction of *Apply Concept*."""
+
+    @property
+    def samples(self) -> int:
+        """Training samples of all stages: what the training costs, but for the regulariser."""
+        return sum(c.steps * c.batch_size for c in self.stages)
+
+
+Pairs = Sequence[tuple[int, float]]
+"""(steps, learning rate) of each stage."""
+
+
+def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
+    """A method with so many steps at such rates, and else as published, at batch 4.
+
+    Without prior images: every method sees the photos alone. ValueError for another number of
+    stages than the method has.
+    """
+    stages = paper() if method == OURS else (published(method),)
+    if len(pairs) != len(stages):
+        raise ValueError(f"{method} has {len(stages)} stage(s), but there are {len(pairs)} pairs")
+    data = DataConfig(resolution=SIZE, augmentation="none")
+    return Contestant(
+        name=name or TITLES.get(method, method),
+        stages=tuple(
+            stage.with_(
+                steps=steps,
+                batch_size=BATCH,
+                optimizer=replace(stage.optimizer, learning_rate=rate),
+                data=data,
+            )
+            for stage, (steps, rate) in zip(stages, pairs, strict=True)
+        ),
+    )
+
+
+def recipes(path: Path = RECIPES) -> dict[str, list[tuple[int, float]]]:
+    """Method -> (steps, rate) of each stage, from the record of the search."""
+    found = json.loads(path.read_text(encoding="utf-8"))["recipes"]
+    return {
+        method: [(int(steps), float(rate)) for steps, rate in pairs]
+        for method, pairs in found.items()
+    }
+
+
+def ablations(ours: Contestant) -> list[Contestant]:
+    """Without each stage, and without the regulariser (METHOD: section 6)."""
+    first, second, third = ours.stages
+    untied = Regularization(mean_weight=0.0, variance_weight=0.0)
+
+    def without(name: str, *stages: StageConfig) -> Contestant:
+        return Contestant(name=f"without {name}", stages=stages)
+
+    return [
+        without("stage 1", first.with_(steps=0), second, third),
+        without("stage 2", first, second.with_(steps=0), third),
+        without("stage 3", first, second, third.with_(steps=0)),
+        without("the regulariser", *(c.with_(regularization=untied) for c in ours.stages)),
+    ]
+
+
+def beyond(ours: Contestant) -> list[Contestant]:
+    """Ideas beyond the paper that the pack has (METHOD: section 8)."""
+    first, *later = ours.stages
+
+    def held(**settings: float) -> tuple[StageConfig, ...]:
+        return (first, *(c.with_(**settings) for c in later))
+
+    return [
+        Contestant(name="+ weight anchor 0.01", stages=held(weight_anchor=0.01)),
+        Contestant(name="+ prior by prediction", stages=held(prior_prediction=1.0)),
+        Contestant(name="+ embedding correction 0.2", stages=ours.stages, correction=0.2),
+    ]
+
+
+def all_contestants(found: Mapping[str, Pairs]) -> list[Contestant]:
+    """Rows of the full table, in its order: AttnDreamBooth first."""
+    ours = contestant(OURS, found[OURS])
+    rivals = [contestant(method, found[method]) for method in COMPARED if method in found]
+    return [ours, *rivals, *ablations(ours), *beyond(ours)]

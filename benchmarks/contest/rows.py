@@ -1,0 +1,87 @@
+"""Rows: small JSON files, one for each contestant and concept, so that a stopped table goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+class RowError(ValueError):
+    """A file of the table that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One contestant on one concept."""
+
+    method: str
+    concept: str
+    places: str
+    """Photo set: many | two."""
+    seed: int
+    asked: str
+    """Digest of all that decides the figures: settings, weights, prompts, pictures per prompt."""
+    values: Mapping[str, float]
+    by_kind: Mapping[str, Mapping[str, float]]
+    missed: Mapping[str, int]
+    seconds: float
+    samples: int
+    """Training samples of all stages."""
+
+    @property
+    def key(self) -> tuple[str, str, str, int, str]:
+        """What it answers."""
+        return (self.method, self.concept, self.places, self.seed, self.asked)
+
+    @property
+    def file(self) -> str:
+        """Its name, which no other row of any table has."""
+        words = "-".join(self.method.lower().replace("+", "plus").split())
+        return f"{words}--{self.concept}--{self.places}-{self.seed}.json"
+
+
+def digest_of(asked: Mapping[str, Any]) -> str:
+    """Short SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save_row(row: Row, folder: Path) -> None:
+    """Write it in one move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / row.file
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"format": FORMAT, **asdict(row)}, indent=1), encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_row(path: Path) -> Row:
+    """RowError for a file that is no row, or one of another version."""
+    remedy = "delete it, and the table makes it again"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version = found.pop("format")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise RowError(f"{path} is no row of the table ({error}): {remedy}") from error
+    if version != FORMAT:
+        raise RowError(f"{path} is of version {version}, this is {FORMAT}: {remedy}")
+    try:
+        return Row(**found)
+    except TypeError as error:
+        raise RowError(f"{path} is no row of the table ({error}): {remedy}") from error
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """All rows of a folder."""
+    return [read_row(path) for path in sorted(folder.glob("*--*.json"))]
+
+
+def answered(row: Row, rows: Iterable[Row]) -> bool:
+    """Whether there is a row of the same request."""
+    return any(row.key == other.key for other in rows)

@@ -1,0 +1,128 @@
+"""Standings: means over concepts with their 95 % intervals, and paired differences to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rows import Row
+
+SCORES = ("truth", "present", "text", "joint", "clip_i", "clip_t")
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def interval(values: Sequence[float], seed: int = 0) -> Interval:
+    """Percentile bootstrap over the values, one for each concept (Efron 1979).
+
+    ValueError without values; one value is its own interval.
+    """
+    if not values:
+        raise ValueError("interval: there is no value; train at least one concept")
+    x = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = x[rng.integers(len(x), size=(RESAMPLES, len(x)))].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(x.mean()), float(low), float(high))
+
+
+def _by_concept(rows: Sequence[Row], score: str) -> dict[str, float]:
+    """Concept -> mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row.concept, []).append(row.values[score])
+    return {concept: float(np.mean(values)) for concept, values in found.items()}
+
+
+def standings(rows: Sequence[Row]) -> dict[str, dict[str, Interval]]:
+    """Method -> score -> mean and interval over concepts; methods in the order of the rows."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    return {
+        method: {
+            score: interval(
+                list(_by_concept([r for r in rows if r.method == method], score).values())
+            )
+            for score in SCORES
+        }
+        for method in methods
+    }
+
+
+def differences(rows: Sequence[Row], to: str) -> dict[str, dict[str, Interval]]:
+    """Method -> score -> its mean minus that of `to` on the concepts that both have."""
+    found: dict[str, dict[str, Interval]] = {}
+    theirs = [row for row in rows if row.method == to]
+    for method in dict.fromkeys(row.method for row in rows if row.method != to):
+        mine = [row for row in rows if row.method == method]
+        columns: dict[str, Interval] = {}
+        for score in SCORES:
+            a, b = _by_concept(mine, score), _by_concept(theirs, score)
+            both = sorted(a.keys() & b.keys())
+            if both:
+                columns[score] = interval([a[c] - b[c] for c in both])
+        if columns:
+            found[method] = columns
+    return found
+
+
+def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Method -> mean training time of a concept."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row.method, []).append(row.seconds)
+    return {method: float(np.mean(values)) for method, values in found.items()}
+
+
+def standings_table(rows: Sequence[Row]) -> str:
+    """The means and intervals as Markdown."""
+    took = seconds_of(rows)
+    lines = [f"| method | {' | '.join(SCORES)} | training |", "|---" * (len(SCORES) + 2) + "|"]
+    for method, columns in standings(rows).items():
+        cells = [str(columns[score]) for score in SCORES]
+        seconds = f"{took[method]:.0f} s" if took[method] else ""
+        lines.append(f"| {method} | {' | '.join(cells)} | {seconds} |")
+    return "\n".join(lines)
+
+
+def difference_table(rows: Sequence[Row], to: str) -> str:
+    """The paired differences as Markdown; bold where the interval leaves zero out."""
+    lines = [
+        f"| minus {to} | {' | '.join(SCORES)} |",
+        "|---" * (len(SCORES) + 1) + "|",
+    ]
+    for method, columns in differences(rows, to).items():
+        cells = [_signed(columns[score]) if score in columns else "" for score in SCORES]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _signed(value: Interval) -> str:
+    text = f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+    return f"**{text}**" if value.low > 0 or value.high < 0 else text
+
+
+def kind_table(rows: Sequence[Row], score: str = "joint") -> str:
+    """One score by kind of prompt, means over concepts, as Markdown."""
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row.by_kind))
+    lines = [f"| {score} | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for method in dict.fromkeys(row.method for row in rows):
+        some: Mapping[str, NDArray[np.float64]] = {
+            kind: np.array([r.by_kind[kind][score] for r in rows if r.method == method])
+            for kind in kinds
+        }
+        lines.append(f"| {method} | {' | '.join(f'{some[k].mean():.2f}' for k in kinds)} |")
+    return "\n".join(lines)

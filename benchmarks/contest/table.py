@@ -1,0 +1,125 @@
+"""Table: contestants by concepts, filled row by row; a stopped one goes on, two processes share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...attndb.config.choices import Precision
+from ...attndb.training.folder_lock import FolderLock, FolderLockedError
+from ...micro import weight_files
+from ...micro.micro2.concepts import Concept
+from ...micro.micro2.prompts import PROMPTS
+from ...micro.micro2.shipped import FOLDER
+from .contestant import Contestant
+from .rows import Row, answered, digest_of, read_rows, save_row
+from .studio import GUIDANCE, STEPS, Scored, Studio
+
+log = logging.getLogger(__name__)
+
+ORACLE, BASE = "oracle", "base model"
+"""Rows that nobody trains: the true renderings through the autoencoder, and the plain category."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What all rows of a table share."""
+
+    places: str = "many"
+    seed: int = 0
+    images: int = 4
+    precision: Precision = "auto"
+
+
+class Table:
+    """What is asked for, and the rows that answer it."""
+
+    def __init__(self, asked: Asked, folder: Path) -> None:
+        self.asked, self.folder = asked, folder
+
+    def digest(self, contestant: Contestant | None) -> str:
+        """Of all that decides a row but its concept, photo set and seed."""
+        stages = () if contestant is None else contestant.stages
+        precision = self.asked.precision
+        return digest_of(
+            {
+                "stages": [c.with_(precision=precision).identity() for c in stages],
+                "correction": 0.0 if contestant is None else contestant.correction,
+                "prompts": [asdict(prompt) for prompt in PROMPTS],
+                "images": self.asked.images,
+                "sampling": [STEPS, GUIDANCE],
+                "weights": weight_files.card_hashes(FOLDER),
+            }
+        )
+
+    def fill(
+        self, studio: Studio, contestants: Sequence[Contestant], concepts: Sequence[Concept]
+    ) -> None:
+        """Make every row that is missing and that no other process is making."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for concept in concepts:
+            for name in (ORACLE, BASE):
+                self._make(studio, name, None, concept)
+            for contestant in contestants:
+                self._make(studio, contestant.name, contestant, concept)
+
+    def _empty(self, name: str, contestant: Contestant | None, concept: str) -> Row:
+        return Row(
+            method=name,
+            concept=concept,
+            places=self.asked.places,
+            seed=self.asked.seed,
+            asked=self.digest(contestant),
+            values={},
+            by_kind={},
+            missed={},
+            seconds=0.0,
+            samples=0 if contestant is None else contestant.samples,
+        )
+
+    def _make(
+        self, studio: Studio, name: str, contestant: Contestant | None, concept: Concept
+    ) -> None:
+        empty = self._empty(name, contestant, concept.name)
+        lock = FolderLock(self.folder / f"{empty.file}.lock")
+        try:
+            lock.acquire()
+        except FolderLockedError:
+            return  # the other process makes it
+        try:
+            if answered(empty, read_rows(self.folder)):
+                return
+            scored, seconds = self._scored(studio, name, contestant, concept)
+            made = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
+            save_row(Row(**made), self.folder)
+            values = ", ".join(f"{key} {value:.3f}" for key, value in scored.values.items())
+            log.info("%s, %s: %s, %.0f s", name, concept.name, values, seconds)
+        finally:
+            lock.release()
+
+    def _scored(
+        self, studio: Studio, name: str, contestant: Contestant | None, concept: Concept
+    ) -> tuple[Scored, float]:
+        asked, seconds, learned, correction = self.asked, 0.0, None, 0.0
+        if contestant is not None:
+            learned, seconds = studio.train(contestant, concept, asked.places, asked.seed)
+            correction = contestant.correction
+        if name == ORACLE:
+            pictures = studio.true(concept)
+        else:
+            pictures = studio.draw(concept, learned, correction, asked.seed + 1000)
+        return studio.score(pictures, concept, asked.places), seconds
+
+    def found(self, contestants: Sequence[Contestant], concepts: Sequence[Concept]) -> list[Row]:
+        """The rows that answer, in the order of the table; others of the folder are left out."""
+        rows = read_rows(self.folder) if self.folder.is_dir() else []
+        wanted: list[tuple[str, Contestant | None]] = [(ORACLE, None), (BASE, None)]
+        wanted += [(contestant.name, contestant) for contestant in contestants]
+        found = []
+        for name, contestant in wanted:
+            for concept in concepts:
+                empty = self._empty(name, contestant, concept.name)
+                found += [row for row in rows if row.key == empty.key]
+        return found

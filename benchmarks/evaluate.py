@@ -1,0 +1,127 @@
+"""`python dev.py evaluate`: the compared methods on attndb-micro 2, scored against the truth.
+
+Every method learns the twelve evaluation concepts of the embedded world; what it draws for 26
+prompts is compared with the true rendering of that very prompt, and judged. Rows are kept: a
+stopped table goes on, and two processes with the same --rows share the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import torch
+
+from ..attndb.config.choices import Precision
+from ..devkit.pack import ROOT, host_on_path
+from ..micro.micro2.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
+from ..micro.micro2.prompts import PROMPTS
+from .contest.contestant import OUR_TITLE, all_contestants, recipes
+from .contest.rows import Row
+from .contest.standings import (
+    difference_table,
+    differences,
+    kind_table,
+    seconds_of,
+    standings,
+    standings_table,
+)
+from .contest.studio import Studio
+from .contest.table import Asked, Table
+
+QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
+"""Methods of the quick table."""
+
+
+def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
+    took = seconds_of(rows)
+    table = [
+        {
+            "method": method,
+            **{score: asdict(value) for score, value in columns.items()},
+            "seconds": took[method],
+        }
+        for method, columns in standings(rows).items()
+    ]
+    return {
+        "rows": table,
+        "differences": {
+            method: {score: asdict(value) for score, value in columns.items()}
+            for method, columns in differences(rows, OUR_TITLE).items()
+        },
+        "concepts": sorted({row.concept for row in rows}),
+        "prompts": len(PROMPTS),
+        "images": options.images,
+        "seed": options.seed,
+        "photos": options.places,
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two concepts, few methods, one image")
+    parser.add_argument("--methods", nargs="+", help="names of rows; all if not given")
+    parser.add_argument("--concepts", nargs="+", choices=sorted(CONCEPTS))
+    parser.add_argument("--tuning", action="store_true", help="on the four tuning concepts")
+    parser.add_argument("--places", choices=sorted(PHOTO_SETS), default="many")
+    parser.add_argument("--images", type=int, default=4, help="for each prompt")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
+    parser.add_argument("--rows", type=Path, default=ROOT / ".cache" / "evaluate")
+    parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.quick:
+        options.images = 1
+    host_on_path(cpu=not torch.cuda.is_available())
+    contestants = all_contestants(recipes())
+    chosen = options.methods or (QUICK if options.quick else [c.name for c in contestants])
+    unknown = set(chosen) - {c.name for c in contestants}
+    if unknown:
+        known = ", ".join(c.name for c in contestants)
+        parser.error(f"--methods {', '.join(sorted(unknown))}: unknown; choose from {known}")
+    contestants = [c for c in contestants if c.name in chosen]
+    concepts: Sequence[Concept] = TUNING if options.tuning else EVALUATION
+    if options.concepts:
+        concepts = [CONCEPTS[name] for name in options.concepts]
+    elif options.quick:
+        concepts = concepts[:2]
+    asked = Asked(
+        places=options.places,
+        seed=options.seed,
+        images=options.images,
+        precision=options.precision,
+    )
+    table = Table(asked, options.rows)
+    if not options.only_print:
+        with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
+            studio = Studio(Path(folder), images=options.images, precision=options.precision)
+            table.fill(studio, contestants, concepts)
+    rows = table.found(contestants, concepts)
+    if not rows:
+        raise SystemExit(f"evaluate: no row in {options.rows} answers this; leave out --only-print")
+    tables = [standings_table(rows), difference_table(rows, OUR_TITLE), kind_table(rows)]
+    sys.stdout.write("\n\n".join(tables) + "\n")
+    if options.json:
+        part = options.json.with_suffix(options.json.suffix + ".part")
+        part.write_text(json.dumps(_record(rows, options), indent=1), encoding="utf-8")
+        os.replace(part, options.json)
+    return 0

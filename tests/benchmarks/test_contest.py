@@ -1,0 +1,192 @@
+"""The table of compared methods: what is trained, what is kept, and how it is summed up."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attndreambooth.attndb.training.folder_lock import FolderLock
+from attndreambooth.benchmarks.contest.contestant import (
+    BATCH,
+    OURS,
+    ablations,
+    all_contestants,
+    beyond,
+    contestant,
+    recipes,
+)
+from attndreambooth.benchmarks.contest.rows import Row, RowError, read_row, read_rows, save_row
+from attndreambooth.benchmarks.contest.standings import (
+    SCORES,
+    difference_table,
+    differences,
+    interval,
+    kind_table,
+    standings,
+    standings_table,
+)
+from attndreambooth.benchmarks.contest.studio import Scored
+from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
+from attndreambooth.benchmarks.search_recipes import TRIALS, best_of, trial
+from attndreambooth.micro.micro2.concepts import EVALUATION
+
+PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
+
+
+def _row(method: str, concept: str, value: float, **fields) -> Row:
+    values = {score: value + 0.01 * i for i, score in enumerate(SCORES)}
+    given = {"places": "many", "seed": 0, "asked": "x", "seconds": 2.0, "samples": 8} | fields
+    kinds = {"short": {"joint": value}, "long": {"joint": value / 2}}
+    return Row(
+        method=method, concept=concept, values=values, by_kind=kinds, missed={"place": 1}, **given
+    )
+
+
+def test_a_contestant_is_its_method_with_other_steps_and_rates():
+    ours = contestant(OURS, PAIRS)
+    assert [(c.steps, c.optimizer.learning_rate) for c in ours.stages] == PAIRS
+    assert [c.stage for c in ours.stages] == [1, 2, 3] and ours.samples == 6 * BATCH
+    assert {c.data.resolution for c in ours.stages} == {128}
+    oft = contestant("oft", [(7, 1e-3)])
+    assert oft.stages[0].method == "oft" and oft.stages[0].words.initial == "qwe"
+    with pytest.raises(ValueError, match="oft has 1 stage"):
+        contestant("oft", PAIRS)
+
+
+def test_an_ablation_leaves_one_thing_out():
+    ours = contestant(OURS, PAIRS)
+    without = {c.name: c.stages for c in ablations(ours)}
+    for i in range(3):
+        steps = [c.steps for c in without[f"without stage {i + 1}"]]
+        assert steps == [0 if i == j else n for j, (n, _) in enumerate(PAIRS)]
+    untied = without["without the regulariser"]
+    assert all(
+        c.regularization.mean_weight == c.regularization.variance_weight == 0 for c in untied
+    )
+    anchor, prediction, correction = beyond(ours)
+    assert [c.weight_anchor > 0 for c in anchor.stages] == [False, True, True]
+    assert [c.prior_prediction for c in prediction.stages] == [0, 1, 1]
+    assert correction.stages == ours.stages and correction.correction > 0
+
+
+def test_the_recorded_recipes_name_every_row_once():
+    names = [c.name for c in all_contestants(recipes())]
+    assert names[0] == "AttnDreamBooth" and len(set(names)) == len(names) >= 13
+
+
+def test_every_method_gets_the_same_number_of_trials():
+    assert len({len(trials) for trials in TRIALS.values()}) == 1
+    for method, pairs in ((m, p) for m, trials in TRIALS.items() for p in trials):
+        assert str(pairs[0][0]) in trial(method, pairs).name
+    names = {trial(method, p).name for method, trials in TRIALS.items() for p in trials}
+    assert len(names) == sum(map(len, TRIALS.values()))
+    rows = [_row("a", "x", 0.2), _row("b", "x", 0.3)]
+    assert best_of(standings(rows)) == "b"
+
+
+def test_the_interval_is_the_percentile_bootstrap():
+    """Against resampling one draw at a time with another generator."""
+    values = [0.1, 0.5, 0.4, 0.9, 0.3, 0.6]
+    found = interval(values)
+    rng = np.random.default_rng(99)
+    means = sorted(
+        sum(values[int(rng.integers(6))] for _ in values) / len(values) for _ in range(20000)
+    )
+    assert found.mean == pytest.approx(sum(values) / 6)
+    assert found.low == pytest.approx(means[500], abs=0.02)
+    assert found.high == pytest.approx(means[-501], abs=0.02)
+    assert interval([0.4]).low == interval([0.4]).high == 0.4
+    with pytest.raises(ValueError, match="no value"):
+        interval([])
+
+
+def test_differences_are_paired_by_concept():
+    ours = [_row("ours", "a", 0.9), _row("ours", "b", 0.1), _row("ours", "c", 0.5)]
+    theirs = [_row("theirs", "a", 0.8), _row("theirs", "b", 0.0)]
+    found = differences(ours + theirs, "ours")["theirs"]["joint"]
+    assert found.mean == pytest.approx(-0.1)
+    assert found.low == pytest.approx(-0.1) and found.high == pytest.approx(-0.1)
+    text = difference_table(ours + theirs, "ours")
+    assert "**-0.100" in text and "ours |" in text.splitlines()[0]
+
+
+def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():
+    rows = [_row("ours", "a", 0.2), _row("ours", "a", 0.4, seed=1), _row("base", "a", 0.0)]
+    assert standings(rows)["ours"]["truth"].mean == pytest.approx(0.3)
+    assert len(standings_table(rows).splitlines()) == 4 and "| ours | 0.300" in standings_table(
+        rows
+    )
+    assert "| ours | 0.30 | 0.15 |" in kind_table(rows)
+
+
+def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):
+    row = _row("TI+DB at two", "a", 0.2)
+    save_row(row, tmp_path)
+    assert read_rows(tmp_path) == [row] and row.file == "tiplusdb-at-two--a--many-0.json"
+    path = tmp_path / row.file
+    for text in ("{", "[]", "{}", json.dumps({"format": 9}), json.dumps({"format": 1, "a": 2})):
+        path.write_text(text)
+        with pytest.raises(RowError, match=f"{row.file}.*delete it"):
+            read_row(path)
+
+
+class FakeStudio:
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+
+    def train(self, contestant, concept, places, seed):
+        self.calls.append(("train", contestant.name, concept.name))
+        return "learned", 3.04
+
+    def draw(self, concept, learned, correction, seed):
+        self.calls.append(("draw", learned, correction))
+        return np.zeros((1, 8, 8, 3), np.uint8)
+
+    def true(self, concept):
+        return np.ones((1, 8, 8, 3), np.uint8)
+
+    def score(self, pictures, concept, places):
+        values = dict.fromkeys(SCORES, float(pictures.mean()))
+        return Scored(values=values, by_kind={"short": {"joint": 0.5}}, missed={})
+
+
+def test_a_table_is_filled_once_and_goes_on_where_it_stopped(tmp_path):
+    table, studio = Table(Asked(), tmp_path), FakeStudio()
+    ours, *rest = all_contestants(recipes())
+    correction = rest[-1]
+    table.fill(studio, [ours], EVALUATION[:1])
+    assert [c for c in studio.calls if c[0] == "train"] == [("train", ours.name, "hatted-robot")]
+    table.fill(studio, [ours, correction], EVALUATION[:2])
+    trained = [c for c in studio.calls if c[0] == "train"]
+    assert len(trained) == 4 and ("draw", "learned", 0.2) in studio.calls
+    rows = table.found([ours, correction], EVALUATION[:2])
+    assert [r.method for r in rows[::2]] == [ORACLE, BASE, ours.name, correction.name]
+    assert rows[0].values["joint"] == 1.0 and rows[0].seconds == 0.0 and rows[4].seconds == 3.0
+
+
+@pytest.mark.parametrize("other", ["images", "seed", "stages"])
+def test_rows_of_other_settings_are_not_mixed_in(tmp_path, other):
+    ours = all_contestants(recipes())[0]
+    Table(Asked(), tmp_path).fill(FakeStudio(), [ours], EVALUATION[:1])
+    changed = Asked() if other == "stages" else Asked(**{other: 7})
+    if other == "stages":
+        ours = replace(ours, stages=(*ours.stages[:2], ours.stages[2].with_(steps=9)))
+    rows = Table(changed, tmp_path).found([ours], EVALUATION[:1])
+    assert all(row.method in (ORACLE, BASE) for row in rows) and (other == "stages" or not rows)
+
+
+def test_a_row_that_another_process_makes_is_left_to_it(tmp_path):
+    table, studio = Table(Asked(), tmp_path), FakeStudio()
+    ours = all_contestants(recipes())[0]
+    lock = FolderLock(tmp_path / "attndreambooth--hatted-robot--many-0.json.lock")
+    lock.acquire()
+    try:
+        table.fill(studio, [ours], EVALUATION[:1])
+    finally:
+        lock.release()
+    assert not any(c[0] == "train" for c in studio.calls)
+    table.fill(studio, [ours], EVALUATION[:1])
+    assert any(c[0] == "train" for c in studio.calls)

@@ -1,0 +1,83 @@
+"""A contestant through the real trainer and the host's sampler, on untrained weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from attndreambooth.benchmarks.contest.contestant import OURS, contestant
+from attndreambooth.benchmarks.contest.standings import SCORES
+from attndreambooth.demo.train_micro2 import exported
+from attndreambooth.micro import weight_files
+from attndreambooth.micro.micro2 import shipped
+from attndreambooth.micro.micro2.autoencoder import Autoencoder
+from attndreambooth.micro.micro2.clip import MicroClip
+from attndreambooth.micro.micro2.concepts import TUNING
+from attndreambooth.micro.micro2.judges import Judges
+from attndreambooth.micro.micro2.prompts import PROMPTS
+from attndreambooth.micro.micro2.text import host_captions
+from attndreambooth.micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer
+
+
+@pytest.fixture(scope="module")
+def folder(host, tmp_path_factory):
+    """Weight files of an untrained second model, with their card."""
+    import comfy.ldm.modules.attention as attention
+
+    place, before = tmp_path_factory.mktemp("weights"), attention.optimized_attention
+    words = host_captions()
+    trainer = DiffusionTrainer(DiffusionConfig(), words)
+    attention.optimized_attention = before
+    known = {"vocabulary": " ".join(map(str, words.vocabulary.tokens))}
+    torch.manual_seed(0)
+    coder = Autoencoder()
+    files = {
+        shipped.MODEL: (exported(trainer, coder), known | {"version": "2"}),
+        shipped.AUTOENCODER: (shipped.half(coder), {}),
+        shipped.JUDGES: (shipped.half(Judges()), {}),
+        shipped.CLIP: (shipped.half(MicroClip(words.vocabulary)), known),
+    }
+    lines = []
+    for name, (tensors, metadata) in files.items():
+        digest = weight_files.save(name, tensors, metadata, place)
+        lines.append(f"| `{name}` | `{digest}` |\n")
+    (place / weight_files.CARD).write_text("".join(lines))
+    return place
+
+
+def test_it_is_trained_drawn_and_scored(folder, tmp_path, monkeypatch):
+    import folder_paths
+
+    from attndreambooth.benchmarks.contest.studio import Studio
+
+    for name in ("output_directory", "input_directory"):
+        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
+    monkeypatch.setattr(
+        folder_paths, "folder_names_and_paths", {**folder_paths.folder_names_and_paths}
+    )
+    monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 2)
+    concept = TUNING[0]
+    with torch.inference_mode():
+        studio = Studio(tmp_path, PROMPTS[:2], images=1, folder=folder)
+        ours = contestant(OURS, [(1, 1e-2), (1, 1e-3), (1, 1e-3)])
+        learned, seconds = studio.train(ours, concept, "many", 0)
+        assert learned.trigger == "<my-butterfly> butterfly" and seconds > 0 and learned.delta
+        pictures = studio.draw(concept, learned, 0.0, 5)
+        assert pictures.shape == (2, 128, 128, 3) and pictures.dtype == np.uint8
+        assert np.array_equal(pictures, studio.draw(concept, learned, 0.0, 5))
+        scored = studio.score(pictures, concept, "many")
+        assert set(scored.values) == set(SCORES) and list(scored.by_kind) == ["short"]
+        oracle = studio.score(studio.true(concept), concept, "many")
+    assert scored.values["joint"] == 0.0 and oracle.missed
+
+
+def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
+    """With a perfect autoencoder it is present in every picture."""
+    from attndreambooth.benchmarks.contest import studio as module
+
+    monkeypatch.setattr(module, "through", lambda coder: lambda pictures: pictures)
+    studio = object.__new__(module.Studio)
+    studio.prompts, studio.coder = list(PROMPTS[:3]), None
+    pictures = studio.true(TUNING[1])
+    for prompt, picture in zip(studio.prompts, pictures, strict=True):
+        truth, present = module.Truth(TUNING[1], prompt).identity(picture)
+        assert truth > 0.99 and present
