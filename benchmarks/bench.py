@@ -1,9 +1,11 @@
 """Step time and peak memory of training, ours and the published step, side by side on the CPU.
 
     python dev.py bench [--quick] [--full] [--json FILE]
+    python dev.py bench --recipe [--quick] [--json FILE]
 
 --quick: the small sizes, a few rounds, under 5 minutes on two cores. --full adds SD 2.1 at its
-full size (256 px, batch 1; needs 24 GB; stage 3 in a process for each side). For a CUDA card:
+full size (256 px, batch 1; needs 24 GB; stage 3 in a process for each side). --recipe times whole
+trainings instead of steps, from photos and checkpoint file to the saved concept. For a CUDA card:
 benchmarks/gpu.py.
 """
 
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ..devkit.pack import host_on_path
+from ..devkit.pack import ROOT, host_on_path
 
 if TYPE_CHECKING:
     from .comparison import Counted
@@ -49,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--full", action="store_true", help="also SD 2.1 at its full size")
     parser.add_argument("--only", choices=list(ROUNDS), help="this size alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--recipe", action="store_true", help="whole trainings, not steps")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "recipe")
+    parser.add_argument("--recipe-of", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--times-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -60,6 +65,11 @@ def main(arguments: Sequence[str]) -> int:
         found = times(options.times_of, options.only)
         print(json.dumps({case: dataclasses.asdict(counted) for case, counted in found.items()}))
         return 0
+    if options.recipe_of:
+        print(json.dumps(recipe_side(*options.recipe_of, options.work, options.quick)))
+        return 0
+    if options.recipe:
+        return recipe(options)
     names = [options.only] if options.only else list(ROUNDS)[: 3 if options.full else 2]
     rows: list[dict[str, Any]] = []
     from . import comparison
@@ -83,6 +93,39 @@ def main(arguments: Sequence[str]) -> int:
             json.dumps(report(rows, ceilings), indent=1) + "\n", encoding="utf-8"
         )
     return 0
+
+
+def recipe(options: argparse.Namespace) -> int:
+    """The table of whole trainings, each in a process of its own."""
+    from . import comparison, measure
+    from .recipe import prepared, row
+    from .sizes import sd15_small
+
+    if missing := comparison.left_out():
+        print(missing, flush=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    prepared(options.work)
+
+    def told(side: str, precision: str) -> Any:
+        print(f"{side}, {precision} ...", file=sys.stderr, flush=True)
+        quick = ["--quick"] if options.quick else []
+        arguments = ("--recipe-of", side, precision, "--work", str(options.work), *quick)
+        return measure.said_apart(__file__, *arguments)
+
+    theirs = told("published", "fp32")
+    rows = [row(sd15_small(), p, told("ours", p), theirs) for p in comparison.precisions()]
+    print(json.dumps(rows, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(report(rows, {}), indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def recipe_side(side: str, precision: str, work: Path, quick: bool) -> dict[str, Any]:
+    """What one side of a whole training takes, in this process."""
+    from .recipe import QUICK, SHORTER, in_fresh_folder
+    from .sizes import sd15_small
+
+    return in_fresh_folder(side, sd15_small(), precision, work, QUICK if quick else SHORTER)
 
 
 def peaks_of(names: Sequence[str]) -> dict[tuple[str, str], dict[str, float]]:
