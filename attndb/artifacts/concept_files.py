@@ -18,7 +18,7 @@ from .concept import (
     vectors_from_file,
     weight_file_keys,
 )
-from .concept_record import OWN_KEYS, check_values, parse_record
+from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
 from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
 from .weight_delta import WeightDelta, delta_tensors
 
@@ -132,7 +132,9 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
             f"{embedding.name} carries no record of this pack, so its placeholder and category are "
             "not known; use it as embedding:name in a prompt instead"
         )
-    text_key, vectors = vectors_from_file(_tensors(embedding), embedding.name)
+    word = _tensors(embedding)
+    text_key, vectors = vectors_from_file(word, embedding.name)
+    check_precision(f"{embedding.name}: {text_key}", word[text_key])
     delta: dict[str, WeightDelta] = {}
     if record["has_weights"]:
         if weights is None or not weights.is_file():

@@ -22,6 +22,7 @@ OWN_KEYS = (
 """What the record says of the file itself; the rest is how the concept was made."""
 
 _NEEDED = ("placeholder", "category", "base_family", "digest", "has_weights")
+_EXACT = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _LONGEST_WORDS = 200
 """Characters of a placeholder or a category: more is no word."""
 
@@ -74,17 +75,23 @@ def _is_word(value: Any) -> bool:
 def check_values(tensors: Mapping[str, Tensor], file: str) -> None:
     """ConceptFileError if a value is not finite, or the embedding, the first, has a zero vector."""
     for name, value in tensors.items():
-        if not value.is_floating_point():
-            raise ConceptFileError(
-                f"{file}: {name} holds {value.dtype}, not numbers of a weight; restore the file "
-                "from where it came"
-            )
+        check_precision(f"{file}: {name}", value)
         check_finite(f"{file}: {name}", value)
     name, vectors = next(iter(tensors.items()))
     if 0 in vectors.shape or bool((vectors == 0).all(dim=-1).any()):
         raise ConceptFileError(
             f"{file}: {name} holds an empty or zero vector, which is no word; restore the file, or "
             "train the concept again"
+        )
+
+
+def check_precision(where: str, value: Tensor) -> None:
+    """ConceptFileError, beginning with `where`, unless the values are numbers as exact as weights
+    are kept: those of fp8 and of whole numbers are no more than steps."""
+    if value.dtype not in _EXACT:
+        raise ConceptFileError(
+            f"{where} holds {value.dtype}, which are no numbers of a weight, or too coarse ones: "
+            "use a file in fp32, fp16 or bf16, or restore it from where it came"
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .concept import ConceptFileError
-from .concept_record import check_finite
+from .concept_record import check_finite, check_precision
 from .pickled_tensors import read_pickled
 from .tensor_file import read_tensors
 from .weight_delta import WeightDelta
@@ -161,11 +161,7 @@ def unet_delta(
     for key, (name, shape) in sorted(places.items()):
         check()
         ours, where = base.pop(name), f"{file}: {key}"
-        if not tensors[key].is_floating_point():
-            raise ConceptFileError(
-                f"{where} holds {tensors[key].dtype}, not numbers of a weight: use a file in fp32, "
-                "fp16 or bf16"
-            )
+        check_precision(where, tensors[key])
         theirs = tensors[key].reshape(shape)
         kinds = {stored, theirs.dtype} & {torch.float16, torch.bfloat16, torch.float32}
         if any(torch.equal(theirs.to(kind), ours.to(kind)) for kind in kinds):

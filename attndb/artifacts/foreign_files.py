@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .concept import ConceptFileError, check_factors
-from .concept_record import check_finite, check_values
+from .concept_record import check_finite, check_precision, check_values
 from .pickled_tensors import read_pickled
 from .tensor_file import read_tensors
 from .weight_delta import LowRank, WeightDelta
@@ -67,6 +67,7 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
             "needed: use a file for SD 1.5 or SD 2.x"
         )
     [(token, value)] = tensors.items()
+    check_precision(path.name, value)
     vectors = value.detach().float().reshape(-1, value.shape[-1] if value.ndim else 1)
     text_key = _TEXT_KEYS.get(vectors.shape[1])
     if text_key is None or value.ndim > 2:
@@ -130,6 +131,8 @@ def _scaled(
     up: Tensor, down: Tensor, alpha: Tensor | None, shape: tuple[int, ...], where: str
 ) -> LowRank:
     check_factors(up, down, where)
+    for factor in (up, down):
+        check_precision(where, factor)
     rank = up.shape[1]
     factors = up.float().flatten(1), down.float().flatten(1)
     if factors[0].shape[0] != shape[0] or factors[1].shape[1] * shape[0] != _count(shape):

@@ -84,6 +84,17 @@ def holds(path: Path, write: Writer) -> bool:
         return False
 
 
+def differs_in_case(path: Path) -> bool:
+    """Whether a file beside it has the same name in other letters, upper for lower case: some
+    systems and disks take them for one."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return False
+    wanted = path.name.casefold()
+    return path.name not in names and any(name.casefold() == wanted for name in names)
+
+
 class _DiffersError(Exception):
     """The content is another."""
 

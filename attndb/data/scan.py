@@ -239,7 +239,11 @@ class _Walk:
         elif path.suffix.lower() in suffixes:
             self.images.append(path)
         elif path.suffix.lower() == ".txt":
-            self.texts[path.with_suffix("")] = path
+            first = self.texts.setdefault(path.with_suffix(""), path)
+            if first != path:  # dog.txt and dog.TXT: one of them, the same one always
+                self.texts[path.with_suffix("")] = min(first, path)
+                twin = self.name(min(first, path))
+                self._say(max(first, path), f"is a second caption beside {printable(twin, 200)}")
         elif path.name.lower() not in _CLUTTER:
             self._say(path, "is not an image")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
 from ...attndb.artifacts.manager_metadata import manager_metadata, preview_writer
-from ...attndb.artifacts.name_claim import claim_whole, holds
+from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import Writer, write_whole
 from ...attndb.training.unkept_results import UNKEPT
@@ -50,6 +50,8 @@ def _saved_as(concept: TrainedConcept, name: str, more: Mapping[str, str]) -> bo
     """Saves under this name unless it is another's; whether it is this concept's now."""
     embedding, weights = embedding_path(name), weights_path(name)
     files = concept_files(concept, name, embedding, weights, more)
+    if differs_in_case(embedding) or differs_in_case(weights):
+        return False  # on another system, or another disk, it would be the same file
     there = [path for path in (weights, embedding) if path.exists()]
     if not there:
         return claim_whole(_embedding_last(files, embedding))
