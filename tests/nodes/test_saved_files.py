@@ -60,6 +60,16 @@ def test_a_picture_that_somebody_put_there_stays(run, trained, home):
     assert mine.read_bytes() == b"mine"
 
 
+def test_a_name_that_differs_only_in_case_is_taken(run, trained, paths, home):
+    there = home / "loras" / "Sloth.safetensors"
+    there.write_bytes(b"somebody's own")
+    run("AttnDBSaveConcept", concept=trained, name="sloth")
+    assert [path.is_file() for path in paths("sloth")] == [False, False]
+    assert all(path.is_file() for path in paths("sloth-2"))
+    assert there.read_bytes() == b"somebody's own"
+    there.unlink()
+
+
 def test_no_photo_of_the_subject_goes_into_the_files_if_that_is_asked(run, trained, paths):
     run("AttnDBSaveConcept", concept=trained, name="private", metadata="no photos")
     for path in paths("private"):

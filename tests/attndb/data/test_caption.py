@@ -109,6 +109,26 @@ def test_a_text_of_no_photo_s_name_is_named(tmp_path):
         load_folder(folder_of(tmp_path), captions=True, skip_broken=True)
 
 
+def test_files_whose_names_differ_only_in_case_are_told_apart_and_the_second_caption_is_told(
+    tmp_path,
+):
+    (tmp_path / "probe").touch()
+    if (tmp_path / "PROBE").exists():
+        pytest.skip("one name here")
+    (tmp_path / "probe").unlink()
+    for name, colour in (("Dog.png", "red"), ("dog.png", "green"), ("dog.PNG", "blue")):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / name, "PNG")
+    (tmp_path / "dog.txt").write_text("a {} below")
+    (tmp_path / "dog.TXT").write_text("a {} above")
+    (tmp_path / "Dog.txt").write_text("a {} beside")
+    with pytest.raises(DatasetError, match=r"dog\.txt is a second caption beside dog\.TXT"):
+        load_folder(tmp_path, captions=True)
+    found = load_folder(tmp_path, captions=True, skip_broken=True)
+    told = {photo.name: photo.caption for photo in found}
+    assert told == {"Dog.png": "a {} beside", "dog.PNG": "a {} above", "dog.png": "a {} above"}
+    assert list(told) == ["Dog.png", "dog.PNG", "dog.png"]
+
+
 def test_lines_are_captions_one_for_each_photo():
     found = captioned(photos(), ["a {} here", "", " a  {} there "])
     assert [p.caption for p in found] == ["a {} here", None, "a {} there"]
