@@ -5,12 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes import all_nodes
+from .nodes.host.page.routes import add_routes
 
 WEB_DIRECTORY = "./web"
 
 
 class AttnDreamBooth(ComfyExtension):
     """The pack as the host sees it."""
+
+    async def on_load(self) -> None:
+        add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return all_nodes()

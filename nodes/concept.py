@@ -209,8 +209,7 @@ class LoadConcept(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=saved_concepts(),
-                    tooltip="A saved concept. Refresh the page's node definitions (R) after saving "
-                    "a new one.",
+                    tooltip="A saved concept. One that is saved now is there after the run.",
                 )
             ],
             outputs=[

@@ -141,7 +141,8 @@ class LoadConceptDataset(io.ComfyNode):
                     "folder",
                     options=[TYPED, *photo_folders()],
                     tooltip="A folder under ComfyUI's input or datasets directory that holds the "
-                    f"photos (sub-folders count), or {TYPED} to use the path below.",
+                    f"photos (sub-folders count), or {TYPED} to use the path below. Photos that "
+                    "are dropped on the node make a new one.",
                 ),
                 io.String.Input(
                     "path",

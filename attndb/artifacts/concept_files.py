@@ -23,7 +23,9 @@ from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
 from .weight_delta import WeightDelta, delta_tensors
 
 RECORD_KEY = "attndb.record"
-_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10))}
+_NUMBERED = (f"{device}{number}" for device in ("COM", "LPT") for number in range(1, 10))
+RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL", *_NUMBERED}
+"""File names that Windows does not take."""
 
 
 def check_name(name: str) -> str:
@@ -51,7 +53,7 @@ def check_new_name(name: str) -> str:
     """`check_name` for a name that is to be written: also usable as `embedding:name` in a prompt,
     where the host ends a name at spaces, brackets and commas, and legal on every system."""
     checked = check_name(name)
-    reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in _RESERVED]
+    reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in RESERVED_NAMES]
     if reserved or re.search(r"[\s()\[\],]", checked):
         raise ValueError(
             f"name {name!r} cannot be a file name that works as embedding:{name} in a prompt: use "

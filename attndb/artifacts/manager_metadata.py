@@ -10,6 +10,8 @@ import base64
 import binascii
 import io
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import Image
 
@@ -28,14 +30,14 @@ def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     if version := _BASE_VERSIONS.get(concept.base_family):
         metadata["ss_base_model_version"] = version
         metadata["modelspec.prediction_type"] = _PREDICTIONS[concept.base_family]
-    if picture := _thumbnail(concept):
+    if picture := record_thumbnail(concept.record):
         metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
     return metadata
 
 
 def preview_writer(concept: TrainedConcept) -> Writer | None:
     """A writer of the concept's picture as a PNG; None if it carries none."""
-    picture = _thumbnail(concept)
+    picture = record_thumbnail(concept.record)
     if picture is None:
         return None
     try:
@@ -51,8 +53,9 @@ def without_photos(concept: TrainedConcept) -> TrainedConcept:
     return concept.with_record(kept)
 
 
-def _thumbnail(concept: TrainedConcept) -> bytes | None:
-    url = concept.record.get("thumbnail")
+def record_thumbnail(record: Mapping[str, Any]) -> bytes | None:
+    """The encoded picture that a concept's record carries, if it is one."""
+    url = record.get("thumbnail")
     if not isinstance(url, str) or _URL_START not in url:
         return None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
+from ...attndb.artifacts.concept_files import RESERVED_NAMES
 from ...attndb.config.choices import MaskSource
 from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
@@ -24,6 +26,7 @@ _FIRST_FILES = 50
 _FRESH_S = 5.0
 _WATCHED = 8
 _LONGEST = 1024
+_LONGEST_NAME = 60
 
 
 def photo_roots() -> list[Path]:
@@ -60,6 +63,23 @@ def resolve_folder(text: object) -> Path:
         f"owner allows them, with the line '{OWNERS_KEY}: /path/to/photos' in "
         "extra_model_paths.yaml (see the help of Load Concept Dataset)"
     )
+
+
+def claim_folder(wanted: str) -> str:
+    """Makes a new folder below input/ for photos and returns its name: the wanted one in letters,
+    digits, `-` and `_`, or the next free one, `dog-2`, `dog-3`, ... Of two pages that ask at the
+    same moment each gets its own. OSError if none can be made."""
+    name = re.sub(r"[^\w-]+", "-", wanted).strip("-_")[:_LONGEST_NAME] or "photos"
+    if name.upper() in RESERVED_NAMES:
+        name = f"photos-{name}"
+    root = Path(folder_paths.get_input_directory())
+    for candidate in (name, *(f"{name}-{number}" for number in range(2, _MOST_ENTRIES))):
+        try:
+            (root / candidate).mkdir()
+            return candidate
+        except FileExistsError:
+            continue
+    raise OSError(f"{_MOST_ENTRIES} folders are named {name}")
 
 
 def _can_be_path(text: str) -> bool:

@@ -3,7 +3,7 @@
 TEACH_NOTE = """# Teach a model your subject
 
 1. Choose a checkpoint: SD 1.5 or SD 2.1.
-2. Put 3-6 photos into a folder below `input`, and choose it.
+2. Drop 3-6 photos on *Load Concept Dataset*.
 3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
 4. Press **Run**. Cancel keeps the work; Run goes on."""
 TOY_NOTE = """# Teach a toy model a subject

@@ -1,0 +1,1 @@
+"""What the pack's JavaScript asks of the server."""
