@@ -97,8 +97,8 @@ class PhotoBox {
     });
     const shown = found.photos.length;
     const count = shown < found.count ? `the first ${shown} of ${found.count}` : `${found.count}`;
-    const told = found.error || `${count} photo${found.count === 1 ? "" : "s"} in ${folder}`;
-    this.fill(pictures, this.said || told, Boolean(this.said || found.error));
+    const told = found.count ? `${count} photo${found.count === 1 ? "" : "s"} in ${folder}` : HINT;
+    this.fill(pictures, this.said || found.error || told, Boolean(this.said || found.error));
   }
 
   fill(pictures, text, wrong = false) {

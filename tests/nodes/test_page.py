@@ -43,12 +43,19 @@ def test_a_folder_is_described_by_its_photos_in_order_and_its_place_below_input(
     assert len({photo["version"] for photo in found["photos"]}) == 3
 
 
-@pytest.mark.parametrize("folder", ["", "..", "/", "none", "dog\0", 7])
+@pytest.mark.parametrize("folder", ["", "..", "/", "dog\0", 7])
 def test_a_folder_that_cannot_be_read_is_described_by_its_error(inputs, folder):
     from attndreambooth.nodes.host.page.pictures import describe_folder
 
     found = describe_folder(folder)
     assert found["photos"] == [] and found["error"] and found["subfolder"] is None
+
+
+def test_a_folder_that_is_not_there_yet_is_no_error(inputs):
+    from attndreambooth.nodes.host.page.pictures import describe_folder
+
+    found = describe_folder("my-dog")
+    assert (found["photos"], found["subfolder"], found["error"]) == ([], None, "")
 
 
 def test_a_picture_is_small_upright_and_that_of_the_version_asked_for(inputs):

@@ -50,12 +50,16 @@ def list_photos(folder: str) -> list[ListedPhoto]:
 
 def describe_folder(folder: str) -> dict[str, object]:
     """What the page shows of a folder: its first photos, how many there are, where under input/
-    photos may be added to it (null: nowhere), and which files are taken for photos."""
+    photos may be added to it (null: nowhere), and which files are taken for photos. A folder that
+    is not there yet is no error."""
     shown: dict[str, object] = {"suffixes": sorted(image_suffixes())}
+    nothing = {"photos": [], "count": 0, "subfolder": None}
     try:
+        if not resolve_folder(folder).exists():
+            return {**shown, **nothing, "error": ""}
         photos = list_photos(folder)
     except ValueError as error:
-        return {**shown, "photos": [], "count": 0, "subfolder": None, "error": str(error)}
+        return {**shown, **nothing, "error": str(error)}
     listed = []
     for photo in photos[:MOST_LISTED]:
         try:
