@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,31 @@ from .ours import initial_vector, our_backend, our_batch, stage_config
 from .reference_step import PublishedModel, PublishedStep
 from .sizes import Size, Weights, autoencoder_of, inputs_of, weights_of
 
-MODES: dict[str, dict[str, Any]] = {
-    "default": {},
-    "compiled": {"compile": True},
-    "light checkpointing": {"gradient_checkpointing": "light"},
-    "full checkpointing": {"gradient_checkpointing": "full"},
-    "low memory": {"low_memory": True},
-    "low memory, light": {"low_memory": True, "gradient_checkpointing": "light"},
-    "low memory, micro-batch 2": {"low_memory": True, "micro_batch": 2},
-    "low memory, LoRA 16": {"low_memory": True, "micro_batch": 2, "lora_rank": 16},
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to run our step."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of StageConfig."""
+    channels_last: bool = False
+    """The U-Net's convolutions in the layout that tensor cores read."""
+    cuda_graphs: bool = False
+    """Compiled blocks are recorded once and replayed as a whole."""
+
+
+MODES: dict[str, Mode] = {
+    "default": Mode(),
+    "channels last": Mode(channels_last=True),
+    "compiled": Mode({"compile": True}),
+    "compiled, channels last": Mode({"compile": True}, channels_last=True),
+    "compiled, CUDA graphs": Mode({"compile": True}, cuda_graphs=True),
+    "light checkpointing": Mode({"gradient_checkpointing": "light"}),
+    "full checkpointing": Mode({"gradient_checkpointing": "full"}),
+    "low memory": Mode({"low_memory": True}),
+    "low memory, light": Mode({"low_memory": True, "gradient_checkpointing": "light"}),
+    "low memory, micro-batch 2": Mode({"low_memory": True, "micro_batch": 2}),
+    "low memory, LoRA 16": Mode({"low_memory": True, "micro_batch": 2, "lora_rank": 16}),
 }
 WARMUP = 3
 AT_ONCE = 8
@@ -49,8 +66,12 @@ def rows(
     steps: int,
     ceilings: Mapping[str, float],
     stages: Sequence[int] = (1, 2, 3),
+    modes: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Time, memory and FLOP/s of the published step and of ours in each mode, by stage."""
+    """Time, memory and FLOP/s of the published step and of ours in each mode, by stage.
+
+    `modes`: names of MODES; all of them if empty.
+    """
     weights = weights_of(size)
     for stage in stages:
         times: dict[str, float | None] = {}
@@ -61,13 +82,15 @@ def rows(
             )
             times[precision] = row["time_s"]
             yield _completed(row, ceilings)
-        for mode, changes in MODES.items():
-            if changes.get("lora_rank") and stage == 1:
+        for name, mode in MODES.items():
+            if (modes and name not in modes) or (mode.settings.get("lora_rank") and stage == 1):
                 continue
-            for precision in ("fp32", "bf16") if mode == "default" else ("bf16",):
-                row = _row(f"ours, {mode}", stage, precision)
-                config = stage_config(stage, size, precision, **changes)
-                row.update(_attempt(partial(_ours, size, weights, config, device), steps))
+            for precision in ("fp32", "bf16") if name == "default" else ("bf16",):
+                row = _row(f"ours, {name}", stage, precision)
+                config = stage_config(stage, size, precision, **mode.settings)
+                with _graphs() if mode.cuda_graphs else nullcontext():
+                    make = partial(_ours, size, weights, config, device, mode)
+                    row.update(_attempt(make, steps))
                 for theirs, taken in times.items():
                     row[f"ratio_published_{theirs}"] = (
                         taken / row["time_s"] if taken and row["time_s"] else None
@@ -75,7 +98,7 @@ def rows(
                 yield _completed(row, ceilings)
         plain = stage_config(stage, size, "bf16", regularized=False)
         row = _row("ours, not regularized", stage, "bf16")
-        row.update(_attempt(partial(_ours, size, weights, plain, device), steps))
+        row.update(_attempt(partial(_ours, size, weights, plain, device, Mode()), steps))
         yield _completed(row, ceilings)
 
 
@@ -95,20 +118,24 @@ Made = tuple[Callable[[], object], Callable[[], None], torch.device]
 
 
 def _attempt(make: Callable[[], Made], steps: int) -> dict[str, Any]:
-    """Median time and peak MB of what `make` makes; None and a note if it does not fit."""
+    """Median time, the first step's (compiling and all) and peak MB of what `make` makes; None and
+    a note if it does not fit."""
     try:
         step, end, device = make()
         with PeakMemory(device) as peak:
+            cold = time_in_turn({"step": step}, 1, device)["step"].wall
             timing = time_in_turn({"step": step}, steps, device, WARMUP)["step"]
         operations = floating_point_operations(step)
         end()
         found = {
             "time_s": timing.wall,
+            "first_step_s": cold,
             "memory_mb": peak.megabytes,
             "tflop_per_step": operations / 1e12,
         }
     except torch.OutOfMemoryError:
-        found = {"time_s": None, "memory_mb": None, "note": "out of memory"}
+        found = dict.fromkeys(("time_s", "first_step_s", "memory_mb"))
+        found["note"] = "out of memory"
     step = end = None  # what it holds is on the card
     collect(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return found
@@ -124,13 +151,23 @@ def _published(
     return lambda: step.step(inputs), lambda: None, device
 
 
-def _ours(size: Size, weights: Weights, config: StageConfig, device: torch.device) -> Made:
+def _ours(
+    size: Size, weights: Weights, config: StageConfig, device: torch.device, mode: Mode
+) -> Made:
     backend = our_backend(size, weights, device)
+    if mode.channels_last:
+        backend.unet.to(memory_format=torch.channels_last)
     training = training_of(backend, config, initial_vector(backend))
     batch = our_batch(inputs_of(size, 0))
     entered = ExitStack()
     entered.enter_context(training)
     return lambda: training.step(0, batch).read(), entered.close, device
+
+
+def _graphs() -> AbstractContextManager[object]:
+    import torch._inductor.config  # takes a second
+
+    return torch._inductor.config.patch({"triton.cudagraphs": True})
 
 
 def recipes(

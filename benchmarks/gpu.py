@@ -1,13 +1,15 @@
 """Training on a CUDA card at full size: time, FLOP/s, peak memory, whole recipes.
 
-    python benchmarks/gpu.py [--piece PIECE ...] [--json FILE] [--steps N] [--seconds S]
+    python benchmarks/gpu.py [--piece PIECE ...] [--mode MODE ...] [--json FILE] [--steps N]
+                             [--seconds S]
 
 SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from a bare copy of the
 repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A card is
 often lent for minutes: each piece (`stage-1` to `stage-3`, `paper`, `fast`) runs by itself, the
 file is written after every row, and no row is begun after `--seconds`. A row that does not fit the
-card says so and the rest goes on. The published step is measured in fp32 and, for comparison,
-under bf16 autocast.
+card says so and the rest goes on. What a card has to decide (channels_last, compile, CUDA graphs)
+is a mode; a row's first step is timed apart. The published step is measured in fp32 and, for
+comparison, under bf16 autocast.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--steps", type=int, default=10, help="steps behind a median")
     parser.add_argument("--piece", choices=PIECES, action="append", help="default: all of them")
+    parser.add_argument(
+        "--mode", action="append", help="a way to run our step (card.MODES); default: all of them"
+    )
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row after these")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     options = parser.parse_args(arguments)
@@ -49,6 +54,10 @@ def main(arguments: Sequence[str]) -> int:
 
     if not (options.dry_run or torch.cuda.is_available()):
         raise SystemExit("no CUDA card here; --dry-run runs the same code on the CPU")
+    from .card import MODES
+
+    if unknown := set(options.mode or ()) - set(MODES):
+        parser.error(f"--mode {sorted(unknown)[0]}: choose from {', '.join(MODES)}")
     device = torch.device("cpu" if options.dry_run else "cuda")
     for found in measured(device, options):
         if options.json:
@@ -86,7 +95,7 @@ def measured(device: Any, options: argparse.Namespace) -> Iterator[dict[str, Any
     print(json.dumps({k: v for k, v in found.items() if k not in ("rows", "recipes")}), flush=True)
     stages = [stage for stage in (1, 2, 3) if f"stage-{stage}" in pieces]
     names = [name for name in ("paper", "fast") if name in pieces]
-    rows = card.rows(size, device, options.steps, ceilings, stages)
+    rows = card.rows(size, device, options.steps, ceilings, stages, options.mode or ())
     recipes = card.recipes(size, device, options.dry_run, names)
     for kind, made in (("rows", rows), ("recipes", recipes)):
         for row in made:

@@ -151,6 +151,25 @@ def test_rows_of_a_card_compare_ours_with_the_published_step(tiny):
     assert ours["share_of_ceiling"] == pytest.approx(ours["tflops"])
 
 
+def test_a_mode_of_a_card_can_be_asked_for_alone(tiny, monkeypatch):
+    from attndreambooth.benchmarks import card
+
+    layouts, made = [], card.training_of
+
+    def watched(backend, *rest):
+        convolution = backend.unet.input_blocks[0][0].weight
+        layouts.append(convolution.is_contiguous(memory_format=torch.channels_last))
+        return made(backend, *rest)
+
+    monkeypatch.setattr(card, "training_of", watched)
+    monkeypatch.setattr(card, "WARMUP", 0)
+    ceilings = {"fp32": 1e12, "bf16": 1e12}
+    rows = list(card.rows(tiny, CPU, 1, ceilings, (2,), ("channels last",)))
+    named = [(row["what"], row["precision"]) for row in rows]
+    assert named[2:] == [("ours, channels last", "bf16"), ("ours, not regularized", "bf16")]
+    assert layouts == [True, False] and all(row["first_step_s"] > 0 for row in rows)
+
+
 def test_a_row_that_does_not_fit_says_so_and_the_others_go_on(tiny, monkeypatch):
     from attndreambooth.benchmarks import card
 
