@@ -12,6 +12,8 @@ from . import (
     concept,
     dataset,
     dataset_preview,
+    encoder,
+    evaluate_concept,
     export,
     extraction,
     mask,
@@ -19,8 +21,11 @@ from . import (
     options,
     preview,
     prior,
+    prompt_set,
     regularization,
+    score_images,
     stages,
+    training_report,
 )
 
 MODULES = (
@@ -39,6 +44,11 @@ MODULES = (
     attention,
     compare,
     compare_concepts,
+    prompt_set,
+    encoder,
+    evaluate_concept,
+    score_images,
+    training_report,
     micro,
 )
 """In menu order."""

@@ -15,27 +15,41 @@ ATTENTION = "maps agree"
 _ATTENTION_MEANS = "mean cosine of the attention maps of the new word and of its category"
 
 
-def score_table(rows: Sequence[Scores], *, explained: bool = True) -> str:
+def score_table(rows: Sequence[Scores]) -> str:
     """Markdown: a line for each row, a column for each metric that some row has, its best value
     bold, and below it what the columns mean and what has to be known of the rows."""
+    columns = _columns(rows)
+    marks = [_best_of(values) for _, values, _ in columns]
+    head, *body = score_rows(rows)
+    lines = [f"| {' | '.join(map(_cell, head))} |", "|" + "---|" * len(head)]
+    for number, cells in enumerate(body):
+        label, pictures, *values = map(_cell, cells)
+        shown = [
+            f"**{value}**" if number in best else value
+            for value, best in zip(values, marks, strict=True)
+        ]
+        lines.append(f"| {' | '.join([label, pictures, *shown])} |")
+    return "\n".join([*lines, "", *(f"- {line}" for line in meanings_of(rows).splitlines())])
+
+
+def score_rows(rows: Sequence[Scores]) -> list[tuple[str, ...]]:
+    """The same as plain text: the head, then a line for each row."""
     if not rows:
         raise ValueError("there is nothing to compare: give at least one row of scores")
     columns = _columns(rows)
-    head = ["", "pictures", *(title for title, *_ in columns)]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    marks = [_best_of(values) for _, values, _ in columns]
+    table: list[tuple[str, ...]] = [("", "pictures", *(title for title, *_ in columns))]
     for number, row in enumerate(rows):
-        cells = [_cell(row.label), str(row.pictures)]
-        for (_, values, share), best in zip(columns, marks, strict=True):
-            shown = _shown(values[number], share)
-            cells.append(f"**{shown}**" if number in best else shown)
-        lines.append(f"| {' | '.join(cells)} |")
-    if explained:
-        used = dict.fromkeys(title.rpartition(": ")[2] for title, *_ in columns)
-        meanings = {**METRICS, ATTENTION: _ATTENTION_MEANS}
-        lines += ["", *(f"- {name}: {meanings[name]}" for name in used)]
-    notes = [f"- {_cell(row.label)}: {note}" for row in rows for note in row.notes]
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+        shown = (_shown(values[number], share) for _, values, share in columns)
+        table.append((row.label, str(row.pictures), *shown))
+    return table
+
+
+def meanings_of(rows: Sequence[Scores]) -> str:
+    """What the columns mean, and what has to be known of the rows, a line each."""
+    used = dict.fromkeys(title.rpartition(": ")[2] for title, *_ in _columns(rows))
+    meanings = {**METRICS, ATTENTION: _ATTENTION_MEANS}
+    notes = [f"{_cell(row.label)}: {note}" for row in rows for note in row.notes]
+    return "\n".join([*(f"{name}: {meanings[name]}" for name in used), *notes])
 
 
 def merit(row: Scores, by: str) -> float | None:
@@ -70,7 +84,7 @@ def _columns(rows: Sequence[Scores]) -> list[tuple[str, list[float | None], bool
     for encoder in encoders:
         for metric in METRICS:
             values = [row.by_encoder.get(encoder, {}).get(metric) for row in rows]
-            title = metric if len(encoders) == 1 else f"{_cell(encoder)}: {metric}"
+            title = metric if len(encoders) == 1 else f"{encoder}: {metric}"
             columns.append((title, values, metric in SHARES))
     columns.append((ATTENTION, [row.attention for row in rows], False))
     return [column for column in columns if any(value is not None for value in column[1])]

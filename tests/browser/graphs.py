@@ -24,6 +24,7 @@ from parts import (
 from support.graph import Graph
 from toys import (
     compare_stages,
+    evaluate_concept,
     masks_and_captions,
     no_class_images,
     prior_images,
@@ -121,5 +122,6 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Masks and captions": masks_and_captions,
     "No class images": no_class_images,
     "Compare stages": compare_stages,
+    "Evaluate a concept": evaluate_concept,
 }
 """By the name of their file in workflows/."""

@@ -31,6 +31,14 @@ where the new word looks, and where its category does.
 
 With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys, the \
 stages' published steps and rates, and 512 px in *Compare Concepts*."""
+EVALUATE_NOTE = """# Which concept is better?
+
+The same prompts and noise before training and with each concept, and how much the pictures look \
+like the photos (identity) and say what the prompt says (text). The best one goes on; the report \
+in output/reports can be sent to somebody.
+
+With your own photos: *Load Checkpoint*, *Load Concept Dataset*, a folder of CLIP in *Load Image \
+Encoder*, the short prompts, 512 px."""
 PRIOR_NOTE = """# Keep the category
 
 The base model draws 64 pictures of the plain category. Stages 2 and 3 train on them as well, so \

@@ -44,6 +44,11 @@ TYPED = {
     "compare": ["Compare Concepts", "Compare Attention"],
     "xy plot": ["Compare Concepts"],
     "before after": ["Compare Concepts"],
+    "evaluate": ["Evaluate Concept", "Score Images"],
+    "clip score": ["Evaluate Concept", "Score Images", "Load Image Encoder"],
+    "prompt list": ["Prompt Set"],
+    "report": ["Training Report"],
+    "best checkpoint": ["Evaluate Concept"],
     "train": [TRAIN, "Stage 2: Train Cross-Attention", "Training Options"],
 }
 

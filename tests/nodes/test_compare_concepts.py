@@ -94,7 +94,7 @@ def test_sockets_and_lists_are_joined_and_every_prompt_has_a_figure(run, micro, 
 
 
 def test_columns_are_named_by_what_tells_them_apart(stages, host):
-    from attndreambooth.nodes.compare_concepts import _names
+    from attndreambooth.nodes.columns import column_names as _names
 
     told = ["before training", "after stage 1", "after stage 2", "after stage 3"]
     assert _names([None, *stages]) == told

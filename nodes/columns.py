@@ -1,0 +1,212 @@
+"""Columns: ways to draw the same prompts with the same noise, before training and by concept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.viz.map_figure import MapFigure
+from .compared import LABELS
+from .host.capture.drawn_figure import drawn_figure
+from .host.model.concept_patches import apply_to_model
+from .host.model.placeholders import apply_to_clip
+from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
+from .host.ui.progress import CountedProgress
+from .socket_types import Concept
+from .sockets import MAX_SEED
+
+MOST = 12
+"""Columns of a figure."""
+_STAGES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to draw the prompts."""
+
+    concept: TrainedConcept | None
+    """None: the model as it was."""
+    subject: str
+    """What stands in a prompt for {}."""
+    words: tuple[str, ...]
+    """Whose maps are shown."""
+
+    @property
+    def key(self) -> tuple[str, str, tuple[str, ...]]:
+        """Equal for columns that draw the same."""
+        digest = "" if self.concept is None else self.concept.digest()
+        return digest, self.subject, self.words
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A prompt with {}, and how it is drawn."""
+
+    prompt: str
+    settings: SamplerSettings
+
+
+def base_sockets() -> list[io.Input]:
+    """The wires to draw with, without concepts, and the concepts."""
+    return [
+        io.Model.Input("model", tooltip="The base MODEL, without the concepts."),
+        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint."),
+        io.Vae.Input("vae", tooltip="The VAE that decodes the pictures."),
+        io.Autogrow.Input(
+            "concepts",
+            template=io.Autogrow.TemplatePrefix(
+                Concept.Input("concept", tooltip="A concept, or several as a list."),
+                prefix="concept_",
+                min=1,
+                max=MOST,
+            ),
+            tooltip="A column for each.",
+        ),
+    ]
+
+
+def drawing_widgets(
+    seed: str = "The same noise for every column.", before: str = ""
+) -> list[io.Input]:
+    """How pictures are drawn; `seed`, `before`: what the widgets say."""
+    return [
+        io.Int.Input(
+            "seed", default=0, min=0, max=MAX_SEED, control_after_generate=False, tooltip=seed
+        ),
+        io.Int.Input("steps", default=30, min=1, max=1000, tooltip="Sampler steps."),
+        io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="Guidance."),
+        io.Int.Input("width", default=512, min=64, max=4096, step=8, tooltip="Of the pictures."),
+        io.Int.Input("height", default=512, min=64, max=4096, step=8, tooltip="Of the pictures."),
+        io.Boolean.Input(
+            "before_training",
+            default=True,
+            tooltip=before or "A first column without any concept: the plain category.",
+        ),
+    ]
+
+
+def labels_widget() -> io.Input:
+    """Names of the columns."""
+    return io.String.Input(
+        "labels",
+        default="",
+        multiline=True,
+        tooltip="Names of the columns, one in a line. Empty: by stage or placeholder.",
+        advanced=True,
+    )
+
+
+def sampler_widgets() -> list[io.Input]:
+    """Which sampler draws."""
+    return [
+        io.Combo.Input(
+            "sampler_name",
+            options=SAMPLERS,
+            default="dpmpp_2m",
+            tooltip="The host's sampler.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=SCHEDULERS,
+            default="normal",
+            tooltip="The host's schedule of noise levels.",
+            advanced=True,
+        ),
+    ]
+
+
+def sampler_settings(widgets: Mapping[str, Any]) -> SamplerSettings:
+    """What `drawing_widgets` and `sampler_widgets` say."""
+    return SamplerSettings(
+        steps=widgets["steps"],
+        cfg=widgets["cfg"],
+        width=widgets["width"],
+        height=widgets["height"],
+        seed=widgets["seed"],
+        sampler=widgets["sampler_name"],
+        scheduler=widgets["scheduler"],
+    )
+
+
+def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool) -> list[Column]:
+    """The model as it was, if asked for, and the concepts of all sockets, in their order. `typed`:
+    words whose maps are shown; none: the new word and its category."""
+    given = [
+        concept
+        for value in sockets.values()
+        for concept in (value if isinstance(value, list) else [value])
+        if concept is not None
+    ]
+    if not given:
+        raise ValueError("there is no concept: connect Train Concept, a stage or Load Concept")
+    if len(given) > MOST:
+        raise ValueError(f"concepts: {len(given)} are connected, and a figure shows {MOST} at most")
+    columns = [Column(c, c.trigger, _words(c, typed)) for c in given]
+    plain = Column(None, given[0].category, columns[0].words)
+    return [plain, *columns] if before else columns
+
+
+def _words(concept: TrainedConcept, typed: Sequence[str]) -> tuple[str, ...]:
+    return tuple(typed) or (concept.placeholder, concept.category)
+
+
+def labels_of(columns: Sequence[Column], typed: str) -> list[str]:
+    """A name for each column: those that were typed, one in a line, then ours."""
+    told = [line.strip() for line in typed.splitlines() if line.strip()][: len(columns)]
+    return [*told, *column_names([column.concept for column in columns])[len(told) :]]
+
+
+def column_names(columns: Sequence[TrainedConcept | None]) -> list[str]:
+    """What stands below the pictures: how it was trained, where all are one word; else the word."""
+    given = [concept for concept in columns if concept is not None]
+    ways = [_trained(concept) for concept in given]
+    words = [concept.placeholder for concept in given]
+    if len(set(words)) == 1 and all(ways):
+        names = ways
+    elif len(set(words)) == len(words):
+        names = words
+    else:
+        names = [f"{w}, {way}" if way else w for w, way in zip(words, ways, strict=True)]
+    return ["before training", *names] if None in columns else names
+
+
+def _trained(concept: TrainedConcept) -> str:
+    """By its last stage's record; empty where it says nothing."""
+    stages = concept.record.get("stages") or [{}]
+    last = stages[-1] if isinstance(stages[-1], dict) else {}
+    if last.get("method") in LABELS:
+        return LABELS[last["method"]]
+    return f"after stage {last['stage']}" if last.get("stage") in _STAGES else ""
+
+
+def draw(
+    wires: tuple[Any, Any, Any], columns: Sequence[Column], shots: Sequence[Shot]
+) -> list[list[MapFigure]]:
+    """A row of figures for each shot, a column for each concept. Columns that draw the same are
+    drawn once. `wires`: MODEL, CLIP and VAE without the concepts; they stay as they are."""
+    model, clip, vae = wires
+    different = {column.key: column for column in columns}
+    steps = sum(shot.settings.steps for shot in shots)
+    bar, total = CountedProgress(), len(different) * steps
+    drawn: dict[Any, list[MapFigure]] = {}
+    before = 0
+    for key, column in different.items():
+        own = (model, clip, vae)
+        if column.concept is not None:
+            applied = apply_to_model(model, column.concept, 1.0)
+            own = (applied, apply_to_clip(clip, column.concept), vae)
+        drawn[key] = []
+        for shot in shots:
+
+            def done(steps: int, before: int = before) -> None:
+                bar(before + steps, total)
+
+            prompt = shot.prompt.replace("{}", column.subject)
+            drawn[key].append(drawn_figure(own, prompt, column.words, shot.settings, done))
+            before += shot.settings.steps
+    return [[drawn[column.key][number] for column in columns] for number in range(len(shots))]

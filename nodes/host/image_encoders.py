@@ -1,0 +1,145 @@
+"""Encoders for scores: the host's CLIP_VISION and CLIP, folders below models/, the micro CLIP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sd1_clip
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...attndb.artifacts.digest import tensors_digest
+from ...attndb.config.printable import quoted
+from ...attndb.evaluation.hugging_face import WANTED, FolderEncoder, load_folder_encoder
+from ...micro.clip_encoder import MicroClipEncoder, micro_clip_encoder
+from .model.weights import merged_weights
+
+OWNERS_KEY = "attndb_encoders"
+"""Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
+_MOST_NAMED = 8
+_PROJECTION = "text_projection.weight"
+
+
+class WiredEncoder:
+    """The image half of a CLIP_VISION, and the text half of a CLIP if one belongs to it."""
+
+    reads_text = False
+    batch = 16
+
+    def __init__(self, clip_vision: Any, clip: Any = None) -> None:
+        self.name = "CLIP_VISION"
+        self._vision, self._clip = clip_vision, clip
+        weights = {f"vision {k}": v for k, v in _state(clip_vision).items()}
+        if clip is not None:
+            weights |= {f"text {k}": v for k, v in merged_weights(clip.patcher, "").items()}
+            self.reads_text = True
+            self._check_text()
+        self.key = tensors_digest(weights)
+
+    def images(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Vectors (N, D) as CLIP Vision Encode gives them (image_embeds, cut from the middle)."""
+        found = [self._vision.encode_image(picture[None])["image_embeds"] for picture in pictures]
+        return torch.cat([vector.reshape(1, -1) for vector in found])
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Vectors (N, D): the projected state of the end token."""
+        if self._clip is None:
+            raise ValueError("connect the CLIP that belongs to the CLIP_VISION for scores of text")
+        return torch.cat([self._text(text) for text in texts])
+
+    def _text(self, text: str) -> Tensor:
+        tokens = self._clip.tokenize(text)
+        return self._clip.encode_from_tokens(tokens, return_pooled=True)[1].reshape(1, -1)
+
+    def _check_text(self) -> None:
+        """ValueError unless both halves can be of one CLIP."""
+        text = self._text("a photo").shape[-1]
+        image = self.images([torch.zeros(8, 8, 3)]).shape[-1]
+        if text != image:
+            raise ValueError(
+                f"clip and clip_vision are not of one CLIP: texts have {text} features, pictures "
+                f"{image}. Connect the text half of the same CLIP (Load CLIP), or none"
+            )
+        weights = merged_weights(self._clip.patcher, "")
+        found = [value for key, value in weights.items() if key.endswith(_PROJECTION)]
+        if not any(_is_projection(value) for value in found):
+            raise ValueError(
+                "clip has no text projection: the CLIP of an SD checkpoint cannot be compared with "
+                "pictures. Load the whole text half of the same CLIP with Load CLIP, or use a "
+                "folder of it"
+            )
+
+
+def _is_projection(weight: Tensor) -> bool:
+    """What the host leaves where a file has none (zeros, an identity, whatever was there) is no
+    projection; zeros, identities and numbers that are not finite can be told."""
+    if weight.ndim != 2 or not bool(weight.isfinite().all()) or not bool(weight.any()):
+        return False
+    square = weight.shape[0] == weight.shape[1]
+    return not (square and torch.equal(weight, torch.eye(len(weight))))
+
+
+def _state(clip_vision: Any) -> dict[str, Tensor]:
+    patcher = getattr(clip_vision, "patcher", None)
+    if patcher is None or not hasattr(clip_vision, "encode_image"):
+        raise ValueError("clip_vision is no CLIP_VISION: connect Load CLIP Vision")
+    return merged_weights(patcher, "")
+
+
+def encoder_roots() -> list[Path]:
+    """Folders below which encoders may lie: models/, and what the owner allows."""
+    known = folder_paths.folder_names_and_paths
+    roots = [folder_paths.models_dir, *known["clip_vision"][0]]
+    roots += known[OWNERS_KEY][0] if OWNERS_KEY in known else []
+    return [Path(root) for root in dict.fromkeys(roots)]
+
+
+def folder_encoder(text: str) -> FolderEncoder:
+    """The encoder of a folder below one of the roots, absolute or relative to one, on the host's
+    device. ValueError if it is none, or lies elsewhere."""
+    folder = _resolved(text)
+    device = comfy.model_management.text_encoder_device()
+    return load_folder_encoder(folder).to(device)
+
+
+def _resolved(text: str) -> Path:
+    cleaned = text.strip().strip("\"'").strip()
+    if not cleaned or "\0" in cleaned:
+        there = ", ".join(known_folders()[:_MOST_NAMED]) or "none yet"
+        raise ValueError(
+            f"folder is empty: type the folder of {WANTED} below ComfyUI's models/, e.g. "
+            f"clip_vision/clip-vit-base-patch32. There: {there}"
+        )
+    roots = encoder_roots()
+    path = Path(cleaned)
+    places = [path] if path.is_absolute() else [root / path for root in roots]
+    folder = next((place for place in places if place.is_dir()), places[0])
+    real = Path(os.path.realpath(folder))
+    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+        raise ValueError(
+            f"folder {quoted(text, 200)} lies outside of ComfyUI's models/: put it there. Other "
+            f"folders are read only if the server's owner allows them, with the line "
+            f"'{OWNERS_KEY}: /path/to/encoders' in extra_model_paths.yaml"
+        )
+    return folder
+
+
+def known_folders() -> list[str]:
+    """Folders below models/clip_vision that hold a config.json, as they can be typed."""
+    found = []
+    for root in folder_paths.folder_names_and_paths["clip_vision"][0]:
+        try:
+            found += [p.parent.name for p in Path(root).glob("*/config.json")]
+        except OSError:
+            continue
+    return sorted(set(found))
+
+
+def micro_encoder() -> MicroClipEncoder:
+    """The micro CLIP, with the host's own tokeniser."""
+    return micro_clip_encoder(comfy.sd1_clip.SD1Tokenizer().clip_l.tokenizer)

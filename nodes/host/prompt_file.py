@@ -1,0 +1,55 @@
+"""Text files of prompts, below the folders that photos may lie in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...attndb.config.printable import quoted
+from .photo_folders import photo_roots
+
+_LARGEST = 1 << 20
+
+
+def read_prompt_file(text: str) -> str:
+    """What the file says. ValueError if it is none, too large, or lies elsewhere."""
+    path = _resolved(text)
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"file {quoted(text, 200)} is larger than 1 MB: prompts are one in a line")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"file {quoted(text, 200)} is no text in UTF-8: save it as such"
+        ) from error
+
+
+def prompt_file_state(text: object) -> str:
+    """Changes when the file does."""
+    try:
+        found = _resolved(str(text)).stat()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return f"{found.st_mtime_ns} {found.st_size}"
+
+
+def _resolved(text: str) -> Path:
+    cleaned = text.strip().strip("\"'").strip()
+    if not cleaned or "\0" in cleaned:
+        raise ValueError("file is empty: type the name of a .txt file in ComfyUI's input folder")
+    if not cleaned.lower().endswith(".txt"):
+        raise ValueError(f"file {quoted(text, 200)} is no .txt file: prompts are one in a line")
+    path, roots = Path(cleaned), photo_roots()
+    places = [path] if path.is_absolute() else [root / path for root in roots]
+    file = next((place for place in places if place.is_file()), places[0])
+    real = Path(os.path.realpath(file))
+    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+        raise ValueError(
+            f"file {quoted(text, 200)} lies outside of ComfyUI's input/ and datasets/ folders: put "
+            "it there"
+        )
+    if not file.is_file():
+        raise ValueError(
+            f"there is no file {quoted(file, 200)}: put it into ComfyUI's input folder"
+        )
+    return file

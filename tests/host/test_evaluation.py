@@ -1,0 +1,42 @@
+"""The shipped evaluation runs in a real server: scores under the node, a report for a friend."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.workflow import ui_workflow_to_api
+
+from attndreambooth.devkit.pack import ROOT
+
+pytestmark = pytest.mark.host
+CELLS = ("before training", "after stage 1", "after stage 2", "after stage 3")
+
+
+def test_evaluate_a_concept_scores_every_stage_and_writes_a_report(server):
+    path = ROOT / "workflows" / "Evaluate a concept.json"
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    prompt = ui_workflow_to_api(workflow, server.object_info())
+    keys = {node["class_type"]: key for key, node in prompt.items()}
+    for kind, key in keys.items():
+        if kind.startswith("AttnDBStage"):
+            prompt[key]["inputs"].update(steps=1, batch_size=2)
+    prompt[keys["AttnDBEvaluateConcept"]]["inputs"].update(steps=2, images_per_prompt=1)
+    prompt[keys["AttnDBPromptSet"]]["inputs"].update(count=2)
+    outcome = server.run(prompt)
+
+    [table] = outcome.outputs[keys["AttnDBEvaluateConcept"]]["text"]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(CELLS)
+    assert "Best by identity and text: after stage" in table
+    [file, _] = outcome.outputs[keys["AttnDBTrainingReport"]]["text"][0].splitlines()
+    assert file.endswith("report.html")
+    page = (server.base / "output" / "reports").rglob("report.html")
+    text = max(page, key=lambda p: p.stat().st_mtime).read_text(encoding="utf-8")
+    assert "http" not in text.replace("http-equiv", "") and "after stage 3" in text
+    [shown] = outcome.outputs[keys["AttnDBTrainingReport"]]["images"]
+    picture = np.asarray(Image.open(io.BytesIO(server.view(shown))).convert("RGB"))
+    assert picture.shape[1] == 1200 and picture.shape[0] > 1000

@@ -1,0 +1,212 @@
+"""Evaluate Concept and Score Images: the numbers are those of the pictures, the errors say why."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import torch
+from support.encoders import dinov2_folder
+from support.stages import refuses
+
+EVALUATE, SCORE = "AttnDBEvaluateConcept", "AttnDBScoreImages"
+SMALL = {"steps": 2, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64}
+PROMPTS = "a photo of a {} in the snow\na sketch of a {} underwater"
+
+
+@pytest.fixture(scope="module")
+def micro(run):
+    with torch.inference_mode():
+        wires = run("AttnDBLoadMicroModel")[:3]
+        return dict(zip(("model", "clip", "vae"), wires, strict=True))
+
+
+@pytest.fixture(scope="module")
+def photos(run):
+    with torch.inference_mode():
+        return run("AttnDBMicroConcept", concept="hat-robot")
+
+
+@pytest.fixture(scope="module")
+def encoder(run):
+    with torch.inference_mode():
+        return run("AttnDBLoadImageEncoder", encoder="toy model")[0]
+
+
+@pytest.fixture(scope="module")
+def concepts(run, micro, photos):
+    """After stage 1, and after stage 2 without stage 1."""
+    with torch.inference_mode():
+        node = "AttnDBConceptDatasetFromImages"
+        data = run(node, images=photos[0], category=photos[1], placeholder="<my-robot>")[0]
+        values = {"steps": 2, "batch_size": 2, "resolution": 64, "dataset": data}
+        names = ("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention")
+        return [run(name, **micro, **values, learning_rate=1e-2)[0] for name in names]
+
+
+@pytest.fixture
+def evaluated(run, micro, photos, encoder, concepts):
+    def evaluate(**changes):
+        values = {
+            "concepts": {"concept_0": concepts},
+            "encoders": {"encoder_0": encoder},
+            "photos": photos[0],
+            "prompts": PROMPTS,
+            **SMALL,
+            **changes,
+        }
+        return run(EVALUATE, **micro, **values)
+
+    return evaluate
+
+
+def test_rows_are_before_and_after_and_the_numbers_are_those_of_the_pictures(
+    run, evaluated, photos, encoder, concepts
+):
+    grid, table, best, scores, pictures = evaluated(images_per_prompt=2, seed=3)
+    assert [row.label for row in scores] == ["before training", "after stage 1", "after stage 2"]
+    assert [row.pictures for row in scores] == [4, 4, 4] and len(pictures) == 12
+    lines = [line for line in PROMPTS.splitlines() for _ in range(2)]
+    for number, row in enumerate(scores):
+        own = pictures[4 * number : 4 * number + 4]
+        [_, _, identity, text] = run(
+            SCORE,
+            encoders={"encoder_0": encoder},
+            images=own,
+            photos=photos[0],
+            prompt="\n".join(lines),
+            category="robot",
+        )
+        assert row.value("identity") == pytest.approx(identity, abs=1e-6)
+        assert row.value("text") == pytest.approx(text, abs=1e-6)
+    assert len({row.value("identity") for row in scores}) == 3
+    assert scores[0].attention is None and 0.0 <= scores[1].attention <= 1.0
+    assert scores[0].value("outdoes") == pytest.approx(0.5)  # of each two, one outdoes the other
+    assert "| before training | 4 |" in table and "Best by identity and text: after" in table
+    assert best in concepts
+    assert grid.shape[0] == 1 and grid.shape[1] > 3 * 64 and grid.shape[2] > 3 * 64
+
+
+def test_a_picture_is_what_compare_concepts_draws(run, micro, evaluated, concepts):
+    *_, pictures = evaluated(seed=5, before_training=False)
+    _, theirs = run(
+        "AttnDBCompareConcepts",
+        **micro,
+        concepts={"concept_0": concepts},
+        prompts=PROMPTS,
+        seed=5,
+        before_training=False,
+        **SMALL,
+    )
+    ours = [pictures[0], pictures[2], pictures[1], pictures[3]]  # theirs: prompt by prompt
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_best_is_the_concept_with_the_highest_score(evaluated, concepts):
+    for by in ("identity", "text"):
+        _, _, best, scores, _ = evaluated(best_by=by)
+        values = [row.value(by) for row in scores[1:]]
+        assert best is concepts[values.index(max(values))]
+
+
+def test_without_a_row_before_training_presence_is_not_measured(evaluated):
+    _, table, _, scores, _ = evaluated(before_training=False)
+    assert scores[0].value("present") is None and "present" not in table
+
+
+def test_masks_of_the_photos_add_the_foreground(evaluated, photos):
+    *_, scores, _ = evaluated(masks=photos[2])
+    assert all(row.value("foreground") is not None for row in scores)
+    assert scores[1].value("foreground") != scores[1].value("identity")
+
+
+def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monkeypatch):
+    from attndreambooth.nodes import columns
+
+    drawn, plain = [], columns.drawn_figure
+    monkeypatch.setattr(columns, "drawn_figure", lambda *a, **k: drawn.append(1) or plain(*a, **k))
+    twice = {"concept_0": concepts[0], "concept_1": dataclasses.replace(concepts[0])}
+    _, table, best, scores, _ = evaluated(concepts=twice, labels="base\none\ntwo")
+    assert len(drawn) == 4 and best is concepts[0]
+    assert scores[1].by_encoder == scores[2].by_encoder
+    assert "- two: the very same concept as one; it was drawn once" in table
+
+
+def test_photos_of_several_sizes_and_one_photo_are_enough(evaluated, photos):
+    wide = torch.cat([photos[0][:1], photos[0][:1]], dim=2)
+    *_, scores, _ = evaluated(photos=[photos[0][:1], wide], prompts="a photo of a {}")
+    assert scores[1].value("identity") is not None
+    *_, scores, _ = evaluated(photos=photos[0][:1], prompts="a photo of a {}")
+    assert scores[1].value("identity") == scores[1].value("best photo")
+
+
+def test_two_encoders_stand_side_by_side(evaluated, encoder, run, tmp_path, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    dinov2_folder(tmp_path / "dinov2-tiny")
+    dino = run("AttnDBLoadImageEncoder", folder="dinov2-tiny")[0]
+    _, table, _, scores, _ = evaluated(
+        encoders={"encoder_0": dino, "encoder_1": encoder}, prompts="a photo of a {}"
+    )
+    assert list(scores[0].by_encoder) == ["dinov2-tiny", "micro CLIP"]
+    assert "dinov2-tiny: identity" in table and "micro CLIP: text" in table
+    with refuses("needs an encoder that reads texts"):
+        evaluated(encoders={"encoder_0": dino})
+    *_, scores, _ = evaluated(
+        encoders={"encoder_0": dino}, best_by="identity", prompts="a photo of a {}"
+    )
+    assert scores[0].value("text") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"concepts": {}}, "Evaluate Concept: there is no concept: connect"),
+        ({"encoders": {}}, "Evaluate Concept: there is no encoder: connect Load Image Encoder"),
+        ({"prompts": "a robot"}, re.escape("prompt 'a robot' needs {} exactly once")),
+        ({"photos": []}, "there is no photo of the subject"),
+        ({"masks": torch.ones(2, 64, 64)}, "2 masks for 5 photos"),
+        ({"seed": [1, 2]}, "seed is a list"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(evaluated, changes, said):
+    with refuses(said):
+        evaluated(**changes)
+
+
+def scored(run, encoder, photos, **changes):
+    values = {"images": photos[0][:2], "photos": photos[0], **changes}
+    return run(SCORE, encoders={"encoder_0": encoder}, **values)
+
+
+def test_a_photo_is_most_like_itself(run, encoder, photos):
+    table, (row,), identity, text = scored(run, encoder, photos, label="photos")
+    assert row.value("best photo") == pytest.approx(1.0, abs=1e-5)
+    assert identity == row.value("identity") < 1.0 and text == 0.0
+    assert "| photos | 2 |" in table and "text" not in table
+
+
+def test_distractors_and_masks_of_any_pictures(run, encoder, photos):
+    others = run("AttnDBMicroConcept", concept="cone-car")[0]
+    _, (row,), *_ = scored(
+        run, encoder, photos, distractors=others, masks=photos[2][:2], photo_masks=photos[2]
+    )
+    assert row.value("present") == 1.0
+    assert row.value("foreground") is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": []}, "Score Images: there is no image to score"),
+        ({"prompt": "a {} in the snow"}, "category is empty"),
+        ({"prompt": "a\nb\nc", "category": "robot"}, "prompt has 3 lines for 2 images"),
+        ({"masks": torch.ones(2, 64, 64)}, "masks and photo_masks belong together"),
+        ({"masks": torch.ones(3, 64, 64)}, "3 masks for 2 images"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(run, encoder, photos, changes, said):
+    with refuses(said):
+        scored(run, encoder, photos, **changes)

@@ -1,0 +1,135 @@
+"""Prompt Set and Load Image Encoder: what they give, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.encoders import clip_folder, dino_folder
+from support.stages import refuses
+
+PROMPTS, ENCODER = "AttnDBPromptSet", "AttnDBLoadImageEncoder"
+
+
+def test_a_set_is_one_prompt_in_a_line_and_a_part_of_it_is_spread(run):
+    text, count = run(PROMPTS)
+    assert count == 24 == len(text.splitlines()) and text.startswith("a photo of a {}\n")
+    few, count = run(PROMPTS, count=3)
+    assert few.splitlines() == text.splitlines()[::8] and count == 3
+    assert run(PROMPTS, prompts="complex (4)", count=9)[1] == 4
+
+
+def test_own_prompts_and_those_of_a_file_are_read(run, home):
+    assert run(PROMPTS, prompts="my own", text="a {}\n\n# no\nmy {} at home")[0] == (
+        "a {}\nmy {} at home"
+    )
+    (home / "input" / "mine.txt").write_text("a {} in the snow\r\n", encoding="utf-8-sig")
+    assert run(PROMPTS, prompts="text file", file="mine.txt") == ("a {} in the snow", 1)
+
+
+def test_a_changed_file_runs_the_graph_again(host, home):
+    from attndreambooth.nodes.prompt_set import PromptSet
+
+    path = home / "input" / "changing.txt"
+    path.write_text("a {}", encoding="utf-8")
+    before = PromptSet.fingerprint_inputs(prompts="text file", file="changing.txt")
+    path.write_text("a {} in the snow", encoding="utf-8")
+    assert PromptSet.fingerprint_inputs(prompts="text file", file="changing.txt") != before
+    assert PromptSet.fingerprint_inputs(prompts="my own", file="changing.txt") == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prompts": "my own", "text": "a dog"}, "Prompt Set: prompt 'a dog' needs {}"),
+        ({"prompts": "text file"}, "file is empty: type the name of a .txt file"),
+        ({"prompts": "text file", "file": "none.txt"}, "there is no file"),
+        ({"prompts": "text file", "file": "photo.png"}, "is no .txt file"),
+        ({"prompts": "text file", "file": "../../etc/x.txt"}, "lies outside of ComfyUI's input"),
+    ],
+)
+def test_what_is_no_list_of_prompts_is_refused(run, values, said):
+    with refuses(said):
+        run(PROMPTS, **values)
+
+
+def test_a_file_that_is_no_text_is_refused(run, home):
+    (home / "input" / "bytes.txt").write_bytes(b"\xff\xfe\x00{}")
+    with refuses("is no text in UTF-8"):
+        run(PROMPTS, prompts="text file", file="bytes.txt")
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch, host):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    _, extensions = folder_paths.folder_names_and_paths["clip_vision"]
+    vision = tmp_path / "models" / "clip_vision"
+    vision.mkdir(parents=True)
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "clip_vision", ([str(vision)], extensions)
+    )
+    return tmp_path / "models"
+
+
+def test_a_folder_below_models_is_an_encoder(run, models):
+    clip_folder(models / "clip_vision" / "clip-tiny")
+    dino_folder(models / "dino" / "dino-tiny")
+    [clip] = run(ENCODER, folder="clip-tiny")
+    [dino] = run(ENCODER, folder=f'"{models / "dino" / "dino-tiny"}"')
+    assert (clip.name, clip.reads_text) == ("clip-tiny", True)
+    assert (dino.name, dino.reads_text) == ("dino-tiny", False)
+    assert clip.texts(["a robot"]).shape == clip.images([torch.rand(9, 9, 3)]).shape == (1, 16)
+    with refuses("folder is empty: type the folder .* There: clip-tiny"):
+        run(ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("nowhere", "Load Image Encoder: there is no folder .*nowhere"),
+        ("/etc", "lies outside of ComfyUI's models/"),
+        ("clip_vision", "has no config.json"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused(run, models, folder, said):
+    with refuses(said):
+        run(ENCODER, folder=folder)
+
+
+class Vision:
+    """A CLIP_VISION of the host's class on small random weights."""
+
+    @staticmethod
+    def made(width=16):
+        from comfy.clip_vision import ClipVisionModel
+
+        config = {
+            **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
+            **{"num_attention_heads": 2, "image_size": 32, "patch_size": 8, "num_channels": 3},
+            **{"hidden_act": "quick_gelu", "projection_dim": width, "layer_norm_eps": 1e-5},
+            "model_type": "clip_vision_model",
+        }
+        torch.manual_seed(3)
+        vision = ClipVisionModel(config)
+        vision.load_sd({k: torch.randn_like(v) * 0.1 for k, v in vision.get_sd().items()})
+        return vision
+
+
+def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, host):
+    vision = Vision.made()
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision)
+    pictures = [torch.rand(32, 32, 3), torch.rand(50, 40, 3)]
+    theirs = [vision.encode_image(p[None])["image_embeds"] for p in pictures]
+    assert torch.equal(encoder.images(pictures), torch.cat(theirs))
+    assert not encoder.reads_text and encoder.key != ""
+    with refuses("connect Load CLIP Vision to clip_vision"):
+        run(ENCODER, encoder="CLIP_VISION on the wire")
+
+
+def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, host):
+    clip = run("AttnDBLoadMicroModel")[1]  # its projection is an identity, as of an SD checkpoint
+    with refuses("texts have 128 features, pictures 16"):
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(), clip=clip)
+    with refuses("clip has no text projection"):
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(128), clip=clip)
