@@ -1,13 +1,18 @@
-"""`python -m attndb`: the method without a graph. `inspect` today; more commands come."""
+"""`python -m attndb`: the method without a graph. `inspect` looks at files, `train` trains."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.machinery
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+PACK = "attndreambooth"
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -28,8 +33,24 @@ def inspect(options: argparse.Namespace) -> int:
     return 2 if any(one.problems for one in found) else 0
 
 
+def with_host(program: str, arguments: Sequence[str]) -> int:
+    """Hands a command on that needs ComfyUI, which nothing in attndb knows: to headless/, above it.
+
+    The pack becomes a package of its own name there: were its folder on `sys.path`, its `nodes`
+    would be mistaken for ComfyUI's.
+    """
+    root = Path(__file__).resolve().parents[1]
+    spec = importlib.machinery.ModuleSpec(PACK, None, is_package=True)
+    spec.submodule_search_locations = [str(root)]
+    sys.modules[PACK] = importlib.util.module_from_spec(spec)
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != root]
+    return importlib.import_module(f"{PACK}.headless.{program}").main(arguments)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
+    if arguments[:1] == ["train"]:  # it has arguments of ComfyUI's
+        return with_host("program", arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m attndb", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     looking = commands.add_parser(
@@ -39,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     looking.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     looking.add_argument("--json", action="store_true", help="a JSON list instead of lines")
     looking.set_defaults(run=inspect)
+    commands.add_parser("train", help="subjects of a file, without a server (docs/headless.md)")
     options = parser.parse_args(arguments)
     return int(options.run(options))
 

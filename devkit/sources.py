@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .pack import PACK, ROOT
 
-SHIPPED = ("attndb", "micro", "nodes")
+SHIPPED = ("attndb", "micro", "nodes", "headless")
 """Folders with Python that runs in a user's ComfyUI."""
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
-from ..attndb.artifacts.concept_files import check_name, check_new_name, load_concept
-from ..attndb.artifacts.manager_metadata import without_photos
+from ..attndb.artifacts.concept_files import load_concept
+from ..attndb.artifacts.file_name import check_name, check_new_name
 from .errors import naming_node
-from .host.concept_store import save_concept
+from .host.concept_store import METADATA, PRECISIONS, save_concept_as
 from .host.foreign_concept import (
     NO_WEIGHTS,
     foreign_concept,
@@ -27,13 +26,6 @@ from .host.paths import embedding_path, find_concept, saved_concepts, weights_pa
 from .socket_types import Concept
 
 log = logging.getLogger(__name__)
-PRECISIONS = {
-    "as trained": None,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
-METADATA = ("record", "for managers", "no photos")
 CATEGORY = "AttnDreamBooth/concept"
 
 
@@ -178,12 +170,7 @@ class SaveConcept(io.ComfyNode):
         metadata: str = "record",
     ) -> io.NodeOutput:
         wanted = check_new_name(name)
-        kept = concept
-        if (dtype := PRECISIONS[precision]) is not None:
-            kept = kept.with_precision(dtype)
-        if metadata == "no photos":
-            kept = without_photos(kept)
-        saved = save_concept(kept, wanted, for_managers=metadata == "for managers")
+        saved = save_concept_as(concept, wanted, precision, metadata)
         embedding, weights = embedding_path(saved), weights_path(saved)
         written = [str(embedding), *([str(weights)] if concept.delta else [])]
         log.info("Save Concept: %s", ", ".join(written))

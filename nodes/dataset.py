@@ -11,9 +11,9 @@ from ..attndb.config.choices import MaskSource
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
-from ..attndb.data.likeness import alike
 from ..attndb.data.mask import with_masks
 from ..attndb.data.photo_file import photos_from_arrays
+from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.placeholder import default_placeholder
 from .errors import naming_node
 from .host.photo_folders import LinkedFolders, folder_state, photo_folders, read_folder
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
 CAPTIONS = ("template", "text files")
-_NAMED = 5
 
 
 def _words(named_after: str) -> list[io.Input]:
@@ -98,22 +97,7 @@ def _outputs() -> list[io.Output]:
 def _result(dataset: ConceptDataset, placeholder: str) -> io.NodeOutput:
     if not placeholder.strip():
         log.info("placeholder: %s, to be written in prompts", printable(dataset.placeholder))
-    if len(dataset.photos) == 1:
-        log.warning(
-            "one photo of %s: what surrounds the subject in it is learned as well; 3 to 6 photos "
-            "in different places are usual",
-            printable(dataset.placeholder),
-        )
-    same = alike(dataset.photos)
-    for first, second in same[:_NAMED]:
-        log.warning("%s and %s are nearly the same picture", printable(first), printable(second))
-    if same:
-        log.warning(
-            "%d of %d photos are nearly the same as another: what they share is learned twice; "
-            "leave one of each out",
-            len(same),
-            len(dataset.photos),
-        )
+    warn_of_photos(dataset)
     strip = to_image([contact_strip([photo.image for photo in dataset.photos])])
     return io.NodeOutput(dataset, strip)
 

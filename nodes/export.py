@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
-from ..attndb.artifacts.concept_files import check_new_name
+from ..attndb.artifacts.file_name import check_new_name
 from .errors import naming_node
 from .host.diffusers_export import export_folder, export_to_diffusers
 from .socket_types import Concept

@@ -29,15 +29,10 @@ class TrainingOptions:
     """Whether low_memory is turned on where a stage would not fit without it."""
 
     def applied(self, config: StageConfig) -> StageConfig:
-        """The settings with these choices made. Stage 1 trains no weights, so that what would hold
-        them to the base is left out there."""
+        """The settings with these choices made, where the stage has a place for them."""
         optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
         data = dataclasses.replace(config.data, **self.data)
-        stage = dict(self.stage)
-        if config.method == "attndreambooth" and not config.trains_denoiser:
-            for name in config.held_to_the_base:
-                stage.pop(name, None)
-        return config.with_(optimizer=optimizer, data=data, **stage)
+        return config.with_(optimizer=optimizer, data=data, **config.applicable(self.stage))
 
 
 NO_OPTIONS = TrainingOptions(optimizer={}, stage={})

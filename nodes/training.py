@@ -20,6 +20,7 @@ from .host.ui.images import to_image
 from .host.ui.plan import plan_of
 from .host.ui.preview import PreviewSettings
 from .host.ui.progress import NodeProgress
+from .host.ui.watcher import NoWatcher, Watcher
 from .host.workbench import HostWorkbench
 from .options import NO_OPTIONS, TrainingOptions
 
@@ -63,10 +64,11 @@ def train_stages(
     options: TrainingOptions | None = None,
     preview: PreviewSettings | None = None,
     concept: TrainedConcept | None = None,
+    watcher: Watcher | None = None,
 ) -> Trained:
     """Trains stages, by their titles, each on what the one before it learned. `wires`: MODEL, CLIP
-    and VAE. `name`: of the whole, over its curve."""
-    options = options or NO_OPTIONS
+    and VAE. `name`: of the whole, over its curve. `watcher`: who follows it without a page."""
+    options, watcher = options or NO_OPTIONS, watcher or NoWatcher()
     configs = [options.applied(config) for _, config in stages]
     if any(config.data.keep_subject for config in configs) and not dataset.masked:
         log.warning("keep_subject: no photo has a mask, so crops are cut as without it")
@@ -74,7 +76,7 @@ def train_stages(
     losses: list[StepLoss] = []
     concepts: list[TrainedConcept] = []
     with NodeProgress(plan) as node:
-        bench = HostWorkbench(*wires, plan, preview)
+        bench = HostWorkbench(*wires, plan, preview, watcher)
         for number, config in enumerate(configs):
             plan.begin(number)
             request = StageRequest(
@@ -89,6 +91,7 @@ def train_stages(
             concept, own = train_stage(bench, request)
             losses.extend(own)
             concepts.append(concept)
+            watcher.stage(plan)
         assert concept is not None, "a node trains at least one stage"
         node.finished(concept.trigger)
     model, clip, _ = wires

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,47 +18,13 @@ from .concept import (
     weight_file_keys,
 )
 from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
+from .file_name import RESERVED_NAMES as RESERVED_NAMES  # also known from here
+from .file_name import check_name as check_name
+from .file_name import check_new_name as check_new_name
 from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
 from .weight_delta import WeightDelta, delta_tensors
 
 RECORD_KEY = "attndb.record"
-_NUMBERED = (f"{device}{number}" for device in ("COM", "LPT") for number in range(1, 10))
-RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL", *_NUMBERED}
-"""File names that Windows does not take."""
-
-
-def check_name(name: str) -> str:
-    """A file name, possibly with sub-folders, that stays inside its folder. ValueError if not."""
-    parts = name.replace("\\", "/").split("/")
-    bad = (
-        not name.strip()
-        or len(name) > 200
-        or any(
-            part in ("", ".", "..")
-            or part != part.strip(" .")
-            or re.search(r'[<>:"|?*\x00-\x1f]', part)
-            for part in parts
-        )
-    )
-    if bad:
-        raise ValueError(
-            f"name {name!r} cannot be a file name: use letters, digits, '-', '_' and '/', without "
-            "'..', e.g. my-sloth"
-        )
-    return "/".join(parts).removesuffix(".safetensors")
-
-
-def check_new_name(name: str) -> str:
-    """`check_name` for a name that is to be written: also usable as `embedding:name` in a prompt,
-    where the host ends a name at spaces, brackets and commas, and legal on every system."""
-    checked = check_name(name)
-    reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in RESERVED_NAMES]
-    if reserved or re.search(r"[\s()\[\],]", checked):
-        raise ValueError(
-            f"name {name!r} cannot be a file name that works as embedding:{name} in a prompt: use "
-            "letters, digits, '-', '_' and '/', e.g. my-sloth"
-        )
-    return checked
 
 
 def concept_files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -174,6 +175,12 @@ class StageConfig:
     def with_(self, **changes: Any) -> StageConfig:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def applicable(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What there is a place for of changes that are meant for all stages of a training: stage 1
+        trains no weights, so that what would hold them to the base is left out there."""
+        leave_out = self.method == "attndreambooth" and not self.trains_denoiser
+        return {n: v for n, v in changes.items() if not leave_out or n not in self.held_to_the_base}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON records. What came later is in it where it is not as it was before:

@@ -7,9 +7,15 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
+
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
-from ...attndb.artifacts.manager_metadata import manager_metadata, preview_writer
+from ...attndb.artifacts.manager_metadata import (
+    manager_metadata,
+    preview_writer,
+    without_photos,
+)
 from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import Writer, write_whole
@@ -17,6 +23,25 @@ from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, weights_path
 
 log = logging.getLogger(__name__)
+
+PRECISIONS = {
+    "as trained": None,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""Of a weight file."""
+METADATA = ("record", "for managers", "no photos")
+"""What the files tell of the training."""
+
+
+def save_concept_as(concept: TrainedConcept, wanted: str, precision: str, metadata: str) -> str:
+    """`save_concept` in one of PRECISIONS, with one of METADATA."""
+    if (dtype := PRECISIONS[precision]) is not None:
+        concept = concept.with_precision(dtype)
+    if metadata == "no photos":
+        concept = without_photos(concept)
+    return save_concept(concept, wanted, for_managers=metadata == "for managers")
 
 
 def save_concept(concept: TrainedConcept, wanted: str, *, for_managers: bool = False) -> str:

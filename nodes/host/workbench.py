@@ -48,6 +48,7 @@ from .ui.plan import NodePlan
 from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .ui.progress import EncodingProgress, TrainingProgress
 from .ui.status import show_text
+from .ui.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,11 @@ class HostWorkbench:
         vae: Any,
         plan: NodePlan,
         preview: PreviewSettings | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         """`plan`: of the node that trains; its present stage is the one that is trained."""
         self._model, self._clip, self._vae = model, clip, vae
-        self._plan, self._preview = plan, preview
+        self._plan, self._preview, self._watcher = plan, preview, watcher
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -206,12 +208,14 @@ class HostWorkbench:
                 callbacks.append(monitor)
         self._plan.folder = f"output/attndb/{run.folder.name}"
         title, plan = self._plan.title, self._plan
-        progress = TrainingProgress(title, config.steps, pictures, lambda: run.trouble, plan)
+        progress = TrainingProgress(
+            title, config.steps, pictures, lambda: run.trouble, plan, self._watcher
+        )
         return [*callbacks, progress]
 
     def encoding(self) -> EncodingProgress:
         """Moves the host's bar; Cancel stops it."""
-        return EncodingProgress(self._plan.title, self._plan)
+        return EncodingProgress(self._plan.title, self._plan, self._watcher)
 
     def thumbnail(self, dataset: ConceptDataset) -> str:
         """Of the first photo."""

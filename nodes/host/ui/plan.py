@@ -64,6 +64,11 @@ class NodePlan:
         return sum(stage.steps for stage in self.stages[: self._number])
 
     @property
+    def steps(self) -> int:
+        """Steps of the present stage."""
+        return self.stages[self._number].steps
+
+    @property
     def done(self) -> int:
         """Steps done so far, of all."""
         return self.before + (self._done or 0)

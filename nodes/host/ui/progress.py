@@ -23,6 +23,7 @@ from .status import (
     show_text,
     stopped_text,
 )
+from .watcher import NoWatcher, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ class TrainingProgress:
         pictures: PreviewPictures | None = None,
         trouble: Callable[[], str] = str,
         plan: NodePlan | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         """`trouble`: why the work is not on disk at the moment; empty when it is. `plan`: all that
         the node trains, of which this stage is the present one; without one this is all."""
         self._plan = plan or NodePlan([StagePlan(title, steps)])
+        self._watcher = watcher or NoWatcher()
         self._plan.trouble = trouble
         self._status = TrainingStatus(self._plan, trouble)
         self._title = title
@@ -76,6 +79,7 @@ class TrainingProgress:
             self._drawn = now
             picture = ("JPEG", self._picture(), 768)
         self._status.after_step(loss, training)
+        self._watcher.step(self._plan, loss)
         self._bar.update_absolute(self._plan.done, max(1, self._plan.total), picture)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
@@ -115,9 +119,11 @@ class TrainingProgress:
 class EncodingProgress:
     """Told of every photo crop that is encoded ahead of a training; Cancel stops it."""
 
-    def __init__(self, title: str, plan: NodePlan | None = None) -> None:
+    def __init__(
+        self, title: str, plan: NodePlan | None = None, watcher: Watcher | None = None
+    ) -> None:
         """`plan`: all that the node trains; without one only the encoding is told of."""
-        self._title, self._plan = title, plan
+        self._title, self._plan, self._watcher = title, plan, watcher or NoWatcher()
         self._bar: comfy.utils.ProgressBar | None = None
         self._first = self._done = 0
         self._start = self._shown = 0.0
@@ -139,6 +145,7 @@ class EncodingProgress:
             since = done - self._first
             left = (total - done) * (now - self._start) / since if since else None
             show_text(encoding_line(self._plan, done, total, left))
+            self._watcher.encoding(self._plan, done, total)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 

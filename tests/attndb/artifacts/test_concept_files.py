@@ -18,12 +18,11 @@ from safetensors import safe_open
 from attndreambooth.attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from attndreambooth.attndb.artifacts.concept_files import (
     RECORD_KEY,
-    check_name,
-    check_new_name,
     concept_files,
     load_concept,
     read_record,
 )
+from attndreambooth.attndb.artifacts.file_name import check_name, check_new_name
 from attndreambooth.attndb.artifacts.tensor_file import text_writer, write_whole
 from attndreambooth.devkit.pack import ROOT
 

@@ -1,0 +1,268 @@
+"""A file of subjects to train, read into jobs; or all that is wrong with it.
+
+model: {checkpoint: NAME}        # or micro
+defaults: {...}                  # keys of a subject, for all of them
+subjects:
+  - photos: {folder: ..., category: ...}
+    preset: paper                # or method: dreambooth
+    settings: {...}              # of every stage, as in attndb/config
+    stages: [1, 2, {stage: 3, steps: 300}]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from ..artifacts.file_name import check_name, check_new_name
+from ..config.choices import CategoryToken
+from ..config.compared import COMPARED, published
+from ..config.presets import PRESETS
+from ..config.stage import StageConfig
+from ..data.dataset import check_category, check_placeholder, check_templates
+from ..data.photo import DatasetError
+from ..data.placeholder import default_placeholder
+from ..data.scan import scan
+from .document import Item, Problem, Problems, Section, read_document
+from .job import (
+    MICRO,
+    Job,
+    ModelChoice,
+    PhotoChoice,
+    PreviewChoice,
+    PriorChoice,
+    SaveChoice,
+)
+from .settings import stage_settings
+
+T = TypeVar("T")
+_TOP = ("model", "defaults", "subjects")
+_OF_ALL = (
+    *("model", "photos", "prior", "preset", "method", "stages", "settings", "preview", "save"),
+    *("concept", "category_tie", "checkpoint_every", "low_memory_if_needed"),
+)
+_OF_ONE = ("name",)
+
+
+class JobFileError(ValueError):
+    """A file of subjects cannot be used: every reason, with its line."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        self.path, self.problems = path, problems
+        super().__init__("\n".join(f"{path}:{p.line}: {p.text}" for p in problems))
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """The subjects that a file asks to train, in its order. JobFileError has all that is wrong with
+    it; OSError if it cannot be read."""
+    problems = Problems()
+    document = read_document(path, problems)
+    jobs = [] if document is None else _jobs(document, path.resolve().parent, problems)
+    if len(problems):
+        raise JobFileError(path, problems.sorted())
+    return jobs
+
+
+def _jobs(document: Section, home: Path, problems: Problems) -> list[Job]:
+    document.only(_TOP)
+    defaults, subjects = document.section("defaults"), document.get("subjects")
+    if defaults is not None:
+        defaults.only(_OF_ALL)
+    entries = [] if subjects is None else subjects.items()
+    if subjects is None or (subjects.word is None and not entries):
+        document.problem(
+            "there is no subject: list them below subjects, each with '- '", "subjects"
+        )
+    jobs: list[Job] = []
+    names: dict[str, Job] = {}
+    for entry in entries:
+        section = entry.section()
+        if section is None:
+            continue
+        own_model = section.get("model") or (defaults and defaults.get("model"))
+        model = own_model or document.get("model")
+        job = _Subject(section.over(defaults), home).job(model)
+        if job is None:
+            continue
+        first = names.setdefault(job.name.casefold(), job)
+        if first is not job:
+            section.problem(
+                f"two subjects are called {job.name!r} (line {first.line}): give one another name",
+                "name",
+            )
+        jobs.append(job)
+    return jobs
+
+
+class _Subject:
+    """One entry of the list of subjects."""
+
+    def __init__(self, section: Section, home: Path) -> None:
+        """`home`: the folder that paths of the file start from."""
+        self._section, self._home = section, home
+        section.only(_OF_ALL, _OF_ONE)
+
+    def job(self, model: Item | None) -> Job | None:
+        """The job; None, and problems, if it cannot be made."""
+        section = self._section
+        chosen = self._model(model)
+        photos = self._photos()
+        name = "" if photos is None else photos.placeholder.strip("<>")
+        stages = self._stages()
+        more = _read_fields(Job, section, ("checkpoint_every", "low_memory_if_needed"))
+        if more.get("checkpoint_every", 0) < 0:
+            section.problem("checkpoint_every: use 0 or more", "checkpoint_every")
+        values = {
+            "name": self._checked(section.read("name", str, name), "name", check_new_name),
+            "concept": self._checked(section.read("concept", str, ""), "concept", check_name),
+            "category_tie": section.read("category_tie", CategoryToken, "last word"),
+            "prior": self._part("prior", PriorChoice),
+            "preview": self._part("preview", PreviewChoice),
+            "save": self._part("save", SaveChoice) or SaveChoice(),
+            **more,
+        }
+        if chosen is None or photos is None or not stages:
+            return None
+        lines = {key: item.line for key in _OF_ALL if (item := section.get(key)) is not None}
+        return Job(
+            model=chosen, photos=photos, stages=stages, line=section.line, lines=lines, **values
+        )
+
+    def _model(self, item: Item | None) -> ModelChoice | None:
+        if item is None:
+            self._section.problem(
+                "no model: say model: {checkpoint: NAME} for this subject, or at the top for all"
+            )
+            return None
+        if item.word is not None:
+            if item.word != MICRO:
+                item.problem(f"model = {item.word!r}: say {MICRO}, or {{checkpoint: NAME}}")
+            return ModelChoice(checkpoint=MICRO, line=item.line)
+        section = item.section()
+        if section is None:
+            return None
+        section.only(("checkpoint", "vae"))
+        checkpoint = section.read("checkpoint", str)
+        if not checkpoint:
+            section.problem(
+                "model has no checkpoint: give the name of a file in models/checkpoints"
+            )
+            return None
+        path = self._home / Path(checkpoint).expanduser()
+        return ModelChoice(
+            checkpoint=str(path) if path.is_file() else checkpoint,
+            vae=section.read("vae", str, ""),
+            line=item.line,
+        )
+
+    def _photos(self) -> PhotoChoice | None:
+        section = self._section.section("photos")
+        if section is None:
+            if self._section.get("photos") is None:
+                self._section.problem("no photos: say photos: {folder: ..., category: ...}")
+            return None
+        photos = self._choice(section, PhotoChoice, several=("template",))
+        if photos is None:
+            return None
+        if not photos.placeholder.strip():
+            placeholder = default_placeholder(str(photos.folder))
+            photos = dataclasses.replace(photos, placeholder=placeholder)
+        lines = photos.template.splitlines() if "\n" in photos.template else [photos.template]
+        templates = [line.strip() for line in lines if line.strip()] if len(lines) > 1 else lines
+        placeholder = photos.placeholder
+        for key, check in (
+            ("category", lambda: check_category(photos.category)),
+            ("placeholder", lambda: check_placeholder(placeholder, photos.category)),
+            ("template", lambda: check_templates(templates)),
+        ):
+            try:
+                check()
+            except DatasetError as error:
+                section.problem(str(error), key)
+        if not 0.0 <= photos.background_weight <= 1.0:
+            section.problem("background_weight: use 0 to 1", "background_weight")
+        return photos
+
+    def _stages(self) -> tuple[StageConfig, ...]:
+        section = self._section
+        common = section.section("settings")
+        if section.get("method") is not None and self._of_a_compared_method():
+            return self._compared(common)
+        preset = section.read("preset", Literal[tuple(PRESETS)], "paper")  # type: ignore[valid-type]
+        recipe = {config.stage: config for config in PRESETS[preset]()}
+        entries = section.get("stages")
+        if entries is None:
+            return tuple(stage_settings(base, None, common) for base in recipe.values())
+        stages = [self._stage(entry, recipe, common) for entry in entries.items()]
+        if not stages:
+            section.problem("stages is empty: list some of 1, 2, 3, or leave it out", "stages")
+        return tuple(stage for stage in stages if stage is not None)
+
+    def _stage(
+        self, entry: Item, recipe: dict[int, StageConfig], common: Section | None
+    ) -> StageConfig | None:
+        own = None if entry.word is not None else entry.section()
+        number = entry.read(int) if own is None else own.read("stage", int)
+        if number not in recipe:
+            entry.problem("a stage is one of 1, 2, 3: say its number, or {stage: 2, steps: 100}")
+            return None
+        return stage_settings(recipe[number], own, common)
+
+    def _of_a_compared_method(self) -> bool:
+        """Whether `method` counts, and not `preset` or `stages`: what the subject itself says does
+        before the defaults."""
+        section = self._section
+        ours = [key for key in ("preset", "stages") if section.get(key) is not None]
+        if nearer := [key for key in ours if section.own(key) == section.own("method")]:
+            section.problem(
+                f"{nearer[0]} belongs to AttnDreamBooth, and method is another: leave one out",
+                nearer[0],
+            )
+        return section.own("method") or not any(map(section.own, ours))
+
+    def _compared(self, common: Section | None) -> tuple[StageConfig, ...]:
+        section = self._section
+        method = section.read("method", Literal[COMPARED])  # type: ignore[valid-type]
+        return () if method is None else (stage_settings(published(method), None, common),)
+
+    def _part(self, key: str, kind: type[T]) -> T | None:
+        section = self._section.section(key)
+        return None if section is None else self._choice(section, kind)
+
+    def _choice(self, section: Section, kind: type[T], several: tuple[str, ...] = ()) -> T | None:
+        """A dataclass from a section, its folder found; `several`: texts that may be lists."""
+        names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        section.only(names)
+        values = _read_fields(kind, section, [n for n in names if n not in ("folder", *several)])
+        for key in several:
+            item = section.get(key)
+            if item is not None:
+                read = item.read(str if item.word is not None else tuple[str, ...])
+                if read:
+                    values[key] = read if isinstance(read, str) else "\n".join(read)
+        if "folder" in names:
+            folder = section.read("folder", str)
+            if not folder:
+                section.problem(f"{section.name} has no folder: say where the pictures are")
+                return None
+            values["folder"] = self._home / Path(folder).expanduser()
+            try:
+                scan(values["folder"])
+            except (DatasetError, ValueError) as error:
+                section.problem(str(error), "folder")
+        return kind(**values)
+
+    def _checked(self, value: str, key: str, check: Any) -> str:
+        try:
+            return check(value) if value else value
+        except ValueError as error:
+            self._section.problem(str(error), key)
+            return value
+
+
+def _read_fields(kind: Any, section: Section, names: Any) -> dict[str, Any]:
+    """Fields of a dataclass that a section says."""
+    hints = get_type_hints(kind)
+    read = {name: section.read(name, hints[name]) for name in names}
+    return {name: value for name, value in read.items() if value is not None}

@@ -1,0 +1,61 @@
+"""Settings of a stage as a file says them: by the names that attndb/config has for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any, get_type_hints
+
+from ..config.stage import StageConfig
+from .document import Section
+
+_NOT_SETTINGS = ("method", "stage")
+"""Decided by which stage of which method it is."""
+
+
+def stage_settings(base: StageConfig, own: Section | None, common: Section | None) -> StageConfig:
+    """A stage's settings with what a file changes of them: `own` for this stage, `common` for all
+    stages of the subject, which leaves out what this one has no place for. What is wrong is noted,
+    and the settings stay as they were."""
+    section = own.over(common) if own is not None else common
+    if section is None:
+        return base
+    changes = _changes(base, section, leave_out=_NOT_SETTINGS, own=("stage",) if own else ())
+    kept = {name for name in changes if own is not None and own.own(name)}
+    common_changes = {name: value for name, value in changes.items() if name not in kept}
+    changes = {**base.applicable(common_changes), **{name: changes[name] for name in kept}}
+    return _replaced(base, changes, section)
+
+
+def _changes(
+    base: Any, section: Section, leave_out: Collection[str] = (), own: Collection[str] = ()
+) -> dict[str, Any]:
+    """Values of a dataclass that a section says, by field."""
+    hints = get_type_hints(type(base))
+    names = [f.name for f in dataclasses.fields(base) if f.name not in leave_out]
+    section.only(names, own)
+    changes: dict[str, Any] = {}
+    for name in names:
+        item = section.get(name)
+        if item is None:
+            continue
+        part = getattr(base, name)
+        if dataclasses.is_dataclass(part):
+            below = item.section()
+            if below is not None:
+                changes[name] = _replaced(part, _changes(part, below), below)
+        else:
+            value = item.read(hints[name])
+            if value is not None:
+                changes[name] = value
+    return changes
+
+
+def _replaced(base: Any, changes: dict[str, Any], section: Section) -> Any:
+    try:
+        return dataclasses.replace(base, **changes)
+    except ValueError as error:
+        text = str(error)
+        name = text.partition(" ")[0]
+        section.problem(text, {"optimizer": "name"}.get(name, name))
+        return base

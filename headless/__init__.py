@@ -1,0 +1,1 @@
+"""Programs of the pack that work with ComfyUI as a library, without its server."""

@@ -1,0 +1,70 @@
+"""ComfyUI as a library in this process, as its server would be set up: no server, no other pack."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIABLE = "COMFYUI_PATH"
+
+
+class HostMissingError(RuntimeError):
+    """There is no ComfyUI, or it cannot be used; the message has the remedy."""
+
+
+def host_folder(environ: Mapping[str, str], root: Path = ROOT) -> Path:
+    """Where ComfyUI is: COMFYUI_PATH; else the one that has this pack in its custom_nodes; else the
+    newest that `dev.py setup` fetched. HostMissingError if there is none."""
+    own = environ.get(VARIABLE, "").strip()
+    if own:
+        folder = Path(own).expanduser().resolve()
+        if not (folder / "main.py").is_file():
+            raise HostMissingError(f"{VARIABLE} is {folder}, and there is no ComfyUI in it")
+        return folder
+    around = root.parent.parent
+    if root.parent.name == "custom_nodes" and (around / "main.py").is_file():
+        return around
+    wanted = environ.get("ATTNDB_HOST_VERSION") or "*"
+    fetched = [path.parent for path in root.glob(f".host/ComfyUI-{wanted}/main.py")]
+    if not fetched:
+        raise HostMissingError(
+            f"no ComfyUI was found: set {VARIABLE} to the folder of yours (it holds main.py), or "
+            "put this pack into its custom_nodes"
+        )
+    return max(fetched, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
+
+
+def become_host(folder: Path, arguments: Sequence[str]) -> None:
+    """Makes ComfyUI's modules importable, with the command line that its server would get: devices,
+    memory, folders. Nothing of its server is started. HostMissingError if it cannot be imported."""
+    sys.path[:] = [str(folder), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
+    # Other packs are not loaded: their nodes are not needed, and their start-up scripts run code.
+    sys.argv = [str(folder / "main.py"), "--disable-all-custom-nodes", *arguments]
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        from comfy.cli_args import args
+
+        _as_its_main_does(args)
+        import main  # noqa: F401  (reads folders and extra model paths; starts nothing)
+    except ImportError as error:
+        raise HostMissingError(
+            f"ComfyUI in {folder} cannot be imported ({error}): start this with the Python that "
+            f"starts ComfyUI. This one is {sys.executable}"
+        ) from error
+
+
+def _as_its_main_does(args: object) -> None:
+    """What ComfyUI's main.py sets before torch is imported, and only if it is the program."""
+    device = getattr(args, "cuda_device", None)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = str(device)
+    if getattr(args, "deterministic", False):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import cuda_malloc  # noqa: F401  (chooses the allocator)

@@ -1,0 +1,86 @@
+"""`python -m attndb train`: subjects of a file are trained one after the other, without a server.
+
+What follows `--` is ComfyUI's own command line: `-- --cpu`, `-- --base-directory FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from ..attndb.jobs.document import Problem
+from ..attndb.jobs.job_file import JobFileError, read_jobs
+from .host import HostMissingError, become_host, host_folder
+
+BAD_FILE = 2
+"""Exit status: nothing was begun."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line. 0: all are trained. 1: some failed. 2: nothing was begun."""
+    own, host = _split(arguments)
+    options = _parse(own)
+    with _standard_output() as out:
+        try:
+            jobs = read_jobs(options.file)
+            if options.only:
+                jobs = [job for job in jobs if job.name in options.only]
+                if left := set(options.only) - {job.name for job in jobs}:
+                    raise ValueError(f"--only {', '.join(sorted(left))}: no such subject")
+            become_host(host_folder(os.environ), host)
+        except JobFileError as error:
+            return _refused(options, error.problems, out)
+        except (OSError, ValueError, HostMissingError) as error:
+            return _refused(options, [Problem(0, str(error))], out)
+        from .report import report
+        from .subjects import train_jobs
+        from .wires import missing
+
+        problems = sorted({problem for job in jobs for problem in missing(job)})
+        if problems:
+            return _refused(options, problems, out)
+        if options.check:
+            sys.stderr.write(f"{options.file}: {len(jobs)} subjects, nothing wrong\n")
+            return 0
+        with report(options.json, out) as told:
+            return train_jobs(jobs, told)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m attndb train", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("file", type=Path, metavar="CONFIG.yaml", help="see docs/headless.md")
+    parser.add_argument("--json", action="store_true", help="JSON lines on standard output")
+    parser.add_argument("--check", action="store_true", help="say what is wrong, train nothing")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this subject (repeatable)")
+    return parser.parse_args(arguments)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    given = list(arguments)
+    at = given.index("--") if "--" in given else len(given)
+    return given[:at], given[at + 1 :]
+
+
+def _standard_output() -> IO[str]:
+    """The real one, for what is asked of this program; whatever else is printed goes elsewhere."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="backslashreplace")
+    sys.stdout = sys.stderr
+    return out
+
+
+def _refused(options: argparse.Namespace, problems: Sequence[Problem], out: IO[str]) -> int:
+    for problem in problems:
+        if options.json:
+            entry = {"file": str(options.file), "line": problem.line or None, "text": problem.text}
+            out.write(json.dumps({"event": "problem", **entry}) + "\n")
+        else:
+            place = f"{options.file}:{problem.line}: " if problem.line else ""
+            sys.stderr.write(f"{place}{problem.text}\n")
+    return BAD_FILE

@@ -1,0 +1,109 @@
+"""Jobs one after the other: a failed one does not stop the rest."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ..attndb.artifacts.concept_files import load_concept
+from ..attndb.config.printable import printable
+from ..attndb.jobs.job import Job
+from ..attndb.training.step_loss import TrainingDivergedError
+from ..nodes.host.concept_store import save_concept_as
+from ..nodes.host.paths import embedding_path, find_concept, weights_path
+from ..nodes.options import TrainingOptions
+from ..nodes.training import train_stages
+from .report import Report
+from .wires import Models, dataset_of, preview_of
+
+log = logging.getLogger(__name__)
+
+_USER_ERRORS = (ValueError, OSError, TrainingDivergedError)
+_Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
+
+
+def train_jobs(jobs: Sequence[Job], told: Report) -> int:
+    """Trains and saves every job. 0; 1 if one failed; 128 and the signal's number if one stopped
+    the program, which keeps what was done."""
+    outcome: dict[str, list[str]] = {"trained": [], "failed": [], "not_begun": []}
+    models = Models()
+    told.begin([job.name for job in jobs])
+    with _signals() as caught, torch.inference_mode():
+        for number, job in enumerate(jobs, start=1):
+            if caught:
+                outcome["not_begun"].append(job.name)
+                continue
+            told.subject(job.name, number, _titles(job))
+            try:
+                _train(job, models, told)
+                outcome["trained"].append(job.name)
+            except _Stopped:
+                told.stopped()
+                outcome["not_begun"].append(job.name)
+            except Exception as error:
+                log.debug("%s", job.name, exc_info=True)
+                if not isinstance(error, _USER_ERRORS):
+                    log.error("%s: an error that no user makes", job.name, exc_info=True)
+                told.failed(printable(str(error) or type(error).__name__))
+                outcome["failed"].append(job.name)
+            models.tidy()
+    told.end(outcome)
+    return 128 + caught[0] if caught else 1 if outcome["failed"] else 0
+
+
+def _train(job: Job, models: Models, told: Report) -> None:
+    wires, dataset = models.wires(job.model), dataset_of(job)
+    concept = load_concept(*find_concept(job.concept)) if job.concept else None
+    titles = [title for title, _ in _titles(job)]
+    options = TrainingOptions(optimizer={}, stage={}, low_memory_if_needed=job.low_memory_if_needed)
+    trained = train_stages(
+        wires,
+        dataset,
+        list(zip(titles, job.stages, strict=True)),
+        job.name,
+        category_tie=job.category_tie,
+        checkpoint_every=job.checkpoint_every,
+        options=options,
+        preview=preview_of(job),
+        concept=concept,
+        watcher=told,
+    )
+    last = trained.concepts[-1]
+    saved = save_concept_as(last, job.name, job.save.precision, job.save.metadata)
+    if saved != job.name:
+        log.warning("%s exists and is another concept: saved as %s", job.name, saved)
+    files = [embedding_path(saved), *([weights_path(saved)] if last.delta else [])]
+    told.saved(saved, files, last.trigger)
+
+
+def _titles(job: Job) -> list[tuple[str, int]]:
+    """What the stages are called, and their steps."""
+    if job.stages[0].method != "attndreambooth":
+        return [(config.method, config.steps) for config in job.stages]
+    return [(f"stage {config.stage}", config.steps) for config in job.stages]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Ctrl+C and the end of a batch system's time stop within a step, and a checkpoint is written;
+    a second one stops at once. Gives the signals that came."""
+    caught: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        comfy.model_management.interrupt_current_processing()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

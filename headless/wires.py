@@ -1,0 +1,120 @@
+"""MODEL, CLIP, VAE and photos of a job, as the stock nodes and ours give them."""
+
+from __future__ import annotations
+
+import difflib
+import gc
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import folder_paths
+import nodes
+import torch
+
+from ..attndb.config.printable import quoted
+from ..attndb.data.dataset import ConceptDataset
+from ..attndb.data.folder import load_folder
+from ..attndb.data.photo_warnings import warn_of_photos
+from ..attndb.jobs.document import Problem
+from ..attndb.jobs.job import MICRO, Job, ModelChoice
+from ..nodes.host.model.micro import load_micro
+from ..nodes.host.paths import embedding_folders, find_concept, model_files
+from ..nodes.host.ui.preview import PreviewSettings
+
+
+def missing(job: Job) -> list[Problem]:
+    """Models and concepts that a job names and ComfyUI does not have."""
+    found, model = [], job.model
+    for kind, name, folder in (
+        ("checkpoint", model.checkpoint, "checkpoints"),
+        ("vae", model.vae, "vae"),
+    ):
+        if name not in ("", MICRO) and _path(name, folder) is None:
+            known = model_files(folder)
+            close = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean {quoted(close[0])}?" if close else f"it has {len(known)}"
+            found.append(
+                Problem(model.line, f"{kind} {quoted(name)} is not in models/{folder}: {remedy}")
+            )
+    if job.concept:
+        try:
+            find_concept(job.concept)
+        except OSError as error:
+            found.append(Problem(job.lines.get("concept", job.line), str(error)))
+    return found
+
+
+class Models:
+    """The model of the job at hand: loaded once for jobs after one another that share it."""
+
+    def __init__(self) -> None:
+        self._choice: ModelChoice | None = None
+        self._wires: tuple[Any, Any, Any] | None = None
+
+    def wires(self, choice: ModelChoice) -> tuple[Any, Any, Any]:
+        """MODEL, CLIP and VAE."""
+        if self._wires is None or choice != self._choice:
+            self._wires = None
+            comfy.model_management.unload_all_models()
+            self.tidy()
+            self._choice, self._wires = choice, _loaded(choice)
+        return self._wires
+
+    @staticmethod
+    def tidy() -> None:
+        """Gives back the memory of what is no longer used."""
+        gc.collect()
+        comfy.model_management.soft_empty_cache()
+
+
+def dataset_of(job: Job) -> ConceptDataset:
+    """The photos with their words, and prior images if there are any."""
+    chosen = job.photos
+    photos = load_folder(
+        chosen.folder,
+        captions=chosen.captions == "text files",
+        masks=chosen.masks,
+        skip_broken=chosen.skip_broken,
+        check=comfy.model_management.throw_exception_if_processing_interrupted,
+    )
+    dataset = ConceptDataset(
+        photos,
+        chosen.category,
+        chosen.placeholder,
+        chosen.template,
+        background=chosen.background_weight,
+        private=chosen.private,
+    )
+    warn_of_photos(dataset)
+    if job.prior is None:
+        return dataset
+    return dataset.with_prior(load_folder(job.prior.folder), job.prior.prompt, job.prior.weight)
+
+
+def preview_of(job: Job) -> PreviewSettings | None:
+    """Pictures during the training."""
+    return None if job.preview is None else PreviewSettings(**asdict(job.preview))
+
+
+def _path(name: str, folder: str) -> str | None:
+    if Path(name).is_absolute() and Path(name).is_file():
+        return name
+    return folder_paths.get_full_path(folder, name)
+
+
+def _loaded(choice: ModelChoice) -> tuple[Any, Any, Any]:
+    if choice.checkpoint == MICRO:
+        return load_micro(embedding_folders())
+    path = _path(choice.checkpoint, "checkpoints")
+    if path is None:
+        raise ValueError(f"checkpoint {quoted(choice.checkpoint)} is gone")
+    with torch.inference_mode():
+        model, clip, vae = comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=True, output_clip=True, embedding_directory=embedding_folders()
+        )[:3]
+    if choice.vae:
+        [vae] = nodes.VAELoader().load_vae(choice.vae)
+    return model, clip, vae

@@ -1,0 +1,196 @@
+"""A file of subjects is read as it is meant, and all that is wrong with it is said at once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from PIL import Image
+
+from attndreambooth.attndb.config.compared import COMPARED, published
+from attndreambooth.attndb.config.presets import fast, micro, paper
+from attndreambooth.attndb.jobs.job import MICRO
+from attndreambooth.attndb.jobs.job_file import JobFileError, read_jobs
+from attndreambooth.devkit.pack import ROOT
+
+ONE = """
+model: micro
+subjects:
+  - photos: {folder: photos, category: dog}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 40), "red").save(folder / "a.png")
+
+    def written(text: str):
+        path = tmp_path / "jobs.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return written
+
+
+def problems(path) -> list[tuple[int, str]]:
+    with pytest.raises(JobFileError) as caught:
+        read_jobs(path)
+    return [(p.line, p.text) for p in caught.value.problems]
+
+
+def test_the_least_that_can_be_said_is_the_published_recipe(write, tmp_path):
+    [job] = read_jobs(write(ONE))
+    assert job.stages == paper()
+    assert (job.name, job.photos.placeholder) == ("my-photos", "<my-photos>")
+    assert job.photos.folder == tmp_path / "photos"
+    assert job.model.checkpoint == MICRO
+
+
+def test_settings_reach_every_stage_and_a_stage_says_its_own(write):
+    text = """
+model: {checkpoint: v1-5.safetensors}
+defaults:
+  settings: {seed: 7, weight_anchor: 50, data: {resolution: 256}}
+subjects:
+  - photos: {folder: photos, category: dog}
+    preset: fast
+    settings: {data: {flip: no}, optimizer: {learning_rate: 1e-3, betas: [0.8, 0.99]}}
+    stages: [1, {stage: 3, steps: 3, weight_anchor: 9, optimizer: {name: Prodigy}}]
+"""
+    [job] = read_jobs(write(text))
+    first, third = job.stages
+    for config, before in ((first, fast()[0]), (third, fast()[2])):
+        assert config.seed == 7
+        assert (config.data.resolution, config.data.flip) == (256, False)
+        assert config.optimizer.learning_rate == 1e-3 and config.optimizer.betas == (0.8, 0.99)
+        assert config.regularization == before.regularization
+    assert (first.steps, first.weight_anchor) == (60, 0)  # it trains no weights to be held
+    assert (third.steps, third.weight_anchor, third.optimizer.name) == (3, 9, "Prodigy")
+    assert first.optimizer.name == "AdamW"
+
+
+@pytest.mark.parametrize("method", COMPARED)
+def test_every_compared_method_can_be_asked_for(write, method):
+    text = ONE + f"    method: {method}\n    settings: {{steps: 5}}\n"
+    [job] = read_jobs(write(text))
+    assert job.stages == (published(method).with_(steps=5),)
+
+
+def test_what_a_subject_says_comes_before_the_defaults(write):
+    text = """
+defaults: {model: micro, preset: micro, checkpoint_every: 9, photos: {category: dog}}
+subjects:
+  - {name: a, photos: {folder: photos}}
+  - {name: b, photos: {folder: photos, category: cat}, method: oft, checkpoint_every: 0}
+"""
+    one, other = read_jobs(write(text))
+    assert one.stages == micro() and other.stages == (published("oft"),)
+    assert (one.photos.category, other.photos.category) == ("dog", "cat")
+    assert (one.checkpoint_every, other.checkpoint_every) == (9, 0)
+
+
+def test_templates_are_a_text_or_a_list(write):
+    text = (
+        ONE + "  - {name: b, photos: {folder: photos, category: cat, template: ['a {}', 'b {}']}}"
+    )
+    one, other = read_jobs(write(text))
+    assert one.photos.template == "a photo of a {}" and other.photos.template == "a {}\nb {}"
+
+
+def test_everything_wrong_is_said_at_once_with_its_line(write):
+    text = """modle: micro
+defaults:
+  settings: {sead: 1}
+subjects:
+  - name: a
+    photos: {folder: nowhere, category: ""}
+    settings:
+      steps: many
+      seed: 1.5
+      precision: fp8
+      data: 512
+      batch_size: 0
+    checkpoint_every: -1
+  - name: a
+    photos: {folder: photos, category: dog, masks: painted, private: maybe}
+    stages: [1, 4, {stage: 2, stepz: 3}]
+    save: {precision: fp32, format: x}
+  - 7
+"""
+    found = problems(write(text))
+    expected = {
+        1: "unknown key 'modle' in the file: did you mean model?",
+        3: "unknown key 'sead' in settings: did you mean seed?",
+        5: "no model",
+        6: "folder .*nowhere does not exist",
+        8: "steps = 'many': a whole number is wanted",
+        9: "seed = '1.5': a whole number is wanted",
+        10: "precision = 'fp8': choose one of auto, fp32, bf16",
+        11: "data = '512': keys are wanted below it",
+        12: "batch_size = 0: use 1 or more",
+        13: "checkpoint_every: use 0 or more",
+        15: "masks = 'painted': choose one of none, alpha, files",
+        16: "a stage is one of 1, 2, 3",
+        17: "unknown key 'format' in save",
+        18: "subjects = '7': keys are wanted below it",
+    }
+    for line, text in expected.items():
+        assert any(n == line and re.search(text, said) for n, said in found), (line, found)
+    assert any(n == 6 and said.startswith("category is empty: type") for n, said in found)
+    assert any(n == 15 and "private = 'maybe': true or false" in said for n, said in found)
+    assert any(n == 16 and "'stepz' in stages: did you mean steps" in said for n, said in found)
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("subjects: [", 1, "not YAML"),
+        ("", 1, "holds no keys"),
+        ("- a", 1, "holds no keys"),
+        ("model: micro", 1, "no subject"),
+        ("model: micro\nsubjects: []", 2, "no subject"),
+        ("model: micro\nsubjects:\n", 2, "a list is wanted"),
+        (
+            "model: micro\nmodel: micro\nsubjects: [{photos: {folder: photos, category: a}}]",
+            2,
+            "twice",
+        ),
+        (ONE.replace("micro", "macro"), 2, "say micro"),
+        (ONE + "    steps: 3\n", 5, "unknown key 'steps'"),
+        (ONE + "    method: oft\n    preset: fast\n", 6, "leave one out"),
+        (ONE + "    method: lora\n", 5, "choose one of"),
+        (ONE + "    name: a/../b\n", 5, "cannot be a file name"),
+        (ONE + "    settings: {steps: '5'}\n", 5, "a whole number"),
+        (ONE + "    settings: {steps: }\n", 5, "has no value"),
+        (ONE + "    settings: {optimizer: {learning_rate: .inf}}\n", 5, "a number is wanted"),
+        (ONE + "    settings: {optimizer: {betas: [1]}}\n", 5, "has 1 values, and 2 are wanted"),
+        (
+            ONE + "    settings: {low_memory: true, precision: fp32}\n",
+            5,
+            "low_memory computes in bf16",
+        ),
+        (ONE + ONE[ONE.index("  - ") :], 5, "two subjects are called"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):
+    found = problems(write(text))
+    assert any(n == line and said in told for n, told in found), found
+
+
+def test_a_value_that_stands_for_itself_does_not_hang(write):
+    found = problems(write(ONE + "    settings: &a {data: *a}\n"))
+    assert found
+
+
+def test_the_examples_of_the_document_are_right(write, tmp_path):
+    text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        for folder in re.findall(r"folder: ([\w/-]+)", example):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), "red").save(tmp_path / folder / "a.png")
+        assert len(read_jobs(write(example))) == 2

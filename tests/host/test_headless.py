@@ -1,0 +1,243 @@
+"""`python -m attndb train` gives the bytes of the graph; a subject that fails stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.graph import Graph
+from support.server import HostServer
+
+from attndreambooth.devkit.pack import ROOT, host_root, on_cpu
+from attndreambooth.micro.concepts import CONCEPTS
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+STEPS = 3
+
+
+def command(*arguments: object, base: Path) -> list[str]:
+    host = ["--", *(["--cpu"] if on_cpu() else []), "--base-directory", str(base)]
+    return [sys.executable, "-m", "attndb", "train", *map(str, arguments), *host]
+
+
+def environ() -> dict[str, str]:
+    return {**os.environ, "COMFYUI_PATH": str(host_root()), "PYTHONUTF8": "1"}
+
+
+def headless(*arguments: object, base: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, base=base), cwd=ROOT, env=environ(), capture_output=True, text=True
+    )
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def draw_photos(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number, (picture, *_) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
+        Image.fromarray(picture).save(folder / f"photo-{number}.png")
+
+
+def example() -> str:
+    """The document's file, a few steps long, with a subject in the middle that cannot be."""
+    text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
+    first = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
+    short = re.sub(r"steps: \d+", f"steps: {STEPS}", first)
+    photos = "photos: {folder: photos/hat-robot, category: robot, masks: alpha}"
+    return short.replace("  - name: my-robot-both", f"  - {photos}\n\n  - name: my-robot-both")
+
+
+def files(base: Path) -> dict[str, bytes]:
+    """What trainings and savings left, by path below a base."""
+    found = [*base.glob("models/*/my-robot*"), *base.glob("output/attndb/*robot*/*")]
+    return {
+        path.relative_to(base).as_posix(): path.read_bytes()
+        for path in found
+        if path.is_file() and path.name != "lock"
+    }
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A home of ComfyUI's with the file of the document in it."""
+    home = tmp_path_factory.mktemp("headless")
+    draw_photos(home / "photos" / "hat-robot")
+    (home / "subjects.yaml").write_text(example(), encoding="utf-8")
+    return home
+
+
+@pytest.fixture(scope="module")
+def done(base: Path) -> subprocess.CompletedProcess[str]:
+    return headless(base / "subjects.yaml", "--json", base=base)
+
+
+def graph(folder: str) -> dict:
+    """The document's file as a user would draw it."""
+    made = Graph()
+    model = made.add("AttnDBLoadMicroModel")
+
+    def dataset(placeholder: str) -> list:
+        return made.add(
+            "AttnDBLoadConceptDataset",
+            folder="(typed path)",
+            path=folder,
+            category="robot",
+            placeholder=placeholder,
+            template="a photo of a {}",
+            skip_broken=False,
+        )[0]
+
+    shared = {
+        "model": model[0],
+        "clip": model[1],
+        "vae": model[2],
+        "seed": 7,
+        "resolution": 64,
+        "micro_batch": 0,
+        "precision": "auto",
+        "augmentation": "none",
+        "mask_fill": True,
+        "latent_pool": -1,
+        "category_tie": "last word",
+        "checkpoint_every": 50,
+    }
+    concept = None
+    photos = dataset("<my-robot>")
+    for number, name, rate, weights in (
+        (1, "LearnEmbedding", 1e-2, (0.1, 0.0)),
+        (2, "TrainCrossAttention", 2e-4, (2.0, 5.0)),
+        (3, "TrainUNet", 1e-4, (2.0, 4.0)),
+    ):
+        tied = made.add(
+            "AttnDBAttentionMapRegularization",
+            mean_weight=weights[0],
+            variance_weight=weights[1],
+            layers="all",
+        )
+        stage = made.add(
+            f"AttnDBStage{number}{name}",
+            **shared,
+            dataset=photos,
+            steps=STEPS,
+            learning_rate=rate,
+            batch_size=4,
+            regularization=tied[0],
+            **({} if concept is None else {"concept": concept}),
+            **({"vectors": 1} if number == 1 else {}),
+        )
+        concept = stage[0]
+    both = made.add(
+        "AttnDBTrainComparedMethod",
+        **shared,
+        dataset=dataset("<both-robot>"),
+        **{
+            "method": "TI+DB",
+            "method.steps": STEPS,
+            "method.learning_rate": 1e-4,
+            "method.batch_size": 4,
+        },
+    )
+    made.add("AttnDBSaveConcept", concept=concept, name="my-robot")
+    made.add("AttnDBSaveConcept", concept=both[0], name="my-robot-both")
+    return made.prompt
+
+
+def test_a_graph_and_the_command_leave_the_same_bytes(server: HostServer, base, done):
+    draw_photos(server.base / "input" / "robots for headless")
+    server.run(graph("robots for headless"), timeout=500)
+    theirs, ours = files(server.base), files(base)
+    assert len(ours) == 4 * 3 + 4, (sorted(ours), done.stderr)
+    assert {name: theirs.get(name) == content for name, content in ours.items()} == dict.fromkeys(
+        ours, True
+    )
+
+
+def test_a_subject_that_fails_stops_no_other_and_the_exit_status_says_so(done):
+    assert done.returncode == 1, done.stderr
+    told = events(done)
+    assert told[0] == {"event": "begin", "subjects": ["my-robot", "my-hat-robot", "my-robot-both"]}
+    [failed] = [event for event in told if event["event"] == "failed"]
+    assert failed["subject"] == "my-hat-robot" and "masks is 'alpha'" in failed["error"]
+    assert told[-1] == {
+        "event": "end",
+        "trained": ["my-robot", "my-robot-both"],
+        "failed": ["my-hat-robot"],
+        "not_begun": [],
+    }
+
+
+def test_the_lines_tell_every_step_and_where_the_files_are(done, base):
+    told = [event for event in events(done) if event.get("subject") == "my-robot"]
+    steps = [event for event in told if event["event"] == "step"]
+    assert [step["done"] for step in steps] == list(range(1, 3 * STEPS + 1))
+    assert {step["total"] for step in steps} == {3 * STEPS}
+    log = (base / told[-2]["folder"] / "losses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in log] == [
+        step["loss"]["total"] for step in steps if step["stage"] == "stage 3"
+    ]
+    saved = told[-1]
+    assert saved["event"] == "saved" and saved["trigger"] == "<my-robot> robot"
+    assert [Path(path).is_file() for path in saved["files"]] == [True, True]
+
+
+def test_started_again_it_answers_from_what_is_there_and_people_see_a_bar(done, base):
+    before = files(base)
+    again = headless(base / "subjects.yaml", "--only", "my-robot", base=base)
+    assert again.returncode == 0, again.stderr
+    assert "my-robot: 100%" in again.stdout and "write: <my-robot> robot" in again.stdout
+    assert files(base) == before
+
+
+def test_what_comfyui_does_not_have_is_named_and_nothing_begins(base):
+    path = base / "wrong.yaml"
+    text = example().replace("model: micro  ", "model: {checkpoint: none.safetensors}  ")
+    path.write_text(text.replace("    preset: micro", "    concept: none\n    preset: micro"))
+    refused = headless(path, "--json", base=base)
+    assert refused.returncode == 2
+    told = [(event["event"], event["line"], event["text"]) for event in events(refused)]
+    assert [(event, line) for event, line, _ in told] == [("problem", 1), ("problem", 16)]
+    assert "'none.safetensors' is not in models/checkpoints" in told[0][2]
+    assert "no concept named 'none'" in told[1][2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to be caught")
+def test_a_batch_system_that_ends_it_loses_no_step(done, base, tmp_path):
+    """SIGTERM: a checkpoint, exit status 143; started again, the bytes of one run."""
+    text = example().replace(f"steps: {STEPS}", "steps: 8")
+    for home in (base, tmp_path):
+        (home / "long.yaml").write_text(text.replace("photos/", f"{base}/photos/"))
+    with subprocess.Popen(
+        command(tmp_path / "long.yaml", "--json", "--only", "my-robot", base=tmp_path),
+        cwd=ROOT,
+        env=environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        last = {}
+        for line in running.stdout:
+            last = json.loads(line)
+            if last["event"] == "step" and last["done"] == 10:
+                running.send_signal(signal.SIGTERM)
+        code = running.wait(60)
+    assert code == 128 + signal.SIGTERM and last["not_begun"] == ["my-robot"]
+    [checkpoint] = tmp_path.glob("output/attndb/*/checkpoint.safetensors")
+    assert "stage2" in checkpoint.parent.name
+    for home in (base, tmp_path):
+        ended = headless(home / "long.yaml", "--only", "my-robot", base=home)
+        assert ended.returncode == 0, ended.stderr
+    ours, theirs = files(tmp_path), files(base)
+    results = [name for name in ours if name.endswith("result.safetensors")]
+    assert len(results) == 3
+    assert all(ours[name] == theirs[name] for name in results)
