@@ -205,7 +205,7 @@ def test_what_comfyui_does_not_have_is_named_and_nothing_begins(base):
     refused = headless(path, "--json", base=base)
     assert refused.returncode == 2
     told = [(event["event"], event["line"], event["text"]) for event in events(refused)]
-    assert [(event, line) for event, line, _ in told] == [("problem", 1), ("problem", 16)]
+    assert [(event, line) for event, line, _ in told] == [("problem", 1), ("problem", 15)]
     assert "'none.safetensors' is not in models/checkpoints" in told[0][2]
     assert "no concept named 'none'" in told[1][2]
 
