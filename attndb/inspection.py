@@ -130,10 +130,11 @@ def _run(folder: Path) -> Inspection:
         "steps": config.get("steps"),
         "steps_logged": done,
         "state": "finished" if finished else "goes on" if unfinished else "nothing kept",
+        "goes_on_with_more_steps": (folder / "state.safetensors").is_file(),
         "base_family": asked.get("base_family"),
         "versions": asked.get("versions"),
     }
-    for name in ("result.safetensors", "checkpoint.safetensors"):
+    for name in ("result.safetensors", "checkpoint.safetensors", "state.safetensors"):
         if (folder / name).is_file():
             try:
                 read_header(folder / name)

@@ -61,7 +61,14 @@ def _train(job: Job, models: Models, told: Report) -> None:
     wires, dataset = models.wires(job.model), dataset_of(job)
     concept = load_concept(*find_concept(job.concept)) if job.concept else None
     titles = [title for title, _ in _titles(job)]
-    options = TrainingOptions(optimizer={}, stage={}, low_memory_if_needed=job.low_memory_if_needed)
+    options = TrainingOptions(
+        optimizer={},
+        stage={},
+        low_memory_if_needed=job.low_memory_if_needed,
+        keep_state=job.keep_state,
+        concepts_every=job.checkpoint_concepts,
+        concepts_kept=job.kept_concepts,
+    )
     trained = train_stages(
         wires,
         dataset,

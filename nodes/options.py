@@ -27,6 +27,12 @@ class TrainingOptions:
     """Fields of DataConfig."""
     low_memory_if_needed: bool = True
     """Whether low_memory is turned on where a stage would not fit without it."""
+    keep_state: bool = False
+    """Whether a finished training keeps what it needs to go on."""
+    concepts_every: int = 0
+    """Steps between concepts that are kept while it trains; 0: none."""
+    concepts_kept: int = 5
+    """How many of them stay."""
 
     def applied(self, config: StageConfig) -> StageConfig:
         """The settings with these choices made, where the stage has a place for them."""
@@ -122,6 +128,41 @@ def _aspect_buckets() -> io.Input:
         "instead of a square: little of a long photo is cut away. Off, as published: squares.",
         advanced=True,
     )
+
+
+def _kept_widgets() -> list[io.Input]:
+    """What a training keeps besides its result. Optional as those above."""
+    return [
+        io.Boolean.Input(
+            "keep_state",
+            default=False,
+            optional=True,
+            tooltip="Keep weights and optimiser of the finished training in its run folder (three "
+            "times the size of what is trained), so that it goes on from there when steps is "
+            "raised: with a constant rate, to the same bytes as one long training.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "checkpoint_concepts",
+            default=0,
+            min=0,
+            max=100000,
+            optional=True,
+            tooltip="Steps between concepts that are kept while it trains, in models/embeddings "
+            "and models/loras under attndb/<run>/step-00050: to be loaded at once and compared. "
+            "0: none. Does not change the result.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "kept_concepts",
+            default=5,
+            min=1,
+            max=1000,
+            optional=True,
+            tooltip="How many of these concepts stay for each stage: the newest.",
+            advanced=True,
+        ),
+    ]
 
 
 class TrainingOptionsNode(io.ComfyNode):
@@ -235,6 +276,7 @@ class TrainingOptionsNode(io.ComfyNode):
                 *_augmentation_widgets(),
                 *_held_to_the_base_widgets(),
                 _aspect_buckets(),
+                *_kept_widgets(),
             ],
             outputs=[Options.Output("options", tooltip="Connect to one stage or several.")],
         )
@@ -254,6 +296,9 @@ class TrainingOptionsNode(io.ComfyNode):
         warmup_steps: int,
         clip_norm: float,
         low_memory: str | bool,
+        keep_state: bool = False,
+        checkpoint_concepts: int = 0,
+        kept_concepts: int = 5,
         **stage: Any,
     ) -> io.NodeOutput:
         if isinstance(low_memory, bool):
@@ -268,7 +313,13 @@ class TrainingOptionsNode(io.ComfyNode):
         fields = [f.name for f in dataclasses.fields(DataConfig)]
         data = {name: stage.pop(name) for name in fields if name in stage}
         options = TrainingOptions(
-            optimizer=chosen, stage=stage, data=data, low_memory_if_needed=low_memory == "auto"
+            optimizer=chosen,
+            stage=stage,
+            data=data,
+            low_memory_if_needed=low_memory == "auto",
+            keep_state=keep_state,
+            concepts_every=checkpoint_concepts,
+            concepts_kept=kept_concepts,
         )
         return io.NodeOutput(options)
 

@@ -87,6 +87,9 @@ def train_stages(
                 title=plan.title,
                 checkpoint_every=checkpoint_every,
                 low_memory_if_needed=options.low_memory_if_needed,
+                keep_state=options.keep_state,
+                concepts_every=options.concepts_every,
+                concepts_kept=options.concepts_kept,
             )
             concept, own = train_stage(bench, request)
             losses.extend(own)

@@ -83,6 +83,11 @@ class LatentPool:
         self._settings = settings
         self._kept: dict[Key, Encoded] = {}
 
+    @property
+    def at_once(self) -> int:
+        """Crops in a call, when it is filled."""
+        return self._settings.at_once
+
     def fills(self, most: int) -> bool:
         """Whether it is filled ahead: not if it holds more than so many crops."""
         return 0 < len(self._photos) * len(self._own) <= most

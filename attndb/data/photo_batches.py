@@ -66,19 +66,23 @@ class PhotoBatches:
     @property
     def fills(self) -> bool:
         """Whether `fill` leaves nothing to be encoded."""
-        return self._pool.fills(self._worth)
+        return self._pool.fills(self._worth(self._config.steps))
 
-    @property
-    def _worth(self) -> int:
+    def encoded_as_in(self, steps: int) -> bool:
+        """Whether a training of so many steps encodes to the same bytes: pools are filled some
+        crops in a call, and what no pool has been filled with is encoded one by one."""
+        return self._pool.at_once == 1 or self._pool.fills(self._worth(steps)) == self.fills
+
+    def _worth(self, steps: int) -> int:
         """Crops that are worth encoding ahead: not more than the stage draws samples, or twice as
         many where the pool is automatic, because the later stages find them on disk."""
         config = self._config
-        return config.steps * config.batch_size * (2 if config.data.latent_pool == AUTO else 1)
+        return steps * config.batch_size * (2 if config.data.latent_pool == AUTO else 1)
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the pool, if it is worth it to the stage; whether nothing will be encoded any
         more. `progress` hears how many crops are done, and of how many."""
-        return self._pool.fill(self._worth, progress)
+        return self._pool.fill(self._worth(self._config.steps), progress)
 
     def samples(self, step: int) -> list[tuple[Photo, Crop]]:
         """The photos of a step, and how each is cropped."""

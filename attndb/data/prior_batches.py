@@ -56,16 +56,21 @@ class PriorBatches:
     @property
     def fills(self) -> bool:
         """Whether `fill` leaves nothing to be encoded."""
-        return self._photos.fills and self._pool.fills(self._samples)
+        return self._photos.fills and self._pool.fills(self._samples(self._config.steps))
 
-    @property
-    def _samples(self) -> int:
-        return self._config.steps * self._config.batch_size
+    def encoded_as_in(self, steps: int) -> bool:
+        """As `PhotoBatches.encoded_as_in`."""
+        now, then = self._samples(self._config.steps), self._samples(steps)
+        alike = self._pool.at_once == 1 or self._pool.fills(then) == self._pool.fills(now)
+        return alike and self._photos.encoded_as_in(steps)
+
+    def _samples(self, steps: int) -> int:
+        return steps * self._config.batch_size
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """As `PhotoBatches.fill`, with the prior images after the photos."""
         complete = self._photos.fill(progress)
-        return self._pool.fill(self._samples, progress) and complete
+        return self._pool.fill(self._samples(self._config.steps), progress) and complete
 
     def __getitem__(self, step: int) -> Batch:
         return self.encode(step, self.render(step))

@@ -124,6 +124,12 @@ class Job:
     """Steps between checkpoints; 0: only when it is stopped."""
     low_memory_if_needed: bool = True
     """Turn low_memory on where a stage would not fit without it."""
+    keep_state: bool = False
+    """Keep what a finished training needs to go on when steps is raised."""
+    checkpoint_concepts: int = 0
+    """Steps between concepts that are kept while it trains; 0: none."""
+    kept_concepts: int = 5
+    """How many of these stay for each stage."""
     line: int = field(default=1, compare=False)
     """Where the file begins to say it."""
     lines: dict[str, int] = field(default_factory=dict, compare=False)

@@ -37,10 +37,13 @@ from .job import (
 from .settings import stage_settings
 
 T = TypeVar("T")
+_LEAST = {"checkpoint_every": 0, "checkpoint_concepts": 0, "kept_concepts": 1}
+_HOW = (*_LEAST, "low_memory_if_needed", "keep_state")
 _TOP = ("model", "defaults", "subjects")
 _OF_ALL = (
     *("model", "photos", "prior", "preset", "method", "stages", "settings", "preview", "save"),
-    *("concept", "category_tie", "checkpoint_every", "low_memory_if_needed"),
+    *("concept", "category_tie"),
+    *_HOW,
 )
 _OF_ONE = ("name",)
 
@@ -110,9 +113,10 @@ class _Subject:
         photos = self._photos()
         name = "" if photos is None else photos.placeholder.strip("<>")
         stages = self._stages()
-        more = _read_fields(Job, section, ("checkpoint_every", "low_memory_if_needed"))
-        if more.get("checkpoint_every", 0) < 0:
-            section.problem("checkpoint_every: use 0 or more", "checkpoint_every")
+        more = _read_fields(Job, section, _HOW)
+        for key, least in _LEAST.items():
+            if more.get(key, least) < least:
+                section.problem(f"{key} = {more[key]}: use {least} or more", key)
         values = {
             "name": self._checked(section.read("name", str, name), "name", check_new_name),
             "concept": self._checked(section.read("concept", str, ""), "concept", check_name),

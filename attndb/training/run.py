@@ -4,6 +4,7 @@
     losses.jsonl             one line per step
     checkpoint.safetensors   weights, optimiser and losses of an unfinished training
     result.safetensors       what a finished training learned
+    state.safetensors        its last checkpoint, if it was to be kept for more steps
     damaged-*                one of the two that was not what had been written, set aside
     previews/                pictures
 
@@ -20,6 +21,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from ..artifacts.checked_file import remember_sound
 from ..artifacts.owner_limit import limit_in_bytes
 from ..artifacts.partial_files import remove_partial_files
 from ..artifacts.tensor_file import free_space, not_written, size_text, text_writer, write_whole
+from .earlier_run import STATE, EarlierRun, earlier_run
 from .folder_lock import FolderLock, FolderLockedError
 from .loss_log import LossLog
 from .run_files import (
@@ -56,12 +59,19 @@ def request_digest(request: Mapping[str, Any]) -> str:
 class Run:
     """One stage's training on disk. A context manager that holds the folder's lock."""
 
-    def __init__(self, folder: Path, request: Mapping[str, Any], every: int = 50) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        request: Mapping[str, Any],
+        every: int = 50,
+        keep_state: bool = False,
+    ) -> None:
         """`request`: plain data that decides the outcome. `every`: steps between checkpoints; 0
-        writes one only when the training is stopped."""
+        writes one only when the training is stopped. `keep_state`: whether the last one stays, so
+        that a longer training can go on from it."""
         self.folder = folder
         self.request = dict(request)
-        self.every = every
+        self.every, self.keep_state = every, keep_state
         self.digest = request_digest(self.request)
         self._lock = FolderLock(folder / "lock")
         self._log = LossLog(folder / "losses.jsonl")
@@ -80,6 +90,11 @@ class Run:
     def outcome(self) -> Path:
         """The finished training."""
         return self.folder / "result.safetensors"
+
+    @cached_property
+    def earlier(self) -> EarlierRun | None:
+        """A shorter training of the same that this one goes on from, unless it has a checkpoint."""
+        return earlier_run(self.folder, self.request)
 
     @property
     def begun(self) -> bool:
@@ -118,18 +133,20 @@ class Run:
         """
         self._warn_of_little_space(training)
         losses: list[StepLoss] = []
-        found = self._sound_checkpoint(training)
+        found, path = self._sound_checkpoint(training), self.checkpoint
+        if found is None and self.earlier is not None:
+            found, path = self._earlier_state(self.earlier, training), self.earlier.state
         if found is not None:
             try:
                 training.restore(found.tensors, found.plain)
             except Exception as error:
-                aside = self._set_aside(self.checkpoint, error)
+                aside = self._set_aside(path, error)
                 raise ValueError(
-                    f"the checkpoint {self.checkpoint} cannot be used ({error}). It is now "
+                    f"the checkpoint {path} cannot be used ({error}). It is now "
                     f"{aside.name}: queue again, and this stage starts afresh"
                 ) from error
             losses = found.losses
-            log.info("resuming at step %d from %s", len(losses) + 1, self.checkpoint)
+            log.info("resuming at step %d from %s", len(losses) + 1, path)
         self._saved = len(losses)
         self._log.begin(losses)
         return losses
@@ -151,6 +168,15 @@ class Run:
                 f"the checkpoint {self.checkpoint} cannot be read ({error}): allow reading it, or "
                 "delete it to start this stage afresh"
             ) from error
+
+    def _earlier_state(self, earlier: EarlierRun, training: Training) -> Checkpoint | None:
+        expected, _ = training.state()
+        digest = request_digest(earlier.request)
+        try:
+            return read_checkpoint(earlier.state, digest, expected, training.trainable)
+        except (ValueError, OSError) as error:
+            log.warning("%s is not used, training from step 1: %s", earlier.state, error)
+            return None
 
     def _set_aside(self, path: Path, why: Exception) -> Path:
         """Renames a file that is not to be used, over an earlier one; its new name."""
@@ -209,6 +235,11 @@ class Run:
         self._saved = len(losses)
         log.info("checkpoint after step %d: %s", len(losses), self.checkpoint)
 
+    def before_result(self, training: Training, losses: list[StepLoss]) -> None:
+        """All steps are done: a last checkpoint, if the state is to be kept."""
+        if self.keep_state:
+            self.rescue(training, losses)
+
     def rescue(self, training: Training, losses: list[StepLoss]) -> None:
         """`save` for a training that is being stopped: a full disk must not hide the cause."""
         try:
@@ -252,6 +283,8 @@ class Run:
             raise
         UNKEPT.release(self.digest)
         try:
+            if self.keep_state and self.checkpoint.is_file() and self._saved == len(result.losses):
+                os.replace(self.checkpoint, self.folder / STATE)
             self.checkpoint.unlink(missing_ok=True)
         except OSError as error:  # the next `finish` or whoever bounds the folders removes it
             log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)

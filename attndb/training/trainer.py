@@ -49,6 +49,8 @@ def train(
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
                 progress.add(loss)
+            if run is not None:
+                run.before_result(training, progress.losses)
             return training.result(progress.losses)
         except BaseException:
             progress.rescue()
@@ -61,6 +63,7 @@ class _Progress:
     def __init__(self, training: Training, callback: Callback, run: Run | None) -> None:
         self._training, self._callback, self._run = training, callback, run
         self.losses: list[StepLoss] = run.restore(training) if run is not None else []
+        training.losses = self.losses
         self._pending: list[PendingLoss] = []
         self._read_at = time.monotonic()
 

@@ -60,6 +60,8 @@ class Training:
         self.optimizer = create_optimizer(self.learner.groups, config)
         self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
         self.ema = EMA(self.trainable, config.ema_decay) if config.ema_decay else None
+        self.losses: Sequence[StepLoss] = ()
+        """Of the steps so far, as far as they were read from the device."""
         self.fallback = MemoryFallback(config, model.checkpoint_activations)
         self.update: Update
         if isinstance(self.optimizer, AdamWInBackward):
@@ -166,6 +168,19 @@ class Training:
         """Puts back what `state` gave. ValueError if it is of another training."""
         groups = self.learner.groups
         checkpoint.restore(tensors, plain, groups, self.optimizer, self.schedule, self.ema)
+
+    def result_now(self) -> StageResult:
+        """What `result` would give at this step; the training goes on as if nobody had asked."""
+        averaged = self.ema is not None or hasattr(self.optimizer, "eval")
+        kept = [p.detach().clone() for p in self.trainable] if averaged else []
+        try:
+            return self.result(self.losses)
+        finally:
+            if hasattr(self.optimizer, "train"):
+                self.optimizer.train()  # type: ignore[operator]
+            with torch.no_grad():
+                for parameter, value in zip(self.trainable, kept, strict=False):
+                    parameter.copy_(value)
 
     def result(self, losses: Sequence[StepLoss]) -> StageResult:
         """What was learned: the average if there is one, else the last weights.

@@ -119,6 +119,11 @@ class Workbench(Protocol):
         """A small picture of the subject as a data URL, for the record."""
         ...
 
+    def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
+        """Keeps a concept of a training that goes on, after `done` steps of the run of that name,
+        where it can be loaded at once; of one run no more than `most`. OSError if it cannot be."""
+        ...
+
     def kept(self, message: str) -> None:
         """Tells whoever waits for the training where its result lies, and how much that takes."""
         ...

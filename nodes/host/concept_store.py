@@ -44,6 +44,28 @@ def save_concept_as(concept: TrainedConcept, wanted: str, precision: str, metada
     return save_concept(concept, wanted, for_managers=metadata == "for managers")
 
 
+def keep_checkpoint(concept: TrainedConcept, run: str, done: int, most: int) -> str:
+    """Saves the concept of a training that goes on, as `attndb/<run>/step-00050`, and removes the
+    run's oldest beyond `most`; its name. Only files that say they are such concepts are removed."""
+    name = save_concept(concept, f"attndb/{run}/step-{done:05d}")
+    embeddings = sorted(embedding_path(name).parent.glob("step-*.safetensors"))
+    ours = [path for path in embeddings if _is_checkpoint(path)]
+    for path in ours[: max(0, len(ours) - most)]:
+        weights = weights_path(f"attndb/{run}/{path.stem}")
+        path.unlink()  # first: Load Concept lists it by this file
+        if weights.is_file() and _is_checkpoint(weights):
+            weights.unlink()
+    return name
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        stages = (read_record(path) or {}).get("stages") or [{}]
+    except ValueError:
+        return False
+    return isinstance(stages[-1], dict) and "after_steps" in stages[-1]
+
+
 def save_concept(concept: TrainedConcept, wanted: str, *, for_managers: bool = False) -> str:
     """Saves the concept and returns the name it has: the wanted one if it is free or this very
     concept's, else the next free one, `wanted-2`, `wanted-3`, ... Of several servers that save

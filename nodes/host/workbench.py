@@ -27,6 +27,7 @@ from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMoni
 from ...attndb.training.callback import Callback
 from ...attndb.training.run import Run
 from .compat import versions
+from .concept_store import keep_checkpoint
 from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
@@ -228,6 +229,11 @@ class HostWorkbench:
             log.warning("%s: %s", self._plan.title, warning)
             self._plan.notes.append(warning)
             show_text(warning)
+
+    def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
+        """Among the host's embeddings and LoRAs, in a folder of the run's."""
+        name = keep_checkpoint(concept, run, done, most)
+        log.info("%s: concept after step %d: %s (Load Concept)", self._plan.title, done, name)
 
     def kept(self, message: str) -> None:
         """Under the running node, to the end; the newest stage's."""

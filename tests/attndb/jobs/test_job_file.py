@@ -130,7 +130,7 @@ subjects:
         10: "precision = 'fp8': choose one of auto, fp32, bf16",
         11: "data = '512': keys are wanted below it",
         12: "batch_size = 0: use 1 or more",
-        13: "checkpoint_every: use 0 or more",
+        13: "checkpoint_every = -1: use 0 or more",
         15: "masks = 'painted': choose one of none, alpha, files",
         16: "a stage is one of 1, 2, 3",
         17: "unknown key 'format' in save",

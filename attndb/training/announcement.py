@@ -1,0 +1,87 @@
+"""What a stage is about to do, said in the log before it begins."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from ..config.methods import PUBLISHED_WITH_PRIOR
+from ..data.tokens import TokenizedText
+from .stage_request import StageRequest
+from .texts import Texts
+from .workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+
+def with_its_prior(
+    bench: Workbench, request: StageRequest
+) -> tuple[StageRequest, TokenizedText | None]:
+    """The request with the prior images that it uses, and their prompt. Where an embedding alone is
+    trained there are none: it is not in their prompt."""
+    prior, title = request.dataset.prior, request.title
+    if prior is None:
+        return request, None
+    if not request.config.trains_denoiser:
+        log.info(
+            "%s: the %d prior images are not used here: they have no gradient in the embedding",
+            title,
+            len(prior.images),
+        )
+        return replace(request, dataset=request.dataset.without_prior()), None
+    prompt = bench.tokenize_prior(prior.prompt)
+    log.info(
+        "%s: prior preservation on %d images of %r, weight %g",
+        title,
+        len(prior.images),
+        prior.prompt,
+        prior.weight,
+    )
+    return request, prompt
+
+
+def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
+    """Words and settings of the stage, in the log."""
+    category, config, more = texts.category, request.config, len(texts.prompts) - 1
+    if config.method != "attndreambooth":
+        _say_words(request, texts)
+        return
+    log.info(
+        "%s: prompt %r%s; the placeholder's map is tied to token %d of %r (id %d)",
+        request.title,
+        texts.prompts[0].text,
+        f" and {more} more" if more else "",
+        category.tied_offset + 1,
+        category.text,
+        category.ids[category.tied_offset],
+    )
+    for name, weight in config.held_to_the_base.items():
+        if weight:
+            log.info("%s: held to the base model by %s %g", request.title, name, weight)
+    if request.concept is None and "embedding" not in config.trains:
+        log.warning(
+            "%s: no concept connected; the placeholder starts from the untrained embedding of %r "
+            "(an ablation of the method)",
+            request.title,
+            category.text,
+        )
+
+
+def _say_words(request: StageRequest, texts: Texts) -> None:
+    """Of a compared method."""
+    prompts = texts.own or texts.prompts
+    first, more = prompts[0], len(prompts) - 1
+    initial = request.config.words.initial or texts.category.text
+    log.info(
+        "%s: prompt %r%s; the placeholder begins as %r",
+        request.title,
+        first.text,
+        f" and {more} more" if more else "",
+        initial,
+    )
+    if texts.prior is None and request.config.method in PUBLISHED_WITH_PRIOR:
+        log.warning(
+            "%s: published with prior images (Add Prior Images), and the dataset has none: the "
+            "category may take the subject's looks, and fewer steps are usual",
+            request.title,
+        )

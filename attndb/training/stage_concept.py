@@ -1,0 +1,75 @@
+"""The concept that a stage makes of what it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..artifacts.concept import TrainedConcept
+from ..artifacts.weight_delta import cast_delta
+from ..config.stage import StageConfig
+from .stage_request import StageRequest
+from .step_loss import StepLoss
+from .texts import Texts
+from .training import StageResult
+from .workbench import Workbench
+
+
+def stage_concept(
+    bench: Workbench,
+    request: StageRequest,
+    texts: Texts,
+    identity: dict[str, Any],
+    config: StageConfig,
+    result: StageResult,
+) -> TrainedConcept:
+    """What the stage went on from, with what it learned under these settings. Of a training that
+    goes on the record says after how many steps it is."""
+    concept = request.concept or _new_concept(bench, request, texts, result, identity)
+    delta = {name: cast_delta(d, bench.weights_dtype) for name, d in result.delta.items()}
+    done = len(result.losses)
+    record: dict[str, Any] = {
+        **config.as_dict(),
+        "losses": [loss.parts for loss in result.losses],
+        **_loss_names(result.losses),
+        **result.facts,
+        **({} if done == config.steps else {"after_steps": done}),
+    }
+    if request.dataset.prior is not None:
+        record["prior"] = request.dataset.prior.record()
+    return concept.with_stage(result.vectors, delta, record)
+
+
+def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
+    """Names of a record's losses, where they have more parts than the three of old."""
+    return {"loss_names": list(losses[0].shares)} if losses and losses[0].others else {}
+
+
+def _new_concept(
+    bench: Workbench,
+    request: StageRequest,
+    texts: Texts,
+    result: StageResult,
+    identity: dict[str, Any],
+) -> TrainedConcept:
+    dataset, category = request.dataset, texts.category
+    return TrainedConcept(
+        placeholder=dataset.placeholder,
+        category=dataset.category,
+        text_key=bench.text_key(),
+        vectors=result.vectors,
+        base_family=identity["base_family"],
+        record={
+            "base_sha256": identity["base_sha256"],
+            "prediction_type": identity["prediction_type"],
+            "schedule_sha256": identity["schedule_sha256"],
+            "prompt": dataset.prompt,
+            **({"templates": list(dataset.templates)} if len(dataset.templates) > 1 else {}),
+            "tie": category.tie,
+            "tied_token_id": category.ids[category.tied_offset],
+            "photos": [photo.record(dataset.private) for photo in dataset.photos],
+            **({} if dataset.private else {"thumbnail": bench.thumbnail(dataset)}),
+            "versions": identity["versions"],
+            "stages": [],
+        },
+    )

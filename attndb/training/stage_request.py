@@ -1,0 +1,46 @@
+"""StageRequest: one stage, asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..artifacts.concept import TrainedConcept
+from ..config.choices import CategoryToken
+from ..config.stage import StageConfig
+from ..data.dataset import ConceptDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRequest:
+    """One stage, asked for."""
+
+    dataset: ConceptDataset
+    config: StageConfig
+    concept: TrainedConcept | None = None
+    """What it goes on from; None: the base model and the untrained embedding of the category."""
+    category_token: CategoryToken = "last word"  # noqa: S105 (a word, no secret)
+    """Which part of the category the placeholder starts from and is tied to."""
+    title: str
+    """Named in the log and in messages."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; 0: only when it is stopped. Does not change the outcome."""
+    keep_state: bool = False
+    """Keep the last checkpoint of the finished training, so that it goes on when `steps` is raised.
+    Takes three times the room of what is trained. Does not change the outcome."""
+    concepts_every: int = 0
+    """Steps between concepts that are kept among the host's models while it trains; 0: none."""
+    concepts_kept: int = 5
+    """How many of these stay: the newest."""
+    low_memory_if_needed: bool = False
+    """Turn low_memory on where the stage would not fit without it. What was decided is part of the
+    run: it goes on as it began, on whatever machine."""
+
+    @property
+    def choices(self) -> list[StageConfig]:
+        """The settings that may be trained with, the mildest first."""
+        if not self.low_memory_if_needed or self.config.low_memory:
+            return [self.config]
+        try:
+            return [self.config, self.config.with_(low_memory=True)]
+        except ValueError:  # does not go with the optimiser, clipping or the precision
+            return [self.config]

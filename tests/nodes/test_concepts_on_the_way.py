@@ -1,0 +1,56 @@
+"""Training Options keeps concepts while it trains, and what is needed to go on with more steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def options(run, **changes):
+    return run("AttnDBTrainingOptions", **changes)[0]
+
+
+def kept(home: Path, kind: str) -> list[str]:
+    return sorted(path.stem for path in home.glob(f"{kind}/attndb/*/step-*.safetensors"))
+
+
+def test_the_newest_concepts_stay_and_load_concept_gives_them(home, output, sd15, train, run):
+    asked = options(run, checkpoint_concepts=1, kept_concepts=2)
+    final = train(2, sd15, steps=5, options=asked)[0]
+    assert kept(home, "embeddings") == kept(home, "loras") == ["step-00003", "step-00004"]
+    [folder] = (home / "embeddings" / "attndb").iterdir()
+    [trained] = (path.name for path in output.glob("attndb/*stage2*"))
+    assert folder.name == trained
+    concept, trigger = run("AttnDBLoadConcept", name=f"attndb/{folder.name}/step-00004")
+    assert trigger == final.trigger
+    assert concept.record["stages"][-1]["after_steps"] == 4
+    assert concept.digest() == train(2, sd15, steps=4)[0].digest() != final.digest()
+    plain = train(2, sd15, steps=5, seed=8)[0]
+    assert plain.digest() != final.digest() and len(list(folder.iterdir())) == 2
+
+
+def test_files_of_others_in_that_folder_are_left_alone(home, sd15, train, run, trained):
+    from attndreambooth.nodes.host.concept_store import keep_checkpoint, save_concept
+
+    theirs = save_concept(trained, "attndb/a run/step-00001".replace(" ", "-"))
+    with_steps = {**trained.record["stages"][-1], "after_steps": 2}
+    for done in (2, 3):
+        stages = [*trained.record["stages"][:-1], {**with_steps, "after_steps": done}]
+        concept = trained.with_record({**trained.record, "stages": stages})
+        keep_checkpoint(concept, "a-run", done, 1)
+    left = sorted(path.stem for path in (home / "embeddings" / "attndb" / "a-run").iterdir())
+    assert left == ["step-00001", "step-00003"] and theirs.endswith("step-00001")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_more_steps_go_on_where_the_state_was_kept(output, sd15, train, run, stage, caplog):
+    caplog.set_level("INFO")
+    asked = options(run, keep_state=True)
+    train(stage, sd15, steps=2, options=asked)
+    concept = train(stage, sd15, steps=3, options=asked)[0]
+    assert "resuming at step 3" in caplog.text
+    import folder_paths
+
+    folder_paths.set_output_directory(str(output.parent / "another"))
+    assert concept.digest() == train(stage, sd15, steps=3)[0].digest()
