@@ -36,7 +36,8 @@ def attn2_layers(model: Any) -> dict[BlockKey, str]:
     if not layers:
         raise ValueError(
             f"MODEL is {family(model)} ({type(unet).__name__}), which has no cross-attention to "
-            "words (attn2). Supported: SD 1.5, SD 2.x, SDXL, attndb-micro"
+            "words (attn2) and no joint attention that is known. Supported: SD 1.5, SD 2.x, "
+            "SDXL, SD 3, Flux, attndb-micro"
         )
     found = {}
     for layer in layers:

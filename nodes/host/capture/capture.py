@@ -16,6 +16,9 @@ A compiled U-Net (TorchCompileModel and the like) runs uncompiled while it is ca
 compiles with the guards on `transformer_options` left out, so a compiled block would go on calling
 the function that it met first.
 
+Blocks of joint attention (SD 3, Flux) have no attn2: there the second wrapper is around
+`apply_model`, which every model has, and joint.py says how they are observed.
+
 Nothing is written to the MODEL that came in, to its options, nor to the module; there is nothing
 to restore. ControlNets have a forward of their own and are not seen. Weights may be offloaded,
 reloaded or streamed: only q and k of the moment are read. Two captures on one MODEL are two
@@ -29,6 +32,7 @@ import sys
 import uuid
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +43,7 @@ from ....attndb.attention.capture import Capture
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
 from .attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
 from .conditioning import PromptPlace, area_of, distance, find_prompt
+from .joint import JointAttention, joint_attention
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +60,18 @@ def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
     """A clone of MODEL that records into `capture` whenever it is sampled.
 
     `conditioning` is the capture's prompt encoded; the runs find by it which of their
-    conditionings is meant. ValueError, with the model's family, without text cross-attention.
+    conditionings is meant. ValueError, with the model's family, without attention to text.
     """
-    layers = attn2_layers(model)
-    session = _Session(capture, layers, [entry[0] for entry in conditioning])
+    joint = joint_attention(model)
+    layers = {} if joint is not None else attn2_layers(model)
+    session = _Session(capture, layers, [entry[0] for entry in conditioning], joint)
     clone = model.clone()
     key = f"attndb_capture_{uuid.uuid4().hex}"
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, session.outer_sample)
-    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, session.diffusion_model)
+    if joint is None:
+        clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, session.diffusion_model)
+    else:
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, session.apply_model)
     return clone
 
 
@@ -95,10 +104,15 @@ class _Session:
     """The two wrappers of one Capture Attention node."""
 
     def __init__(
-        self, capture: Capture, layers: dict[BlockKey, str], references: list[Tensor]
+        self,
+        capture: Capture,
+        layers: dict[BlockKey, str],
+        references: list[Tensor],
+        joint: JointAttention | None = None,
     ) -> None:
         self._capture = capture
         self._layers = layers
+        self._joint = joint
         self._references = references
         self._columns = 1 + max(max(word.columns) for word in capture.words)
         self._run: _Run | None = None
@@ -149,6 +163,29 @@ class _Session:
                 index = run.recorder.slice_of(1.0 - timesteps[:1].float() / _LAST_TIMESTEP)
                 options = self._with_observers(run, rows, index, options)
         return executor(x, timesteps, context, y, control, options, **kwargs)
+
+    def apply_model(
+        self,
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Around one call of a model with joint attention; `t` are sigmas."""
+        options = transformer_options if transformer_options is not None else {}
+        run = self._run
+        if run is not None and self._joint is not None and c_crossattn is not None:
+            rows = self._rows(run, x, c_crossattn, options)
+            if rows:
+                index = _slice_of_sigma(executor.class_obj.model_sampling, t, self._capture.slices)
+                size = (x.shape[2], x.shape[3])
+                see = partial(_note, run, rows, index)
+                options = self._joint.observed(options, c_crossattn.shape[1], size, see)
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     def _begin(self, guider: Any, noise: Tensor) -> _Run | None:
         if noise.ndim != 4:
@@ -242,14 +279,34 @@ def _observe(
     if q.shape[0] != batch or k.shape[0] != batch or q.shape[1] != height * width:
         run.missed.add(f"{name}: another node changes its queries; this layer was left out.")
         return
+    _note(run, rows, index, name, q, k, extra_options["n_heads"], (height, width))
+
+
+def _note(
+    run: _Run,
+    rows: list[_Rows],
+    index: Tensor,
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    heads: int,
+    size: tuple[int, int],
+) -> None:
+    """Adds one layer's maps of one call: queries (B, P, E), keys (B, T or more, E)."""
     for part in rows:
         run.recorder.add(
-            MapKey(name, height, width, part.crop),
+            MapKey(name, *size, part.crop),
             q[part.rows],
             k[part.rows],
-            extra_options["n_heads"],
+            heads,
             slice_index=index,
             first_column=part.first_column,
             period=part.length,
             text_tokens=part.text_tokens,
         )
+
+
+def _slice_of_sigma(sampling: Any, sigma: Tensor, slices: int) -> Tensor:
+    """Index of the slice of sampling, as percent of it is meant in the stock nodes; (1,)."""
+    ends = [float(sampling.percent_to_sigma(i / slices)) for i in range(1, slices)]
+    return (sigma.reshape(-1)[:1, None] <= sigma.new_tensor(ends)).sum(dim=1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
+from comfy.text_encoders.flux import FluxTokenizer
 
 from ....attndb.attention.prompt_words import PromptToken, PromptWords
 from ....attndb.attention.token_line import token_line
@@ -14,7 +17,8 @@ from ..model.families import check_text_encoder
 from ..model.placeholders import known_placeholders, with_vectors
 from ..model.text import embedding_width, tokenize_training_prompts
 
-_END_OF_WORD = "</w>"
+_END_OF_WORD = "</w>"  # byte-level vocabularies (CLIP)
+_BEGIN_OF_WORD = "\u2581"  # SentencePiece (T5)
 
 
 def prompt_words(clip: Any, text: str) -> PromptWords:
@@ -34,32 +38,50 @@ def training_token_lines(clip: Any, dataset: ConceptDataset, tie: CategoryToken)
 def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
     """The tokens of `text` without start, end and padding."""
     tokens = clip.tokenize(text, return_word_ids=True)
-    key = "l" if "l" in tokens else next(iter(tokens))
+    key = _attended(clip, tokens)
     inner = getattr(clip.tokenizer, f"clip_{key}", None) or getattr(clip.tokenizer, key)
     vocabulary: dict[int, str] = inner.inv_vocab
-    marked = any(piece.endswith(_END_OF_WORD) for piece in vocabulary.values())
-    pieces = []
+    ends = any(piece.endswith(_END_OF_WORD) for piece in vocabulary.values())
+    begins = not ends and any(piece.startswith(_BEGIN_OF_WORD) for piece in vocabulary.values())
+    pieces: list[PromptToken] = []
     column = 0
     for chunk in tokens[key]:
         for token, _, group in chunk:
             if group != 0:  # 0: start, end and padding
-                pieces.append(_piece(token, column, group, vocabulary, marked))
+                piece, begun = _piece(token, column, group, vocabulary, ends or begins)
+                if begins and pieces and (begun or piece.vector):
+                    pieces[-1] = replace(pieces[-1], ends_word=True)
+                pieces.append(piece)
             column += 1
     return pieces
 
 
+def _attended(clip: Any, tokens: Mapping[str, Any]) -> str:
+    """Which tokeniser's tokens a picture attends to, of several text encoders. Flux gets one pooled
+    state of its CLIP, SD 3 the states of its CLIPs in front of T5's, if it has any."""
+    encoder = getattr(clip, "cond_stage_model", None)
+    clips = (getattr(encoder, name, None) for name in ("clip_l", "clip_g"))
+    t5_alone = getattr(encoder, "t5xxl", None) is not None and not any(clips)
+    if "t5xxl" in tokens and (t5_alone or isinstance(clip.tokenizer, FluxTokenizer)):
+        return "t5xxl"
+    return "l" if "l" in tokens else next(iter(tokens))
+
+
 def _piece(
     token: Any, column: int, group: int, vocabulary: dict[int, str], marked: bool
-) -> PromptToken:
+) -> tuple[PromptToken, bool]:
+    """A token, and whether its text begins a word where the vocabulary marks beginnings."""
     if torch.is_tensor(token) or isinstance(token, dict):
-        return PromptToken(column=column, vector=True, group=group)
+        return PromptToken(column=column, vector=True, group=group), True
     raw = vocabulary.get(int(token), f"token {int(token)}")
-    return PromptToken(
+    text = raw.removesuffix(_END_OF_WORD).removeprefix(_BEGIN_OF_WORD)
+    piece = PromptToken(
         column=column,
-        text=_readable(raw.removesuffix(_END_OF_WORD)),
+        text=_readable(text),
         ends_word=not marked or raw.endswith(_END_OF_WORD),
         group=group,
     )
+    return piece, raw.startswith(_BEGIN_OF_WORD) or not text[:1].isalnum()
 
 
 def _readable(piece: str) -> str:

@@ -1,0 +1,102 @@
+"""Joint attention of a MODEL: blocks in which text and picture attend to each other (SD 3, Flux).
+
+Queries and keys are those of the softmax, after normalisation and rotary positions: they are taken
+where the host calls its attention, by its own `optimized_attention_override`. A replacement of each
+block, which does nothing else, gives the block's name to it, so that a block that is computed again
+in the backward pass is still known. Both lie in copies of the options of one call, in front of
+whatever was registered there, which goes on being called.
+
+Shapes: B batch, N text and picture tokens, T text tokens, P picture tokens, E width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from comfy.ldm.flux.model import Flux
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+from einops import rearrange
+from torch import Tensor
+
+SeeJoint = Callable[[str, Tensor, Tensor, int, tuple[int, int]], None]
+"""Takes a block's name, the picture's queries (B, P, E), all keys (B, N, E) with the text's in
+front, heads, and the picture's height and width in tokens."""
+Block = Callable[[dict[str, Any], dict[str, Any]], Any]
+"""The host's kind of replacement of a block."""
+
+Attention = Callable[..., Any]
+"""The host's kind of override: gets the attention that it stands in for, then its arguments."""
+
+_OVERRIDE = "optimized_attention_override"
+
+
+class JointAttention:
+    """The joint blocks of a denoiser."""
+
+    def __init__(self, names: Mapping[tuple[str, int], str], patch: int) -> None:
+        """`names`: of the blocks, by the host's key. `patch`: latent pixels along a token."""
+        self.names = dict(names)
+        self.patch = patch
+
+    def observed(
+        self,
+        options: Mapping[str, Any],
+        text_tokens: int,
+        latent_size: tuple[int, int],
+        see: SeeJoint,
+    ) -> dict[str, Any]:
+        """A copy of the transformer options in which `see` is told of every joint attention."""
+        height, width = (-(-side // self.patch) for side in latent_size)
+        first, last = text_tokens, text_tokens + height * width
+
+        def seen_by(name: str, before: Attention | None) -> Attention:
+            def attend(
+                plain: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **named: Any
+            ) -> Any:
+                q_BNE, k_BNE = (_flat(x, named.get("skip_reshape", False)) for x in (q, k))
+                if q_BNE.shape[1] == k_BNE.shape[1] >= last:  # else: the picture's own attention
+                    see(name, q_BNE[:, first:last], k_BNE, heads, (height, width))
+                if before is not None:
+                    return before(plain, q, k, v, heads, *args, **named)
+                return plain(q, k, v, heads, *args, **named)
+
+            return attend
+
+        def entered(name: str, inner: Block | None) -> Block:
+            def block(args: dict[str, Any], extra: dict[str, Any]) -> Any:
+                told = args["transformer_options"]
+                told = {**told, _OVERRIDE: seen_by(name, told.get(_OVERRIDE))}
+                args = {**args, "transformer_options": told}
+                return extra["original_block"](args) if inner is None else inner(args, extra)
+
+            return block
+
+        replaced = dict(options.get("patches_replace", {}))
+        blocks = dict(replaced.get("dit", {}))
+        replaced["dit"] = blocks | {
+            key: entered(name, blocks.get(key)) for key, name in self.names.items()
+        }
+        return {**options, "patches_replace": replaced}
+
+
+def joint_attention(model: Any) -> JointAttention | None:
+    """That of a MODEL; None for one of another kind."""
+    denoiser = model.model.diffusion_model
+    if isinstance(denoiser, MMDiT):
+        count = len(denoiser.joint_blocks)
+        names = {("double_block", i): f"joint_blocks.{i}" for i in range(count)}
+    elif isinstance(denoiser, Flux):
+        names = {
+            (f"{kind}_block", i): f"{kind}_blocks.{i}"
+            for kind in ("double", "single")
+            for i in range(len(getattr(denoiser, f"{kind}_blocks")))
+        }
+    else:
+        return None
+    return JointAttention(names, int(denoiser.patch_size))
+
+
+def _flat(x: Tensor, by_heads: bool) -> Tensor:
+    """(B, N, E) of queries or keys, which some blocks give as (B, H, N, D)."""
+    return rearrange(x, "b h n d -> b n (h d)") if by_heads else x
