@@ -47,11 +47,6 @@ class FolderEncoder:
         self.model = model.float().eval().requires_grad_(False)
         self._preprocessing, self._tokenizer = preprocessing, tokenizer
 
-    def to(self, device: torch.device) -> FolderEncoder:
-        """The same, on a device."""
-        self.model.to(device)
-        return self
-
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device

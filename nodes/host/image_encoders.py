@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.sd1_clip
 import folder_paths
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...attndb.artifacts.digest import tensors_digest
 from ...attndb.config.printable import quoted
@@ -99,12 +100,35 @@ def encoder_roots() -> list[Path]:
     return [Path(root) for root in dict.fromkeys(roots)]
 
 
-def folder_encoder(text: str) -> FolderEncoder:
-    """The encoder of a folder below one of the roots, absolute or relative to one, on the host's
-    device. ValueError if it is none, or lies elsewhere."""
-    folder = _resolved(text)
-    device = comfy.model_management.text_encoder_device()
-    return load_folder_encoder(folder).to(device)
+class ManagedEncoder:
+    """An encoder of a folder whose memory the host manages: on its device only while it is used."""
+
+    def __init__(self, encoder: FolderEncoder) -> None:
+        self.name, self.key = encoder.name, encoder.key
+        self.batch, self.reads_text = encoder.batch, encoder.reads_text
+        self._encoder = encoder
+        management = comfy.model_management
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            nn.ModuleList([encoder.model]),  # the host sets attributes that the library's has
+            load_device=management.text_encoder_device(),
+            offload_device=management.text_encoder_offload_device(),
+        )
+
+    def images(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Vectors (N, D)."""
+        comfy.model_management.load_model_gpu(self.patcher)
+        return self._encoder.images(pictures)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Vectors (N, D); ValueError without a text half."""
+        comfy.model_management.load_model_gpu(self.patcher)
+        return self._encoder.texts(texts)
+
+
+def folder_encoder(text: str) -> ManagedEncoder:
+    """The encoder of a folder below one of the roots, absolute or relative to one. ValueError if it
+    is none, or lies elsewhere."""
+    return ManagedEncoder(load_folder_encoder(_resolved(text)))
 
 
 def _resolved(text: str) -> Path:

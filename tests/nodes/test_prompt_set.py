@@ -84,6 +84,37 @@ def test_a_folder_below_models_is_an_encoder(run, models):
         run(ENCODER)
 
 
+def test_a_folders_network_is_the_hosts_to_load_and_unload(run, models):
+    import comfy.model_management
+
+    from attndreambooth.attndb.evaluation.hugging_face import load_folder_encoder
+
+    folder = clip_folder(models / "clip_vision" / "clip-held")
+    [clip] = run(ENCODER, folder="clip-held")
+    picture, texts = torch.rand(40, 50, 3), ["a robot in the snow"]
+    alone = load_folder_encoder(folder)
+    for _ in range(2):
+        assert torch.equal(clip.images([picture]), alone.images([picture]))
+        assert torch.equal(clip.texts(texts), alone.texts(texts))
+        held = [loaded.model for loaded in comfy.model_management.current_loaded_models]
+        assert any(model is clip.patcher for model in held)
+        comfy.model_management.unload_all_models()
+    assert clip.key == alone.key and clip.reads_text
+
+
+def test_a_clip_with_its_projection_reads_texts_beside_its_pictures(run, host):
+    clip = run("AttnDBLoadMicroModel")[1]
+    torch.manual_seed(4)
+    projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+    projection.copy_(torch.randn_like(projection))
+    [encoder] = run(
+        ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(128), clip=clip
+    )
+    texts = ["a robot in the snow", "a cat"]
+    theirs = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
+    assert encoder.reads_text and torch.equal(encoder.texts(texts), torch.cat(theirs))
+
+
 @pytest.mark.parametrize(
     ("folder", "said"),
     [
