@@ -14,6 +14,7 @@ finished one answers at once, an unfinished one goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -31,9 +32,11 @@ from torch import Tensor
 from ..artifacts.checked_file import remember_sound
 from ..artifacts.owner_limit import limit_in_bytes
 from ..artifacts.partial_files import remove_partial_files
-from ..artifacts.tensor_file import free_space, not_written, size_text, text_writer, write_whole
+from ..artifacts.tensor_file import free_space, not_written, text_writer, write_whole
+from .background_write import BackgroundWrite, snapshot
 from .earlier_run import STATE, EarlierRun, earlier_run
 from .folder_lock import FolderLock, FolderLockedError
+from .little_space import warn_of_little_space
 from .loss_log import LossLog
 from .run_files import (
     Checkpoint,
@@ -75,7 +78,7 @@ class Run:
         self.digest = request_digest(self.request)
         self._lock = FolderLock(folder / "lock")
         self._log = LossLog(folder / "losses.jsonl")
-        self._saved = 0
+        self._saved, self._writing = 0, BackgroundWrite()
         self.trouble = ""
         """Why the work of this moment is not on disk; empty when nothing is wrong."""
         self.kept = ""
@@ -122,6 +125,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.wait()
         self._lock.release()
 
     def restore(self, training: Training) -> list[StepLoss]:
@@ -131,7 +135,7 @@ class Run:
         stage starts afresh. ValueError, with file and remedy, if one cannot be read at all, or if
         the training refuses it half-way: its weights are not to be trained on then.
         """
-        self._warn_of_little_space(training)
+        warn_of_little_space(self.folder, training.trainable, bool(self.every))
         losses: list[StepLoss] = []
         found, path = self._sound_checkpoint(training), self.checkpoint
         if found is None and self.earlier is not None:
@@ -200,11 +204,11 @@ class Run:
         after the last step: the result is next. A full disk is only warned of: the training goes
         on unprotected, and the next one is tried again."""
         self._log.append(losses, logged)
-        if not self.due(len(losses)) or len(losses) >= training.config.steps:
-            return
+        due = self.due(len(losses)) and len(losses) < training.config.steps
         try:
-            self.save(training, losses)
-            self.trouble = ""
+            written = self._writing.ended()
+            if (due and self.save(training, losses, beside=True)) or written:
+                self.trouble = ""
         except OSError as error:
             reason = error.__cause__ or error
             after = len(losses) + self.every
@@ -217,23 +221,39 @@ class Run:
             )
             log.warning(self.trouble)
 
-    def save(self, training: Training, losses: list[StepLoss]) -> None:
+    def save(self, training: Training, losses: list[StepLoss], *, beside: bool = False) -> bool:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
-        finite: then the last good one stays."""
+        finite: then the last good one stays. `beside`: a large one is copied in main memory, where
+        there is room, and written while the training goes on. Whether it is on disk."""
+        self._writing.wait()
         if len(losses) <= self._saved:
-            return
+            return True
         if not training.consistent:
             log.warning("not saved: stopped inside an update; the last good checkpoint stays")
-            return
+            return False
         tensors, plain = training.state()
         bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
         if bad:
             log.warning("not saved: %s is not finite; the last good checkpoint stays", bad[0])
-            return
-        made = Checkpoint(tensors, plain, losses)
-        write_whole({self.checkpoint: checkpoint_writer(made, self.digest)})
-        self._saved = len(losses)
-        log.info("checkpoint after step %d: %s", len(losses), self.checkpoint)
+            return False
+        copied = snapshot(tensors) if beside else None
+        made = Checkpoint(tensors if copied is None else copied, plain, list(losses))
+
+        def write() -> None:
+            write_whole({self.checkpoint: checkpoint_writer(made, self.digest)})
+            self._saved = len(made.losses)
+            log.info("checkpoint after step %d: %s", len(made.losses), self.checkpoint)
+
+        if copied is None:
+            write()
+        else:
+            self._writing.start(write)
+        return copied is None
+
+    def wait(self) -> None:
+        """Until nothing is being written. A failure is no news then: what comes next says more."""
+        with contextlib.suppress(OSError):
+            self._writing.wait()
 
     def before_result(self, training: Training, losses: list[StepLoss]) -> None:
         """All steps are done: a last checkpoint, if the state is to be kept."""
@@ -242,6 +262,7 @@ class Run:
 
     def rescue(self, training: Training, losses: list[StepLoss]) -> None:
         """`save` for a training that is being stopped: a full disk must not hide the cause."""
+        self.wait()
         try:
             self.save(training, losses)
         except OSError as error:
@@ -276,6 +297,7 @@ class Run:
         remedy, if the result cannot be written: then the checkpoint stays, and the result is held
         in memory until it is kept somewhere. Where the two do not fit beside each other the
         checkpoint goes first."""
+        self.wait()
         try:
             self._write_result(result)
         except OSError:
@@ -317,24 +339,6 @@ class Run:
             return there + shutil.disk_usage(self.folder).free > needed
         except OSError:
             return False
-
-    def _warn_of_little_space(self, training: Training) -> None:
-        """Before the first step: the disk may be too small for what this stage has to keep."""
-        weights = sum(p.numel() * 4 for p in training.trainable)
-        needed = 2 * 3 * weights if self.every else 3 * weights
-        try:
-            free = shutil.disk_usage(self.folder).free
-        except OSError:
-            return
-        if free < needed:
-            log.warning(
-                "%s: %s free, and this stage wants about %s (a checkpoint holds weights and two "
-                "moments; the old one stays until the new one is whole). Without it checkpoints "
-                "may fail; the training itself does not need them",
-                self.folder,
-                size_text(free),
-                size_text(needed),
-            )
 
 
 def _holds(path: Path, text: str) -> bool:

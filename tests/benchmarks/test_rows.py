@@ -151,6 +151,17 @@ def test_rows_of_a_card_compare_ours_with_the_published_step(tiny):
     assert ours["share_of_ceiling"] == pytest.approx(ours["tflops"])
 
 
+def test_a_checkpoint_is_timed_both_ways(host, tmp_path, monkeypatch):
+    from attndreambooth.attndb.training import background_write
+    from attndreambooth.benchmarks.checkpoints import measured, text
+
+    monkeypatch.setattr(background_write, "LEAST", 0)
+    found = measured("tiny", 1, tmp_path)
+    assert found["bytes"] > 10_000
+    assert all(found[f"{name}_s"] >= 0 for name in ("step", "at_once", "beside", "rest"))
+    assert "SD 2.1 from these rates: 10.4 GB" in text(found) and not list(tmp_path.iterdir())
+
+
 def test_a_mode_of_a_card_can_be_asked_for_alone(tiny, monkeypatch):
     from attndreambooth.benchmarks import card
 
