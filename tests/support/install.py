@@ -9,7 +9,7 @@ from pathlib import Path
 from attndreambooth.devkit.pack import ROOT
 
 PACK_FOLDER = "attndreambooth"
-_NOT_THE_PACK = ("tests", "benchmarks", "demo", "devkit", ".ci")
+NOT_THE_PACK = ("tests", "benchmarks", "demo", "devkit", ".ci")
 
 
 def pack_files() -> list[Path]:
@@ -17,7 +17,7 @@ def pack_files() -> list[Path]:
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"]
     listed = subprocess.run(command, check=True, capture_output=True).stdout.decode()
     paths = sorted({Path(name) for name in listed.split("\0") if name})
-    return [p for p in paths if p.parts[0] not in _NOT_THE_PACK and (ROOT / p).is_file()]
+    return [p for p in paths if p.parts[0] not in NOT_THE_PACK and (ROOT / p).is_file()]
 
 
 def install_pack(custom_nodes: Path) -> Path:
