@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..attndb.attention import map_metrics
 from ..attndb.evaluation.prompts import context, prompt_lines, whole
-from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table
-from ..attndb.evaluation.scores import TEXT, Reference, Sample, Scores, score
+from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table, won
+from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores, score
 from ..attndb.viz.evaluation_sheet import evaluation_sheet
 from ..attndb.viz.map_figure import MapFigure
 from .columns import (
@@ -283,7 +283,10 @@ def _said_of_best(rows: Sequence[Scores], concepts: Sequence[int], best: int, by
     if not others:
         return f"{told}."
     second = max(others, key=lambda n: merit(rows[n], by) or 0.0)
-    return f"{told}; next is {rows[second].label} ({merit(rows[second], by):.3f})."
+    told += f"; next is {rows[second].label} ({merit(rows[second], by):.3f})."
+    pairs = {m: won(rows[best], rows[second], m) for m in (IDENTITY, TEXT)}
+    counts = [f"{m} in {pair[0]} of {pair[1]}" for m, pair in pairs.items() if pair and pair[1]]
+    return f"{told} Pictures in which it is ahead of that: {', '.join(counts)}." if counts else told
 
 
 NODES: list[Any] = [EvaluateConcept]

@@ -77,6 +77,16 @@ def best_row(rows: Sequence[Scores], by: str) -> int:
     return max(there, key=lambda number: values[number] or 0.0)
 
 
+def won(row: Scores, other: Scores, metric: str) -> tuple[int, int] | None:
+    """In how many of how many pictures, each drawn of the same prompt with the same noise, `row` is
+    above `other`; ties count for neither. None where the pictures are no pairs."""
+    ours, theirs = row.each.get(metric, ()), other.each.get(metric, ())
+    if not ours or len(ours) != len(theirs):
+        return None
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
+    return sum(a > b for a, b in pairs), len(pairs)
+
+
 def _columns(rows: Sequence[Scores]) -> list[tuple[str, list[float | None], bool]]:
     """Title, a value for each row, and whether it is a share, of each column that has one."""
     encoders = list(dict.fromkeys(name for row in rows for name in row.by_encoder))

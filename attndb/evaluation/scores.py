@@ -74,6 +74,9 @@ class Scores:
     """Encoder -> metric -> value; None where there was nothing to measure."""
     attention: float | None = None
     """Mean likeness of the two words' maps."""
+    each: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Identity and text of every picture, by the first encoder that has them; text only where every
+    picture has one."""
     notes: tuple[str, ...] = field(default=())
     """What a reader of the row has to know."""
 
@@ -106,15 +109,17 @@ def score(
     if not encoders:
         raise ValueError("there is no encoder: connect Load Image Encoder")
     by_encoder: dict[str, Mapping[str, float | None]] = {}
+    each: dict[str, tuple[float, ...]] = {}
     for encoder in encoders:
         name, number = encoder.name, 2
         while name in by_encoder:
             name, number = f"{encoder.name} {number}", number + 1
-        by_encoder[name] = _by(encoder, samples, reference, distractors or {})
+        by_encoder[name] = _by(encoder, samples, reference, distractors or {}, each)
     return Scores(
         label=label,
         pictures=len(samples),
         by_encoder=by_encoder,
+        each=each,
         attention=metrics.mean([sample.attention for sample in samples]),
     )
 
@@ -124,11 +129,15 @@ def _by(
     samples: Sequence[Sample],
     reference: Reference,
     distractors: Mapping[Hashable, Sequence[Tensor]],
+    each: dict[str, tuple[float, ...]],
 ) -> dict[str, float | None]:
+    """The metrics by one encoder; what it says of every picture goes into `each` if it is not
+    there."""
     features = Features(encoder)
     photos = features.pictures(reference.photos)
     pictures = features.pictures([sample.picture for sample in samples])
     likeness = metrics.identity(pictures, photos)
+    each.setdefault(IDENTITY, tuple(likeness.tolist()))
     values: dict[str, float | None] = {
         IDENTITY: metrics.mean(likeness.tolist()),
         BEST: metrics.mean(metrics.best_identity(pictures, photos).tolist()),
@@ -142,7 +151,10 @@ def _by(
         values[metric] = None
         if told and encoder.reads_text:
             vectors = features.texts([texts[i] for i in told])
-            values[metric] = metrics.mean(metrics.agreement(pictures[told], vectors).tolist())
+            found = metrics.agreement(pictures[told], vectors).tolist()
+            values[metric] = metrics.mean(found)
+            if metric == TEXT and len(found) == len(samples):
+                each.setdefault(TEXT, tuple(found))
     shares = _outdone(features, samples, likeness.tolist(), distractors, photos)
     there = [share for share in shares if share is not None]
     values[PRESENT] = metrics.mean([float(share == 1.0) for share in there])

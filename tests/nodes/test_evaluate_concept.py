@@ -85,6 +85,7 @@ def test_rows_are_before_and_after_and_the_numbers_are_those_of_the_pictures(
     assert scores[0].value("outdoes") == pytest.approx(0.5)  # of each two, one outdoes the other
     assert "| before training | 4 |" in table and "Best by identity and text: after" in table
     assert best in concepts
+    assert re.search(r"ahead of that: identity in \d of 4, text in \d of 4\.", table)
     assert grid.shape[0] == 1 and grid.shape[1] > 3 * 64 and grid.shape[2] > 3 * 64
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from support.encoders import clip_folder, dino_folder
@@ -102,14 +104,12 @@ def test_a_folders_network_is_the_hosts_to_load_and_unload(run, models):
     assert clip.key == alone.key and clip.reads_text
 
 
-def test_a_clip_with_its_projection_reads_texts_beside_its_pictures(run, host):
+def test_a_clip_with_its_projection_reads_texts_beside_its_pictures(run, vision):
     clip = run("AttnDBLoadMicroModel")[1]
     torch.manual_seed(4)
     projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
     projection.copy_(torch.randn_like(projection))
-    [encoder] = run(
-        ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(128), clip=clip
-    )
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(128), clip=clip)
     texts = ["a robot in the snow", "a cat"]
     theirs = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
     assert encoder.reads_text and torch.equal(encoder.texts(texts), torch.cat(theirs))
@@ -128,10 +128,10 @@ def test_a_folder_that_is_none_is_refused(run, models, folder, said):
         run(ENCODER, folder=folder)
 
 
-class Vision:
-    """A CLIP_VISION of the host's class on small random weights."""
+@pytest.fixture
+def vision(tmp_path, host):
+    """Makes a CLIP_VISION of the host's class, of small random weights and some features."""
 
-    @staticmethod
     def made(width=16):
         from comfy.clip_vision import ClipVisionModel
 
@@ -142,25 +142,29 @@ class Vision:
             "model_type": "clip_vision_model",
         }
         torch.manual_seed(3)
-        vision = ClipVisionModel(config)
+        path = tmp_path / "vision.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        vision = ClipVisionModel(str(path))  # older hosts take no table
         vision.load_sd({k: torch.randn_like(v) * 0.1 for k, v in vision.get_sd().items()})
         return vision
 
+    return made
 
-def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, host):
-    vision = Vision.made()
-    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision)
+
+def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, vision):
+    made = vision()
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=made)
     pictures = [torch.rand(32, 32, 3), torch.rand(50, 40, 3)]
-    theirs = [vision.encode_image(p[None])["image_embeds"] for p in pictures]
+    theirs = [made.encode_image(p[None])["image_embeds"] for p in pictures]
     assert torch.equal(encoder.images(pictures), torch.cat(theirs))
     assert not encoder.reads_text and encoder.key != ""
     with refuses("connect Load CLIP Vision to clip_vision"):
         run(ENCODER, encoder="CLIP_VISION on the wire")
 
 
-def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, host):
+def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, vision):
     clip = run("AttnDBLoadMicroModel")[1]  # its projection is an identity, as of an SD checkpoint
     with refuses("texts have 128 features, pictures 16"):
-        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(), clip=clip)
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(), clip=clip)
     with refuses("clip has no text projection"):
-        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=Vision.made(128), clip=clip)
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(128), clip=clip)

@@ -9,7 +9,7 @@ import torch
 
 from attndreambooth.attndb.evaluation import metrics
 from attndreambooth.attndb.evaluation.encoder import Features, FeatureStore
-from attndreambooth.attndb.evaluation.score_table import best_row, merit, score_table
+from attndreambooth.attndb.evaluation.score_table import best_row, merit, score_table, won
 from attndreambooth.attndb.evaluation.scores import Reference, Sample, Scores, score
 
 
@@ -238,6 +238,19 @@ def test_the_best_is_high_in_both():
     assert best_row(rows, "identity") == 0 and best_row(rows, "text") == 2
     assert best_row([rows[0], rows[0]], "identity") == 0
     assert merit(row("a", -0.1, 0.3), "identity and text") == 0.0
+
+
+def test_pairs_are_counted_picture_by_picture(encoder):
+    own, photo = scored(encoder, samples(text="r")), [(0.8, 0.2, 0.1)]
+    values = [cosine(d, p) for d in DRAWN for p in PHOTOS]
+    expected = [sum(values[:3]) / 3, sum(values[3:]) / 3]
+    assert own.each["identity"] == pytest.approx(expected, abs=1e-6)
+    assert len(own.each["text"]) == 2
+    assert won(own, own, "identity") == (0, 0)  # ties
+    turned = scored(encoder, samples()[::-1])
+    assert won(own, turned, "identity") == (1, 2)
+    assert won(own, scored(encoder, samples()[:1], photo), "identity") is None
+    assert won(own, turned, "text") is None  # the other has no texts
 
 
 def test_a_choice_by_what_was_not_measured_is_refused():
