@@ -102,25 +102,39 @@ class Measured:
         seconds = time.process_time() - start
         plain = self.drawn(concept, [self.plain] * len(self.before))
         change = float((plain.float() - self.before.float()).abs().mean()) / 255.0
+        identity, place, style = self.subject(concept)
+        weights = sum(float(d.float().square().sum()) for d in concept.delta.values())
+        values = (
+            way.name,
+            f"{change:.3f}",
+            f"{self.scores.identity(self.photos, plain):.2f}",
+            f"{identity:.2f}",
+            f"{place:.0%} / {style:.0%}",
+            f"{weights:.1f}",
+            f"{seconds:.0f} s",
+        )
+        return f"| {' | '.join(values)} |"
+
+    def subject(self, concept: Any, each: int = 6) -> tuple[float, float, float]:
+        """Of `each` pictures in every scene: likeness to the photos, and the shares that show the
+        place and the style of the prompt."""
         trigger = f"{self.dataset.placeholder} {self.dataset.category}"
-        wanted = [scene for scene in SCENES for _ in range(6)]
+        wanted = [scene for scene in SCENES for _ in range(each)]
         pictures = self.drawn(concept, [text.format(trigger) for text in wanted])
         seen = self.judges.predict(pictures)
         place, style = (
             sum(a == SCENES[text][i] for a, text in zip(seen[kind], wanted, strict=True))
             for i, kind in enumerate(("place", "style"))
         )
-        weights = sum(float(d.float().square().sum()) for d in concept.delta.values())
-        values = (
-            way.name,
-            f"{change:.3f}",
-            f"{self.scores.identity(self.photos, plain):.2f}",
-            f"{self.scores.identity(self.photos, pictures):.2f}",
-            f"{place / len(wanted):.0%} / {style / len(wanted):.0%}",
-            f"{weights:.1f}",
-            f"{seconds:.0f} s",
-        )
-        return f"| {' | '.join(values)} |"
+        identity = float(self.scores.identity(self.photos, pictures))
+        return identity, place / len(wanted), style / len(wanted)
+
+    def trained(self) -> Any:
+        """The concept after all stages, with nothing that holds the category."""
+        concept = self.begun
+        for config in self.stages[1:]:
+            concept, _ = self._stage(config, self.dataset, concept)
+        return concept
 
     def base_row(self) -> str:
         """Of the model before any training."""

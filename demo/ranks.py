@@ -1,0 +1,140 @@
+"""`python demo/ranks.py`: what Extract LoRA loses, rank by rank, on the embedded model.
+
+A subject is learned with whole weights; its change is extracted at several ranks, and the subject
+is drawn in new scenes with each: a table, and docs/ranks.png.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+import io
+import logging
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ..attndb.artifacts.concept_files import concept_files
+from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept
+from ..attndb.viz.axes import CURVES, FONT, INK, PAPER, Axes
+from ..devkit.pack import ROOT, host_on_path
+from ..micro.concepts import CONCEPTS
+from .category import SCENES, Measured
+from .demo import Host
+
+log = logging.getLogger(__name__)
+
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+SIZE = (768, 340)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One rank, or the whole change."""
+
+    name: str
+    error: float
+    """Relative, of all weights together (Frobenius)."""
+    identity: float
+    text: float
+    """Share of pictures that show place and style, the mean of the two shares."""
+    bytes: int
+    """Of the weight file."""
+
+    @property
+    def row(self) -> str:
+        """A line of the table, in Markdown."""
+        size = f"{self.bytes / 1e6:.2f} MB"
+        values = (self.name, f"{self.error:.3f}", f"{self.identity:.3f}", f"{self.text:.0%}", size)
+        return f"| {' | '.join(values)} |"
+
+
+HEAD = (
+    "| rank | relative error | identity | place and style obeyed | file |\n|---|---|---|---|---|\n"
+)
+
+
+def measured_points(measured: Measured, ranks: Sequence[int], each: int) -> list[Point]:
+    """Every rank, then the whole change, on the same prompts and noise."""
+    whole, points = measured.trained(), []
+    for rank in (*ranks, None):
+        concept, error = whole, 0.0
+        if rank is not None:
+            with torch.inference_mode(False), torch.no_grad():
+                concept, extraction = extract_concept(whole, ExtractionConfig(rank=rank))
+            error = extraction.error
+        identity, place, style = measured.subject(concept, each)
+        name = "whole" if rank is None else str(rank)
+        points.append(Point(name, error, identity, (place + style) / 2, _file_size(concept)))
+        log.info("rank %s: %s", name, points[-1])
+    return points
+
+
+def _file_size(concept: object) -> int:
+    weights = Path("w.safetensors")
+    files = concept_files(concept, "x", Path("e.safetensors"), weights)  # type: ignore[arg-type]
+    buffer = io.BytesIO()
+    files[weights](buffer)
+    return len(buffer.getvalue())
+
+
+def plot(points: Sequence[Point]) -> Image.Image:
+    """Identity, text and error over the ranks, the whole change last."""
+    image = Image.new("RGB", SIZE, PAPER)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=FONT)
+    box = (64, 72, SIZE[0] - 40, SIZE[1] - 48)
+    left, _, right, bottom = box
+    axes = Axes(draw, box, 0.0, 1.0)
+    axes.frame("", "")
+    draw.text((left, 14), "Extract LoRA, rank by rank (embedded model)", INK, font=font)
+    series = (
+        ("identity", [point.identity for point in points]),
+        ("place and style obeyed", [point.text for point in points]),
+        ("relative error of the weights", [point.error for point in points]),
+    )
+    across = left
+    for (name, values), color in zip(series, CURVES, strict=True):
+        draw.text((across, 42), name, color, font=font)
+        across += int(draw.textlength(name, font=font)) + 24
+        places = [
+            axes.point(number / max(1, len(points) - 1), value)
+            for number, value in enumerate(values)
+        ]
+        draw.line(places, color, width=2)
+        for x, y in places:
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], color)
+    for number, point in enumerate(points):
+        x = left + number / max(1, len(points) - 1) * (right - left)
+        draw.text((x, bottom + 16), point.name, INK, font=font, anchor="mm")
+    return image
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="ranks.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hat-robot")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps of preset micro")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", type=int, default=6, help=f"pictures of {len(SCENES)} scenes")
+    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS))
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "ranks.png")
+    options = parser.parse_args(arguments)
+    host_on_path(cpu=not torch.cuda.is_available())
+    with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
+        Host(Path(folder))
+        measured = Measured(options.concept, options.share, options.seed)
+        points = measured_points(measured, options.ranks, options.each)
+    sys.stdout.write(HEAD + "".join(f"{point.row}\n" for point in points))
+    plot(points).save(options.plot, optimize=True)
+    return 0
