@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from support.held_to_base import step_away, touched_model, wander
 from support.observer import Told
 from support.prior import CLASS, VECTORS, Batches, batch_of, stage
 
@@ -21,7 +22,6 @@ from attndreambooth.devkit.tiny_model import (
 )
 from attndreambooth.devkit.training import (
     context_of,
-    parameters_of,
     train_stage,
     training_of,
 )
@@ -39,40 +39,15 @@ KINDS = {
 }
 
 
-def model(changed=False, kind="epsilon"):
-    """The tiny model; `changed`: as a concept leaves it, which has touched some weights."""
-    backend = tiny_model(kind)
-    if changed:
-        for name, weight in backend.unet.named_parameters():
-            if name.endswith(("attn2.to_k.weight", "norm1.bias")):
-                backend.base_weights[name] = weight.detach() - 0.1 * torch.ones_like(weight)
-    return backend
-
-
-def wander(training):
-    """The weights somewhere else than where they began."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in parameters_of(training).values():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-
-
-def gradients(number, changed=False, kind="epsilon", **changes):
+def gradients(*given, **changes):
     """Of a step away from the start, its loss, and the values that were trained, by name."""
-    backend, taken = model(changed, kind), {}
-    with training_of(backend, stage(number, **changes), VECTORS) as training:
-        wander(training)
-        training.optimizer.step = lambda: taken.update(
-            {name: p.grad.clone() for name, p in parameters_of(training).items()}
-        )
-        loss = training.step(0, batch_of(size=6, prior=5)).read()
-        values = {n: p.detach().clone() for n, p in parameters_of(training).items()}
-        return taken, loss, values
+    step = step_away(*given, **changes)
+    return step.gradients, step.loss, step.values
 
 
 def slow_distance(values, changed, kind, gamma):
     """Sample by sample, on whole weights that are put together here; its gradient by autograd."""
-    backend = model(changed, kind)
+    backend = touched_model(changed, kind)
     began = {n: p.detach().clone() for n, p in backend.unet.named_parameters()}
     values = {name: value.requires_grad_() for name, value in values.items()}
     now = dict(began)
@@ -145,7 +120,7 @@ def test_micro_batches_add_up_to_the_whole(kind, micro, checkpointing):
 def test_at_the_base_there_is_no_distance_and_the_weights_come_back(kind):
     """Also in bf16: what the base would round, its copy has rounded."""
     number, changes = KINDS[kind]
-    backend = model()
+    backend = touched_model()
     config = stage(number, prior_prediction=WEIGHT, **changes)
     with training_of(backend, config, VECTORS) as training:
         before = [(p.data_ptr(), p.dtype) for p in backend.unet.parameters()]
@@ -165,7 +140,7 @@ def _totals():
 
 
 def test_an_error_while_the_base_answers_leaves_the_trained_weights_in_place():
-    backend = model(True)
+    backend = touched_model(True)
     with training_of(backend, stage(3, prior_prediction=WEIGHT), VECTORS) as training:
         before = [p.data_ptr() for p in training.trainable]
         plain, backend.denoise = backend.denoise, lambda *_: 1 / 0
@@ -227,11 +202,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, kind):
             raise KeyboardInterrupt
 
     with Run(tmp_path / "whole", {}) as run:
-        run.finish(train_stage(model(True), Batches(), config, VECTORS, run=run))
+        run.finish(train_stage(touched_model(True), Batches(), config, VECTORS, run=run))
     with Run(tmp_path / "broken", {}) as run:
         with pytest.raises(KeyboardInterrupt):
-            train_stage(model(True), Batches(), config, VECTORS, Told(stop), run)
-        result = train_stage(model(True), Batches(), config, VECTORS, run=run)
+            train_stage(touched_model(True), Batches(), config, VECTORS, Told(stop), run)
+        result = train_stage(touched_model(True), Batches(), config, VECTORS, run=run)
         run.finish(result)
         assert run.finished().losses == result.losses
     for name in ("result.safetensors", "losses.jsonl"):
@@ -259,13 +234,13 @@ def test_the_memory_estimate_knows_the_base_and_the_gradient_that_waits(kind):
     from attndreambooth.attndb.memory.meta_trace import Ledger
 
     number, changes = KINDS[kind]
-    backend = model(True)
+    backend = touched_model(True)
     config = stage(number, prior_prediction=1.0, **{"precision": "bf16", **changes})
     extra = update_bytes(list(backend.unet.parameters())) if config.optimizer_in_backward else 0
     estimate = MemoryEstimator(
         model=backend, embeddings={"clip_l": (1, 32)}, prompts=(prompt_of(),), latent=(4, 8, 8)
     )(config)
-    backend = model(True)
+    backend = touched_model(True)
     with training_of(backend, config, VECTORS) as training:
         batch = batch_of(prior=0)
         training.optimizer.step = lambda: None  # its temporaries are not counted

@@ -6,13 +6,14 @@ import json
 
 import pytest
 import torch
+from support.held_to_base import step_away, touched_model
 from support.observer import Told
 from support.prior import VECTORS, Batches, batch_of, stage
 
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import tiny_model
-from attndreambooth.devkit.training import parameters_of, train_stage, training_of
+from attndreambooth.devkit.training import train_stage, training_of
 
 ANCHOR = 3.0
 KINDS = {
@@ -24,38 +25,10 @@ KINDS = {
 }
 
 
-def model(changed=False):
-    """The tiny model; `changed`: as a concept leaves it, which has touched some weights."""
-    backend = tiny_model()
-    if changed:
-        for name, weight in backend.unet.named_parameters():
-            if name.endswith("attn2.to_k.weight"):
-                backend.base_weights[name] = weight.detach() - 0.1 * torch.ones_like(weight)
-        assert backend.base_weights
-    return backend
-
-
-def wander(training):
-    """The weights somewhere else than where they began."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in parameters_of(training).values():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-
-
-def gradients(number, changed=False, **changes):
+def gradients(*given, **changes):
     """Of a step away from the start, and its loss; what is trained and the base, by name."""
-    backend, taken = model(changed), {}
-    began = {n: p.detach().clone() for n, p in backend.unet.named_parameters()}
-    base = {**began, **backend.base_weights}
-    with training_of(backend, stage(number, **changes), VECTORS) as training:
-        wander(training)
-        training.optimizer.step = lambda: taken.update(
-            {name: p.grad.clone() for name, p in parameters_of(training).items()}
-        )
-        loss = training.step(0, batch_of(size=6, prior=5)).read()
-        values = {n: p.detach().clone() for n, p in parameters_of(training).items()}
-        return taken, loss, values, began, base
+    step = step_away(*given, **changes)
+    return step.gradients, step.loss, step.values, step.began, step.base
 
 
 def slow_anchor(values, began, base):
@@ -142,11 +115,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, kind):
             raise KeyboardInterrupt
 
     with Run(tmp_path / "whole", {}) as run:
-        run.finish(train_stage(model(True), Batches(), config, VECTORS, run=run))
+        run.finish(train_stage(touched_model(True), Batches(), config, VECTORS, run=run))
     with Run(tmp_path / "broken", {}) as run:
         with pytest.raises(KeyboardInterrupt):
-            train_stage(model(True), Batches(), config, VECTORS, Told(stop), run)
-        result = train_stage(model(True), Batches(), config, VECTORS, run=run)
+            train_stage(touched_model(True), Batches(), config, VECTORS, Told(stop), run)
+        result = train_stage(touched_model(True), Batches(), config, VECTORS, run=run)
         run.finish(result)
         assert run.finished().losses == result.losses
     for name in ("result.safetensors", "losses.jsonl"):
@@ -162,7 +135,7 @@ def test_the_memory_estimate_counts_the_base(low_memory, changed):
     from attndreambooth.devkit.tiny_model import prompt_of
 
     def estimate(config, device):
-        backend = model(changed)
+        backend = touched_model(changed)
         backend.device = torch.device(device)
         made = MemoryEstimator(
             model=backend,
@@ -182,7 +155,7 @@ def test_the_memory_estimate_counts_the_base(low_memory, changed):
     on_cpu = estimate(anchored, "cpu")[0]
     assert (on_cpu.base > 0) == (low_memory and changed)  # else it waits there anyway
     thin = estimate(anchored.with_(lora_rank=2, low_memory=False), "cuda")[0].base
-    names = list(model(changed).base_weights)
+    names = list(touched_model(changed).base_weights)
     assert thin == sum(4 * torch.Size(shapes[name]).numel() for name in names)
     if low_memory:  # the gradient of the samples waits for the anchor's
         assert on_card.gradients == sum(4 * torch.Size(s).numel() for s in shapes.values())
