@@ -5,22 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.file_name import check_new_name
+from ..attndb.artifacts.tensor_file import FILE_PRECISIONS
 from .errors import naming_node
 from .host.diffusers_export import export_folder, export_to_diffusers
 from .socket_types import Concept
 
 log = logging.getLogger(__name__)
-PRECISIONS = {
-    "as the MODEL": None,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
+PRECISIONS = {"as the MODEL": None, **FILE_PRECISIONS}
 
 
 class ExportToDiffusers(io.ComfyNode):

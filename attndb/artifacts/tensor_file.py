@@ -35,6 +35,9 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 
+FILE_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""What people choose from for the weights in a file, by name."""
+
 Writer = Callable[[IO[bytes]], None]
 """Writes a file's content to an open handle."""
 

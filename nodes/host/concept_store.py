@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
 from ...attndb.artifacts.manager_metadata import (
@@ -18,18 +16,13 @@ from ...attndb.artifacts.manager_metadata import (
 )
 from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
-from ...attndb.artifacts.tensor_file import Writer, write_whole
+from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
 from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, weights_path
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = {
-    "as trained": None,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
+PRECISIONS = {"as trained": None, **FILE_PRECISIONS}
 """Of a weight file."""
 METADATA = ("record", "for managers", "no photos")
 """What the files tell of the training."""

@@ -77,9 +77,7 @@ def prior_images() -> Spec:
     added = Node(str(plain["saved"][0]), {})
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
     train = graph.add("AttnDBAllStages", **wires, dataset=added[0])
-    applied = apply(graph, base, train)
-    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
-    drawn = drawing(graph, base, applied, texts, "prior-images")
+    columns = _subject_and_category(graph, base, train, "prior-images")
     left = "1  A toy model, and photos of the subject"
     return {
         "prompt": graph.prompt,
@@ -91,17 +89,20 @@ def prior_images() -> Spec:
                 [sampled, decoded, int(added.id)],
             ),
             group("3  Learn", ids(train)),
-            group(
-                "4  Draw the subject, and a plain robot",
-                [*ids(applied), *drawn["words"]],
-                drawn["samplers"],
-                drawn["saved"],
-            ),
+            group("4  Draw the subject, and a plain robot", *columns),
         ],
         "sizes": sizes(graph),
         "room": room(graph, {int(train.id): LIVE}),
         "notes": [note(PRIOR_NOTE, left, 220)],
     }
+
+
+def _subject_and_category(graph: Graph, base: Node, train: Node, save: str) -> list[list[int]]:
+    """Pictures of the robot that was learned, and of a plain one: the columns of their group."""
+    applied = apply(graph, base, train)
+    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
+    drawn = drawing(graph, base, applied, texts, save)
+    return [[*ids(applied), *drawn["words"]], drawn["samplers"], drawn["saved"]]
 
 
 def compare_stages() -> Spec:
@@ -239,21 +240,14 @@ def no_class_images() -> Spec:
     options = graph.add("AttnDBTrainingOptions", prior_prediction=1.0)
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
     train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0], options=options[0])
-    applied = apply(graph, base, train)
-    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
-    drawn = drawing(graph, base, applied, texts, "no-class-images")
+    columns = _subject_and_category(graph, base, train, "no-class-images")
     left = "1  A toy model, and photos of the subject"
     return {
         "prompt": graph.prompt,
         "groups": [
             group(left, [int(base.id), int(dataset.id) - 1, int(dataset.id)]),
             group("2  Learn, held to the base model's answers", ids(options), ids(train)),
-            group(
-                "3  Draw the subject, and a plain robot",
-                [*ids(applied), *drawn["words"]],
-                drawn["samplers"],
-                drawn["saved"],
-            ),
+            group("3  Draw the subject, and a plain robot", *columns),
         ],
         "sizes": sizes(graph),
         "room": room(graph, {int(train.id): LIVE}),
