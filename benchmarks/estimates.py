@@ -19,7 +19,7 @@ from ..nodes.host.model.text import TextEncoder
 from ..nodes.host.model.weights import private_unet
 from .measure import PeakMemory, collect
 from .ours import initial_vector, our_backend, our_batch, stage_config
-from .sizes import Size, inputs_of, sd15, sd21, weights_of
+from .sizes import Size, inputs_of, sd15, sd21, sdxl, weights_of
 
 CPU = torch.device("cpu")
 MODES: dict[str, dict[str, Any]] = {
@@ -81,8 +81,9 @@ def measured(
 
 
 def predicted(device: torch.device, batch: int = 8) -> Iterator[dict[str, Any]]:
-    """Rows of full-size models at 512 px on a card, by estimate alone."""
-    for size in (sd15().at(512, batch), sd21().at(512, batch)):
+    """Rows of full-size models on a card, by estimate alone: 512 px, and SDXL at 1024 px with half
+    the batch, as its preset has it."""
+    for size in (sd15().at(512, batch), sd21().at(512, batch), sdxl().at(1024, batch // 2)):
         estimate = estimator(size, model_without_weights(size, device), AUTOENCODER)
         for stage in (1, 2, 3):
             for mode in PREDICTED:
@@ -96,7 +97,7 @@ def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> Memory
     prompt = our_batch(inputs_of(size.at(64, 1), 0)).prompts[0]
     return MemoryEstimator(
         model=backend,
-        embeddings={"clip_l": (1, size.clip["hidden_size"])},
+        embeddings={name: (1, clip["hidden_size"]) for name, clip in size.encoders.items()},
         prompts=(prompt,),
         latent=size.latent_shape[1:],
         autoencoder=autoencoder,
@@ -113,18 +114,20 @@ def model_without_weights(size: Size, device: torch.device) -> PrivateModel:
     shapes = UNetModel(
         **copy.deepcopy(size.unet), dtype=torch.float32, device=META, operations=operations
     ).state_dict()
-    with META:
-        text = SDClipModel(
-            textmodel_json_config=dict(size.clip),
-            dtype=torch.float32,
-            model_options={"custom_operations": operations},
-            layer="hidden",
-            layer_idx=-1 - size.clip_skip,
-        )
+    encoders = {}
+    for name, clip in size.encoders.items():
+        with META:
+            text = SDClipModel(
+                textmodel_json_config=dict(clip),
+                dtype=torch.float32,
+                model_options={"custom_operations": operations},
+                layer="hidden",
+                layer_idx=-1 - size.clip_skip,
+            )
+        encoders[name] = TextEncoder(text.eval().requires_grad_(False)).to(META)
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
-    encoder = TextEncoder(text.eval().requires_grad_(False)).to(META)
     unet = private_unet(size.unet, shapes, META)
-    return PrivateModel(unet, {"clip_l": encoder}, diffusion, device)
+    return PrivateModel(unet, encoders, diffusion, device)
 
 
 def _row(

@@ -4,7 +4,8 @@
 
 Every stage is trained for two steps on the CPU, each case in a fresh process, and its peak is put
 next to the estimate (sd15-small, 256 px, batch 2). --predict adds SD 1.5 and SD 2.1 at full size,
-512 px, batch 8, bf16, on a CUDA card: these rows are estimates alone, nothing of them was measured.
+512 px, batch 8, and SDXL, 1024 px, batch 4, in bf16 on a CUDA card: these rows are estimates alone,
+nothing of them was measured.
 """
 
 from __future__ import annotations

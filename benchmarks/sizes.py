@@ -72,12 +72,19 @@ class Size:
     clip: dict[str, Any] = field(repr=False)
     """Of the CLIP text model."""
     clip_skip: int = 0
-    """Last layers of the text encoder that are not used (SD 2: 1)."""
+    """Last layers of the text encoder that are not used (SD 2, SDXL: 1)."""
+    second_clip: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Of SDXL's second text encoder, as deep; others have none."""
     autoencoder: Literal["kl", "micro"] = "kl"
     """Stable Diffusion's own autoencoder, or the micro model's linear one."""
     resolution: int = 256
     """Side of the pictures in pixels; latents have an eighth of it."""
     batch: int = 2
+
+    @property
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """Configurations of the text encoders by the name that embeddings have."""
+        return {"clip_l": self.clip, **({"clip_g": self.second_clip} if self.second_clip else {})}
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -118,6 +125,30 @@ def sd21() -> Size:
     unet = {**_UNET, **_FOUR_LEVELS, "num_head_channels": 64, "context_dim": 1024}
     unet["use_linear_in_transformer"] = True
     return Size(name="sd21", unet=unet, clip=_clip(1024, 24, 16, "gelu"), clip_skip=1, batch=1)
+
+
+def sdxl() -> Size:
+    """SDXL at full size, 2,567 M, with both text encoders: to estimate, not to time on a CPU."""
+    unet = {**_UNET, "num_head_channels": 64, "context_dim": 2048}
+    unet |= {
+        "use_linear_in_transformer": True,
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_middle": 10,
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "num_classes": "sequential",
+        "adm_in_channels": 2816,
+    }
+    return Size(
+        name="sdxl",
+        unet=unet,
+        clip=_clip(768, 12, 12, "quick_gelu"),
+        second_clip=_clip(1280, 32, 20, "gelu"),
+        clip_skip=1,
+        resolution=1024,
+        batch=1,
+    )
 
 
 def tiny() -> Size:

@@ -24,9 +24,11 @@ from .tiny_vae import tiny_vae_weights
 
 VERSION = 1
 """Part of the cache's file names: raise it when the weights made here change."""
+_MIXING_LAYERS = 4
+"""Of SDXL's large text encoder: 650 M random values would take a minute."""
 CACHE = ROOT / ".cache" / "checkpoints"
 
-Kind = Literal["sd15", "sd21", "sd21v", "sdxl"]
+Kind = Literal["sd15", "sd21", "sd21v", "sdxl", "sdxl_whole"]
 Part = Literal["clip", "vae"]
 
 _TWO_LEVELS = {
@@ -46,13 +48,26 @@ _FOUR_LEVELS = {  # twelve output blocks: the loader tells velocity from noise b
 _SD2 = {"context_dim": 1024, "use_linear_in_transformer": True, "num_head_channels": 64}
 
 
+_VEGA = {
+    **_SD2,
+    "context_dim": 2048,
+    "channel_mult": [1, 1, 1],
+    "num_res_blocks": [2, 2, 2],
+    "transformer_depth": [0, 0, 1, 1, 2, 2],
+    "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+    "transformer_depth_middle": -1,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+}
+
+
 @dataclass(frozen=True)
 class _Family:
     config_class: str
     """Name of the host's model config, which knows the file's key prefixes."""
     unet: dict[str, Any]
-    text_encoder: str | None = None
-    """Key prefix of the text encoder in the host's memory; None: the file has none."""
+    text_encoders: tuple[str, ...] = ()
+    """Key prefixes of the text encoders in the host's memory."""
     velocity: bool = False
 
 
@@ -60,24 +75,12 @@ _FAMILIES: dict[str, _Family] = {
     "sd15": _Family(
         "SD15",
         {**_TWO_LEVELS, "context_dim": 768, "num_heads": 8, "use_linear_in_transformer": False},
-        "clip_l",
+        ("clip_l",),
     ),
-    "sd21": _Family("SD20", {**_TWO_LEVELS, **_SD2}, "clip_h"),
-    "sd21v": _Family("SD20", {**_FOUR_LEVELS, **_SD2}, "clip_h", velocity=True),
-    "sdxl": _Family(  # the U-Net alone (of a distilled SDXL): for refusals
-        "Segmind_Vega",
-        {
-            **_SD2,
-            "context_dim": 2048,
-            "channel_mult": [1, 1, 1],
-            "num_res_blocks": [2, 2, 2],
-            "transformer_depth": [0, 0, 1, 1, 2, 2],
-            "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
-            "transformer_depth_middle": -1,
-            "num_classes": "sequential",
-            "adm_in_channels": 2816,
-        },
-    ),
+    "sd21": _Family("SD20", {**_TWO_LEVELS, **_SD2}, ("clip_h",)),
+    "sd21v": _Family("SD20", {**_FOUR_LEVELS, **_SD2}, ("clip_h",), velocity=True),
+    "sdxl": _Family("Segmind_Vega", _VEGA),  # the U-Net alone (of a distilled SDXL)
+    "sdxl_whole": _Family("Segmind_Vega", _VEGA, ("clip_l", "clip_g")),  # 1.8 GB in fp16
 }
 
 
@@ -120,8 +123,9 @@ def _weights(family: _Family, without: Collection[Part]) -> dict[str, Tensor]:
     weights = config.process_unet_state_dict_for_saving(_unet_weights(family))
     if "vae" not in without:
         weights.update(config.process_vae_state_dict_for_saving(tiny_vae_weights()))
-    if family.text_encoder is not None and "clip" not in without:
-        weights.update(config.process_clip_state_dict_for_saving(text_weights(family.text_encoder)))
+    if family.text_encoders and "clip" not in without:
+        text = {k: v for name in family.text_encoders for k, v in text_weights(name).items()}
+        weights.update(config.process_clip_state_dict_for_saving(text))
     return {key: tensor.contiguous() for key, tensor in weights.items()}
 
 
@@ -139,6 +143,8 @@ def _fill(shapes: dict[str, Tensor], gain: Callable[[str], float]) -> dict[str, 
             filled[key] = (
                 torch.ones(like.shape) if key.endswith("weight") else torch.zeros(like.shape)
             )
+        elif gain(key) == 0.0:
+            filled[key] = torch.zeros(like.shape)
         else:
             fan_in = like[0].numel()
             filled[key] = _normal(key, like, gain(key) / fan_in**0.5)
@@ -146,17 +152,20 @@ def _fill(shapes: dict[str, Tensor], gain: Callable[[str], float]) -> dict[str, 
 
 
 def text_weights(prefix: str, changes: Mapping[str, int] | None = None) -> dict[str, Tensor]:
-    """A CLIP text model: every token keeps its own direction, mixed a little with those before.
+    """A CLIP text model: every token keeps its own direction, mixed a little with those before. Of
+    SDXL's large one the first layers do, and the others pass on what they get.
 
     changes: to the family's own configuration.
     """
     import comfy.ops
     import comfy.sd1_clip
+    import comfy.sdxl_clip
     import comfy.text_encoders.sd2_clip
 
     model_class = {
         "clip_l": comfy.sd1_clip.SDClipModel,
         "clip_h": comfy.text_encoders.sd2_clip.SD2ClipHModel,
+        "clip_g": comfy.sdxl_clip.SDXLClipG,
     }[prefix]
     options = {"model_name": prefix, f"{prefix}_model_config": dict(changes or {})}
     model = model_class(device="meta", dtype=torch.float32, model_options=options)
@@ -165,6 +174,9 @@ def text_weights(prefix: str, changes: Mapping[str, int] | None = None) -> dict[
     def gain(key: str) -> float:
         if "embedding" in key:
             return 0.02 * shapes[key].shape[1] ** 0.5  # std 0.02, as in the real models
+        layer = key.partition(".layers.")[2].partition(".")[0]
+        if prefix == "clip_g" and layer and int(layer) >= _MIXING_LAYERS:
+            return 0.0
         return 0.005 if key.endswith(("out_proj.weight", "fc2.weight")) else 1.0
 
     return {f"{prefix}.{key}": tensor for key, tensor in _fill(shapes, gain).items()}

@@ -15,17 +15,31 @@ from .checkpoints import text_weights
 from .tiny_model import UNET_CONFIG, random_weights
 from .tiny_vae import tiny_vae_weights
 
-Small = Literal["sd15", "sd21"]
+Small = Literal["sd15", "sd21", "sdxl"]
 
-WIDTH = {"sd15": 64, "sd21": 96}
-"""Of the text states, unless told otherwise; the real ones are 768 and 1024."""
+WIDTH = {"sd15": 64, "sd21": 96, "sdxl": 160}
+"""Of the text states, unless told otherwise; the real ones are 768, 1024 and 2048."""
 VELOCITY_SIGN = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _ENCODER = {"sd15": "clip_l", "sd21": "clip_h"}
+XL_WIDTHS = {"clip_l": 64, "clip_g": 96}
+"""Of SDXL's two text encoders; the real ones are 768 and 1280."""
+_XL_UNET = {  # no text attention in the finest level, several layers in the deeper ones
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 1, 2],
+    "transformer_depth": [0, 1, 2],
+    "transformer_depth_middle": 2,
+    "transformer_depth_output": [0, 0, 1, 1, 2, 2],
+    "num_classes": "sequential",
+    "adm_in_channels": XL_WIDTHS["clip_g"] + 6 * 256,
+}
 
 
 def _family(kind: Small, width: int | None) -> Any:
     import comfy.supported_models
 
+    if kind == "sdxl":
+        text = {"model_channels": 64, "context_dim": WIDTH[kind]}
+        return comfy.supported_models.SDXL({**UNET_CONFIG, **_XL_UNET, **text})
     config = {**UNET_CONFIG, "model_channels": 64, "context_dim": width or WIDTH[kind]}
     if kind == "sd15":
         changes = {"num_heads": 8, "num_head_channels": -1, "use_linear_in_transformer": False}
@@ -65,13 +79,10 @@ def small_clip(kind: Small, embedding_directory: Any = None, width: int | None =
     import comfy.sd
     import comfy.sd1_clip
 
+    if kind == "sdxl":
+        return _small_xl_clip(embedding_directory)
     name, width = _ENCODER[kind], width or WIDTH[kind]
-    changes = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 4,
-    }
+    changes = _narrow(width)
     tokenizer = partial(
         comfy.sd1_clip.SDTokenizer,
         pad_with_end=kind == "sd15",
@@ -88,6 +99,31 @@ def small_clip(kind: Small, embedding_directory: Any = None, width: int | None =
             state_dict=state,
             model_options={f"{name}_model_config": changes},
         )
+
+
+def _small_xl_clip(embedding_directory: Any) -> Any:
+    import comfy.sd
+
+    changes = {name: _narrow(width) for name, width in XL_WIDTHS.items()}
+    with torch.inference_mode():
+        state = {k: v for n, change in changes.items() for k, v in text_weights(n, change).items()}
+        return comfy.sd.CLIP(
+            _family("sdxl", None).clip_target(state),
+            embedding_directory=embedding_directory,
+            parameters=sum(value.numel() for value in state.values()),
+            state_dict=state,
+            model_options={f"{name}_model_config": change for name, change in changes.items()},
+        )
+
+
+def _narrow(width: int) -> dict[str, int]:
+    """Changes to the configuration of a CLIP text model."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 4,
+    }
 
 
 def small_vae() -> Any:

@@ -41,6 +41,8 @@ CLIP_CONFIG: dict[str, Any] = {
     "vocab_size": 49408,
     "eos_token_id": 49407,
 }
+XL_WIDTHS = {"clip_l": 32, "clip_g": 48}
+"""Of the two text encoders of `tiny_xl_model`."""
 START, END = 49406, 49407
 PHOTO_OF = (320, 1125, 539, 320)
 """Ids of `a photo of a`."""
@@ -115,6 +117,31 @@ def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: 
     return PrivateModel(unet, text, diffusion, device)
 
 
+def tiny_xl_model(seed: int = 0) -> Any:
+    """A PrivateModel as SDXL is one: two text encoders, one of them wider and filled up with zeros,
+    whose pooled text the U-Net reads with the sizes of photo and crop."""
+    host_on_path()
+    from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+    from attndreambooth.nodes.host.model.private_model import PrivateModel
+    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.weights import private_unet
+
+    device, wide = torch.device("cpu"), {**CLIP_CONFIG, "hidden_size": XL_WIDTHS["clip_g"]}
+    config = {
+        **UNET_CONFIG,
+        "context_dim": sum(XL_WIDTHS.values()),
+        "num_classes": "sequential",
+        "adm_in_channels": XL_WIDTHS["clip_g"] + 6 * 256,
+    }
+    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
+    text = {
+        "clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1)),
+        "clip_g": TextEncoder(plain_clip(wide, seed + 2), padding=(END, 0)),
+    }
+    schedule = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
+    return PrivateModel(unet, text, schedule, device)
+
+
 def prompt_of(
     *, vectors: int = 1, before: Sequence[int] = PHOTO_OF, category: int = DOLL, text: str = ""
 ) -> Any:
@@ -128,9 +155,15 @@ def prompt_of(
 
 
 def random_batch(
-    size: int, *, seed: int = 0, side: int = 8, prompts: Sequence[Any] = (), masked: bool = False
+    size: int,
+    *,
+    seed: int = 0,
+    side: int = 8,
+    prompts: Sequence[Any] = (),
+    masked: bool = False,
+    sized: bool = False,
 ) -> Any:
-    """A batch of random latents; prompts are cycled through."""
+    """A batch of random latents; prompts are cycled through. `sized`: of photos of random sizes."""
     from attndreambooth.attndb.data.batch import Batch
 
     generator = torch.Generator().manual_seed(seed)
@@ -144,6 +177,7 @@ def random_batch(
         torch.randint(0, 1000, (size,), generator=generator),
         tuple(prompts[i % len(prompts)] for i in range(size)),
         mask if masked else None,
+        sizes=torch.randint(64, 900, (size, 6), generator=generator).float() if sized else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Trainings of one stage, as the session makes them, for models with one text encoder."""
+"""Trainings of one stage, as the session makes them; a tensor of vectors: of the only encoder."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from ..attndb.config.stage import StageConfig
 from ..attndb.losses.totals import LossTotals
 from ..attndb.methods.registry import method_of
-from ..attndb.models.conditioning import Conditioning
+from ..attndb.models.conditioning import Conditioning, Embeddings
 from ..attndb.training.trainer import train
 from ..attndb.training.training import StageResult, Training
 
 
-def start(vectors: Tensor) -> dict[str, Tensor]:
-    """Vectors as a model with one text encoder takes them."""
-    return {"clip_l": vectors}
+def start(vectors: Tensor | Embeddings) -> Embeddings:
+    """Vectors as a model takes them."""
+    return {"clip_l": vectors} if isinstance(vectors, Tensor) else vectors
 
 
-def training_of(model: Any, config: StageConfig, vectors: Tensor) -> Training:
+def training_of(model: Any, config: StageConfig, vectors: Tensor | Embeddings) -> Training:
     """A training that is not entered yet."""
     return Training(model, method_of(config), start(vectors))
 
@@ -28,7 +28,7 @@ def train_stage(
     model: Any,
     batches: Any,
     config: StageConfig,
-    vectors: Tensor,
+    vectors: Tensor | Embeddings,
     callback: Any = None,
     run: Any = None,
 ) -> StageResult:

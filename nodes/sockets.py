@@ -78,7 +78,7 @@ def shared_widgets(resolution: int | None) -> list[io.Input]:
             max=2048,
             step=8,
             tooltip="Side of the square training crops in pixels. 512 for SD 1.5 and 2.1-base, 768 "
-            "for 2.1-768." + (" 0: the preset's own." if by_preset else ""),
+            "for 2.1-768, 1024 for SDXL." + (" 0: the preset's own." if by_preset else ""),
         ),
         io.Int.Input(
             "micro_batch",

@@ -205,7 +205,8 @@ class AllStages(io.ComfyNode):
                     options=list(PRESETS),
                     default="paper",
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
-                    "for short prompts, slightly worse for complex ones. micro: the toy model's.",
+                    "for short prompts, slightly worse for complex ones. micro: the toy model's. "
+                    "sdxl: for SDXL, derived from the paper's, not measured.",
                 ),
                 *shared_widgets(None),
                 Regularization.Input(

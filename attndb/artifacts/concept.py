@@ -28,11 +28,14 @@ from .weight_delta import (
 FORMAT_VERSION = 1
 
 _CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
+_PAIRS = (("clip_l", "clip_g"),)
+"""Encoders that one model reads together, in the order of its text states."""
 _WEIGHT_PREFIX = "diffusion_model."
 _ARCHITECTURES = {
     "SD 1.5": "stable-diffusion-v1",
     "SD 2.1-base": "stable-diffusion-v2-512",
     "SD 2.1-768": "stable-diffusion-v2-768-v",
+    "SDXL": "stable-diffusion-xl-v1-base",
 }
 
 
@@ -49,9 +52,11 @@ class TrainedConcept:
     category: str
     """Its super-category, e.g. `sloth`."""
     text_key: str
-    """Which text encoder the vectors belong to: `clip_l` or `clip_h`."""
+    """Which text encoder the vectors belong to: `clip_l` or `clip_h`; of several the first."""
     vectors: Tensor
     """The placeholder's embedding, fp32."""
+    further: dict[str, Tensor] = field(default_factory=dict)
+    """As many vectors for each further text encoder of the model, by its name (SDXL: `clip_g`)."""
     delta: dict[str, WeightDelta] = field(default_factory=dict)
     """Weight change of the U-Net by parameter name; only what was trained."""
     base_family: str = ""
@@ -59,20 +64,32 @@ class TrainedConcept:
     record: dict[str, Any] = field(default_factory=dict)
     """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
 
+    @property
+    def embeddings(self) -> dict[str, Tensor]:
+        """The placeholder's vectors (V, D) by text encoder, in the model's order."""
+        return {self.text_key: self.vectors, **self.further}
+
     def with_stage(
-        self, vectors: Tensor, delta: Mapping[str, WeightDelta], stage: Any
+        self,
+        vectors: Tensor,
+        delta: Mapping[str, WeightDelta],
+        stage: Any,
+        embeddings: Mapping[str, Tensor] | None = None,
     ) -> TrainedConcept:
         """The concept after one more stage: new vectors, changes added up, the stage recorded.
 
-        The sum keeps the precision of `delta`'s tensors.
+        The sum keeps the precision of `delta`'s tensors. `embeddings`: the new
+        vectors of all text encoders, where there are several; None leaves the others' as they are.
         """
         summed = dict(self.delta)
         for name, change in delta.items():
             summed[name] = add_deltas(summed.get(name), change)
         stages = [*self.record.get("stages", []), stage]
+        others = {k: v for k, v in (embeddings or {}).items() if k != self.text_key}
         return dataclasses.replace(
             self,
             vectors=vectors,
+            further=others or self.further,
             delta=summed,
             record={**self.record, "stages": stages},
         )
@@ -92,7 +109,8 @@ class TrainedConcept:
 
     @cached_property
     def _digest(self) -> str:
-        return tensors_digest({"": self.vectors, **delta_tensors(self.delta)})
+        tensors = {"": self.vectors, **self.further, **delta_tensors(self.delta)}
+        return tensors_digest(tensors)
 
     @property
     def trigger(self) -> str:
@@ -163,12 +181,18 @@ def check_factors(up: Tensor, down: Tensor, where: str) -> None:
         )
 
 
-def vectors_from_file(tensors: Mapping[str, Tensor], file: str) -> tuple[str, Tensor]:
-    """Text-encoder key and vectors (V, D) of an embedding file. ConceptFileError on other keys."""
+def embeddings_from_file(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    """Vectors (V, D) of an embedding file by text encoder, in the model's order. ConceptFileError
+    on other keys."""
     keys = sorted(tensors)
-    if len(keys) != 1 or keys[0] not in _CLIP_NAMES or tensors[keys[0]].ndim != 2:
+    names = next((pair for pair in _PAIRS if sorted(pair) == keys), tuple(keys[:1]))
+    shaped = all(value.ndim == 2 for value in tensors.values())
+    alike = len({len(value) for value in tensors.values()}) == 1 if shaped else False
+    if len(names) != len(keys) or not set(names) <= set(_CLIP_NAMES) or not alike:
+        pairs = " or ".join(" and ".join(pair) for pair in _PAIRS)
         raise ConceptFileError(
             f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds "
-            f"one of {', '.join(_CLIP_NAMES)} with shape (vectors, width)"
+            f"one of {', '.join(_CLIP_NAMES)} with shape (vectors, width), or {pairs} with as many "
+            "vectors each"
         )
-    return keys[0], tensors[keys[0]].float()
+    return {name: tensors[name].float() for name in names}

@@ -14,7 +14,7 @@ from .concept import (
     ConceptFileError,
     TrainedConcept,
     delta_from_file_keys,
-    vectors_from_file,
+    embeddings_from_file,
     weight_file_keys,
 )
 from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
@@ -64,7 +64,7 @@ def concept_files(
     architecture = concept.architecture
     files = {
         embedding: tensors_writer(
-            {concept.text_key: concept.vectors},
+            concept.embeddings,
             {**metadata, "modelspec.architecture": f"{architecture}/textual-inversion"},
         )
     }
@@ -100,8 +100,9 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
             "not known; use it as embedding:name in a prompt instead"
         )
     word = _tensors(embedding)
-    text_key, vectors = vectors_from_file(word, embedding.name)
-    check_precision(f"{embedding.name}: {text_key}", word[text_key])
+    embeddings = embeddings_from_file(word, embedding.name)
+    for name in embeddings:
+        check_precision(f"{embedding.name}: {name}", word[name])
     delta: dict[str, WeightDelta] = {}
     if record["has_weights"]:
         if weights is None or not weights.is_file():
@@ -117,12 +118,14 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
                 "in models/embeddings: the two files of one save belong together"
             )
         delta = delta_from_file_keys(_tensors(weights), weights.name)
-    check_values({text_key: vectors, **delta_tensors(delta)}, embedding.name)
+    check_values(delta_tensors(delta), embedding.name, embeddings)
+    text_key, *others = embeddings
     concept = TrainedConcept(
         placeholder=record["placeholder"],
         category=record["category"],
         text_key=text_key,
-        vectors=vectors,
+        vectors=embeddings[text_key],
+        further={name: embeddings[name] for name in others},
         delta=delta,
         base_family=record["base_family"],
         record={key: value for key, value in record.items() if key not in OWN_KEYS},

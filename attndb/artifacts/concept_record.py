@@ -72,17 +72,19 @@ def _is_word(value: Any) -> bool:
     )
 
 
-def check_values(tensors: Mapping[str, Tensor], file: str) -> None:
-    """ConceptFileError if a value is not finite, or the embedding, the first, has a zero vector."""
-    for name, value in tensors.items():
+def check_values(
+    tensors: Mapping[str, Tensor], file: str, embeddings: Mapping[str, Tensor]
+) -> None:
+    """ConceptFileError if a value is not finite, or an embedding has a zero vector."""
+    for name, value in {**embeddings, **tensors}.items():
         check_precision(f"{file}: {name}", value)
         check_finite(f"{file}: {name}", value)
-    name, vectors = next(iter(tensors.items()))
-    if 0 in vectors.shape or bool((vectors == 0).all(dim=-1).any()):
-        raise ConceptFileError(
-            f"{file}: {name} holds an empty or zero vector, which is no word; restore the file, or "
-            "train the concept again"
-        )
+    for name, vectors in embeddings.items():
+        if 0 in vectors.shape or bool((vectors == 0).all(dim=-1).any()):
+            raise ConceptFileError(
+                f"{file}: {name} holds an empty or zero vector, which is no word; restore the "
+                "file, or train the concept again"
+            )
 
 
 def check_precision(where: str, value: Tensor) -> None:

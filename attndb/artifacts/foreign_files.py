@@ -75,7 +75,7 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
             f"{path.name}: shape {tuple(value.shape)} is no embedding of SD 1.5 (width 768) or "
             "SD 2.x (width 1024): use a file for one of these"
         )
-    check_values({text_key: vectors}, path.name)
+    check_values({}, path.name, {text_key: vectors})
     known = isinstance(token, str) and token not in _PLAIN_NAMES
     return ForeignEmbedding(token if known else "", text_key, vectors)
 

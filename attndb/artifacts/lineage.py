@@ -43,7 +43,7 @@ def lineage(concept: TrainedConcept) -> Lineage:
         start["stage"] = stages[0]
         key = hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
     else:
-        key = tensors_digest({"": concept.vectors})
+        key = tensors_digest({"": concept.vectors, **concept.further})
     names = [repr(photo["name"]) for photo in photos if "name" in photo]
     shown = ", ".join(names[:_PHOTOS_NAMED]) + (", ..." if len(names) > _PHOTOS_NAMED else "")
     made_of = f"photos {shown}; " if names else ""

@@ -18,9 +18,15 @@ from PIL import Image
 from .concept import TrainedConcept
 from .tensor_file import Writer
 
-_BASE_VERSIONS = {"SD 1.5": "sd_v1", "SD 2.1-base": "sd_v2", "SD 2.1-768": "sd_v2_v"}
+_BASE_VERSIONS = {
+    "SD 1.5": "sd_v1",
+    "SD 2.1-base": "sd_v2",
+    "SD 2.1-768": "sd_v2_v",
+    "SDXL": "sdxl_base_v1-0",
+}
 """kohya sd-scripts' names."""
 _PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
+"""Of the others the record says it: a fine-tuned SDXL may predict v."""
 _URL_START = "base64,"
 
 
@@ -29,7 +35,9 @@ def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     metadata = {"trained_words": json.dumps([concept.trigger])}
     if version := _BASE_VERSIONS.get(concept.base_family):
         metadata["ss_base_model_version"] = version
-        metadata["modelspec.prediction_type"] = _PREDICTIONS[concept.base_family]
+        told = _PREDICTIONS.get(concept.base_family) or concept.record.get("prediction_type")
+        if isinstance(told, str):
+            metadata["modelspec.prediction_type"] = told
     if picture := record_thumbnail(concept.record):
         metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
     return metadata

@@ -35,6 +35,8 @@ class Batch:
     """Whether the base model's prediction for these samples is what is learned."""
     others: tuple[Batch, ...] = ()
     """Samples of the same step whose latents have other shapes, a batch for each shape."""
+    sizes: Tensor | None = None
+    """(B, 6) pixels of photo and crop (crop_sizes.py), for a model that is told them."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -53,6 +55,7 @@ class Batch:
             None if self.subject is None else _sent(self.subject, device),
             self.of_base,
             tuple(other.to(device) for other in self.others),
+            None if self.sizes is None else _sent(self.sizes, device),
         )
 
     @property
@@ -73,6 +76,7 @@ class Batch:
             is_prior=self.is_prior,
             subject=None if self.subject is None else self.subject[piece],
             of_base=self.of_base,
+            sizes=None if self.sizes is None else self.sizes[piece],
         )
 
     def for_base(self) -> Batch:
@@ -80,7 +84,8 @@ class Batch:
         model is asked for in prior by prediction."""
         plain = tuple(prompt.without_placeholder() for prompt in self.prompts)
         others = tuple(other.for_base() for other in self.others)
-        return Batch(self.latents, self.noise, self.timesteps, plain, of_base=True, others=others)
+        told = (self.latents, self.noise, self.timesteps, plain)
+        return Batch(*told, of_base=True, others=others, sizes=self.sizes)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The samples in order, up to `size` at a time, shape by shape, then the prior samples in

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from .augmentation import Crop, as_floats, keeping_subject, render_bytes, render_levels
@@ -82,20 +83,32 @@ class LatentSource:
 
     def render(self, photo: Photo, crop: Crop) -> RenderedCrop:
         """The crop's pixels. Any thread may ask; the answer is the same bytes."""
-        side, mask = self.side_of(photo), photo.mask if self._masked else None
+        side, mask, crop = self.side_of(photo), self._mask(photo), self.placed(photo, crop)
         if not is_large(photo.image, side):
-            if self._keep_subject and mask is not None:
-                crop = keeping_subject(crop, mask, side)
             levels = None if mask is None else render_levels(mask, crop, side)
             return RenderedCrop(*render_bytes(photo.image, crop, side), levels)
+        large = self._reduced(photo)
+        return RenderedCrop(*large.render_bytes(crop), large.render_levels(crop))
+
+    def placed(self, photo: Photo, crop: Crop) -> Crop:
+        """The crop as it is cut: moved to where the subject is whole, if that is asked for."""
+        side, mask = self.side_of(photo), self._mask(photo)
+        if not self._keep_subject:
+            return crop
+        if is_large(photo.image, side):
+            return self._reduced(photo).keeping_subject(crop)
+        return crop if mask is None else keeping_subject(crop, mask, side)
+
+    def _mask(self, photo: Photo) -> Image.Image | None:
+        return photo.mask if self._masked else None
+
+    def _reduced(self, photo: Photo) -> LargePhoto:
         large = self._large.get(photo.key)
         if large is None:
-            large = LargePhoto(photo.image, side, mask)
+            large = LargePhoto(photo.image, self.side_of(photo), self._mask(photo))
             if self._repeats:
                 large = self._large.setdefault(photo.key, large)
-        if self._keep_subject:
-            crop = large.keeping_subject(crop)
-        return RenderedCrop(*large.render_bytes(crop), large.render_levels(crop))
+        return large
 
     def encode(self, crops: Sequence[RenderedCrop], *, together: bool = False) -> list[Encoded]:
         """Latent (C, Y, X) and weights (1, Y, X) of each crop, fp32, on the CPU. `together`: these

@@ -12,6 +12,7 @@ from ..config.data import AUTO
 from ..config.stage import StageConfig
 from .augmentation import Crop, draw_crop_of
 from .batch import Batch
+from .crop_sizes import KnownSizes
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
 from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
@@ -39,8 +40,10 @@ class PhotoBatches:
         encode_image: Callable[[Tensor], Tensor],
         own: Sequence[TokenizedText] = (),
         pool: PoolSettings = DEFAULT_POOL,
+        sized: bool = False,
     ) -> None:
-        """`prompts`: the dataset's, in its order. `own`: those of the method, instead of them."""
+        """`prompts`: the dataset's, in its order. `own`: those of the method, instead of them.
+        `sized`: whether the model is told the sizes of photo and crop."""
         self._dataset = dataset
         self._prompts = dict(zip(dataset.prompts, prompts, strict=True))
         self._own = tuple(own)
@@ -54,6 +57,7 @@ class PhotoBatches:
             keep_subject=data.keep_subject,
             aspect_buckets=data.aspect_buckets,
         )
+        self._sizes = KnownSizes(source) if sized else None
         crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
         key = {
             "resolution": data.resolution,
@@ -104,14 +108,17 @@ class PhotoBatches:
         shapes: dict[torch.Size, list[int]] = {}
         for index, (latent, _) in enumerate(found):
             shapes.setdefault(latent.shape, []).append(index)
-        first, *others = (
-            self._batch([found[i] for i in chosen], [prompts[i] for i in chosen], generator)
-            for chosen in shapes.values()
-        )
+
+        def batch(chosen: list[int]) -> Batch:
+            crops, latents = [samples[i] for i in chosen], [found[i] for i in chosen]
+            return self._batch(crops, latents, [prompts[i] for i in chosen], generator)
+
+        first, *others = map(batch, shapes.values())
         return replace(first, others=tuple(others))
 
     def _batch(
         self,
+        samples: Sequence[Sample],
         found: Sequence[Encoded],
         prompts: Sequence[TokenizedText],
         generator: torch.Generator,
@@ -128,6 +135,7 @@ class PhotoBatches:
             tuple(prompts),
             self._loss_mask(mask),
             subject=mask[:, 1:] if self._dataset.masked else None,
+            sizes=None if self._sizes is None else self._sizes.of(samples),
         )
 
     def _loss_mask(self, weights: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config.stage import StageConfig
 from .augmentation import Crop
 from .batch import Batch
+from .crop_sizes import KnownSizes
 from .draws import draw_noise, epoch_index, step_generator
 from .latent_pool import Key, LatentPool, PoolSettings, Sample
 from .latent_source import LatentSource, RenderedCrop
@@ -41,8 +42,10 @@ class PriorBatches:
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],
         pool: PoolSettings = DEFAULT_POOL,
+        sized: bool = False,
     ) -> None:
-        """`prompt`: that of the prior images. `encode_image`: latents of pixels in 0..1."""
+        """`prompt`: that of the prior images. `encode_image`: latents of pixels in 0..1. `sized`:
+        as of PhotoBatches."""
         self._photos = photos
         self._prior = prior
         self._prompt = prompt
@@ -50,6 +53,7 @@ class PriorBatches:
         self._timesteps = timesteps
         resolution = config.data.resolution
         source = LatentSource(encode_image, resolution, repeats=False)
+        self._sizes = KnownSizes(source) if sized else None
         key = {"resolution": resolution, "masked": False}
         self._pool = LatentPool(source, prior.images, [WHOLE], key, pool)
 
@@ -104,4 +108,5 @@ class PriorBatches:
         noise, timesteps = draw_noise(
             latents.shape, self._timesteps, config.offset_noise, generator
         )
-        return Batch(latents, noise, timesteps, (self._prompt,) * len(images))
+        sizes = None if self._sizes is None else self._sizes.of(images)
+        return Batch(latents, noise, timesteps, (self._prompt,) * len(images), sizes=sizes)

@@ -66,6 +66,12 @@ class TokenizedText:
         rest += [rest[-1]] * (len(self.tokens) - len(rest))
         return TokenizedText(f"{self.text}, without the placeholder", tuple(rest))
 
+    def padded(self, end: int, pad: int) -> tuple[int | None, ...]:
+        """The tokens where all after the first `end` are `pad`: as another text encoder of the same
+        vocabulary is filled up."""
+        length = self.tokens.index(end) + 1 if end in self.tokens else len(self.tokens)
+        return (*self.tokens[:length], *[pad] * (len(self.tokens) - length))
+
 
 @dataclass(frozen=True)
 class TokenizedPrompt(TokenizedText):

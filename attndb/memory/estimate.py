@@ -212,7 +212,8 @@ class MemoryEstimator:
         mask = torch.empty(size, 1, *self.latent[1:], device=META)
         prompts = tuple(self.prompts[i % len(self.prompts)] for i in range(size))
         noise = torch.empty_like(latents)
-        return Batch(latents, noise, timesteps, prompts, mask, subject=mask)
+        sizes = torch.empty(size, 6, device=META) if self.model.reads_sizes else None
+        return Batch(latents, noise, timesteps, prompts, mask, subject=mask, sizes=sizes)
 
 
 def total_of(shares: Mapping[str, Tensor]) -> Tensor:

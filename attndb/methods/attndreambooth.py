@@ -94,7 +94,7 @@ class AttnDreamBoothLearner(ConceptLearner):
         return shares
 
     def _distance_to_the_base(self, part: Batch, totals: LossTotals) -> Tensor:
-        text, values = self._text(part.prompts), totals.base_values
+        text, values = self._text(part.prompts).with_sizes(part.sizes), totals.base_values
         distance = self.denoising.distance(self._as_the_base, part, text, values)
         return self.config.prior_prediction * distance
 

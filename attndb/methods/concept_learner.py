@@ -54,7 +54,7 @@ class ConceptLearner:
 
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
         """`denoising`, or `prior` for prior samples."""
-        conditioning = self._text(part.prompts)
+        conditioning = self._text(part.prompts).with_sizes(part.sizes)
         if part.is_prior:
             assert self._weights.parameters, "no gradient in the embedding"
             prior = self.denoising.loss(part, conditioning, totals.prior_values)

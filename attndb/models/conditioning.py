@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D text width, V the placeholder's vectors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -23,12 +23,19 @@ class Conditioning:
     text: Mapping[str, Tensor]
     """Text states (B, T, D) by text encoder."""
     pooled: Tensor | None = None
-    """Pooled text and size conditioning (B, D), where the model takes one (SDXL)."""
+    """Pooled text (B, D), where the model takes it (SDXL)."""
     layers: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Sources (B, T, D) of keys and of values for single text attention layers, by name; the others
     read `text`."""
     reference: Tensor | None = None
     """Latents (B, C, Y, X) of a reference image, for methods that look at one."""
+    sizes: Tensor | None = None
+    """(B, 6) pixels: height and width of the picture as it was, top and left of the crop in it once
+    scaled, height and width of the crop, where the model is told them (SDXL, section 2.2)."""
+
+    def with_sizes(self, sizes: Tensor | None) -> Conditioning:
+        """The same for pictures of these sizes."""
+        return replace(self, sizes=sizes)
 
     @classmethod
     def joined(cls, parts: Sequence[Conditioning]) -> Conditioning:
@@ -51,4 +58,5 @@ class Conditioning:
                 for name in first.layers
             },
             cat([part.reference for part in parts]),
+            cat([part.sizes for part in parts]),
         )

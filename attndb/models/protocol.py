@@ -88,6 +88,11 @@ class Model(Runtime, Protocol):
     """Those weights of the base model that the denoiser begins without, by name, fp32 on the CPU:
     what the concept that a training goes on from has changed."""
 
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether the denoiser is told the pooled text and the sizes of photo and crop."""
+        ...
+
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The denoiser's output, (B, C, Y, X)."""
         ...

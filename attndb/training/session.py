@@ -122,7 +122,7 @@ def _finished_or_trained(
 def _start(model: Model, request: StageRequest, texts: Texts) -> Embeddings:
     if request.concept is None:
         return texts.start(model, request.config)
-    return {request.concept.text_key: request.concept.vectors.clone()}
+    return {name: vectors.clone() for name, vectors in request.concept.embeddings.items()}
 
 
 def _batches(
@@ -136,10 +136,11 @@ def _batches(
         pool = replace(pool, at_once=1, cache=None)  # as the recorded runs were made
     if dataset.private:
         pool = replace(pool, cache=None)  # whoever has the VAE can look at kept latents
-    photos = PhotoBatches(dataset, texts.prompts, config, timesteps, encode, texts.own, pool)
+    more = (config, timesteps, encode)
+    photos = PhotoBatches(dataset, texts.prompts, *more, texts.own, pool, model.reads_sizes)
     if dataset.prior is None or texts.prior is None:
         return photos
-    return PriorBatches(photos, dataset.prior, texts.prior, config, timesteps, encode, pool)
+    return PriorBatches(photos, dataset.prior, texts.prior, *more, pool, model.reads_sizes)
 
 
 def _train(

@@ -37,7 +37,8 @@ def stage_concept(
     }
     if request.dataset.prior is not None:
         record["prior"] = request.dataset.prior.record()
-    return concept.with_stage(result.vectors, delta, record)
+    vectors = result.embeddings[concept.text_key]
+    return concept.with_stage(vectors, delta, record, result.embeddings)
 
 
 def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
@@ -52,12 +53,12 @@ def _new_concept(
     result: StageResult,
     identity: dict[str, Any],
 ) -> TrainedConcept:
-    dataset, category = request.dataset, texts.category
+    dataset, category, first = request.dataset, texts.category, bench.text_key()
     return TrainedConcept(
         placeholder=dataset.placeholder,
         category=dataset.category,
-        text_key=bench.text_key(),
-        vectors=result.vectors,
+        text_key=first,
+        vectors=result.embeddings[first],
         base_family=identity["base_family"],
         record={
             "base_sha256": identity["base_sha256"],

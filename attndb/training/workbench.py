@@ -48,7 +48,7 @@ class Workbench(Protocol):
         ...
 
     def text_key(self) -> str:
-        """Name that embedding files have for the base's text encoder."""
+        """Name that embedding files have for the base's text encoder; of several the first."""
         ...
 
     def tokenize(

@@ -32,9 +32,9 @@ from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
 from .model.encoding import crops_at_once, encoder_identity, room_for_latents
-from .model.families import check_trainable, family, sampling_identity
+from .model.families import check_trainable, family, resolution_warning, sampling_identity
 from .model.memory import fit_to_memory
-from .model.placeholders import apply_to_clip, inner_name
+from .model.placeholders import apply_to_clip, encoder_names
 from .model.private_model import PrivateModel, private_model, training_mode
 from .model.text import (
     token_ids,
@@ -106,7 +106,7 @@ class HostWorkbench:
 
     def text_key(self) -> str:
         """E.g. `clip_l`."""
-        return inner_name(self._clip.tokenizer)
+        return encoder_names(self._clip.tokenizer)[0]
 
     def tokenize(
         self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
@@ -157,6 +157,7 @@ class HostWorkbench:
         if model.device.type == "cpu":
             choices = choices[:1]
         self._say_once(bf16_warning(choices[0], model.device))
+        self._say_once(resolution_warning(self._model, choices[0].data.resolution))
         fitted = fit_to_memory(
             self._plan.title,
             model,

@@ -9,6 +9,9 @@ import torch
 
 from attndreambooth.devkit.training import denoised
 
+XL = ("clip_l", "clip_g")
+"""SDXL's text encoders."""
+
 
 def digest(module: torch.nn.Module) -> list[tuple[str, torch.dtype, int]]:
     """Name, type and checksum of every weight."""
@@ -34,7 +37,8 @@ def snapshot(wires: Any) -> dict[str, Any]:
         "vae": wires.vae.first_stage_model,
     }
     tokenizer = wires.clip.tokenizer
-    inner = getattr(tokenizer, tokenizer.clip)
+    names = [getattr(tokenizer, "clip", None)] if hasattr(tokenizer, "clip") else XL
+    inners = [getattr(tokenizer, name) for name in names]
     return {
         **{f"{name} weights": digest(module) for name, module in modules.items()},
         "grad": [
@@ -57,7 +61,7 @@ def snapshot(wires: Any) -> dict[str, Any]:
         "uuids": [p.patches_uuid for p in (wires.model, wires.clip.patcher, wires.vae.patcher)],
         "options": repr(wires.model.model_options),
         "objects": sorted(wires.model.object_patches),
-        "tokenizer": (id(tokenizer), sorted(vars(tokenizer)), id(inner), sorted(vars(inner))),
+        "tokenizer": [(id(part), sorted(vars(part))) for part in (tokenizer, *inners)],
         "tokens": repr(wires.clip.tokenize("a photo of a <astro> person on the beach")),
         "layer": wires.clip.layer_idx,
     }

@@ -14,8 +14,8 @@ from ....attndb.attention.token_line import token_line
 from ....attndb.config.choices import CategoryToken
 from ....attndb.data.dataset import ConceptDataset
 from ..model.families import check_text_encoder
-from ..model.placeholders import known_placeholders, with_vectors
-from ..model.text import embedding_width, tokenize_training_prompts
+from ..model.placeholders import known_placeholders
+from ..model.text import tokenize_training_prompts, with_blank_vectors
 
 _END_OF_WORD = "</w>"  # byte-level vocabularies (CLIP)
 _BEGIN_OF_WORD = "\u2581"  # SentencePiece (T5)
@@ -31,7 +31,7 @@ def training_token_lines(clip: Any, dataset: ConceptDataset, tie: CategoryToken)
     be trained with."""
     check_text_encoder(clip)
     prompts, _ = tokenize_training_prompts(clip, dataset, 1, tie)
-    marked = with_vectors(clip, dataset.placeholder, torch.zeros(1, embedding_width(clip)))
+    marked = with_blank_vectors(clip, dataset.placeholder, 1)
     return {p.text: token_line(p, prompt_tokens(marked, p.text)) for p in prompts}
 
 

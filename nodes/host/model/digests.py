@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....attndb.artifacts.digest import tensors_digest
+from .placeholders import encoder_names
 from .weights import UNET_PREFIX, merged_weights
 
 _KEPT: weakref.WeakKeyDictionary[Any, dict[tuple[str, ...], str]] = weakref.WeakKeyDictionary()
@@ -23,16 +24,19 @@ def unet_digest(model: Any, without_concept: str = "") -> str:
 
 
 def text_digest(clip: Any) -> str:
-    """SHA-256 of the weights that text states depend on.
+    """SHA-256 of the weights that text states depend on, and of SDXL its pooled text.
 
-    The projections are left out: checkpoints of these families need not have them, and then the
+    Other projections are left out: checkpoints of these families need not have them, and then the
     host leaves them uninitialised.
     """
     unused = ("text_projection.weight", "logit_scale")
+    names = encoder_names(clip.cond_stage_model)
+    pooled = f"{names[-1]}.transformer.text_projection.weight" if len(names) > 1 else ""
 
     def digest() -> str:
         weights = merged_weights(clip.patcher, "")
-        return tensors_digest({k: v for k, v in weights.items() if not k.endswith(unused)})
+        used = {k: v for k, v in weights.items() if k == pooled or not k.endswith(unused)}
+        return tensors_digest(used)
 
     return _once(clip.patcher, ("text",), digest)
 

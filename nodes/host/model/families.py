@@ -7,19 +7,27 @@ from typing import Any
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfy.model_base import ModelType
+from comfy.model_base import SDXL, ModelType
 from comfy.model_sampling import EPS, V_PREDICTION
 from comfy.sd1_clip import SDClipModel
+from comfy.sdxl_clip import SDXLClipModel
 
 from ....attndb.artifacts.digest import tensors_digest
+from .placeholders import SDXL_ENCODERS, embedding_widths, encoder_names, token_embeddings
 
-SUPPORTED = "Stable Diffusion 1.5, 2.1-base and 2.1-768 (and attndb-micro)"
+SUPPORTED = "Stable Diffusion 1.5, 2.1-base, 2.1-768 and SDXL (and attndb-micro)"
+
+SDXL_SIDE = 1024
+"""Pixels of SDXL's training pictures, as their area says (SDXL, section 2.3)."""
 
 _NAMES = {
     "SD15": "SD 1.5",
     "SD20": "SD 2.x",
     "SDXL": "SDXL",
+    "SSD1B": "SSD-1B",
+    "Segmind_Vega": "Segmind Vega",
     "SDXLRefiner": "SDXL refiner",
+    "SDXL_instructpix2pix": "SDXL instruct pix2pix",
     "Flux": "Flux",
     "SD3": "SD 3",
 }
@@ -128,7 +136,7 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
             )
     if not _is_trainable_unet(model.model):
         raise ValueError(
-            f"MODEL is {family(model)}, which cannot be trained here. Supported: {SUPPORTED}"
+            f"MODEL is {_kind(model)}, which cannot be trained here. Supported: {SUPPORTED}"
         )
     if _denoised(model) not in (EPS.calculate_denoised, V_PREDICTION.calculate_denoised):
         raise ValueError(
@@ -138,9 +146,15 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
     _check_timesteps(model)
     check_no_injections(model, clip)
     check_text_encoder(clip)
-    encoder = clip.cond_stage_model
-    wanted = model.model.model_config.unet_config["context_dim"]
-    width = getattr(encoder, encoder.clip).transformer.get_input_embeddings().weight.shape[1]
+    widths = embedding_widths(clip)
+    if _is_sdxl(model.model) and len(widths) == 1:
+        [(name, width)] = widths.items()
+        raise ValueError(
+            f"MODEL ({family(model)}) reads two text encoders, {' and '.join(SDXL_ENCODERS)}, and "
+            f"this CLIP is {name} alone (width {width}): connect the CLIP of the same checkpoint, "
+            "or load both halves with DualCLIPLoader (type sdxl)"
+        )
+    wanted, width = model.model.model_config.unet_config["context_dim"], sum(widths.values())
     if wanted != width:
         raise ValueError(
             f"MODEL ({family(model)}) reads text of width {wanted}, and this CLIP gives {width}: "
@@ -155,20 +169,61 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
 
 
 def check_text_encoder(clip: Any) -> None:
-    """ValueError unless a CLIP is one text encoder of a supported model."""
+    """ValueError unless a CLIP is the text encoders of a supported model, each with weights."""
     encoder = clip.cond_stage_model
-    if not isinstance(getattr(encoder, str(getattr(encoder, "clip", None)), None), SDClipModel):
+    names = encoder_names(encoder)
+    parts = [getattr(encoder, name, None) for name in names]
+    several = len(parts) > 1 and not isinstance(encoder, SDXLClipModel)
+    if not parts or several or not all(isinstance(part, SDClipModel) for part in parts):
         raise ValueError(
             f"CLIP is {type(encoder).__name__}, which does not belong to a supported model. "
             f"Supported: {SUPPORTED}; connect the CLIP of the same checkpoint as the MODEL"
         )
+    for name, table in token_embeddings(clip).items() if len(names) > 1 else ():
+        if _is_blank(table):
+            raise ValueError(
+                f"CLIP lacks its half {name}: the file it was loaded from has no weights for it. "
+                "Load a full SDXL checkpoint, or both halves with DualCLIPLoader (type sdxl)"
+            )
+
+
+def _is_blank(table: Any) -> bool:
+    """Whether a table of token embeddings is no such thing: the host leaves what a file does not
+    hold as it finds the memory."""
+    if table.is_meta:
+        return True
+    rows = table.detach()[:64].float()
+    return not bool(rows.isfinite().all()) or float(rows.std()) < 1e-12 or float(rows.std()) > 1e3
+
+
+def resolution_warning(model: Any, resolution: int) -> str:
+    """What to say of a training at this size; empty where there is nothing to say."""
+    if not _is_sdxl(model.model) or resolution >= SDXL_SIDE * 3 // 4:
+        return ""
+    return (
+        f"MODEL is {family(model)}, which was made at {SDXL_SIDE} px, and resolution is "
+        f"{resolution}: it draws small pictures badly, and learns from them what it draws badly. "
+        f"Set resolution to {SDXL_SIDE}, or to 768 where memory does not hold that"
+    )
+
+
+def _kind(model: Any) -> str:
+    """The family, and what it predicts where that is the trouble."""
+    kind = model.model.model_type
+    plain = kind in (ModelType.EPS, ModelType.V_PREDICTION) or not _is_sdxl(model.model)
+    return family(model) if plain else f"{family(model)} of the kind {kind.name}"
+
+
+def _is_sdxl(base_model: Any) -> bool:
+    """Whether a U-Net is told pooled text and sizes as SDXL's is; the refiner's is told others."""
+    return type(base_model) is SDXL
 
 
 def _is_trainable_unet(base_model: Any) -> bool:
     unet = getattr(base_model, "diffusion_model", None)
     return (
         isinstance(unet, UNetModel)
-        and unet.num_classes is None
+        and (unet.num_classes is None or _is_sdxl(base_model))
         and base_model.model_type in (ModelType.EPS, ModelType.V_PREDICTION)
         and not base_model.concat_keys
         and isinstance(base_model.model_config.unet_config.get("context_dim"), int)

@@ -13,6 +13,10 @@ from torch import Tensor
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
 from ....attndb.data.placeholder import by_length, placeholder_pattern
+from ....attndb.models.conditioning import Embeddings
+
+SDXL_ENCODERS = ("clip_l", "clip_g")
+"""Of SDXL, in the order of its text states; the second one's pooled text is read, too."""
 
 _EMBEDDING = "embedding:"
 _FILE = rf"(?<!\w){_EMBEDDING}([^\s,<>\[\]():]+)"
@@ -23,10 +27,15 @@ _FILE = rf"(?<!\w){_EMBEDDING}([^\s,<>\[\]():]+)"
 class KnownPlaceholder:
     """What a placeholder stands for in the prompts of one CLIP."""
 
-    vectors: Tensor
-    """(V, D)."""
+    embeddings: Embeddings
+    """Vectors (V, D) by text encoder."""
     lineage: Lineage | None = None
     """Of the concept it belongs to; None while it is being trained."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """Those for the first text encoder: as many as for every other."""
+        return next(iter(self.embeddings.values()))
 
 
 def known_placeholders(clip: Any) -> dict[str, KnownPlaceholder]:
@@ -34,68 +43,94 @@ def known_placeholders(clip: Any) -> dict[str, KnownPlaceholder]:
     return dict(getattr(getattr(clip, "tokenizer", None), "attndb_known", {}))
 
 
-def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Tensor | None = None) -> Any:
+def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None = None) -> Any:
     """A clone of CLIP whose prompts know the concept's placeholder, as its own vectors or as these.
     ValueError if they are not for this CLIP, or if another concept has the placeholder there."""
-    key = inner_name(clip.tokenizer)
-    table = token_embeddings(clip)
-    width = concept.vectors.shape[1]
-    if concept.text_key != key:
+    theirs = {name: value.shape[1] for name, value in concept.embeddings.items()}
+    widths = embedding_widths(clip)
+    if set(theirs) != set(widths):
         raise ValueError(
             f"the concept {concept.placeholder} was trained for {concept.base_family} "
-            f"({concept.text_key}, width {width}), and this CLIP is {key}, width "
-            f"{table.shape[1]}: use the CLIP of a {concept.base_family} checkpoint"
+            f"({_shown(theirs)}), and this CLIP is {_shown(widths)}: "
+            f"use the CLIP of a {concept.base_family} checkpoint"
         )
-    if width != table.shape[1]:
-        raise ValueError(
-            f"the vectors of the concept {concept.placeholder} have width {width}, and this CLIP "
-            f"({key}) reads {table.shape[1]}: use the CLIP that the concept was trained with; if "
-            "it is this one, the concept's file is damaged: restore it, or train it again"
-        )
+    for key, width in theirs.items():
+        if width != widths[key]:
+            raise ValueError(
+                f"the vectors of the concept {concept.placeholder} have width {width}, and this "
+                f"CLIP ({key}) reads {widths[key]}: use the CLIP that the concept was trained "
+                "with; if it is this one, the concept's file is damaged: restore it, or train it "
+                "again"
+            )
     mine = lineage(concept)
     for known in known_placeholders(clip).values():
         if known.lineage is not None:
             check_not_another(known.lineage, mine, "CLIP")
     return with_vectors(
-        clip, concept.placeholder, concept.vectors if vectors is None else vectors, mine
+        clip, concept.placeholder, concept.embeddings if vectors is None else vectors, mine
     )
 
 
-def token_embeddings(clip: Any) -> Tensor:
-    """CLIP's table of token embeddings (tokens, D), as it lies in the model."""
+def _shown(widths: Mapping[str, int]) -> str:
+    return " and ".join(f"{name}, width {width}" for name, width in widths.items())
+
+
+def token_embeddings(clip: Any) -> dict[str, Tensor]:
+    """CLIP's tables of token embeddings (tokens, D) by text encoder, as they lie in the model."""
     model = clip.cond_stage_model
-    return getattr(model, inner_name(model)).transformer.get_input_embeddings().weight
+    return {
+        name: getattr(model, name).transformer.get_input_embeddings().weight
+        for name in encoder_names(model)
+    }
 
 
-def inner_name(holder: Any) -> str:
-    """The attribute of a host tokenizer or text model that holds its only CLIP, e.g. `clip_l`."""
-    return str(holder.clip)
+def embedding_widths(clip: Any) -> dict[str, int]:
+    """Width of the token embeddings of every text encoder."""
+    return {name: table.shape[1] for name, table in token_embeddings(clip).items()}
 
 
-def with_vectors(clip: Any, placeholder: str, vectors: Tensor, owner: Lineage | None = None) -> Any:
-    """A clone of CLIP in whose prompts `placeholder` stands for these vectors.
+def encoder_names(holder: Any) -> tuple[str, ...]:
+    """The attributes of a host tokenizer or text model that hold its CLIPs, in the order of the
+    text states: `clip_l` or `clip_h`, and of SDXL both of SDXL_ENCODERS."""
+    only = getattr(holder, "clip", None)
+    if only is not None:
+        return (str(only),)
+    return tuple(name for name in SDXL_ENCODERS if hasattr(holder, name))
+
+
+def with_vectors(
+    clip: Any, placeholder: str, vectors: Embeddings | Tensor, owner: Lineage | None = None
+) -> Any:
+    """A clone of CLIP in whose prompts `placeholder` stands for these vectors, by text encoder; a
+    tensor: those of the only one.
 
     The host's own way for embeddings is used (`embedding:name` in a prompt), with the vectors in
     memory instead of in a file. CLIP and its tokenizer stay as they are; placeholders that were
     added before stay known, save the same one in whatever case.
     """
-    clone = clip.clone()
-    key = inner_name(clip.tokenizer)
-    outer, inner = copy.copy(clip.tokenizer), copy.copy(getattr(clip.tokenizer, key))
+    clone, outer = clip.clone(), copy.copy(clip.tokenizer)
+    names = encoder_names(outer)
+    if isinstance(vectors, Tensor):
+        [only] = names
+        vectors = {only: vectors}
     known = {
         name: what
         for name, what in known_placeholders(clip).items()
         if name.casefold() != placeholder.casefold()
     }
     known[placeholder] = KnownPlaceholder(vectors, owner)
-    if inner.embedding_directory is None:
-        inner.embedding_directory = []
-    from_file = _host_lookup(inner)
-    inner._try_get_embedding = _lookup(known, from_file, _host_lookup(_without_folders(inner)))
-    setattr(outer, key, inner)
+    lookups = []
+    for name in names:
+        inner = copy.copy(getattr(outer, name))
+        if inner.embedding_directory is None:
+            inner.embedding_directory = []
+        lookups.append(_host_lookup(inner))
+        bare = _host_lookup(_without_folders(inner))
+        inner._try_get_embedding = _lookup(name, known, lookups[-1], bare)
+        setattr(outer, name, inner)
     outer.attndb_known = known
     plain = type(outer).tokenize_with_weights.__get__(outer)
-    is_file = _file_test(from_file)
+    is_file = _file_test(lookups[0])
     outer.tokenize_with_weights = lambda text, *args, **kwargs: plain(
         spell_out(text, known, is_file), *args, **kwargs
     )
@@ -124,11 +159,12 @@ def _file_test(from_file: Callable[[str], tuple[Any, ...]]) -> Callable[[str], b
 
 
 def _lookup(
+    encoder: str,
     known: Mapping[str, KnownPlaceholder],
     from_file: Callable[[str], tuple[Any, ...]],
     from_no_file: Callable[[str], tuple[Any, ...]],
 ) -> Callable[[str], tuple[Any, ...]]:
-    in_memory = {_memory_name(placeholder): what.vectors for placeholder, what in known.items()}
+    in_memory = {_memory_name(word): what.embeddings[encoder] for word, what in known.items()}
 
     def try_get_embedding(name: str) -> tuple[Any, ...]:
         vectors = in_memory.get(next(iter(name.split()), ""))

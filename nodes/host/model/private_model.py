@@ -19,7 +19,8 @@ from ....attndb.models.cross_attention import CrossAttentionLayer, cross_attenti
 from ....attndb.models.noise_schedule import Diffusion
 from .checkpointing import checkpoint_activations
 from .families import is_v_prediction
-from .placeholders import inner_name
+from .placeholders import encoder_names
+from .size_conditioning import pooled_with_sizes
 from .text import TextEncoder
 from .weights import compile_blocks, private_unet
 
@@ -47,11 +48,18 @@ class PrivateModel:
         self._encode_image = encode_image
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The U-Net's output, (B, C, Y, X). It reads one text encoder."""
+        """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side."""
         if conditioning.layers or conditioning.reference is not None:
             raise ValueError("this U-Net takes neither text by layer nor a reference image")
-        [context] = conditioning.text.values()
-        return self.unet(z_t, t, context=context, transformer_options={})
+        states = list(conditioning.text.values())
+        context = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
+        y = pooled_with_sizes(conditioning, z_t) if self.reads_sizes else None
+        return self.unet(z_t, t, context=context, y=y, transformer_options={})
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether the U-Net is told the pooled text and the picture's sizes (SDXL)."""
+        return self.unet.num_classes is not None
 
     def text_attention(self) -> Sequence[CrossAttentionLayer]:
         """The U-Net's `attn2` layers."""
@@ -79,12 +87,11 @@ class PrivateModel:
 
     def encode_text(self, prompt: TokenizedText, embeddings: Embeddings) -> Conditioning:
         """Of one prompt, differentiable in the placeholder's vectors."""
-        return Conditioning(
-            {
-                name: encoder.to(self.device).encode(prompt, embeddings[name])
-                for name, encoder in self._text.items()
-            }
-        )
+        states, pooled = {}, None
+        for name, encoder in self._text.items():
+            states[name], own = encoder.to(self.device).encode(prompt, embeddings[name])
+            pooled = own if self.reads_sizes else None  # the last encoder's
+        return Conditioning(states, pooled)
 
     def offload_text_encoder(self) -> None:
         """Moves the text encoders to main memory, until they are asked again."""
@@ -127,7 +134,8 @@ def private_model(
             latent = model.model.process_latent_in(vae.encode(pixels))
         return latent.clone()
 
-    text = {inner_name(clip.tokenizer): TextEncoder.from_clip(clip, device)}
+    names = encoder_names(clip.cond_stage_model)
+    text = {name: TextEncoder.from_clip(clip, name, device) for name in names}
     base = {name: weights[name] for name in delta}
     return PrivateModel(unet, text, diffusion, device, encode_image, base)
 

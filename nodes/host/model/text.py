@@ -25,7 +25,8 @@ from ....attndb.memory.meta_trace import META, on_meta_device
 from ....attndb.models.embedding_correction import corrected
 from .placeholders import (
     apply_to_clip,
-    inner_name,
+    embedding_widths,
+    encoder_names,
     known_placeholders,
     token_embeddings,
     with_vectors,
@@ -35,7 +36,7 @@ from .weights import merged_weights, private_copy
 
 def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
     """Token ids of a text, one group per word, without start and end tokens."""
-    inner = getattr(clip.tokenizer, inner_name(clip.tokenizer))
+    inner = getattr(clip.tokenizer, encoder_names(clip.tokenizer)[0])
     end = -1 if getattr(inner, "tokenizer_adds_end_token", True) else None
     return tuple(
         tuple(inner.tokenizer(word)["input_ids"][inner.tokens_start : end]) for word in text.split()
@@ -58,7 +59,7 @@ def tokenize_training_prompts(
             f"new one in the dataset node, e.g. <my-{dataset.placeholder}>"
         )
     category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
-    marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    marked = with_blank_vectors(clip, dataset.placeholder, vectors)
     prompts = []
     for prompt in dataset.prompts:
         source = dataset.source_of(prompt)
@@ -74,7 +75,7 @@ def tokenize_prompts(
 ) -> tuple[TokenizedText, ...]:
     """Training prompts, which hold the placeholder once, as the stock text encode node would see
     them."""
-    marked = with_vectors(clip, dataset.placeholder, torch.zeros(vectors, embedding_width(clip)))
+    marked = with_blank_vectors(clip, dataset.placeholder, vectors)
     tokenized = []
     for prompt in prompts:
         tokens = _tokens(marked, prompt, f"the training prompt {prompt!r}")
@@ -126,8 +127,9 @@ def tokenize_prior_prompt(clip: Any, prompt: str) -> TokenizedText:
 
 
 def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
-    """Token ids of all chunks, None for a vector; ValueError names the `source` of weights."""
-    chunks = clip.tokenize(prompt)[clip.tokenizer.clip_name]
+    """Token ids of all chunks, None for a vector, as the first text encoder is given them.
+    ValueError names the `source` of weights."""
+    chunks = clip.tokenize(prompt)[encoder_names(clip.tokenizer)[0].removeprefix("clip_")]
     if any(weight != 1.0 for chunk in chunks for _, weight in chunk):
         raise ValueError(
             f"{source} uses prompt weights (round brackets): training prompts have none"
@@ -135,15 +137,17 @@ def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
     return [None if isinstance(t, Tensor) else int(t) for chunk in chunks for t, _ in chunk]
 
 
-def category_embedding(clip: Any, concept: TrainedConcept) -> Tensor:
+def category_embeddings(clip: Any, concept: TrainedConcept) -> dict[str, Tensor]:
     """Where the concept's placeholder would start in this CLIP: the mean token embedding (D,) of
-    its category, patches on CLIP merged. ValueError if CLIP has no word for it."""
+    its category by text encoder, patches on CLIP merged. ValueError if CLIP has no word for it."""
     tie = "first token" if concept.record.get("tie") == "first token" else "last word"
     category = CategoryWord(concept.category, words_of(clip, concept.category), tie)
-    weight = token_embeddings(clip)
-    [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
-    [merged] = merged_weights(clip.patcher, key).values()
-    return merged[list(category.initial_ids)].mean(dim=0)
+    means = {}
+    for name, weight in token_embeddings(clip).items():
+        [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
+        [merged] = merged_weights(clip.patcher, key).values()
+        means[name] = merged[list(category.initial_ids)].mean(dim=0)
+    return means
 
 
 def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any:
@@ -151,13 +155,15 @@ def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any
     applied = apply_to_clip(clip, concept)
     if correction == 0:
         return applied
-    vectors = corrected(concept.vectors, category_embedding(clip, concept), correction)
+    goals = category_embeddings(clip, concept)
+    vectors = {n: corrected(v, goals[n], correction) for n, v in concept.embeddings.items()}
     return apply_to_clip(clip, concept, vectors)
 
 
-def embedding_width(clip: Any) -> int:
-    """Width of the text encoder's token embeddings."""
-    return token_embeddings(clip).shape[1]
+def with_blank_vectors(clip: Any, placeholder: str, count: int) -> Any:
+    """A clone of CLIP in whose prompts the placeholder takes the place of `count` vectors."""
+    blank = {name: torch.zeros(count, width) for name, width in embedding_widths(clip).items()}
+    return with_vectors(clip, placeholder, blank)
 
 
 class TrainableLayer(CLIPLayer):
@@ -174,31 +180,37 @@ class TrainableLayer(CLIPLayer):
 class TextEncoder:
     """A private, differentiable copy of one of the host's CLIP text models."""
 
-    def __init__(self, model: Any) -> None:
-        """`model`: a private SDClipModel of the host; its layers are made out-of-place."""
+    def __init__(self, model: Any, padding: tuple[int, int] | None = None) -> None:
+        """`model`: a private SDClipModel of the host; its layers are made out-of-place. `padding`:
+        its end token and what comes after that, where prompts are filled up for another encoder."""
         self.model = model
+        self.padding = padding
         self._device: torch.device | None = None
         for module in model.modules():
             if isinstance(module, CLIPLayer):
                 module.__class__ = TrainableLayer
 
     @classmethod
-    def from_clip(cls, clip: Any, device: torch.device) -> TextEncoder:
-        """The text encoder of a CLIP wire, its patches merged, its clip skip kept."""
-        name = inner_name(clip.cond_stage_model)
+    def from_clip(cls, clip: Any, name: str, device: torch.device) -> TextEncoder:
+        """A text encoder of a CLIP wire, its patches merged, its clip skip kept."""
         weights = merged_weights(clip.patcher, f"{name}.")
         model = private_copy(getattr(clip.cond_stage_model, name), weights, device)
         model.reset_clip_options()
         if clip.layer_idx is not None:
             model.set_clip_options({"layer": clip.layer_idx})
         model.set_clip_options({"execution_device": device})
-        return cls(model)
+        inner = getattr(clip.tokenizer, name)
+        first = name == encoder_names(clip.tokenizer)[0]
+        return cls(model, None if first else (inner.end_token, inner.pad_token))
 
-    def encode(self, prompt: TokenizedText, vectors: Tensor) -> Tensor:
-        """Text states (1, T, D) of a prompt, differentiable in the placeholder's vectors."""
+    def encode(self, prompt: TokenizedText, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Text states (1, T, D) and pooled text (1, D) of a prompt, differentiable in the
+        placeholder's vectors."""
         vectors = iter(vectors)
-        tokens = [next(vectors) if token is None else token for token in prompt.tokens]
-        return self.model([tokens])[0]
+        ids = prompt.tokens if self.padding is None else prompt.padded(*self.padding)
+        tokens = [next(vectors) if token is None else token for token in ids]
+        states, pooled = self.model([tokens])
+        return states, pooled
 
     def rows(self, token_ids: tuple[int, ...]) -> Tensor:
         """Token embeddings (len(token_ids), D), fp32."""
@@ -207,7 +219,7 @@ class TextEncoder:
 
     def on_meta_device(self) -> TextEncoder:
         """The same on the meta device, to stay there."""
-        return TextEncoder(on_meta_device(self.model)).to(META)
+        return TextEncoder(on_meta_device(self.model), self.padding).to(META)
 
     def to(self, device: torch.device) -> TextEncoder:
         """Moves the model, unless it is there; encodes there from now on."""

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ....attndb.artifacts.tensor_file import write_whole
+from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
 from ..model.placeholders import with_vectors
 from ..model.sampling import SamplerSettings, sampled
@@ -76,11 +77,12 @@ class PreviewSampler:
         self._prompt = settings.prompt.replace("{}", " ".join(words))
         self._patcher = _around(model, unet)
 
-    def draw(self, vectors: Tensor) -> Image.Image:
+    def draw(self, embeddings: Embeddings) -> Image.Image:
         """One picture. The user's interrupt stops it within a sampler step."""
         settings = self.settings
         with torch.inference_mode(), _not_training():
-            clip = with_vectors(self._clip, self._placeholder, vectors.detach().float().cpu())
+            vectors = {name: v.detach().float().cpu() for name, v in embeddings.items()}
+            clip = with_vectors(self._clip, self._placeholder, vectors)
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
             negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
             samples = sampled(self._patcher, positive, negative, settings)
@@ -98,12 +100,12 @@ class PreviewPictures:
         """Whether a picture is drawn after `done` steps."""
         return self._sampler.settings.due(done, self._total)
 
-    def after_step(self, done: int, vectors: Tensor) -> bool:
+    def after_step(self, done: int, embeddings: Embeddings) -> bool:
         """Draws after `done` steps if it is due; whether it did."""
         if not self.due(done):
             return False
         try:
-            picture = self._sampler.draw(vectors)
+            picture = self._sampler.draw(embeddings)
         except torch.OutOfMemoryError:
             log.warning(
                 "step %d: not enough memory for a preview of this size; the training goes on. "

@@ -11,7 +11,7 @@ from attndreambooth.attndb.artifacts.concept import (
     ConceptFileError,
     TrainedConcept,
     delta_from_file_keys,
-    vectors_from_file,
+    embeddings_from_file,
     weight_file_keys,
 )
 
@@ -94,12 +94,14 @@ def test_unknown_keys_are_refused_by_file_and_name(key):
         {},
         {"emb_params": torch.zeros(1, 8)},
         {"clip_l": torch.zeros(8)},
-        {"clip_l": torch.zeros(1, 8), "clip_g": torch.zeros(1, 8)},
+        {"clip_l": torch.zeros(1, 8), "clip_h": torch.zeros(1, 8)},
+        {"clip_l": torch.zeros(2, 8), "clip_g": torch.zeros(1, 8)},
+        {"clip_l": torch.zeros(1, 8), "clip_g": torch.zeros(8)},
     ],
 )
 def test_an_embedding_file_of_other_keys_is_refused(tensors):
     with pytest.raises(ConceptFileError, match=r"e\.safetensors: unknown keys"):
-        vectors_from_file(tensors, "e.safetensors")
+        embeddings_from_file(tensors, "e.safetensors")
 
 
 @pytest.mark.parametrize(
