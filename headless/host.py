@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +36,14 @@ def host_folder(environ: Mapping[str, str], root: Path = ROOT) -> Path:
             "put this pack into its custom_nodes"
         )
     return max(fetched, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
+
+
+def choose_card(environ: MutableMapping[str, str]) -> None:
+    """Of the cards of this machine, this process's alone (torchrun's LOCAL_RANK)."""
+    cards = environ.get("CUDA_VISIBLE_DEVICES", "")
+    numbers = [card for card in cards.split(",") if card.strip()]
+    local = int(environ.get("LOCAL_RANK", "0"))
+    environ["CUDA_VISIBLE_DEVICES"] = numbers[local % len(numbers)] if numbers else str(local)
 
 
 def become_host(folder: Path, arguments: Sequence[str]) -> None:

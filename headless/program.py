@@ -15,7 +15,8 @@ from typing import IO
 
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job_file import JobFileError, read_jobs
-from .host import HostMissingError, become_host, host_folder
+from .host import HostMissingError, become_host, choose_card, host_folder
+from .processes import processes
 
 BAD_FILE = 2
 """Exit status: nothing was begun."""
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str]) -> int:
                 jobs = [job for job in jobs if job.name in options.only]
                 if left := set(options.only) - {job.name for job in jobs}:
                     raise ValueError(f"--only {', '.join(sorted(left))}: no such subject")
+            group = processes(options.part, options.together, os.environ)
+            jobs = group.own(jobs)
+            if group.of_torchrun:
+                choose_card(os.environ)
             become_host(host_folder(os.environ), host)
         except JobFileError as error:
             return _refused(options, error.problems, out)
@@ -47,8 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.check:
             sys.stderr.write(f"{options.file}: {len(jobs)} subjects, nothing wrong\n")
             return 0
-        with report(options.json, out) as told:
-            return train_jobs(jobs, told)
+        group.join()
+        with report(options.json, out if group.writes else None) as told:
+            return train_jobs(jobs, told, group)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -59,6 +65,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="JSON lines on standard output")
     parser.add_argument("--check", action="store_true", help="say what is wrong, train nothing")
     parser.add_argument("--only", action="append", metavar="NAME", help="this subject (repeatable)")
+    parser.add_argument("--part", default="", metavar="K/N", help="every Nth subject, from the Kth")
+    parser.add_argument(
+        "--together", action="store_true", help="under torchrun: all processes on each subject"
+    )
     return parser.parse_args(arguments)
 
 

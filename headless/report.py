@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,8 +176,12 @@ class Bar:
 
 
 @contextmanager
-def report(as_json: bool, out: IO[str]) -> Iterator[Report]:
-    """JSON lines, or a bar that the log does not break."""
+def report(as_json: bool, out: IO[str] | None) -> Iterator[Report]:
+    """JSON lines, or a bar that the log does not break; nothing without a place for it."""
+    if out is None:
+        with open(os.devnull, "w") as nowhere:
+            yield JsonLines(nowhere)
+        return
     if as_json:
         yield JsonLines(out)
         return

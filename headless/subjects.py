@@ -14,34 +14,38 @@ import torch
 from ..attndb.artifacts.concept_files import load_concept
 from ..attndb.config.printable import printable
 from ..attndb.jobs.job import Job
+from ..attndb.training.ranks import RankLostError, Ranks, RankStoppedError
 from ..attndb.training.step_loss import TrainingDivergedError
 from ..nodes.host.concept_store import save_concept_as
 from ..nodes.host.paths import embedding_path, find_concept, weights_path
 from ..nodes.options import TrainingOptions
 from ..nodes.training import train_stages
+from .processes import Processes
 from .report import Report
 from .wires import Models, dataset_of, preview_of
 
 log = logging.getLogger(__name__)
 
-_USER_ERRORS = (ValueError, OSError, TrainingDivergedError)
+_USER_ERRORS = (ValueError, OSError, TrainingDivergedError, RankLostError, RankStoppedError)
 _Stopped: type[BaseException] = comfy.model_management.InterruptProcessingException
 
 
-def train_jobs(jobs: Sequence[Job], told: Report) -> int:
+def train_jobs(jobs: Sequence[Job], told: Report, group: Processes) -> int:
     """Trains and saves every job. 0; 1 if one failed; 128 and the signal's number if one stopped
-    the program, which keeps what was done."""
+    the program, which keeps what was done. Of processes that train together one that fails ends
+    all: what the others are at is not known."""
+    lost = False
     outcome: dict[str, list[str]] = {"trained": [], "failed": [], "not_begun": []}
     models = Models()
     told.begin([job.name for job in jobs])
     with _signals() as caught, torch.inference_mode():
         for number, job in enumerate(jobs, start=1):
-            if caught:
+            if caught or lost:
                 outcome["not_begun"].append(job.name)
                 continue
             told.subject(job.name, number, _titles(job))
             try:
-                _train(job, models, told)
+                _train(job, models, told, group)
                 outcome["trained"].append(job.name)
             except _Stopped:
                 told.stopped()
@@ -52,12 +56,13 @@ def train_jobs(jobs: Sequence[Job], told: Report) -> int:
                     log.error("%s: an error that no user makes", job.name, exc_info=True)
                 told.failed(printable(str(error) or type(error).__name__))
                 outcome["failed"].append(job.name)
+                lost = group.together
             models.tidy()
     told.end(outcome)
     return 128 + caught[0] if caught else 1 if outcome["failed"] else 0
 
 
-def _train(job: Job, models: Models, told: Report) -> None:
+def _train(job: Job, models: Models, told: Report, group: Processes) -> None:
     wires, dataset = models.wires(job.model), dataset_of(job)
     concept = load_concept(*find_concept(job.concept)) if job.concept else None
     titles = [title for title, _ in _titles(job)]
@@ -77,11 +82,14 @@ def _train(job: Job, models: Models, told: Report) -> None:
         category_tie=job.category_tie,
         checkpoint_every=job.checkpoint_every,
         options=options,
-        preview=preview_of(job),
+        preview=preview_of(job) if group.writes else None,
         concept=concept,
         watcher=told,
+        ranks=Ranks(together=group.together),
     )
     last = trained.concepts[-1]
+    if not group.writes:
+        return
     saved = save_concept_as(last, job.name, job.save.precision, job.save.metadata)
     if saved != job.name:
         log.warning("%s exists and is another concept: saved as %s", job.name, saved)

@@ -11,6 +11,7 @@ from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
+from ..attndb.training.ranks import Ranks
 from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.training.step_loss import StepLoss, others_of
 from ..attndb.viz.loss_curve import loss_curve
@@ -65,9 +66,11 @@ def train_stages(
     preview: PreviewSettings | None = None,
     concept: TrainedConcept | None = None,
     watcher: Watcher | None = None,
+    ranks: Ranks | None = None,
 ) -> Trained:
     """Trains stages, by their titles, each on what the one before it learned. `wires`: MODEL, CLIP
-    and VAE. `name`: of the whole, over its curve. `watcher`: who follows it without a page."""
+    and VAE. `name`: of the whole, over its curve. `watcher`: who follows it without a page.
+    `ranks`: the processes that train together; None: this one alone."""
     options, watcher = options or NO_OPTIONS, watcher or NoWatcher()
     configs = [options.applied(config) for _, config in stages]
     if any(config.data.keep_subject for config in configs) and not dataset.masked:
@@ -76,7 +79,7 @@ def train_stages(
     losses: list[StepLoss] = []
     concepts: list[TrainedConcept] = []
     with NodeProgress(plan) as node:
-        bench = HostWorkbench(*wires, plan, preview, watcher)
+        bench = HostWorkbench(*wires, plan, preview, watcher, ranks)
         for number, config in enumerate(configs):
             plan.begin(number)
             request = StageRequest(

@@ -94,6 +94,13 @@ def read_result(path: Path, request: str) -> StageResult:
     if not known:
         for name, value in tensors.items():
             _check_finite(name, value)
+    return result_from(tensors, losses, _facts(metadata))
+
+
+def result_from(
+    tensors: Mapping[str, Tensor], losses: Sequence[StepLoss], facts: Mapping[str, float]
+) -> StageResult:
+    """The inverse of `result_tensors`. ValueError if these are not a result's."""
     embeddings = _below("embedding.", tensors)
     if not embeddings or any(vectors.ndim != 2 for vectors in embeddings.values()):
         raise ValueError("it holds no vectors")
@@ -102,7 +109,7 @@ def read_result(path: Path, request: str) -> StageResult:
     except (KeyError, RuntimeError, IndexError) as error:
         raise ValueError(f"its weights are not those of a result ({error})") from error
     modules = _below("module.", tensors)
-    return StageResult(embeddings, delta, tuple(losses), modules, _facts(metadata))
+    return StageResult(embeddings, delta, tuple(losses), modules, dict(facts))
 
 
 def _facts(metadata: Mapping[str, str]) -> dict[str, float]:

@@ -21,7 +21,10 @@ from ..models.protocol import Model
 from .announcement import say_what_is_trained, with_its_prior
 from .callback import Callbacks
 from .concept_checkpoints import ConceptCheckpoints
+from .loss_log import losses_from_json, losses_to_json
+from .ranks import Ranks
 from .run import Run, request_digest
+from .run_files import result_from, result_tensors
 from .stage_concept import stage_concept
 from .stage_request import StageRequest
 from .step_loss import StepLoss
@@ -84,16 +87,22 @@ def _finished_or_trained(
         config: _run(bench, request, {**asked, "config": config.identity()})
         for config in request.choices
     }
+    ranks = bench.ranks
+    ranks.check_same({**asked, "config": request.config.identity()})
     begun = [config for config, run in runs.items() if run.begun]
     begun = begun or [config for config, run in runs.items() if run.earlier is not None]
     choices = begun[:1] or list(runs)
     with ExitStack() as entered:
-        if len(choices) == 1:  # before anything is loaded: it may be finished, or in use
+        result = None
+        if ranks.first and len(choices) == 1:  # before anything is loaded: finished, or in use?
             run = entered.enter_context(runs[choices[0]])
             result = run.finished()
             if result is not None:
                 log.info("%s: finished before, taken from %s", request.title, run.folder)
-                return choices[0], result
+        if ranks.many:
+            choices, result = _as_the_first(ranks, list(runs), choices, result)
+        if result is not None:
+            return choices[0], result
         model = entered.enter_context(bench.private_model(request.dataset, request.concept))
         embeddings = _start(model, request, texts)
         with_prior = texts.prior is not None
@@ -101,12 +110,14 @@ def _finished_or_trained(
         fitted = bench.fit_to_memory(
             model, choices, texts.prompts, embeddings, with_prior, not batches.fills
         )
-        [config] = [c for c in choices if c.low_memory == fitted.low_memory]
+        config = choices[ranks.largest([c.low_memory for c in choices].index(fitted.low_memory))]
+        if config.low_memory != fitted.low_memory:  # another process has less memory
+            fitted = config
         run = runs[config]
-        if len(choices) > 1:
+        if ranks.first and len(choices) > 1:
             entered.enter_context(run)
         concepts = ConceptCheckpoints(
-            request.concepts_every,
+            request.concepts_every if ranks.first else 0,
             config.steps,
             lambda result: stage_concept(bench, request, texts, identity, config, result),
             lambda concept, done: bench.keep_concept(
@@ -114,9 +125,30 @@ def _finished_or_trained(
             ),
         )
         fitted_request = replace(request, config=fitted)
-        result = _train(bench, fitted_request, texts, batches, model, embeddings, run, concepts)
-        _keep(bench, result, run, request.title)
+        result = _train(
+            bench, fitted_request, texts, batches, model, embeddings, run, concepts, ranks
+        )
+        if ranks.first:
+            _keep(bench, result, run, request.title)
     return config, result
+
+
+def _as_the_first(
+    ranks: Ranks, all_of: list[StageConfig], choices: list[StageConfig], result: StageResult | None
+) -> tuple[list[StageConfig], StageResult | None]:
+    """The first process's choices, and its result if it has one: the others read no folders."""
+    state = None
+    if ranks.first:
+        told: list[Any] = [[all_of.index(config) for config in choices], None]
+        if result is not None:
+            losses = losses_to_json(list(result.losses))
+            told[1] = [losses, str(len(result.losses)), result.facts]
+        state = {} if result is None else result_tensors(result), told
+    tensors, (chosen, finished) = ranks.of_first(state)
+    choices = [all_of[number] for number in chosen]
+    if finished is None or ranks.first:
+        return choices, result
+    return choices, result_from(tensors, losses_from_json(*finished[:2]), finished[2])
 
 
 def _start(model: Model, request: StageRequest, texts: Texts) -> Embeddings:
@@ -152,6 +184,7 @@ def _train(
     embeddings: Embeddings,
     run: Run,
     concepts: ConceptCheckpoints,
+    ranks: Ranks,
 ) -> StageResult:
     config, dataset = request.config, request.dataset
     if run.earlier is not None and not batches.encoded_as_in(run.earlier.steps):
@@ -165,9 +198,8 @@ def _train(
     with RenderedAhead(batches, config.steps) as ahead:
         if ahead.fill(bench.encoding()):
             model.offload_autoencoder()
-        return train(
-            model, method_of(config), ahead, embeddings, Callbacks(concepts, *callbacks), run
-        )
+        told, own = Callbacks(concepts, *callbacks), run if ranks.first else None
+        return train(model, method_of(config), ahead, embeddings, told, own, ranks)
 
 
 def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:

@@ -12,6 +12,8 @@ from ..methods.method import Method
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
+from .loss_log import losses_from_json, losses_to_json
+from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
 from .training import StageResult, Training
@@ -29,14 +31,18 @@ def train(
     start: Embeddings,
     callback: Callback | None = None,
     run: Run | None = None,
+    ranks: Ranks | None = None,
 ) -> StageResult:
     """Trains in place on the private model, from these vectors on, and returns what was learned.
 
     With a run, the training goes on where its checkpoint is, and whatever stops it (cancel, error)
     leaves a checkpoint; resumed, it gives the bytes of an uninterrupted one. On an error the model
     is left as it was at that moment: it is private, and its owner drops it.
+
+    `ranks`: the processes that make it together, each with this very request; the first alone has
+    the run.
     """
-    with Training(model, method, start) as training:
+    with Training(model, method, start, ranks) as training:
         progress = _Progress(training, callback or NoCallback(), run)
         try:
             progress.show_the_last_step()
@@ -49,11 +55,15 @@ def train(
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
                 progress.add(loss)
+            training.ranks.end()
             if run is not None:
                 run.before_result(training, progress.losses)
             return training.result(progress.losses)
         except BaseException:
-            progress.rescue()
+            try:
+                training.ranks.stop()
+            finally:
+                progress.rescue()
             raise
 
 
@@ -63,9 +73,23 @@ class _Progress:
     def __init__(self, training: Training, callback: Callback, run: Run | None) -> None:
         self._training, self._callback, self._run = training, callback, run
         self.losses: list[StepLoss] = run.restore(training) if run is not None else []
+        if training.ranks.many:
+            self._begin_alike()
         training.losses = self.losses
         self._pending: list[PendingLoss] = []
         self._read_at = time.monotonic()
+
+    def _begin_alike(self) -> None:
+        """All processes begin where the first one's checkpoint is."""
+        training, ranks = self._training, self._training.ranks
+        state = None
+        if ranks.first:
+            tensors, plain = training.state()
+            state = tensors, [plain, losses_to_json(self.losses), str(len(self.losses))]
+        tensors, (plain, losses, count) = ranks.of_first(state)
+        if not ranks.first:
+            self.losses = losses_from_json(losses, count)
+            training.restore(tensors, plain)
 
     @property
     def done(self) -> int:

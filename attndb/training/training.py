@@ -23,6 +23,7 @@ from .adamw_in_backward import AdamWInBackward
 from .ema import EMA
 from .optimizers import create_optimizer, create_schedule
 from .out_of_memory import MemoryFallback
+from .ranks import Ranks
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
 from .update import PlainUpdate, Update, UpdateInBackward
 
@@ -52,8 +53,12 @@ class StageResult:
 class Training:
     """A context manager: the model's structure is as it was after it."""
 
-    def __init__(self, model: Model, method: Method, start: Embeddings) -> None:
+    def __init__(
+        self, model: Model, method: Method, start: Embeddings, ranks: Ranks | None = None
+    ) -> None:
+        """`ranks`: the processes that make it together; None: this one alone."""
         self.model, self.method, self.config = model, method, method.config
+        self.ranks = ranks or Ranks()
         config = self.config
         self.learner = method.attach(model, start)
         self.trainable = [p for group in self.learner.groups for p in group.parameters.values()]
@@ -65,6 +70,11 @@ class Training:
         self.fallback = MemoryFallback(config, model.checkpoint_activations)
         self.update: Update
         if isinstance(self.optimizer, AdamWInBackward):
+            if self.ranks.many:
+                raise ValueError(
+                    "low_memory in stage 3 updates weights inside the backward pass, which several "
+                    "processes cannot do together: turn it off, or train on one"
+                )
             self.update = UpdateInBackward(self.optimizer)
         else:
             clip_norm = config.optimizer.clip_norm
@@ -130,7 +140,7 @@ class Training:
         """
         batch, totals = batch.to(self.model.device), LossTotals.of(batch)
         self.update.prepare(self.micro_batch, lambda: self._backward(index, batch, totals))
-        loss = self._backward(index, batch, totals)
+        loss = self._of_all(index, batch, totals)
         self.update.apply()
         self.learner.after_step()
         if self.schedule is not None:
@@ -140,10 +150,20 @@ class Training:
         self.update.consistent = True
         return loss
 
+    def _of_all(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
+        """`_backward` of all processes together."""
+        if not self.ranks.many:
+            return self._backward(index, batch, totals)
+        loss = self.ranks.together(lambda: self._backward(index, batch, totals))
+        self.ranks.sum_gradients(self.trainable)
+        parts = self.ranks.sum(loss.parts.double().sum(dim=0, keepdim=True))
+        return PendingLoss(index, loss.names, parts)
+
     def _backward(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
         """Gradients of a batch; with an update inside the backward pass also that."""
         names = self.method.loss_names
-        parts = self.learner.parts(batch, totals, self.micro_batch)
+        size = min(self.micro_batch, self.ranks.largest_share(self.config.batch_size))
+        parts = self.ranks.share(self.learner.parts(batch, totals, size))
         none = torch.zeros((), device=self.model.device)
         done: list[Tensor] = []
         for number, part in enumerate(parts, start=1):
@@ -152,7 +172,8 @@ class Training:
             done.append(loss.detach())
             pending = PendingLoss(index, tuple(names), torch.stack(done))
             self.update.backward(loss.sum(), number == len(parts), pending.read)
-        return PendingLoss(index, tuple(names), torch.stack(done))
+        parts_of_all = torch.stack(done) if done else none.expand(1, len(names))
+        return PendingLoss(index, tuple(names), parts_of_all)
 
     def after_out_of_memory(self) -> str:
         """Forgets the step's gradients and asks for less memory from now on; what was done, for the

@@ -18,6 +18,7 @@ from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback
+from .ranks import Ranks
 from .run import Run
 
 
@@ -34,6 +35,8 @@ class Workbench(Protocol):
 
     weights_dtype: torch.dtype
     """Of the weight changes that a concept keeps."""
+    ranks: Ranks
+    """The processes that train together, each at a workbench of its own."""
 
     def check(
         self, dataset: ConceptDataset, concept: TrainedConcept | None, vectors: int | None

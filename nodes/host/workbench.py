@@ -25,6 +25,7 @@ from ...attndb.models.conditioning import Embeddings
 from ...attndb.models.precision import bf16_warning
 from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
 from ...attndb.training.callback import Callback
+from ...attndb.training.ranks import Ranks
 from ...attndb.training.run import Run
 from .compat import versions
 from .concept_store import keep_checkpoint
@@ -65,8 +66,11 @@ class HostWorkbench:
         plan: NodePlan,
         preview: PreviewSettings | None = None,
         watcher: Watcher | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`plan`: of the node that trains; its present stage is the one that is trained."""
+        """`plan`: of the node that trains; its present stage is the one that is trained. `ranks`:
+        the processes that train together; None: this one alone."""
+        self.ranks = ranks or Ranks()
         self._model, self._clip, self._vae = model, clip, vae
         self._plan, self._preview, self._watcher = plan, preview, watcher
 

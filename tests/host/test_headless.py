@@ -198,6 +198,30 @@ def test_started_again_it_answers_from_what_is_there_and_people_see_a_bar(done, 
     assert files(base) == before
 
 
+def test_two_processes_together_train_what_one_does(done, base, tmp_path):
+    """Under torchrun: run folders and losses (to 1e-5) of one process; one of them saves."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    program = command(base / "subjects.yaml", "--together", "--only", "my-robot", base=tmp_path)[1:]
+    ended = subprocess.run(
+        [*start, *program, "--output-directory", str(tmp_path / "output")],
+        cwd=ROOT,
+        env=environ(),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("write: <my-robot> robot") == 1
+    folders = {path.parent.name for path in tmp_path.glob("output/attndb/*/result.safetensors")}
+    assert len(folders) == 3
+    for name in folders:
+        ours, theirs = (
+            [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+            for home in (tmp_path, base)
+            for path in [home / "output" / "attndb" / name / "losses.jsonl"]
+        )
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
 def test_what_comfyui_does_not_have_is_named_and_nothing_begins(base):
     path = base / "wrong.yaml"
     text = example().replace("model: micro  ", "model: {checkpoint: none.safetensors}  ")

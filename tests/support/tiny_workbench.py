@@ -14,6 +14,7 @@ from attndreambooth.attndb.data.dataset import ConceptDataset
 from attndreambooth.attndb.data.latent_pool import PoolSettings
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
+from attndreambooth.attndb.training.ranks import Ranks
 from attndreambooth.attndb.training.session import StageRequest
 from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, prompt_of, tiny_model
 
@@ -22,6 +23,7 @@ class TinyWorkbench:
     """The tiny model, latents that are pixels, and a memory that holds what the test says."""
 
     weights_dtype = torch.float32
+    ranks = Ranks()
 
     def __init__(self, folder, *, fits=lambda config: True):
         self.folder, self.fits = folder, fits
