@@ -72,9 +72,16 @@ class Features:
         self._store = store
 
     def pictures(self, pictures: Sequence[Tensor]) -> Tensor:
-        """Unit vectors (N, D), fp32 on the CPU. ValueError without a picture."""
+        """Unit vectors (N, D), fp32 on the CPU. ValueError without a picture, or for one that is
+        none."""
         if not pictures:
             raise ValueError("there is no image: connect at least one")
+        for number, picture in enumerate(pictures, start=1):
+            if 0 in picture.shape or not bool(picture.isfinite().all()):
+                raise ValueError(
+                    f"image {number} of {len(pictures)} is empty, or holds values that are no "
+                    "colours (NaN): look at it, and draw it anew"
+                )
         return self._of(pictures, _picture_digest, self.encoder.images)
 
     def texts(self, texts: Sequence[str]) -> Tensor:

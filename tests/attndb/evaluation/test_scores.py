@@ -203,6 +203,14 @@ def test_numbers_that_are_not_finite_are_refused(encoder):
         scored(encoder, samples())
 
 
+@pytest.mark.parametrize(
+    "picture", [torch.zeros(0, 8, 3), plain(0.1, math.nan, 0.2), plain(0.1, math.inf, 0.2)]
+)
+def test_a_picture_that_is_none_is_named(encoder, picture):
+    with pytest.raises(ValueError, match="image 3 of 3 is empty, or holds values that are no"):
+        scored(encoder, [*samples(), Sample(picture=picture)])
+
+
 def row(label, identity, text, **more):
     return Scores(
         label=label, pictures=4, by_encoder={"e": {"identity": identity, "text": text}}, **more
