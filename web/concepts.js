@@ -14,7 +14,7 @@ class ConceptBox {
     this.says = element("span", "attndb-says", "");
     this.cards = element("div", "attndb-pictures");
     const box = element("div", "attndb-box", element("div", "attndb-bar", this.says), this.cards);
-    addBox(node, "saved_concepts", box, HEIGHT);
+    addBox(node, "saved_concepts", "saved concepts", box, HEIGHT);
     after(widgetOf(node, "name"), "callback", () => this.mark());
     after(node, "onConfigure", () => queueMicrotask(() => this.mark()));
     after(node, "onConnectionsChange", () => this.mark());

@@ -67,7 +67,7 @@ function takePlace(node, box) {
 }
 
 /** Puts a box under a node's widgets; what it shows is neither saved nor sent. */
-export function addBox(node, name, box, height) {
+export function addBox(node, name, label, box, height) {
   if (!document.getElementById("attndb-style")) {
     const style = element("style", "", STYLE);
     style.id = "attndb-style";
@@ -81,7 +81,7 @@ export function addBox(node, name, box, height) {
     serialize: false,
     getMinHeight: () => height,
   });
-  widget.serialize = false;
+  Object.assign(widget, { serialize: false, label });
   owners.set(box, node);
   after(node, "onAdded", () => takePlace(node, box));
   after(node, "onConfigure", () => takePlace(node, box));

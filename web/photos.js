@@ -27,7 +27,7 @@ class PhotoBox {
     this.pictures = element("div", "attndb-pictures");
     const bar = element("div", "attndb-bar", this.button, this.says);
     this.box = element("div", "attndb-box", bar, this.pictures);
-    addBox(node, "photo_upload", this.box, HEIGHT);
+    addBox(node, "photo_upload", "photos", this.box, HEIGHT);
     this.listen();
     this.relist();
     this.show();

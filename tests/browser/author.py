@@ -9,6 +9,8 @@ A spec is an API prompt, or an object with
     "sizes"   {id: [width, height]}; a height of 0 is the front end's own
     "room"    {id: pixels} left free below a node, for what it shows while it runs
     "notes"   [{"text": "markdown", "group": "title of a group", "size": [width, height]}]
+    "labels"  {id: {widget: what the page calls it}}
+    "app"     {"inputs": [[id, widget]], "outputs": [ids]}: the form that the page shows of it
     "models"  {id: [{"name", "url", "directory"}]}, which the page offers to a user who lacks them
 The workflow's picture (same name, .jpg) is made by card.py.
 """
@@ -54,6 +56,9 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
             node["size"] = [width, height or list(node["size"])[1]]
         if models := spec.get("models", {}).get(str(node["id"])):
             node.setdefault("properties", {})["models"] = models
+        for widget in node.get("inputs", []):
+            if label := spec.get("labels", {}).get(str(node["id"]), {}).get(widget["name"]):
+                widget["label"] = label
         node["widgets_values"] = [
             "fixed" if value == "randomize" else value for value in node.get("widgets_values", [])
         ]
@@ -72,7 +77,8 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
         for part in (node, *node.get("inputs", []), *node.get("outputs", [])):
             for key in [k for k, v in part.items() if v is None and k not in ("link", "links")]:
                 del part[key]
-    return {**{key: saved[key] for key in KEPT if key in saved}, "extra": {}}
+    extra = {"linearData": spec["app"], "linearMode": True} if "app" in spec else {}
+    return {**{key: saved[key] for key in KEPT if key in saved}, "extra": extra}
 
 
 def _whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notes import STAGES_NOTE, TEACH_NOTE, TOY_NOTE
+from notes import APP_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
 from parts import (
     LIVE,
     SAID,
@@ -31,6 +31,8 @@ from toys import (
     two_concepts,
 )
 
+SD_VALUES = {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
+
 
 def teach(toy: bool) -> Spec:
     """The main job on one screen, on Stable Diffusion or on the toy model."""
@@ -56,7 +58,7 @@ def teach(toy: bool) -> Spec:
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
     text = f"a photo of a {words} " + ("in the forest" if toy else "on the beach at sunset")
-    values = {} if toy else {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
+    values = {} if toy else SD_VALUES
     drawn = drawing(graph, base, applied, [text], name, **values)
     left = f"1  {'Toy model' if toy else 'Model'} and photos"
     return {
@@ -77,6 +79,44 @@ def teach(toy: bool) -> Spec:
     }
 
 
+def app_form() -> Spec:
+    """The main job as a form (app mode): photos, category, name and prompt in; picture and files
+    out. The prompt has {} for the subject, as in training."""
+    graph = Graph()
+    base = graph.add("CheckpointLoaderSimple", ckpt_name=SD15["name"])
+    dataset = graph.add("AttnDBLoadConceptDataset", path="", category="", placeholder="")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
+    train = graph.add("AttnDBAllStages", **wires, preset="paper")
+    save = graph.add("AttnDBSaveConcept", concept=train[0], name="my-subject")
+    applied = apply(graph, base, train)
+    text = {"string": "a photo of a {} on the beach at sunset", "find": "{}"}
+    words = titled(graph, graph.add("StringReplace", **text, replace=applied[2]), "Prompt")
+    drawn = drawing(graph, base, applied, [words[0]], "my-subject", **SD_VALUES)
+    left = "1  Model and photos"
+    inputs = [
+        *([dataset.id, "photo_upload"], [dataset.id, "category"], [save.id, "name"]),
+        *([words.id, "string"], [base.id, "ckpt_name"]),
+    ]
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, ids(base, dataset)),
+            group("2  Learn: embedding, attention map, identity", ids(train, save)),
+            group(
+                "3  Draw it anywhere",
+                [*ids(applied, words), *drawn["words"]],
+                [*drawn["samplers"], *drawn["saved"]],
+            ),
+        ],
+        "sizes": sizes(graph) | {words.id: [380, 200]},
+        "room": room(graph, {int(train.id): LIVE, int(save.id): SAID}),
+        "notes": [note(APP_NOTE, left, 220)],
+        "models": {base.id: [SD15]},
+        "labels": {words.id: {"string": "prompt"}, base.id: {"ckpt_name": "model"}},
+        "app": {"inputs": inputs, "outputs": [str(drawn["saved"][0]), save.id]},
+    }
+
+
 def stages() -> Spec:
     """The same with a node for each stage, so that one can be changed, looked at or bypassed."""
     graph = Graph()
@@ -91,8 +131,7 @@ def stages() -> Spec:
     save = graph.add("AttnDBSaveConcept", concept=third[0], name="my-dog")
     applied = apply(graph, base, third)
     text = "a photo of a <my-dog> dog on the beach at sunset"
-    values = {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
-    drawn = drawing(graph, base, applied, [text], "my-dog", **values)
+    drawn = drawing(graph, base, applied, [text], "my-dog", **SD_VALUES)
     left, learn = "1  Model and photos", "2  Learn: embedding, attention map, identity"
     return {
         "prompt": graph.prompt,
@@ -116,6 +155,7 @@ def stages() -> Spec:
 GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject": lambda: teach(toy=False),
     "Teach a subject (toy model)": lambda: teach(toy=True),
+    "Teach a subject (app)": app_form,
     "Stage by stage": stages,
     "Two concepts": two_concepts,
     "Prior images": prior_images,

@@ -6,6 +6,12 @@ TEACH_NOTE = """# Teach a model your subject
 2. Drop 3-6 photos on *Load Concept Dataset*.
 3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
 4. Press **Run**. Cancel keeps the work; Run goes on."""
+APP_NOTE = """# As a form
+
+**Graph > App** in the corner shows this graph as a form: photos, category, name and prompt in; \
+the picture and the files' names out.
+
+In the prompt `{}` stands for your subject."""
 TOY_NOTE = """# Teach a toy model a subject
 
 Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \

@@ -22,7 +22,7 @@ def test_the_archive_leaves_out_what_an_installed_pack_does_not_have():
     ignored = {line.rstrip("/") for line in lines if line and not line.startswith("#")}
     assert set(NOT_THE_PACK) <= ignored
     kept = {path.parts[0] for path in pack_files()} - ignored
-    assert {"attndb", "nodes", "micro", "web", "workflows", "__init__.py"} <= kept
+    assert {"attndb", "nodes", "micro", "web", "workflows", "subgraphs", "__init__.py"} <= kept
 
 
 def test_pyproject_promises_the_oldest_host_that_is_tested():

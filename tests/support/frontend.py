@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START_MS = 120_000
+START_MS = 240_000
 MARGIN = 60  # pixels of canvas around a graph in its picture
 HEADER = 40  # a node's title bar lies above its position
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -72,7 +72,7 @@ class FrontEnd:
     def open(self, address: str) -> None:
         """Show the front end of the server at `host:port`, with nothing in front of the graph."""
         self.page.request.post(f"http://{address}/settings", data=SETTINGS)
-        self.page.goto(f"http://{address}/", wait_until="domcontentloaded")
+        self.page.goto(f"http://{address}/", wait_until="domcontentloaded", timeout=START_MS)
         ready = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.KSampler"
         self.page.wait_for_function(ready, timeout=START_MS)
         self.page.wait_for_timeout(500)
@@ -80,8 +80,11 @@ class FrontEnd:
         self.errors = [error for error in self.errors if "attndreambooth" in error.lower()]
         self.start_errors = len(self.errors)
 
-    def load(self, workflow: dict[str, Any]) -> None:
-        """Open a saved graph, as dropping its file on the canvas does."""
+    def load(self, workflow: dict[str, Any], app: bool = False) -> None:
+        """Open a saved graph, as dropping its file on the canvas does; `app`: as the form that it
+        may have, else as a graph."""
+        extra = {k: v for k, v in workflow.get("extra", {}).items() if app or k != "linearMode"}
+        workflow = {**workflow, "extra": extra}
         self.page.evaluate("async (w) => { await app.loadGraphData(w) }", workflow)
         self.page.wait_for_timeout(300)
 

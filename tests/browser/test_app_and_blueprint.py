@@ -1,0 +1,123 @@
+"""The main job as a form (app mode), and the three stages as one node (a blueprint): opened, filled
+in and run in the page, on the embedded model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from support.server import HostServer
+
+from attndreambooth.devkit.pack import ROOT
+
+sys.path.append(str(Path(__file__).parent))
+from test_photos import choose, keep_screenshot, photo
+
+pytestmark = [pytest.mark.host, pytest.mark.browser]
+
+APP = ROOT / "workflows" / "Teach a subject (app).json"
+[BLUEPRINT] = (ROOT / "subgraphs").glob("*.json")
+SHORT = {"steps": 2, "batch_size": 2, "resolution": 64, "precision": "fp32", "latent_pool": 0}
+WIRE_UP = """({short, name}) => {
+    const packed = app.graph._nodes[0];
+    for (const stage of packed.subgraph.nodes) {
+        for (const widget of stage.widgets) {
+            if (widget.name in short) widget.value = short[widget.name];
+        }
+    }
+    const add = (type) => {
+        const node = LiteGraph.createNode(type);
+        app.graph.add(node);
+        return node;
+    };
+    const set = (node, key, value) => node.widgets.find(w => w.name === key).value = value;
+    const wire = (from, output, to, input) => {
+        const slot = (slots, key) => slots.findIndex(each => each.name === key);
+        from.connect(slot(from.outputs, output), to, slot(to.inputs, input));
+    };
+    const model = add('AttnDBLoadMicroModel'), photos = add('AttnDBMicroConcept');
+    const dataset = add('AttnDBConceptDatasetFromImages'), save = add('AttnDBSaveConcept');
+    set(dataset, 'placeholder', '<my-robot>');
+    set(save, 'name', name);
+    ['model', 'clip', 'vae'].forEach(key => wire(model, key, packed, key));
+    wire(photos, 'images', dataset, 'images');
+    wire(photos, 'category', dataset, 'category');
+    wire(dataset, 'dataset', packed, 'dataset');
+    wire(packed, 'concept', save, 'concept');
+    app.graph.arrange?.();
+}"""
+
+
+def saved(server: HostServer, name: str) -> list[Path]:
+    """The two files of a saved concept."""
+    kinds = ("embeddings", "loras")
+    return [server.base / "models" / kind / f"{name}.safetensors" for kind in kinds]
+
+
+def test_the_form_takes_photos_and_words_and_shows_the_picture(front_end, server):
+    """Its checkpoint is the embedded model and its training a stage of two steps; what the form
+    shows, and how it is wired, is as shipped."""
+    workflow = json.loads(APP.read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            node |= {"type": "AttnDBLoadMicroModel", "inputs": [], "widgets_values": []}
+            node["properties"] = {}
+        elif node["type"] == "AttnDBAllStages":
+            values = [2, 1e-3, 2, 0, 64, 0, "fp32", "none", True, 0, "last word", 100, 1]
+            node |= {"type": "AttnDBStage1LearnEmbedding", "widgets_values": values}
+            node["inputs"] = [i for i in node["inputs"] if "widget" not in i]
+        elif node["type"] == "EmptyLatentImage":
+            node["widgets_values"] = [64, 64, 1]
+        elif node["type"] == "KSampler":
+            node["widgets_values"] = [0, "fixed", 2, 4.0, "dpmpp_2m", "normal", 1.0]
+    page = front_end.page
+    front_end.load(workflow, app=True)
+    try:
+        choose(page, [photo("a.jpg", 1), photo("b.jpg", 2), photo("c.jpg", 3)])
+        page.wait_for_function("() => document.querySelectorAll('.attndb-box img').length === 3")
+        fields = page.evaluate("() => app.graph.extra.linearData.inputs.map(([, name]) => name)")
+        assert fields[:4] == ["photo_upload", "category", "name", "string"]
+        page.evaluate("""() => {
+            const set = (type, name, value) => {
+                const node = app.graph._nodes.find(each => each.type === type);
+                node.widgets.find(widget => widget.name === name).value = value;
+            };
+            set('AttnDBLoadConceptDataset', 'category', 'robot');
+            set('AttnDBSaveConcept', 'name', 'from-the-form');
+        }""")
+        front_end.run(240)
+        page.wait_for_timeout(1500)
+        keep_screenshot(front_end, "app")
+        shown = [i.get_attribute("src") for i in page.locator("img").all()]
+        assert any("my-subject" in (source or "") for source in shown), shown
+        assert saved(server, "from-the-form")[0].is_file()
+        assert front_end.errors == []
+    finally:
+        empty = {"nodes": [], "links": [], "version": 0.4, "extra": {"linearMode": False}}
+        front_end.load(empty, app=True)
+
+
+def test_the_blueprint_is_found_by_its_name_and_runs(front_end, server):
+    entries = server.get("/global_subgraphs").values()
+    assert BLUEPRINT.stem in {entry["name"] for entry in entries}
+    found = front_end.search(BLUEPRINT.stem)
+    assert BLUEPRINT.stem in found[0]
+    front_end.page.keyboard.press("Enter")
+    front_end.page.wait_for_function("() => app.graph._nodes.length === 1")
+    front_end.page.evaluate(WIRE_UP, {"short": SHORT, "name": "from-the-blueprint"})
+    keep_screenshot(front_end, "blueprint")
+    front_end.run(240)
+    keep_screenshot(front_end, "blueprint-after")
+    assert front_end.errors == []
+    assert all(path.is_file() for path in saved(server, "from-the-blueprint"))
+
+
+def test_the_blueprint_holds_the_stages_with_the_published_steps():
+    workflow = json.loads(BLUEPRINT.read_text(encoding="utf-8"))
+    [inside] = workflow["definitions"]["subgraphs"]
+    steps = [node["widgets_values"][0] for node in inside["nodes"]]
+    assert steps == [60, 100, 500]
+    wanted = ["model", "clip", "vae", "dataset", "seed", "seed_1", "seed_2"]
+    assert [slot["name"] for slot in inside["inputs"]] == wanted
