@@ -25,12 +25,14 @@ from .weight_delta import (
     low_rank,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the embedding file may hold modules."""
 
 _CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
 _PAIRS = (("clip_l", "clip_g"),)
 """Encoders that one model reads together, in the order of its text states."""
 _WEIGHT_PREFIX = "diffusion_model."
+_MODULE_PREFIX = "attndb."
 _ARCHITECTURES = {
     "SD 1.5": "stable-diffusion-v1",
     "SD 2.1-base": "stable-diffusion-v2-512",
@@ -59,6 +61,8 @@ class TrainedConcept:
     """As many vectors for each further text encoder of the model, by its name (SDXL: `clip_g`)."""
     delta: dict[str, WeightDelta] = field(default_factory=dict)
     """Weight change of the U-Net by parameter name; only what was trained."""
+    modules: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of what its method adds to the model, e.g. NeTI's mapper, fp32."""
     base_family: str = ""
     """Family of the base model, e.g. `SD 1.5`."""
     record: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +79,7 @@ class TrainedConcept:
         delta: Mapping[str, WeightDelta],
         stage: Any,
         embeddings: Mapping[str, Tensor] | None = None,
+        modules: Mapping[str, Tensor] | None = None,
     ) -> TrainedConcept:
         """The concept after one more stage: new vectors, changes added up, the stage recorded.
 
@@ -91,6 +96,7 @@ class TrainedConcept:
             vectors=vectors,
             further=others or self.further,
             delta=summed,
+            modules={**self.modules, **(modules or {})},
             record={**self.record, "stages": stages},
         )
 
@@ -104,12 +110,13 @@ class TrainedConcept:
         return dataclasses.replace(self, delta=delta)
 
     def digest(self) -> str:
-        """SHA-256 of the vectors and the weight change; worked out once."""
+        """SHA-256 of the vectors, the weight change and the modules; worked out once."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        tensors = {"": self.vectors, **self.further, **delta_tensors(self.delta)}
+        modules = {f"{_MODULE_PREFIX}{name}": value for name, value in self.modules.items()}
+        tensors = {"": self.vectors, **self.further, **delta_tensors(self.delta), **modules}
         return tensors_digest(tensors)
 
     @property
@@ -181,9 +188,26 @@ def check_factors(up: Tensor, down: Tensor, where: str) -> None:
         )
 
 
+def embedding_file_keys(concept: TrainedConcept) -> dict[str, Tensor]:
+    """Vectors and modules under the names of an embedding file. The host takes the vectors by the
+    text encoder's name and leaves the rest."""
+    modules = {f"{_MODULE_PREFIX}{name}": value for name, value in concept.modules.items()}
+    return {**concept.embeddings, **modules}
+
+
+def modules_from_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The modules of an embedding file."""
+    return {
+        key.removeprefix(_MODULE_PREFIX): value
+        for key, value in tensors.items()
+        if key.startswith(_MODULE_PREFIX)
+    }
+
+
 def embeddings_from_file(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
     """Vectors (V, D) of an embedding file by text encoder, in the model's order. ConceptFileError
     on other keys."""
+    tensors = {key: t for key, t in tensors.items() if not key.startswith(_MODULE_PREFIX)}
     keys = sorted(tensors)
     names = next((pair for pair in _PAIRS if sorted(pair) == keys), tuple(keys[:1]))
     shaped = all(value.ndim == 2 for value in tensors.values())

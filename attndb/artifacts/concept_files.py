@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from .concept import (
-    FORMAT_VERSION,
     ConceptFileError,
     TrainedConcept,
     delta_from_file_keys,
+    embedding_file_keys,
     embeddings_from_file,
+    modules_from_file,
     weight_file_keys,
 )
 from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
@@ -39,7 +40,7 @@ def concept_files(
     digest = concept.digest()
     record = {
         **concept.record,
-        "format": FORMAT_VERSION,
+        "format": 2 if concept.modules else 1,
         "placeholder": concept.placeholder,
         "category": concept.category,
         "text_key": concept.text_key,
@@ -64,7 +65,7 @@ def concept_files(
     architecture = concept.architecture
     files = {
         embedding: tensors_writer(
-            concept.embeddings,
+            embedding_file_keys(concept),
             {**metadata, "modelspec.architecture": f"{architecture}/textual-inversion"},
         )
     }
@@ -103,6 +104,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
     embeddings = embeddings_from_file(word, embedding.name)
     for name in embeddings:
         check_precision(f"{embedding.name}: {name}", word[name])
+    modules = modules_from_file(word)
     delta: dict[str, WeightDelta] = {}
     if record["has_weights"]:
         if weights is None or not weights.is_file():
@@ -118,7 +120,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
                 "in models/embeddings: the two files of one save belong together"
             )
         delta = delta_from_file_keys(_tensors(weights), weights.name)
-    check_values(delta_tensors(delta), embedding.name, embeddings)
+    check_values({**delta_tensors(delta), **modules}, embedding.name, embeddings)
     text_key, *others = embeddings
     concept = TrainedConcept(
         placeholder=record["placeholder"],
@@ -127,6 +129,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
         vectors=embeddings[text_key],
         further={name: embeddings[name] for name in others},
         delta=delta,
+        modules=modules,
         base_family=record["base_family"],
         record={key: value for key, value in record.items() if key not in OWN_KEYS},
     )

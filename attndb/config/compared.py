@@ -44,6 +44,7 @@ _PUBLISHED: dict[MethodName, StageConfig] = {
         _of("dreambooth", 800, 1, 5e-6, WordsConfig(initial="sks")),
         _of("custom_diffusion", 500, 2, 2e-5, WordsConfig(initial="ktn")),
         _of("oft", 3000, 1, 6e-5, WordsConfig(initial="qwe")),
+        _of("neti", 1000, 8, 8e-3, WordsConfig(templates=TEMPLATES, with_category=False)),
         _of("ti_dreambooth", 500, 8, 2e-6, WordsConfig()),
     )
 }

@@ -12,10 +12,13 @@ MethodName = Literal[
     "dreambooth",
     "custom_diffusion",
     "oft",
+    "neti",
 ]
-TrainedPart = Literal["embedding", "cross-attention", "keys and values", "rotations", "unet"]
+TrainedPart = Literal[
+    "embedding", "mapper", "cross-attention", "keys and values", "rotations", "unet"
+]
 
-TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding"})
+TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding", "mapper"})
 """What is trained in front of the text encoder: prompts without the placeholder learn nothing."""
 
 TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
@@ -29,6 +32,7 @@ TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
     "dreambooth": {1: frozenset({"unet"})},
     "custom_diffusion": {1: frozenset({"embedding", "keys and values"})},
     "oft": {1: frozenset({"rotations"})},
+    "neti": {1: frozenset({"mapper"})},
 }
 """By method and stage (paper, section 4.1). A method of one stage calls it 1."""
 

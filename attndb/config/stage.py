@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
+from .mapper import MapperConfig
 from .methods import TEXT_PARTS, TRAINED, MethodName, TrainedPart
 from .optimizer import OptimizerConfig
 from .orthogonal import OrthogonalConfig
@@ -22,6 +23,7 @@ Everything else decides the outcome and is part of what a run is known by."""
 _BEFORE: dict[str, Any] = {
     "words": dataclasses.asdict(WordsConfig()),
     "orthogonal": dataclasses.asdict(OrthogonalConfig()),
+    "mapper": dataclasses.asdict(MapperConfig()),
     "weight_anchor": 0.0,
     "prior_prediction": 0.0,
     "regularization.inside_mask": False,
@@ -97,6 +99,8 @@ class StageConfig:
     """Training prompts, and what the placeholder begins as."""
     orthogonal: OrthogonalConfig = field(default_factory=OrthogonalConfig)
     """How OFT turns weights."""
+    mapper: MapperConfig = field(default_factory=MapperConfig)
+    """How NeTI's mapper is trained."""
     seed: int = 0
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
@@ -124,6 +128,8 @@ class StageConfig:
             require(ours or not weight, name, weight, f"{self.method} does not have it: use 0")
             what = f"stage {self.stage} trains no weights of the U-Net: use 0"
             require(self.trains_denoiser or not weight, name, weight, what)
+        if "mapper" in self.trains:
+            require(self.vectors == 1, "vectors", self.vectors, "NeTI's word is one token: use 1")
         if "rotations" in self.trains:
             own = "OFT has its own change of the weights, in fp32: use 0"
             require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
@@ -166,6 +172,11 @@ class StageConfig:
     def trains(self) -> frozenset[TrainedPart]:
         """What the stage trains (paper, section 4.1)."""
         return TRAINED[self.method][self.stage]
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether every step runs through the text encoder."""
+        return not self.trains.isdisjoint(TEXT_PARTS)
 
     @property
     def trains_denoiser(self) -> bool:

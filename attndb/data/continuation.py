@@ -10,7 +10,15 @@ def check_same_subject(
     dataset: ConceptDataset, concept: TrainedConcept, vectors: int | None = None
 ) -> None:
     """ValueError if the dataset says another category than the concept was begun with, or if
-    another number of vectors is asked for; None: as many as the concept has."""
+    another number of vectors is asked for; None: as many as the concept has. Nothing goes on from a
+    concept that is more than vectors and weights."""
+    if concept.modules:
+        stages = concept.record.get("stages") or [{}]
+        raise ValueError(
+            f"the concept {concept.placeholder} was trained by {stages[-1].get('method')}, which "
+            "adds to the model what no other training has: no stage goes on from it. Disconnect "
+            "it, or connect a concept of another method"
+        )
     if _plain(dataset.category) != _plain(concept.category):
         raise ValueError(
             f"category is {dataset.category!r} in the dataset, and the concept "

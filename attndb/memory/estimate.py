@@ -144,7 +144,7 @@ class MemoryEstimator:
                 aside += unique_bytes(p for p in trained if p in before)
             # with several prompts the encoder comes back for each that is new
             several = len(self.prompts) > 1 or config.prior_prediction > 0
-            stays = on_the_cpu or "embedding" in config.trains or several
+            stays = on_the_cpu or config.trains_text or several
             activations = max(0, trace.peak - gradients)
             return MemoryEstimate(
                 device=device,

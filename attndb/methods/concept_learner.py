@@ -65,6 +65,9 @@ class ConceptLearner:
         """The samples, and then the prior samples."""
         return [partial(self.losses, part, totals) for part in batch.parts(micro_batch)]
 
+    def before_step(self, index: int) -> None:
+        """Nothing."""
+
     def after_step(self) -> None:
         """Nothing."""
 

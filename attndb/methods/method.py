@@ -74,6 +74,10 @@ class Learner(Protocol):
         samples at a time, and then what no sample has."""
         ...
 
+    def before_step(self, index: int) -> None:
+        """Before the forward passes of a step, which it is: for draws that a step decides."""
+        ...
+
     def after_step(self) -> None:
         """After every update of the parameters, e.g. to project them."""
         ...

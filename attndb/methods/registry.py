@@ -10,6 +10,7 @@ from .attndreambooth import AttnDreamBooth
 from .custom_diffusion import CustomDiffusion
 from .dreambooth import DreamBooth
 from .method import Method
+from .neti import NeTI
 from .oft import OFT
 from .textual_inversion import TextualInversion
 from .ti_dreambooth import TIDreamBooth
@@ -21,6 +22,7 @@ METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
     "dreambooth": DreamBooth,
     "custom_diffusion": CustomDiffusion,
     "oft": OFT,
+    "neti": NeTI,
 }
 
 

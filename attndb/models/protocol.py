@@ -106,6 +106,15 @@ class Model(Runtime, Protocol):
         """Of one prompt (B = 1), differentiable in the placeholder's vectors."""
         ...
 
+    def encode_words(
+        self, prompts: Sequence[TokenizedText], vectors: Embeddings, bypass: Embeddings
+    ) -> tuple[Embeddings, Embeddings]:
+        """Text states (N, T, D) of N prompts by encoder, for keys and for values of text attention,
+        each prompt with vectors of its own for the placeholder, (N, V, D). The values' may have a
+        bypass (N, V, D) added at the placeholder, in front of the encoder's last normalisation
+        (models/space_time_mapper.py)."""
+        ...
+
     def initial_embeddings(self, token_ids: tuple[int, ...], count: int) -> Embeddings:
         """`count` copies of the mean token embedding of some words, fp32, on the CPU."""
         ...

@@ -38,7 +38,7 @@ def stage_concept(
     if request.dataset.prior is not None:
         record["prior"] = request.dataset.prior.record()
     vectors = result.embeddings[concept.text_key]
-    return concept.with_stage(vectors, delta, record, result.embeddings)
+    return concept.with_stage(vectors, delta, record, result.embeddings, result.modules)
 
 
 def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:

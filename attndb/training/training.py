@@ -139,6 +139,7 @@ class Training:
         finite raises before it is learned.
         """
         batch, totals = batch.to(self.model.device), LossTotals.of(batch)
+        self.learner.before_step(index)
         self.update.prepare(self.micro_batch, lambda: self._backward(index, batch, totals))
         loss = self._of_all(index, batch, totals)
         self.update.apply()

@@ -258,7 +258,7 @@ def test_models_without_words_are_refused_by_name(sd15):
     import comfy.supported_models
     from comfy.ldm.flux.model import Flux, FluxParams
 
-    from attndreambooth.nodes.host.capture.attn2 import attn2_layers
+    from attndreambooth.nodes.host.model.attn2 import attn2_layers
 
     settings = {
         "in_channels": 4, "vec_in_dim": 8, "context_in_dim": 8, "hidden_size": 16, "theta": 10,

@@ -28,9 +28,7 @@ wrappers under two keys with a record each.
 from __future__ import annotations
 
 import logging
-import sys
 import uuid
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -41,7 +39,8 @@ from torch import Tensor
 
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
-from .attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
+from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
+from ..model.compiled import not_compiled
 from .conditioning import PromptPlace, area_of, distance, find_prompt
 from .joint import JointAttention, joint_attention
 
@@ -128,7 +127,7 @@ class _Session:
         """Around one sampling run of any guider."""
         before, self._run = self._run, self._begin(executor.class_obj, noise)
         try:
-            with _not_compiled():
+            with not_compiled():
                 output = executor(noise, latent_image, *args, **kwargs)
             run = self._run
         finally:
@@ -255,14 +254,6 @@ class _Session:
             return attend(inner, q, k, v, extra_options)
 
         return observe_and_attend
-
-
-def _not_compiled() -> AbstractContextManager[object]:
-    """Whatever torch.compile has wrapped runs as it was written; nothing else is affected."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
-    if set_stance is None or "torch._dynamo" not in sys.modules:  # nothing can be compiled
-        return nullcontext()
-    return set_stance("force_eager")
 
 
 def _observe(

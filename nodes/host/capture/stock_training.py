@@ -35,7 +35,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....attndb.losses.attention_gradient import TiedRows, tied_rows_loss, with_gradient_of
-from .attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
+from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
 from .conditioning import place_in
 
 log = logging.getLogger(__name__)

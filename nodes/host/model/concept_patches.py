@@ -1,16 +1,20 @@
-"""A trained concept's weight change as patches on a MODEL."""
+"""A trained concept on a MODEL: its weight change as patches, and what its method adds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import comfy.lora
 
 from ....attndb.artifacts.concept import TrainedConcept, weight_file_keys
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from ....attndb.methods.neti import MODULE
+from ....attndb.models.space_time_mapper import SpaceTimeMapper
+from .attn2 import attn2_layers
 from .families import check_sampling, family
+from .mapped_words import MappedWord, mapped_words, with_mapped_words
+from .patch_entries import entries_without_concept, lineages
 
 UNET_PREFIX = "diffusion_model."
 
@@ -34,42 +38,21 @@ def concept_patches(concept: TrainedConcept) -> dict[str, Any]:
     return marked
 
 
-def _lineages(entries: Sequence[Any]) -> Iterator[Lineage]:
-    """Of the concepts in a patcher's entries (strength, patch, ...) of one weight; a merge node's
-    entry holds another model's weight with that model's own entries."""
-    for entry in entries:
-        if isinstance(entry[1], list):
-            yield from _lineages(entry[1][1:])
-        elif hasattr(entry[1], "attndb_lineage"):
-            yield entry[1].attndb_lineage
-
-
 def concepts_on(model: Any) -> dict[str, Lineage]:
     """The concepts on a MODEL, by lineage key; also those of a MODEL that was merged into it."""
     patches = getattr(model, "patches", {})
-    every = (mark for entries in patches.values() for mark in _lineages(entries))
+    every = [mark for entries in patches.values() for mark in lineages(entries)]
+    every += [word.lineage for word in mapped_words(model).values()]
     return {mark.key: mark for mark in every}
 
 
-def entries_without_concept(entries: Sequence[Any], placeholder: str) -> list[Any]:
-    """A patcher's entries of one weight less those of the concept with this placeholder, however
-    deep merge nodes have put them. Entries that hold none of it stay the same objects."""
-    kept = []
-    for entry in entries:
-        if not any(mark.same_word(placeholder) for mark in _lineages([entry])):
-            kept.append(entry)
-        elif isinstance(entry[1], list):
-            base, *inner = entry[1]
-            merged = [base, *entries_without_concept(inner, placeholder)]
-            kept.append((entry[0], merged, *entry[2:]))
-    return kept
-
-
 def without_concept(model: Any, placeholder: str) -> Any:
-    """A clone of MODEL without this concept's patches, or MODEL itself where there are none."""
+    """A clone of MODEL without this concept, or MODEL itself where it is not on it."""
     if not any(mark.same_word(placeholder) for mark in concepts_on(model).values()):
         return model
-    clone = model.clone()
+    words = mapped_words(model).items()
+    others = {key: word for key, word in words if not word.lineage.same_word(placeholder)}
+    clone = with_mapped_words(model, others)
     kept = {k: entries_without_concept(e, placeholder) for k, e in clone.patches.items()}
     clone.patches = {key: entries for key, entries in kept.items() if entries}
     clone.add_patches({})  # a new identity, so that the host merges anew
@@ -77,7 +60,8 @@ def without_concept(model: Any, placeholder: str) -> Any:
 
 
 def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
-    """A clone of MODEL with the concept's weight change added, times `strength`.
+    """A clone of MODEL with the concept's weight change added, times `strength`; a mapped word is
+    that share of the way from its plain vector.
 
     Another stage of the same concept on the MODEL is replaced, not added to. ValueError if the
     change does not fit the model, or if another concept has the placeholder there.
@@ -86,6 +70,9 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
         raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
     check_fits(model, concept)
     model = without_concept(model, concept.placeholder)
+    if strength != 0 and concept.modules:
+        word = _mapped_word(model, concept, strength)
+        model = with_mapped_words(model, {**mapped_words(model), word.lineage.key: word})
     if strength == 0 or not concept.delta:
         return model.clone()
     clone = model.clone()
@@ -95,6 +82,31 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     if missed:
         raise ValueError(f"the model took no patch for {', '.join(sorted(missed)[:5])}")
     return clone
+
+
+def _mapped_word(model: Any, concept: TrainedConcept, strength: float) -> MappedWord:
+    """NeTI's word. ValueError if it cannot be read, or is for another model."""
+    unknown = [name for name in concept.modules if not name.startswith(MODULE)]
+    if unknown:
+        raise ValueError(
+            f"the concept {concept.placeholder} has a part that this version of the pack does not "
+            f"know ({unknown[0]}): update the pack"
+        )
+    named = {name.removeprefix(MODULE): value for name, value in concept.modules.items()}
+    try:
+        mapper = SpaceTimeMapper.from_tensors(named, concept.vectors.shape[1])
+    except ValueError as error:
+        raise ValueError(
+            f"the concept {concept.placeholder} is damaged: {error}; restore its file, or train it "
+            "again"
+        ) from error
+    layers = len(attn2_layers(model))
+    if mapper.layers != layers:
+        raise ValueError(
+            f"the concept {concept.placeholder} has a word for each of {mapper.layers} layers, and "
+            f"this MODEL has {layers} (attn2): use the checkpoint that it was trained on"
+        )
+    return MappedWord(lineage(concept), mapper, concept.vectors[0], strength)
 
 
 def check_fits(model: Any, concept: TrainedConcept) -> None:

@@ -14,6 +14,7 @@ from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
 from ....attndb.data.placeholder import by_length, placeholder_pattern
 from ....attndb.models.conditioning import Embeddings
+from .mapped_text import with_mapped_word
 
 SDXL_ENCODERS = ("clip_l", "clip_g")
 """Of SDXL, in the order of its text states; the second one's pooled text is read, too."""
@@ -66,9 +67,11 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None
     for known in known_placeholders(clip).values():
         if known.lineage is not None:
             check_not_another(known.lineage, mine, "CLIP")
-    return with_vectors(
-        clip, concept.placeholder, concept.embeddings if vectors is None else vectors, mine
-    )
+    vectors = concept.embeddings if vectors is None else vectors
+    if concept.modules:
+        own = concept.vectors.clone()  # known by where they lie
+        clip, vectors = with_mapped_word(clip, own, mine.key), {concept.text_key: own}
+    return with_vectors(clip, concept.placeholder, vectors, mine)
 
 
 def _shown(widths: Mapping[str, int]) -> str:

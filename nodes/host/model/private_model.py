@@ -22,7 +22,7 @@ from .families import is_v_prediction
 from .placeholders import encoder_names
 from .size_conditioning import pooled_with_sizes
 from .text import TextEncoder
-from .weights import compile_blocks, private_unet
+from .weights import compile_blocks, private_unet, text_by_layer
 
 
 class PrivateModel:
@@ -49,10 +49,12 @@ class PrivateModel:
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side."""
-        if conditioning.layers or conditioning.reference is not None:
-            raise ValueError("this U-Net takes neither text by layer nor a reference image")
+        if conditioning.reference is not None:
+            raise ValueError("this U-Net takes no reference image")
         states = list(conditioning.text.values())
         context = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
+        if conditioning.layers:
+            context = text_by_layer(context, conditioning.layers, self.text_attention())
         y = pooled_with_sizes(conditioning, z_t) if self.reads_sizes else None
         return self.unet(z_t, t, context=context, y=y, transformer_options={})
 
@@ -92,6 +94,16 @@ class PrivateModel:
             states[name], own = encoder.to(self.device).encode(prompt, embeddings[name])
             pooled = own if self.reads_sizes else None  # the last encoder's
         return Conditioning(states, pooled)
+
+    def encode_words(
+        self, prompts: Sequence[TokenizedText], vectors: Embeddings, bypass: Embeddings
+    ) -> tuple[Embeddings, Embeddings]:
+        """States for keys and for values, differentiable in vectors and bypass."""
+        both = {
+            name: encoder.to(self.device).encode_words(prompts, vectors[name], bypass.get(name))
+            for name, encoder in self._text.items()
+        }
+        return {n: keys for n, (keys, _) in both.items()}, {n: v for n, (_, v) in both.items()}
 
     def offload_text_encoder(self) -> None:
         """Moves the text encoders to main memory, until they are asked again."""

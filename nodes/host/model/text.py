@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from comfy.clip_model import CLIPLayer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.config.choices import CategoryToken
@@ -23,6 +23,7 @@ from ....attndb.data.tokens import (
 )
 from ....attndb.memory.meta_trace import META, on_meta_device
 from ....attndb.models.embedding_correction import corrected
+from ....attndb.models.space_time_mapper import bypassed
 from .placeholders import (
     apply_to_clip,
     embedding_widths,
@@ -155,6 +156,11 @@ def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any
     applied = apply_to_clip(clip, concept)
     if correction == 0:
         return applied
+    if concept.modules:
+        raise ValueError(
+            f"correction = {correction}: the word {concept.placeholder} has no one vector to turn, "
+            "but one for every timestep and layer: use 0"
+        )
     goals = category_embeddings(clip, concept)
     vectors = {n: corrected(v, goals[n], correction) for n, v in concept.embeddings.items()}
     return apply_to_clip(clip, concept, vectors)
@@ -211,6 +217,41 @@ class TextEncoder:
         tokens = [next(vectors) if token is None else token for token in ids]
         states, pooled = self.model([tokens])
         return states, pooled
+
+    def encode_words(
+        self, prompts: Sequence[TokenizedText], vectors: Tensor, bypass: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Text states (N, T, D) of prompts for keys and for values, each prompt with vectors of its
+        own (N, V, D), and with a bypass (N, V, D) of the text encoder or without one."""
+        tokens = []
+        for prompt, own in zip(prompts, vectors, strict=True):
+            given = iter(own)
+            tokens.append([next(given) if token is None else token for token in prompt.tokens])
+        seen: list[Tensor] = []
+        handle = self.final_norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            keys_NTD = self.model(tokens)[0]
+        finally:
+            handle.remove()
+        if bypass is None:
+            return keys_NTD, keys_NTD
+        # the host normalises the last layer's states first, and then those of an earlier one
+        state_NTD = seen[0 if self.model.layer == "last" else -1]
+        places = [
+            (n, place)
+            for n, prompt in enumerate(prompts)
+            for place, token in enumerate(prompt.tokens)
+            if token is None
+        ]
+        index = tuple(torch.tensor(places, device=state_NTD.device).T)
+        changed = bypassed(state_NTD[index].float(), bypass.flatten(0, 1))
+        changed = self.final_norm(changed.to(state_NTD.dtype)).to(keys_NTD.dtype)
+        return keys_NTD, keys_NTD.index_put(index, changed)
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The normalisation that states go through last."""
+        return self.model.transformer.text_model.final_layer_norm
 
     def rows(self, token_ids: tuple[int, ...]) -> Tensor:
         """Token embeddings (len(token_ids), D), fp32."""

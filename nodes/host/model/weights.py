@@ -8,7 +8,7 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.lora
@@ -19,7 +19,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
 
-from .concept_patches import entries_without_concept
+from ....attndb.models.protocol import TextAttention
+from .patch_entries import entries_without_concept
 
 UNET_PREFIX = "diffusion_model."
 
@@ -78,6 +79,9 @@ class TrainableAttention(CrossAttention):
     cycle, and then a finished stage's weights stay until Python looks for garbage.
     """
 
+    place: int
+    """Of a text attention: which of all it is, in the U-Net's order."""
+
     def forward(
         self,
         x: Tensor,
@@ -86,7 +90,9 @@ class TrainableAttention(CrossAttention):
         mask: Tensor | None = None,
         transformer_options: object = None,
     ) -> Tensor:
-        """Cross- or self-attention."""
+        """Cross- or self-attention; with a text for every layer (`text_by_layer`) its own."""
+        if context is not None and context.ndim == 4:
+            context, value = context[:, 2 * self.place], context[:, 2 * self.place + 1]
         context = x if context is None else context
         value = context if value is None else value
         q, k, v = (
@@ -115,7 +121,20 @@ def private_unet(
     for module in unet.modules():
         if isinstance(module, CrossAttention):
             module.__class__ = TrainableAttention
+    texts = (module for name, module in unet.named_modules() if name.endswith(".attn2"))
+    for place, module in enumerate(texts):
+        module.place = place
     return unet
+
+
+def text_by_layer(
+    text: Tensor, layers: Mapping[str, tuple[Tensor, Tensor]], order: Sequence[TextAttention]
+) -> Tensor:
+    """A context (B, 2L, T, D) for a private U-Net: for each text attention the sources of its keys
+    and its values, those without their own read `text`. It goes through the U-Net as any context
+    does, so that what is computed again in the backward pass finds it."""
+    own = [layers.get(layer.name, (text, text)) for layer in order]
+    return torch.stack([source for pair in own for source in pair], dim=1)
 
 
 def compile_blocks(unet: nn.Module) -> None:

@@ -11,7 +11,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ....attndb.models.cross_attention import cross_attention_layers
-from ..model.families import family
+from .families import family
 
 BlockKey = tuple[str, int, int]
 Attend = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
