@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attndb.config.compared import COMPARED, published
+from ..attndb.config.mapper import MapperConfig
 from ..attndb.config.methods import MethodName
 from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.orthogonal import OrthogonalConfig
@@ -31,6 +32,7 @@ LABELS: dict[MethodName, str] = {
     "dreambooth": "DreamBooth",
     "custom_diffusion": "Custom Diffusion",
     "oft": "OFT",
+    "neti": "NeTI",
     "ti_dreambooth": "TI+DB",
 }
 METHOD_OF = {label: method for method, label in LABELS.items()}
@@ -80,7 +82,29 @@ def _widgets(method: MethodName) -> list[io.Input]:
                 tooltip="How far a rotation may go. Published: 6e-5 (COFT). 0: no limit (OFT).",
             ),
         ]
+    if "mapper" in config.trains:
+        inputs += _mapper_widgets(config.mapper)
     return inputs
+
+
+def _mapper_widgets(config: MapperConfig) -> list[io.Input]:
+    return [
+        io.Boolean.Input(
+            "bypass",
+            default=config.bypass,
+            tooltip="Textual bypass: a second vector is added behind the text encoder, for the "
+            "values of cross-attention. Published: on.",
+        ),
+        io.Float.Input(
+            "nested_dropout",
+            default=config.nested_dropout,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How often the mapper's hidden values are cut off behind a random place, so "
+            "that the first of them learn most. Published: 0.5.",
+        ),
+    ]
 
 
 _STAGE_3 = "As in AttnDreamBooth's stage 3: the paper does not say what TI+DB had."
@@ -90,6 +114,7 @@ _STEPS: dict[MethodName, str] = {
     "custom_diffusion": "Published: 250 on two GPUs, 500 on one.",
     "oft": "3000 is not a published number: the published script makes 10005 and keeps checkpoints "
     "to choose from.",
+    "neti": "Published: 1000, of 4 x 2 samples.",
     "ti_dreambooth": _STAGE_3,
 }
 _BORROWED: dict[MethodName, str] = {"ti_dreambooth": _STAGE_3}
@@ -109,6 +134,9 @@ def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageCo
     if "blocks" in settings:
         orthogonal = OrthogonalConfig(blocks=settings["blocks"], constraint=settings["constraint"])
         config = config.with_(orthogonal=orthogonal)
+    if "bypass" in settings:
+        mapper = MapperConfig(bypass=settings["bypass"], nested_dropout=settings["nested_dropout"])
+        config = config.with_(mapper=mapper)
     return with_shared(config, shared).with_(
         steps=settings["steps"],
         batch_size=settings["batch_size"],
@@ -130,7 +158,8 @@ class TrainComparedMethod(io.ComfyNode):
             "AttnDreamBooth on the same photos: " + ", ".join(METHOD_OF) + ". Defaults are the "
             "published ones, but for those of TI+DB and the steps of OFT, which say so.",
             search_aliases=[
-                *("dreambooth", "textual inversion", "baseline", "compare methods", "ti+db"),
+                *("dreambooth", "textual inversion", "baseline", "compare methods"),
+                *("ti+db", "neti"),
                 *("train", "fine-tune", "finetune", "personalization", "prior preservation"),
             ],
             inputs=[

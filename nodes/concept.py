@@ -175,6 +175,8 @@ class SaveConcept(io.ComfyNode):
         written = [str(embedding), *([str(weights)] if concept.delta else [])]
         log.info("Save Concept: %s", ", ".join(written))
         lines = [f"embedding:{saved}" + (f" + LoRA {saved}" if concept.delta else ""), *written]
+        if concept.modules:
+            lines.insert(1, "Load Concept and Apply Concept draw it; that embedding alone does not")
         if saved != wanted:
             lines.insert(0, f"{wanted} exists and is another concept: saved as {saved}")
         return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))

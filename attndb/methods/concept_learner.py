@@ -71,11 +71,15 @@ class ConceptLearner:
     def after_step(self) -> None:
         """Nothing."""
 
+    def added(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
     def learned(self) -> Learned:
-        """Vectors, and the change of weights."""
+        """Vectors, the change of weights, and what is added."""
         vectors = {n: v.detach().float().cpu().clone() for n, v in self._vectors.items()}
         facts = {"embedding_cosine": self._cosine(vectors)} if self._learns else {}
-        return Learned(vectors, self._weights.delta(), facts=facts)
+        return Learned(vectors, self._weights.delta(), self.added(), facts)
 
     def _cosine(self, vectors: Mapping[str, Tensor]) -> float:
         """Of the vectors with where they started; the least of several encoders' (the paper's

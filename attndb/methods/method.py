@@ -82,6 +82,10 @@ class Learner(Protocol):
         """After every update of the parameters, e.g. to project them."""
         ...
 
+    def added(self) -> dict[str, Tensor]:
+        """Weights of what the method adds to the model, of this moment (`Learned.modules`)."""
+        ...
+
     def learned(self) -> Learned:
         """What was learned so far."""
         ...

@@ -5,6 +5,7 @@ Shapes: B batch, L text attention layers, N = B L texts, W the mapper's hidden w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ from ..models.protocol import Model
 from ..models.space_time_mapper import SpaceTimeMapper, nested_dropout
 from .concept_learner import ConceptLearner
 from .concept_method import ConceptMethod
-from .method import Learned, ParameterGroup, Part
+from .method import ParameterGroup, Part
 
 MODULE = "neti."
 """In front of the names of the mapper's weights, among what a method adds to the model."""
@@ -30,7 +31,7 @@ class NeTI(ConceptMethod):
     """The frozen model is told the subject by another vector at each timestep and in each layer;
     what learns is the mapper that gives them. The word's own embedding stays the category's."""
 
-    loss_names = ("denoising",)
+    loss_names: Sequence[str] = ("denoising",)
 
     def attach(self, model: Model, start: Embeddings) -> NeTILearner:
         """Ready to train a new mapper, whose vectors are as long as these."""
@@ -109,8 +110,6 @@ class NeTILearner(ConceptLearner):
         share = self.config.mapper.nested_dropout
         return nested_dropout(whole, len(self._layers), share, generator)[first : first + samples]
 
-    def learned(self) -> Learned:
-        """The mapper; the vectors are those that it began with."""
-        vectors = super().learned().embeddings
-        named = {f"{MODULE}{name}": value for name, value in self._mapper.tensors().items()}
-        return Learned(vectors, modules=named)
+    def added(self) -> dict[str, Tensor]:
+        """The mapper; the word's own vector stays as it began."""
+        return {f"{MODULE}{name}": value for name, value in self._mapper.tensors().items()}

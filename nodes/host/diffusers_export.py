@@ -63,6 +63,13 @@ def export_to_diffusers(
     """
     for path in remove_stale_partial_files(export_folder(wanted).parent):
         log.info("removed %s, which a process that has ended left", path)
+    if concept.modules:
+        method = (concept.record.get("stages") or [{}])[-1].get("method")
+        raise ValueError(
+            f"the concept {concept.placeholder} is no export: diffusers has no place for what "
+            f"{method} adds to the model. Use it with Apply Concept, or export a concept of "
+            "another method"
+        )
     dtype = dtype or delta_dtype(model)
     weights = _unet(model, concept, dtype)
     for number in itertools.count(1):

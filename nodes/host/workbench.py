@@ -208,7 +208,9 @@ class HostWorkbench:
             wires = (self._model, self._clip, self._vae)
             sampler = PreviewSampler(preview, *wires, model.unet, names)
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
-            if preview.attention_maps:
+            if preview.attention_maps and "mapper" in config.trains:
+                self._say_once("attention_maps: not looked at, each layer reads a text of its own")
+            elif preview.attention_maps:
                 monitor = _attention_monitor(model, config, dataset, prompt, preview.every, run)
                 monitor.begin(model, embeddings)
                 callbacks.append(monitor)

@@ -38,6 +38,7 @@ TYPED = {
     "concept": OURS,
     "dreambooth": [TRAIN, PHOTOS, "Train Compared Method"],
     "attndreambooth": [TRAIN],
+    "neti": ["Train Compared Method"],
     "preview crops": ["Preview Dataset"],
     "dataset": [PHOTOS, "Preview Dataset"],
     "augmentation": ["Preview Dataset", "Training Options"],

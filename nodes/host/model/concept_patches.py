@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.lora
+from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept, weight_file_keys
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
@@ -71,7 +73,7 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     check_fits(model, concept)
     model = without_concept(model, concept.placeholder)
     if strength != 0 and concept.modules:
-        word = _mapped_word(model, concept, strength)
+        word = mapped_word(model, lineage(concept), concept.vectors, concept.modules, strength)
         model = with_mapped_words(model, {**mapped_words(model), word.lineage.key: word})
     if strength == 0 or not concept.delta:
         return model.clone()
@@ -84,29 +86,32 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     return clone
 
 
-def _mapped_word(model: Any, concept: TrainedConcept, strength: float) -> MappedWord:
-    """NeTI's word. ValueError if it cannot be read, or is for another model."""
-    unknown = [name for name in concept.modules if not name.startswith(MODULE)]
+def mapped_word(
+    model: Any, mark: Lineage, vectors: Tensor, modules: Mapping[str, Tensor], strength: float
+) -> MappedWord:
+    """NeTI's word for a MODEL, from its plain vector (1, D) and what the method added. ValueError
+    if it cannot be read, or is for another model."""
+    unknown = [name for name in modules if not name.startswith(MODULE)]
     if unknown:
         raise ValueError(
-            f"the concept {concept.placeholder} has a part that this version of the pack does not "
+            f"the concept {mark.placeholder} has a part that this version of the pack does not "
             f"know ({unknown[0]}): update the pack"
         )
-    named = {name.removeprefix(MODULE): value for name, value in concept.modules.items()}
+    named = {name.removeprefix(MODULE): value for name, value in modules.items()}
     try:
-        mapper = SpaceTimeMapper.from_tensors(named, concept.vectors.shape[1])
+        mapper = SpaceTimeMapper.from_tensors(named, vectors.shape[1])
     except ValueError as error:
         raise ValueError(
-            f"the concept {concept.placeholder} is damaged: {error}; restore its file, or train it "
+            f"the concept {mark.placeholder} is damaged: {error}; restore its file, or train it "
             "again"
         ) from error
     layers = len(attn2_layers(model))
     if mapper.layers != layers:
         raise ValueError(
-            f"the concept {concept.placeholder} has a word for each of {mapper.layers} layers, and "
+            f"the concept {mark.placeholder} has a word for each of {mapper.layers} layers, and "
             f"this MODEL has {layers} (attn2): use the checkpoint that it was trained on"
         )
-    return MappedWord(lineage(concept), mapper, concept.vectors[0], strength)
+    return MappedWord(mark, mapper, vectors[0], strength)
 
 
 def check_fits(model: Any, concept: TrainedConcept) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ....attndb.artifacts.lineage import Lineage
 from ....attndb.artifacts.tensor_file import write_whole
+from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
+from ..model.concept_patches import mapped_word
+from ..model.mapped_text import with_mapped_word
+from ..model.mapped_words import with_mapped_words
 from ..model.placeholders import with_vectors
 from ..model.sampling import SamplerSettings, sampled
 from .images import from_image
 
 log = logging.getLogger(__name__)
+
+_KEY = "attndb preview"
+"""Of the word in training, where a concept has its lineage's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +85,25 @@ class PreviewSampler:
         self._prompt = settings.prompt.replace("{}", " ".join(words))
         self._patcher = _around(model, unet)
 
-    def draw(self, embeddings: Embeddings) -> Image.Image:
-        """One picture. The user's interrupt stops it within a sampler step."""
+    def draw(
+        self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None = None
+    ) -> Image.Image:
+        """One picture, with what a method adds to the model. The user's interrupt stops it within a
+        sampler step."""
         settings = self.settings
         with torch.inference_mode(), _not_training():
             vectors = {name: v.detach().float().cpu() for name, v in embeddings.items()}
-            clip = with_vectors(self._clip, self._placeholder, vectors)
+            clip, patcher = self._clip, self._patcher
+            if modules:
+                [own] = vectors.values()
+                mark = Lineage(self._placeholder, _KEY, self._placeholder)
+                clip = with_mapped_word(clip, own, _KEY)
+                word = mapped_word(patcher, mark, own, modules, 1.0)
+                patcher = with_mapped_words(patcher, {_KEY: word})
+            clip = with_vectors(clip, self._placeholder, vectors)
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
             negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-            samples = sampled(self._patcher, positive, negative, settings)
+            samples = sampled(patcher, positive, negative, settings)
             return from_image(self._vae.decode(samples))
 
 
@@ -100,12 +118,12 @@ class PreviewPictures:
         """Whether a picture is drawn after `done` steps."""
         return self._sampler.settings.due(done, self._total)
 
-    def after_step(self, done: int, embeddings: Embeddings) -> bool:
-        """Draws after `done` steps if it is due; whether it did."""
+    def after_step(self, done: int, learner: Learner) -> bool:
+        """Draws what was learned so far after `done` steps if it is due; whether it did."""
         if not self.due(done):
             return False
         try:
-            picture = self._sampler.draw(embeddings)
+            picture = self._sampler.draw(learner.embeddings, learner.added())
         except torch.OutOfMemoryError:
             log.warning(
                 "step %d: not enough memory for a preview of this size; the training goes on. "
