@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config.stage import StageConfig
 from ..data.batch import Batch
@@ -57,8 +57,10 @@ class NeTILearner(ConceptLearner):
             norm=1.0 if vectors.is_meta else float(vectors[0].norm()),
             generator=step_generator("mapper", config.seed),
         ).to(model.device)
-        self.groups = [ParameterGroup("mapper", dict(self._mapper.named_parameters()))]
-        self.modules = [model.unet, *model.text_encoders.values()]
+        self.groups: Sequence[ParameterGroup] = [
+            ParameterGroup("mapper", dict(self._mapper.named_parameters()))
+        ]
+        self.modules: Sequence[nn.Module] = [model.unet, *model.text_encoders.values()]
         self._step = 0
 
     def before_step(self, index: int) -> None:
