@@ -264,8 +264,7 @@ def test_training_and_sampling_encode_alike_whatever_layer_is_read(host, kind, s
         encoded_by_layer,
         private_encoder,
     )
-    from attndreambooth.nodes.host.model.placeholders import with_vectors
-    from attndreambooth.nodes.host.model.placeholders import embedding_widths
+    from attndreambooth.nodes.host.model.placeholders import embedding_widths, with_vectors
     from attndreambooth.nodes.host.model.text import TextEncoder, tokenize_prompts
 
     clip = small(kind).clip
@@ -289,7 +288,7 @@ def test_training_and_sampling_encode_alike_whatever_layer_is_read(host, kind, s
         ours = encoded_by_layer(encoder, text, {"key": word}, 300.0, 3)
         [prompt] = tokenize_prompts(clip, Dataset(), 1, [PROMPT])
         vectors, bypass = mapper(torch.full((3,), 300.0), torch.arange(3))
-        training = TextEncoder.from_clip(clip, torch.device("cpu"))
+        training = TextEncoder.from_clip(clip, text.patcher.model.clip, torch.device("cpu"))
         theirs = training.encode_words([prompt] * 3, vectors[:, None], bypass[:, None])
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
