@@ -255,3 +255,10 @@ def test_its_word_is_one_token():
         published("neti").with_(vectors=2)
     with pytest.raises(ValueError, match=r"nested_dropout = 1\.5: use 0"):
         MapperConfig(nested_dropout=1.5)
+
+
+def test_a_model_of_two_text_encoders_is_refused():
+    from attndreambooth.attndb.methods.registry import method_of
+
+    with pytest.raises(ValueError, match=r"reads 2 text encoders \(clip_l, clip_g\), and NeTI"):
+        method_of(settings()).attach(tiny_model(), {"clip_l": ONE, "clip_g": ONE})
