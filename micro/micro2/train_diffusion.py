@@ -36,6 +36,7 @@ class DiffusionConfig:
     weight_decay: float = 0.02
     empty_captions: float = 0.1
     long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
+    offset_noise: float = 0.3  # most that a whole channel's noise is moved, in its own spread
     ema: float = 0.999
     seed: int = 0
     checkpoint_every: int = 50
@@ -113,7 +114,11 @@ class DiffusionTrainer:
         z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 16, 16)
         even = (torch.arange(c.batch) + torch.rand(c.batch, generator=generator)) / c.batch
         t = torch.searchsorted(self.cdf, even.to(self.cdf)).clamp(max=len(self.cdf) - 1)  # (B,)
-        noise = torch.randn(z0.shape, generator=generator).to(self.device)
+        noise = torch.randn(z0.shape, generator=generator)
+        share = c.offset_noise * torch.rand(c.batch, 1, 1, 1, generator=generator)
+        # what sampling adds up to, a wrong mean of a channel, is then known to be noise
+        noise += share * torch.randn(*z0.shape[:2], 1, 1, generator=generator)
+        noise = noise.to(self.device)
         a = self.abar[t].view(-1, 1, 1, 1)
         zt = (a.sqrt() * z0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
 
