@@ -46,6 +46,7 @@ TALLER = {
     "AttnDBLoadMicroModel": 30,
     "CheckpointLoaderSimple": 30,
     "AttnDBApplyConcept": 30,
+    "StringReplace": 120,
 }
 """Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""
 
