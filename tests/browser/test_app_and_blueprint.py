@@ -106,6 +106,12 @@ def test_the_blueprint_is_found_by_its_name_and_runs(front_end, server):
     assert BLUEPRINT.stem in found[0]
     front_end.page.keyboard.press("Enter")
     front_end.page.wait_for_function("() => app.graph._nodes.length === 1")
+    # it hangs on the pointer until it is put down, and everything is inert till then
+    front_end.page.wait_for_timeout(500)
+    size = front_end.page.viewport_size
+    front_end.page.mouse.move(size["width"] // 2, size["height"] // 2 + 40, steps=5)
+    front_end.page.mouse.click(size["width"] // 2, size["height"] // 2 + 40)
+    front_end.page.wait_for_function("() => app.canvas.state.ghostNodeId == null")
     front_end.page.evaluate(WIRE_UP, {"short": SHORT, "name": "from-the-blueprint"})
     keep_screenshot(front_end, "blueprint")
     front_end.run(240)

@@ -118,14 +118,25 @@ class FrontEnd:
         self.page.evaluate("() => app.graph.clear()")
         field = self.page.locator("input[aria-controls=results-list]")
         if not field.count():
-            size = self.page.viewport_size
-            self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
-            field.wait_for()
+            self._double_click_until(field)
         field.fill(words)
         self.page.wait_for_timeout(500)
         offered = self.page.locator("#results-list [role=option]")
         names = [text.splitlines()[0].strip() for text in offered.all_inner_texts()]
         return names
+
+    def _double_click_until(self, shown: Any, times: int = 12) -> None:
+        """On the empty canvas. A page that is busy loses a double click: then again, as a user."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+        size = self.page.viewport_size
+        for _ in range(times - 1):
+            self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
+            with contextlib.suppress(PlaywrightTimeout):
+                shown.wait_for(timeout=5000)
+                return
+        self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
+        shown.wait_for()
 
     def run(self, timeout: float = 300) -> None:
         """Press Run, and wait until the queue is empty again."""
