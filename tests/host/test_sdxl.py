@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,13 +46,14 @@ def checkpoint(server: HostServer, host) -> str:
     return server.add_model(make_checkpoint("sdxl_whole"))
 
 
-def trained(graph: Graph, checkpoint: str) -> tuple[Node, Node]:
+def trained(graph: Graph, checkpoint: str, photos: Path) -> tuple[Node, Node]:
     """The loader and the last stage."""
     base = graph.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
     dataset = graph.add(
         "AttnDBLoadConceptDataset",
-        **{"folder": "(typed path)", "path": "xl photos", "category": "cat", "placeholder": WORD},
-        **{"template": "a photo of a {}"},
+        **{"folder": "(typed path)", "path": str(photos), "category": "cat", "placeholder": WORD},
+        **{"template": "a photo of a {}", "skip_broken": False, "private": False},
+        **{"captions": "template", "masks": "none"},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
     stage = None
@@ -68,9 +70,10 @@ def pixels(server: HostServer, outcome, node: Node) -> np.ndarray:
 
 
 def test_three_stages_and_the_files_in_stock_nodes(server, checkpoint):
-    write_photos(server.base / "input" / "xl photos", 3)
+    photos = server.base / "input" / "xl photos"
+    write_photos(photos, 3)
     graph = Graph()
-    base, stage = trained(graph, checkpoint)
+    base, stage = trained(graph, checkpoint, photos)
     graph.add("AttnDBSaveConcept", concept=stage[0], name=NAME)
     ours = graph.sample(stage[1], stage[2], base[2], TEXT)
     outcome = server.run(graph.prompt, timeout=1800)

@@ -41,8 +41,9 @@ def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
     assert tests[0] == "tests/structure"
     direct = tests.index("tests/attndb/data/test_augmentation_parts.py")
     same_room = tests.index("tests/attndb/data/test_tokens.py")
-    far = tests.index("tests/nodes/test_export.py")
-    assert direct < same_room < far
+    assert direct < same_room
+    far = "tests/nodes/test_export.py"  # may lie beyond the most files that are taken
+    assert far not in tests or same_room < tests.index(far)
 
 
 def test_quick_runs_a_changed_test_and_no_other(two_cores, monkeypatch):

@@ -77,7 +77,7 @@ def test_a_preview_that_does_not_fit_in_memory_is_left_out(
 ):
     from attndreambooth.nodes.host.ui.preview import PreviewSampler
 
-    def too_large(self, vectors):
+    def too_large(self, *what):
         raise torch.OutOfMemoryError("simulated")
 
     monkeypatch.setattr(PreviewSampler, "draw", too_large)
