@@ -19,13 +19,13 @@ if not __package__:  # started as a program: it goes on as a part of the package
 
 import argparse
 import json
-import os
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
 
+from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.micro2.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
@@ -121,7 +121,6 @@ def main(arguments: Sequence[str]) -> int:
     tables = [standings_table(rows), difference_table(rows, OUR_TITLE), kind_table(rows)]
     sys.stdout.write("\n\n".join(tables) + "\n")
     if options.json:
-        part = options.json.with_suffix(options.json.suffix + ".part")
-        part.write_text(json.dumps(_record(rows, options), indent=1), encoding="utf-8")
-        os.replace(part, options.json)
+        text = json.dumps(_record(rows, options), indent=1)
+        write_whole({options.json: text_writer(text)})
     return 0

@@ -18,12 +18,12 @@ if not __package__:  # started as a program: it goes on as a part of the package
 
 import argparse
 import json
-import os
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import torch
 
+from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..attndb.config.methods import MethodName
 from ..devkit.pack import ROOT, host_on_path
@@ -102,7 +102,5 @@ def main(arguments: Sequence[str]) -> int:
         f"best joint + truth of {len(TRIALS[OURS])} trials each on {len(TUNING)} tuning concepts, "
         f"{options.images} picture(s) a prompt, batch 4, seed {options.seed}"
     )
-    part = RECIPES.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, RECIPES)
+    write_whole({RECIPES: text_writer(json.dumps(record, indent=1) + "\n")})
     return 0

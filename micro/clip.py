@@ -31,12 +31,19 @@ FEATURES = 128
 class MicroClip(nn.Module):
     """Two encoders into one space of 128 dimensions."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        layers: nn.Module | None = None,
+        text: TextEncoder | None = None,
+    ) -> None:
+        """`layers`: pictures to features (B, 256, 4, 4); they and `text` are of the first world if
+        not given."""
         super().__init__()
         self.vocabulary = vocabulary
-        self.trunk = trunk(WIDTHS)
+        self.trunk = layers or trunk(WIDTHS)
         self.image_head = nn.Linear(WIDTHS[-1] * 16, FEATURES)
-        self.text = TextEncoder(vocabulary.rows)
+        self.text = text or TextEncoder(vocabulary.rows)
         self.text_head = nn.Linear(self.text.width, FEATURES)
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
@@ -51,7 +58,7 @@ class MicroClip(nn.Module):
         return F.normalize(self.text_head(states[torch.arange(len(rows)), end]).float(), dim=-1)
 
 
-def _contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+def contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
     """Symmetric InfoNCE over a batch of pairs."""
     logits = scale * a @ b.T
     truth = torch.arange(len(a))
@@ -101,8 +108,8 @@ def train_micro_clip(
                 features = model.images(x).unflatten(0, (-1, 2))  # (B, 2, 128)
                 text = model.texts(rows)
             scale = model.log_scale.exp().clamp(max=100)
-            loss = _contrast(features[:, 0], features[:, 1], scale)
-            loss = loss + _contrast(features[named, 0], text, scale)
+            loss = contrast(features[:, 0], features[:, 1], scale)
+            loss = loss + contrast(features[named, 0], text, scale)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from ..attndb.attention.prompt_words import split_queries
 from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection, word_maps_of
 from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure
-from .compare import CATEGORY, Maps
+from .compare import CATEGORY, Maps, cell_size_widget
 from .errors import naming_node
 from .host.capture.capture import capture_model
 from .host.capture.prompt import encode, prompt_words
@@ -194,15 +194,7 @@ class AttentionMaps(io.ComfyNode):
                     advanced=True,
                     tooltip="soft: the map from 0 to 1. otsu: 1 where the word looks, 0 elsewhere.",
                 ),
-                io.Int.Input(
-                    "cell_size",
-                    default=256,
-                    min=64,
-                    max=1024,
-                    step=8,
-                    advanced=True,
-                    tooltip="Longer side of each picture in the grid, in pixels.",
-                ),
+                cell_size_widget("grid"),
                 io.Int.Input(
                     "columns",
                     default=0,

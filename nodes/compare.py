@@ -16,6 +16,19 @@ CATEGORY = "AttnDreamBooth/attention"
 _COMPARED = 8
 
 
+def cell_size_widget(of: str) -> io.Input:
+    """How large each picture of a grid or figure is."""
+    return io.Int.Input(
+        "cell_size",
+        default=256,
+        min=64,
+        max=1024,
+        step=8,
+        advanced=True,
+        tooltip=f"Longer side of each picture in the {of}, in pixels.",
+    )
+
+
 def figure_widgets(*, advanced: bool) -> list[io.Input]:
     """How the maps of a figure are drawn. The size is always advanced."""
     return [
@@ -36,15 +49,7 @@ def figure_widgets(*, advanced: bool) -> list[io.Input]:
             tooltip="How strongly the heat covers the picture.",
             advanced=advanced,
         ),
-        io.Int.Input(
-            "cell_size",
-            default=256,
-            min=64,
-            max=1024,
-            step=8,
-            advanced=True,
-            tooltip="Longer side of each picture in the figure, in pixels.",
-        ),
+        cell_size_widget("figure"),
     ]
 
 

@@ -28,6 +28,7 @@ from .columns import (
     sampler_settings,
     sampler_widgets,
 )
+from .compare import cell_size_widget
 from .errors import naming_node
 from .prompt_set import CATEGORY
 from .socket_types import Concept, ImageEncoder
@@ -129,15 +130,7 @@ class EvaluateConcept(io.ComfyNode):
                     "on the foreground. That of the pictures is where the category's attention is.",
                 ),
                 labels_widget(),
-                io.Int.Input(
-                    "cell_size",
-                    default=256,
-                    min=64,
-                    max=1024,
-                    step=8,
-                    advanced=True,
-                    tooltip="Longer side of each picture in the grid, in pixels.",
-                ),
+                cell_size_widget("grid"),
                 *sampler_widgets(),
             ],
             outputs=[

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ...attndb.artifacts.tensor_file import text_writer, write_whole
 
 FORMAT = 1
 
@@ -54,11 +55,8 @@ def digest_of(asked: Mapping[str, Any]) -> str:
 
 def save_row(row: Row, folder: Path) -> None:
     """Write it in one move."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / row.file
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"format": FORMAT, **asdict(row)}, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    text = json.dumps({"format": FORMAT, **asdict(row)}, indent=1)
+    write_whole({folder / row.file: text_writer(text)})
 
 
 def read_row(path: Path) -> Row:

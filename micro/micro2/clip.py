@@ -8,67 +8,29 @@ scenes, so that the picture features tell subjects apart that no caption can.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..judges import soften
-from ..text import END
+from ..clip import MicroClip as _MicroClip
+from ..clip import contrast
+from ..judges import soften, trunk
 from .stock import CLIP_TRAIN, render_to, scene_rng, to_model_range
 from .text import SHORT, CaptionEncoder, TextEncoder, Vocabulary
 from .world import Scene, Words, random_caption, random_identity, random_scene, render
 
 log = logging.getLogger(__name__)
 
-WIDTHS = (3, 32, 64, 128, 192, 256)
-FEATURES = 128
+WIDTHS = (32, 64, 128, 192, 256)  # 128 px -> 4 x 4
 
 
-def _trunk() -> nn.Sequential:
-    """Pictures (B, 3, 128, 128) -> features (B, 256, 4, 4)."""
-    layers: list[nn.Module] = []
-    for before, width in pairwise(WIDTHS):
-        layers += [
-            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers)
-
-
-class MicroClip(nn.Module):
-    """Two encoders into one space of 128 dimensions."""
+class MicroClip(_MicroClip):
+    """Two encoders into one space of 128 dimensions, for pictures of 128 px."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.vocabulary = vocabulary
-        self.trunk = _trunk()
-        self.image_head = nn.Linear(WIDTHS[-1] * 16, FEATURES)
-        self.text = TextEncoder(vocabulary.rows)
-        self.text_head = nn.Linear(self.text.width, FEATURES)
-        self.log_scale = nn.Parameter(torch.tensor(2.5))
-
-    def images(self, x: Tensor) -> Tensor:
-        """Unit features (B, 128) of pictures (B, 3, 128, 128) in -1..1."""
-        return F.normalize(self.image_head(self.trunk(x).flatten(1)).float(), dim=-1)
-
-    def texts(self, rows: Tensor) -> Tensor:
-        """Unit features (B, 128) of token rows (B, T): the state at the first end token."""
-        states = self.text(rows)
-        end = (rows == self.vocabulary.row(END)).int().argmax(dim=1)
-        return F.normalize(self.text_head(states[torch.arange(len(rows)), end]).float(), dim=-1)
-
-
-def _contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE over a batch of pairs."""
-    logits = scale * a @ b.T
-    truth = torch.arange(len(a))
-    return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+        super().__init__(vocabulary, trunk(WIDTHS), TextEncoder(vocabulary.rows))
 
 
 def pair_of_scenes(rng: np.random.Generator) -> tuple[Scene, Scene]:
@@ -142,8 +104,8 @@ def train_micro_clip(
                 text = model.texts(captions(texts)[:, :SHORT])
             features = features.unflatten(0, (-1, 2))  # (B, 2, 128)
             scale = model.log_scale.exp().clamp(max=100)
-            loss = _contrast(features[:, 0], features[:, 1], scale)
-            loss = loss + _contrast(features[named, 0], text, scale)
+            loss = contrast(features[:, 0], features[:, 1], scale)
+            loss = loss + contrast(features[named, 0], text, scale)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

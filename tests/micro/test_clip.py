@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from attndreambooth.micro.clip import contrast
 from attndreambooth.micro.micro2.clip import (
     ClipConfig,
     ClipScores,
     MicroClip,
-    _contrast,
     has_words,
     held_out_retrieval,
     pair_of_scenes,
@@ -41,7 +41,7 @@ def test_the_contrast_is_infonce_in_both_directions():
         for i in range(5):
             scores = [3.0 * float(x[i] @ y[j]) for j in range(5)]
             expected -= (scores[i] - float(np.log(np.sum(np.exp(scores))))) / 10
-    assert float(_contrast(a, b, scale)) == pytest.approx(expected, rel=1e-9)
+    assert float(contrast(a, b, scale)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_it_learns_and_one_seed_gives_the_same_weights(words, tmp_path, caplog):

@@ -39,8 +39,9 @@ from torch import Tensor
 
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
-from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
+from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, patches_replaced, registered
 from ..model.compiled import not_compiled
+from ..model.unet_call import Options, unet_call
 from .conditioning import PromptPlace, area_of, distance, find_prompt
 from .joint import JointAttention, joint_attention
 
@@ -142,26 +143,18 @@ class _Session:
             )
         return output
 
+    @unet_call
     def diffusion_model(
-        self,
-        executor: Any,
-        x: Tensor,
-        timesteps: Tensor | None = None,
-        context: Tensor | None = None,
-        y: Tensor | None = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Around one call of the U-Net."""
-        options = transformer_options if transformer_options is not None else {}
+        self, x: Tensor, timesteps: Tensor | None, context: Tensor | None, options: Options
+    ) -> Options:
+        """The options of one call of the U-Net."""
         run = self._run
         if run is not None and timesteps is not None and context is not None:
             rows = self._rows(run, x, context, options)
             if rows:
                 index = run.recorder.slice_of(1.0 - timesteps[:1].float() / _LAST_TIMESTEP)
                 options = self._with_observers(run, rows, index, options)
-        return executor(x, timesteps, context, y, control, options, **kwargs)
+        return options
 
     def apply_model(
         self,
@@ -237,7 +230,7 @@ class _Session:
                 },
             }
 
-        return attn2_replaced(options, observed)
+        return patches_replaced(options, "attn2", observed)
 
     def _observer(
         self,

@@ -19,6 +19,8 @@ from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
 from einops import rearrange
 from torch import Tensor
 
+from ..model.attn2 import patches_replaced
+
 SeeJoint = Callable[[str, Tensor, Tensor, int, tuple[int, int]], None]
 """Takes a block's name, the picture's queries (B, P, E), all keys (B, N, E) with the text's in
 front, heads, and the picture's height and width in tokens."""
@@ -72,12 +74,11 @@ class JointAttention:
 
             return block
 
-        replaced = dict(options.get("patches_replace", {}))
-        blocks = dict(replaced.get("dit", {}))
-        replaced["dit"] = blocks | {
-            key: entered(name, blocks.get(key)) for key, name in self.names.items()
-        }
-        return {**options, "patches_replace": replaced}
+        def all_entered(blocks: dict[Any, Block]) -> dict[Any, Block]:
+            named = self.names.items()
+            return blocks | {key: entered(name, blocks.get(key)) for key, name in named}
+
+        return patches_replaced(options, "dit", all_entered)
 
 
 def joint_attention(model: Any) -> JointAttention | None:

@@ -35,7 +35,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....attndb.losses.attention_gradient import TiedRows, tied_rows_loss, with_gradient_of
-from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, attn2_replaced, registered
+from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, patches_replaced, registered
+from ..model.unet_call import Options, unet_call
 from .conditioning import place_in
 
 log = logging.getLogger(__name__)
@@ -136,26 +137,18 @@ class _Session:
             self._report(run)
         return output
 
+    @unet_call
     def diffusion_model(
-        self,
-        executor: Any,
-        x: Tensor,
-        timesteps: Tensor | None = None,
-        context: Tensor | None = None,
-        y: Tensor | None = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Around one call of the U-Net."""
-        options = transformer_options if transformer_options is not None else {}
+        self, x: Tensor, timesteps: Tensor | None, context: Tensor | None, options: Options
+    ) -> Options:
+        """The options of one call of the U-Net."""
         run = self._run
         if run is not None and torch.is_grad_enabled():
             tied, share = _tied_rows(run, x.shape[0], options)
             if tied:
                 share /= len(self._layers)
                 options = self._with_gradient(run, tied, share, x.shape[0], options)
-        return executor(x, timesteps, context, y, control, options, **kwargs)
+        return options
 
     def _begin(self, guider: Any, sampler: Any) -> _Run:
         """ValueError unless some conditioning of the training is one of the captions."""
@@ -219,7 +212,7 @@ class _Session:
 
             return _EveryBlock({**inner, **{b: tying(b) for b in self._layers}}, tying)
 
-        return attn2_replaced(options, tie)
+        return patches_replaced(options, "attn2", tie)
 
     def _report(self, run: _Run) -> None:
         if run.missed:

@@ -46,13 +46,13 @@ def attn2_layers(model: Any) -> dict[BlockKey, str]:
     return found
 
 
-def attn2_replaced(
-    options: Mapping[str, Any], replace: Callable[[dict[Any, Attend]], dict[Any, Attend]]
+def patches_replaced(
+    options: Mapping[str, Any], kind: str, replace: Callable[[dict[Any, Any]], dict[Any, Any]]
 ) -> dict[str, Any]:
-    """A copy of the transformer options, its attn2 replacements (by block key) handed through
-    `replace`."""
+    """A copy of the transformer options, its replacements of a kind (`attn2`, or `dit` for whole
+    blocks of a transformer; by block key) handed through `replace`."""
     replaced = dict(options.get("patches_replace", {}))
-    replaced["attn2"] = replace(replaced.get("attn2", {}))
+    replaced[kind] = replace(replaced.get(kind, {}))
     return {**options, "patches_replace": replaced}
 
 

@@ -27,6 +27,7 @@ from .attn2 import BlockKey, attn2_layers
 from .compiled import not_compiled
 from .mapped_text import MAPPED, MappedText
 from .text import TextEncoder
+from .unet_call import Options, unet_call
 from .weights import merged_weights, private_copy
 
 log = logging.getLogger(__name__)
@@ -130,19 +131,11 @@ class _Session:
         finally:
             self._run = before
 
+    @unet_call
     def diffusion_model(
-        self,
-        executor: Any,
-        x: Tensor,
-        timesteps: Tensor | None = None,
-        context: Tensor | None = None,
-        y: Tensor | None = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Around one call of the U-Net."""
-        options = transformer_options if transformer_options is not None else {}
+        self, x: Tensor, timesteps: Tensor | None, context: Tensor | None, options: Options
+    ) -> Options:
+        """The options of one call of the U-Net."""
         run = self._run
         if run is not None and timesteps is not None and context is not None:
             sources = self._sources(run, x, float(timesteps.flatten()[0]), context, options)
@@ -150,7 +143,7 @@ class _Session:
                 patches = dict(options.get("patches", {}))
                 patches["attn2_patch"] = [self._patch(sources), *patches.get("attn2_patch", [])]
                 options = {**options, "patches": patches}
-        return executor(x, timesteps, context, y, control, options, **kwargs)
+        return options
 
     def _sources(
         self, run: _Run, x: Tensor, t: float, context: Tensor, options: dict[str, Any]
