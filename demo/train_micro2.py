@@ -69,7 +69,9 @@ class Workshop:
             "config": json.dumps(asdict(config)),
             "minutes": f"{trainer.elapsed / 60:.1f}",
         }
-        digest = weights.save(AUTOENCODER, half(trainer.model.eval()), record, FOLDER)
+        model = trainer.model.eval()
+        model.put_in_order()
+        digest = weights.save(AUTOENCODER, half(model), record, FOLDER)
         weights.put_hash(AUTOENCODER, digest, FOLDER)
 
     def gate(self) -> None:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 LATENT_CHANNELS = 32
 DOWNSCALE = 8
 WEIGHT = 0.3  # of a component's spread in its latent channel: 0 is whitening, 1 plain components
+STRONGEST, ORDER = 1.4, 0.6  # of `put_in_order`: spread of the strongest channel, power of the rest
 
 
 class Residual(nn.Module):
@@ -128,3 +129,22 @@ class Autoencoder(nn.Module):
         out = (basis * (spread / weights)[:, None]).T  # (192, C)
         self.linear_out.weight.copy_(out[:, :, None, None])
         self.linear_out.bias.copy_(mean)
+
+    @torch.no_grad()
+    def put_in_order(self, strongest: float = STRONGEST, order: float = ORDER) -> None:
+        """Give each channel a spread by what it does to pixels; pictures come back as before.
+
+        A channel's part in the picture is the spread of its pixels through the linear map. The
+        diffusion model then settles what is seen from afar at high noise and the last fine detail
+        at the end, as with pixels, instead of everything at once; and its loss, which weighs
+        channels by their spread, no longer spends half of itself on a hundredth of the picture.
+        """
+        columns = self.linear_out.weight.flatten(1)  # (192, C)
+        seen = columns.norm(dim=0) * self.weights
+        spread = strongest * (seen / seen.max()) ** order
+        back = self.weights / spread
+        self.linear_out.weight.mul_(back.view(1, -1, 1, 1))
+        first = self.decoder[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight.mul_(back.view(1, -1, 1, 1))
+        self.weights.copy_(spread)

@@ -41,8 +41,9 @@ def preview(
     for now, then in itertools.pairwise(times):
         t = torch.full((2 * n,), int(now), device=device)
         told, empty = unet(torch.cat([z, z]), t, context=context).chunk(2)
-        eps = empty + guidance * (told - empty)
+        velocity = empty + guidance * (told - empty)
         a, b = abar[now], abar[then] if then > 0 else abar.new_tensor(1.0)
-        z0 = (z - (1 - a).sqrt() * eps) / a.sqrt()
+        z0 = a.sqrt() * z - (1 - a).sqrt() * velocity
+        eps = (1 - a).sqrt() * z + a.sqrt() * velocity
         z = b.sqrt() * z0 + (1 - b).sqrt() * eps
     return to_pictures(autoencoder.to(device).decode(z))

@@ -82,6 +82,18 @@ def test_it_learns(trainer, stock):
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
+def test_the_loss_is_that_of_the_velocity(trainer, stock):
+    """A U-Net that says zero errs by v = sqrt(abar) eps - sqrt(1 - abar) z0: E v^2 = abar
+    E eps^2 + (1 - abar) E z0^2, within what 3 x 8192 values scatter."""
+    one = trainer(replace(CONFIG, offset_noise=0.0))
+    latents, scenes = stock
+    _, t, losses = one.step(latents * 2, scenes)  # its last layer starts at zero
+    a = one.abar[t]
+    expected = a + (1 - a) * (latents * 2).float().square().mean()
+    assert torch.allclose(losses, expected, rtol=0.1)
+    assert len(set(t.tolist())) == len(t) and int(t.min()) < 334 and int(t.max()) >= 666
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(trainer, stock, tmp_path):
     latents, scenes = stock
     with pytest.raises(FloatingPointError, match="loss is nan at step 1"):
@@ -93,7 +105,7 @@ def test_text_width_and_context_agree(trainer):
     one = trainer()
     assert TEXT_CONFIG["hidden_size"] == UNET_CONFIG["context_dim"]
     maps = [m for name, m in one.unet.named_modules() if name.endswith("attn2")]
-    assert len(maps) == 7
+    assert len(maps) == 11
 
 
 def test_a_preview_is_the_same_from_the_same_seed(trainer):

@@ -58,6 +58,22 @@ def test_the_hosts_unet_gives_the_trained_prediction(trained):
     assert (ours - theirs).abs().max() < 1e-4 * ours.abs().max()
 
 
+def test_the_host_reads_the_prediction_as_a_velocity(trained):
+    """Its denoised latent at sigma: sqrt(abar) z_t - sqrt(1 - abar) v, z_t as in training."""
+    trainer, _, (model, _, _) = trained
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(1, 32, 16, 16, generator=generator)
+    context = torch.randn(1, 77, 192, generator=generator)
+    for t in (20, 500, 950):
+        a = trainer.abar[t]
+        sigma = ((1 - a) / a).sqrt().view(1)
+        with torch.no_grad():
+            velocity = trainer.unet(z, torch.tensor([t]), context=context)
+            denoised = model.model.apply_model(z / a.sqrt(), sigma, c_crossattn=context)
+        ours = a.sqrt() * z - (1 - a).sqrt() * velocity
+        assert (ours - denoised).abs().max() < 1e-3 * ours.abs().max()
+
+
 def test_the_hosts_vae_decodes_and_encodes_pictures_of_128_px(trained):
     _, coder, (model, _, vae) = trained
     z = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(2))

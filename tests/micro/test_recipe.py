@@ -148,3 +148,22 @@ def test_part_errors_and_psnr_are_their_formulas():
     assert part_errors(drawn, true, parts) == {1: 10.0}
     where = parts == 1
     assert abs(psnr(drawn, true, where) - 10 * np.log10(255**2 / 300)) < 1e-9
+
+
+def test_channels_in_order_give_the_same_pictures_and_keep_their_spread(pictures):
+    torch.manual_seed(0)
+    model = Autoencoder().eval()
+    x = to_model_range(pictures[:8])
+    model.start_from_components(x)
+    torch.nn.init.normal_(model.decoder[-2].weight, std=0.1)  # starts at zero: would hide an error
+    with torch.no_grad():
+        z, before = model.encode(x), model.decode(model.encode(x))
+        old, columns = model.weights.clone(), model.linear_out.weight.flatten(1).clone()
+        model.put_in_order(strongest=1.4, order=0.6)
+        again, after = model.encode(x), model.decode(model.encode(x))
+    assert torch.allclose(before, after, atol=1e-4)
+    assert torch.allclose(again, z * (model.weights / old).view(1, -1, 1, 1), rtol=1e-4, atol=1e-5)
+    # a slow count: what a channel's spread moves the pixels of a patch by
+    seen = [float((columns[:, c] * old[c]).square().sum().sqrt()) for c in range(LATENT_CHANNELS)]
+    for c in range(LATENT_CHANNELS):
+        assert float(model.weights[c]) == pytest.approx(1.4 * (seen[c] / max(seen)) ** 0.6)

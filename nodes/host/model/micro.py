@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -39,7 +40,7 @@ class MicroLatent(comfy.latent_formats.LatentFormat):
 
 
 class SecondMicroLatent(MicroLatent):
-    """8 x 8 px per latent pixel, 32 normalised channels: no scale factor."""
+    """8 x 8 px per latent pixel, 32 channels as the autoencoder orders them: no scale factor."""
 
     latent_channels = second_autoencoder.LATENT_CHANNELS
 
@@ -52,26 +53,40 @@ class Parts:
     text: dict[str, Any]
     latent: type[MicroLatent]
     autoencoder: type[torch.nn.Module]
+    prediction: comfy.model_base.ModelType
 
 
 VERSIONS = {
-    "1": Parts(UNET_CONFIG, TEXT_CONFIG, MicroLatent, MicroAutoencoder),
+    "1": Parts(
+        UNET_CONFIG,
+        TEXT_CONFIG,
+        MicroLatent,
+        MicroAutoencoder,
+        comfy.model_base.ModelType.EPS,
+    ),
     "2": Parts(
         second_unet.UNET_CONFIG,
         second_text.TEXT_CONFIG,
         SecondMicroLatent,
         second_autoencoder.Autoencoder,
+        comfy.model_base.ModelType.V_PREDICTION,
     ),
 }
 """By the file's metadata `version`; a file without one is of the first."""
 
 
 class AttnDBMicro(comfy.supported_models_base.BASE):
-    """The model family: an epsilon-prediction U-Net with the schedule of Stable Diffusion."""
+    """The model family: a U-Net with the schedule of Stable Diffusion."""
+
+    prediction = comfy.model_base.ModelType.EPS
 
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 (the host's own class attribute)
     latent_format = MicroLatent
     memory_usage_factor = 1.0
+
+    def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> Any:
+        """What the U-Net predicts: noise in the first version, velocity in the second."""
+        return self.prediction
 
     def inpaint_model(self) -> bool:
         """False: its many latent channels are not a mask."""
@@ -176,7 +191,7 @@ def from_tensors(
 def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module, parts: Parts) -> Any:
     management = comfy.model_management
     config = AttnDBMicro(copy.deepcopy(parts.unet))
-    config.latent_format = parts.latent()
+    config.latent_format, config.prediction = parts.latent(), parts.prediction
     device, offload = management.get_torch_device(), management.unet_offload_device()
     dtypes = [torch.float32]  # 14 MB in half precision: nothing to gain from less
     dtype = management.unet_dtype(
