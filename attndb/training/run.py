@@ -34,6 +34,7 @@ from ..artifacts.owner_limit import limit_in_bytes
 from ..artifacts.partial_files import remove_partial_files
 from ..artifacts.tensor_file import free_space, not_written, text_writer, write_whole
 from .background_write import BackgroundWrite, snapshot
+from .checkpoint_pace import CheckpointPace
 from .earlier_run import STATE, EarlierRun, earlier_run
 from .folder_lock import FolderLock, FolderLockedError
 from .little_space import warn_of_little_space
@@ -78,7 +79,7 @@ class Run:
         self.digest = request_digest(self.request)
         self._lock = FolderLock(folder / "lock")
         self._log = LossLog(folder / "losses.jsonl")
-        self._saved, self._writing = 0, BackgroundWrite()
+        self._saved, self._writing, self._pace = 0, BackgroundWrite(), CheckpointPace()
         self.trouble = ""
         """Why the work of this moment is not on disk; empty when nothing is wrong."""
         self.kept = ""
@@ -197,7 +198,7 @@ class Run:
 
     def due(self, done: int) -> bool:
         """Whether a checkpoint is written after `done` steps."""
-        return self.every > 0 and done % self.every == 0
+        return self.every > 0 and done % self.every == 0 and not self._pace.puts_off
 
     def after_steps(self, training: Training, losses: list[StepLoss], logged: int) -> None:
         """Logs the losses from number `logged` on; writes a checkpoint when one is due, and not
@@ -210,8 +211,7 @@ class Run:
             if (due and self.save(training, losses, beside=True)) or written:
                 self.trouble = ""
         except OSError as error:
-            reason = error.__cause__ or error
-            after = len(losses) + self.every
+            reason, after = error.__cause__ or error, len(losses) + self.every
             last = after >= training.config.steps
             self.trouble = (
                 f"step {len(losses)}: no checkpoint could be written to {self.folder} ({reason}; "
@@ -223,8 +223,9 @@ class Run:
 
     def save(self, training: Training, losses: list[StepLoss], *, beside: bool = False) -> bool:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
-        finite: then the last good one stays. `beside`: a large one is copied in main memory, where
-        there is room, and written while the training goes on. Whether it is on disk."""
+        finite: then the last good one stays. `beside`: a large one is written while the training
+        goes on, from a copy if there is room for one. Whether it is on disk."""
+        since = self._pace.now()
         self._writing.wait()
         if len(losses) <= self._saved:
             return True
@@ -248,6 +249,7 @@ class Run:
             write()
         else:
             self._writing.start(write)
+        self._pace.held_up(since, tensors)
         return copied is None
 
     def wait(self) -> None:
