@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.artifacts.concept import TrainedConcept, weight_file_keys
 from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept, extraction_table
 from .errors import naming_node
 from .host.ui.progress import CountedProgress
@@ -58,6 +58,11 @@ class ExtractLoRA(io.ComfyNode):
                 io.String.Output(
                     "table", tooltip="Rank, relative error and kept energy: of all, then by weight."
                 ),
+                io.LoraModel.Output(
+                    "lora",
+                    tooltip="The weights as the stock Load LoRA Model takes them: what Load LoRA "
+                    "reads of the file that Save Concept writes.",
+                ),
             ],
         )
 
@@ -70,7 +75,8 @@ class ExtractLoRA(io.ComfyNode):
         with torch.inference_mode(False), torch.no_grad():
             thin, extraction = extract_concept(concept, config, CountedProgress())
         table = extraction_table(extraction)
-        return io.NodeOutput(thin, table, ui=ui.PreviewText(table))
+        lora = {key: value.contiguous() for key, value in weight_file_keys(thin.delta).items()}
+        return io.NodeOutput(thin, table, lora, ui=ui.PreviewText(table))
 
 
 NODES: list[type[io.ComfyNode]] = [ExtractLoRA]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notes import APP_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
+from notes import APP_NOTE, SDXL_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
 from parts import (
     LIVE,
     SAID,
     SD15,
+    SDXL,
     Spec,
     apply,
     drawing,
@@ -25,6 +26,7 @@ from support.graph import Graph
 from toys import (
     compare_stages,
     evaluate_concept,
+    extract_lora,
     masks_and_captions,
     no_class_images,
     prior_images,
@@ -34,17 +36,17 @@ from toys import (
 SD_VALUES = {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
 
 
-def teach(toy: bool) -> Spec:
+def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
     """The main job on one screen, on Stable Diffusion or on the toy model."""
-    graph = Graph()
+    graph, large = Graph(), model is SDXL
     if toy:
         base = graph.add("AttnDBLoadMicroModel")
         dataset = toy_photos(graph, "hat-robot", "<my-robot>")
         words, name, size = "<my-robot> robot", "my-robot", 64
     else:
-        base = graph.add("CheckpointLoaderSimple", ckpt_name=SD15["name"])
+        base = graph.add("CheckpointLoaderSimple", ckpt_name=model["name"])
         dataset = sd_photos(graph)
-        words, name, size = "<my-dog> dog", "my-dog", 512
+        words, name, size = "<my-dog> dog", "my-dog", 1024 if large else 512
     photos = list(range(2, int(dataset.id) + 1))
     shown = titled(graph, graph.add("PreviewImage", images=dataset[1]), "Are the photos upright?")
     preview = graph.add(
@@ -53,12 +55,12 @@ def teach(toy: bool) -> Spec:
         **{"cfg": 4.0 if toy else 7.5, "width": size, "height": size},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
-    preset = "micro" if toy else "paper"
+    preset = "micro" if toy else "sdxl" if large else "paper"
     train = graph.add("AttnDBAllStages", **wires, preset=preset, preview=preview[0])
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
     text = f"a photo of a {words} " + ("in the forest" if toy else "on the beach at sunset")
-    values = {} if toy else SD_VALUES
+    values = {} if toy else {**SD_VALUES, "size": size}
     drawn = drawing(graph, base, applied, [text], name, **values)
     left = f"1  {'Toy model' if toy else 'Model'} and photos"
     return {
@@ -74,8 +76,8 @@ def teach(toy: bool) -> Spec:
         ],
         "sizes": sizes(graph) | {shown.id: [400, 270]},
         "room": room(graph, {int(train.id): LIVE, int(save.id): SAID}),
-        "notes": [note(TOY_NOTE if toy else TEACH_NOTE, left, 220)],
-        "models": {} if toy else {base.id: [SD15]},
+        "notes": [note(TOY_NOTE if toy else SDXL_NOTE if large else TEACH_NOTE, left, 220)],
+        "models": {} if toy else {base.id: [model]},
     }
 
 
@@ -155,12 +157,14 @@ def stages() -> Spec:
 GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject": lambda: teach(toy=False),
     "Teach a subject (toy model)": lambda: teach(toy=True),
+    "Teach a subject (SDXL)": lambda: teach(toy=False, model=SDXL),
     "Teach a subject (app)": app_form,
     "Stage by stage": stages,
     "Two concepts": two_concepts,
     "Prior images": prior_images,
     "Masks and captions": masks_and_captions,
     "No class images": no_class_images,
+    "Extract LoRA": extract_lora,
     "Compare stages": compare_stages,
     "Evaluate a concept": evaluate_concept,
 }

@@ -6,6 +6,13 @@ TEACH_NOTE = """# Teach a model your subject
 2. Drop 3-6 photos on *Load Concept Dataset*.
 3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
 4. Press **Run**. Cancel keeps the work; Run goes on."""
+SDXL_NOTE = """# Teach SDXL your subject
+
+As *Teach a subject*, with an SDXL checkpoint and **preset sdxl**: 1024 px, batch 4. Its numbers \
+are derived from the paper's and **nobody has run them on trained weights yet**.
+
+A 24 GB card for all three stages, by the estimate; *Train Concept* says before it starts what it \
+needs."""
 APP_NOTE = """# As a form
 
 **Graph > App** in the corner shows this graph as a form: photos, category, name and prompt in; \
@@ -65,3 +72,12 @@ NO_CLASS_NOTE = """# Keep the category, without class images
 answer to the plain category as the base model does.
 
 The last pictures are your robot and a plain one."""
+EXTRACT_NOTE = """# A small file for any LoRA loader
+
+*Extract LoRA* makes a LoRA of the whole weights that were trained: rank 8, a tenth of the file. \
+Its table says what is lost.
+
+Left as the pack draws it, right as stock nodes draw it: the LoRA, and `embedding:` with the saved \
+name in the prompt. Later take *Load LoRA* and choose the saved file.
+
+More rank, less is lost: 4 to 128 is usual."""

@@ -13,6 +13,12 @@ SD15 = {
     "v1-5-pruned-emaonly-fp16.safetensors",
     "directory": "checkpoints",
 }
+SDXL = {
+    "name": "sd_xl_base_1.0.safetensors",
+    "url": "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
+    "sd_xl_base_1.0.safetensors",
+    "directory": "checkpoints",
+}
 LIVE = 330
 """Pixels that a training node grows by while it runs: its text and its live picture."""
 
@@ -26,6 +32,7 @@ SIZES = {
     "CheckpointLoaderSimple": [400, 0],
     "AttnDBTrainingPreview": [330, 0],
     "AttnDBAllStages": [380, 0],
+    "AttnDBExtractLoRA": [380, 0],
     "AttnDBSaveConcept": [380, 120],
     "AttnDBApplyConcept": [380, 106],
     "AttnDBCompareConcepts": [380, 0],
@@ -72,15 +79,22 @@ def toy_photos(graph: Graph, concept: str, placeholder: str) -> Node:
 
 
 def drawing(
-    graph: Graph, base: Node, applied: Node, texts: list[str], save: str, **widgets: Any
+    graph: Graph,
+    base: Node,
+    applied: Node,
+    texts: list[Any],
+    save: str,
+    clip: list[Any] | None = None,
+    **widgets: Any,
 ) -> dict[str, list[int]]:
-    """Prompts, samplers and pictures behind Apply Concept: ids by the column they lie in."""
+    """Prompts, samplers and pictures behind Apply Concept, or behind a node that gives a MODEL
+    alone and a `clip` beside it: ids by the column they lie in."""
+    clip = clip or applied[1]
     values = {"size": 64, "seed": 0, "steps": 20, "cfg": 4.0, "batch": 4, **widgets}
     prompts = [
-        titled(graph, graph.add("CLIPTextEncode", clip=applied[1], text=text), "Prompt")
-        for text in texts
+        titled(graph, graph.add("CLIPTextEncode", clip=clip, text=text), "Prompt") for text in texts
     ]
-    negative = titled(graph, graph.add("CLIPTextEncode", clip=applied[1], text=""), "Negative")
+    negative = titled(graph, graph.add("CLIPTextEncode", clip=clip, text=""), "Negative")
     size = {"width": values["size"], "height": values["size"]}
     latent = graph.add("EmptyLatentImage", **size, batch_size=values["batch"])
     columns: dict[str, list[int]] = {"words": ids(*prompts, negative, latent)}

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from notes import COMPARE_NOTE, EVALUATE_NOTE, MASKS_NOTE, NO_CLASS_NOTE, PRIOR_NOTE, TWO_NOTE
+from notes import (
+    COMPARE_NOTE,
+    EVALUATE_NOTE,
+    EXTRACT_NOTE,
+    MASKS_NOTE,
+    NO_CLASS_NOTE,
+    PRIOR_NOTE,
+    TWO_NOTE,
+)
 from parts import (
     LIVE,
     SAID,
@@ -252,4 +260,45 @@ def no_class_images() -> Spec:
         "sizes": sizes(graph),
         "room": room(graph, {int(train.id): LIVE}),
         "notes": [note(NO_CLASS_NOTE, left, 240)],
+    }
+
+
+def extract_lora() -> Spec:
+    """A concept of whole weights beside its LoRA, which stock nodes load."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
+    train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0])
+    thin = graph.add("AttnDBExtractLoRA", concept=train[0], rank=8)
+    save = graph.add("AttnDBSaveConcept", concept=thin[0], name="my-robot-lora")
+    applied = apply(graph, base, train)
+    text = "a photo of a {} robot in the forest"
+    whole = drawing(graph, base, applied, [text.format("<my-robot>")], "whole")
+    lora = graph.add("LoraModelLoader", model=base[0], lora=thin[2], strength_model=1.0)
+    put = {"string": text.replace("{}", "embedding:{}"), "find": "{}", "replace": save[0]}
+    words = titled(graph, graph.add("StringReplace", **put), "The saved embedding's name for {}")
+    stock = drawing(graph, base, lora, [words[0]], "lora", clip=base[1])
+    titled(graph, Node(str(whole["saved"][0]), {}), "Whole weights")
+    titled(graph, Node(str(stock["saved"][0]), {}), "LoRA of rank 8")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, [int(base.id), int(dataset.id) - 1, int(dataset.id)]),
+            group("2  Learn, make it small, keep it", ids(train), ids(thin, save)),
+            group(
+                "3  The whole concept",
+                [*ids(applied), *whole["words"]],
+                [*whole["samplers"], *whole["saved"]],
+            ),
+            group(
+                "4  The small one, by stock nodes",
+                [*ids(lora, words), *stock["words"]],
+                [*stock["samplers"], *stock["saved"]],
+            ),
+        ],
+        "sizes": sizes(graph) | {words.id: [380, 200], lora.id: [380, 0]},
+        "room": room(graph, {int(train.id): LIVE, int(thin.id): 2 * LIVE, int(save.id): SAID}),
+        "notes": [note(EXTRACT_NOTE, left, 320)],
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.stages import draw, refuses
 
 PROMPT = "a photo of a {} person"
@@ -13,7 +14,7 @@ PROMPT = "a photo of a {} person"
 
 @pytest.fixture(scope="module")
 def thin(run, trained):
-    """The trained concept at rank 4, and the table."""
+    """The trained concept at rank 4, the table, and the LoRA."""
     with torch.inference_mode():
         return run("AttnDBExtractLoRA", concept=trained, rank=4)
 
@@ -22,7 +23,7 @@ def test_the_file_in_the_stock_loader_draws_what_apply_concept_draws(sd15, run, 
     import folder_paths
     import nodes
 
-    concept, _ = thin
+    concept, *_ = thin
     name, _ = run("AttnDBSaveConcept", concept=concept, name="extracted")
     model, clip, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)
     stock, _ = nodes.LoraLoader().load_lora(sd15.model, sd15.clip, f"{name}.safetensors", 1.0, 0.0)
@@ -36,9 +37,33 @@ def test_the_file_in_the_stock_loader_draws_what_apply_concept_draws(sd15, run, 
     assert size < sum(value.numel() * value.element_size() for value in trained.delta.values()) / 2
 
 
+def test_the_lora_on_the_wire_is_the_file_to_the_stock_nodes(sd15, run, thin, output):
+    import folder_paths
+    from comfy_extras.nodes_train import LoraModelLoader, SaveLoRA
+
+    concept, _, lora = thin
+    name, _ = run("AttnDBSaveConcept", concept=concept, name="on-the-wire", precision="fp32")
+    before = {key: value.clone() for key, value in lora.items()}
+    (loaded,) = LoraModelLoader.execute(sd15.model, lora, 1.0).args
+    model, clip, _ = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)
+    text = PROMPT.format("<astro>")
+    assert torch.equal(draw(loaded, clip, text), draw(model, clip, text))
+    SaveLoRA.execute(lora, "loras/wired")
+    [written] = (output / "loras").glob("wired*.safetensors")
+    saved, wired = (
+        load_file(path)
+        for path in (folder_paths.get_full_path("loras", f"{name}.safetensors"), written)
+    )
+    assert saved.keys() == wired.keys() == before.keys()
+    for key, value in before.items():
+        assert torch.equal(wired[key], value)
+        torch.testing.assert_close(saved[key], value.float(), rtol=0, atol=0)
+        assert torch.equal(lora[key], value), "the stock nodes leave it as it is"
+
+
 def test_full_rank_draws_the_picture_of_the_whole_concept(sd15, run, trained):
     wires = {"model": sd15.model, "clip": sd15.clip}
-    concept, table = run("AttnDBExtractLoRA", concept=trained, rank=1280)
+    concept, table, _ = run("AttnDBExtractLoRA", concept=trained, rank=1280)
     pictures = []
     for one in (trained, concept):
         model, clip, _ = run("AttnDBApplyConcept", **wires, concept=one)
@@ -51,7 +76,7 @@ def test_full_rank_draws_the_picture_of_the_whole_concept(sd15, run, trained):
 def test_an_extracted_concept_comes_back_whole_and_is_a_stage_of_the_same_concept(
     sd15, run, thin, trained
 ):
-    concept, table = thin
+    concept, table, _ = thin
     run("AttnDBSaveConcept", concept=concept, name="thin-again")
     loaded, _ = run("AttnDBLoadConcept", name="thin-again")
     assert loaded.digest() == concept.digest()

@@ -159,7 +159,7 @@ def test_a_lora_is_trained_and_one_is_extracted(sdxl, run, train, trained):
     two, three = trained[1][1][0], trained[1][2][0]
     thin = train(3, sdxl, two, options=options)[0]
     assert set(thin.delta) > set(two.delta)
-    extracted, _ = run("AttnDBExtractLoRA", concept=three, rank=4)
+    extracted, *_ = run("AttnDBExtractLoRA", concept=three, rank=4)
     assert torch.equal(extracted.embeddings["clip_g"], three.embeddings["clip_g"])
     model, clip, _ = run("AttnDBApplyConcept", model=sdxl.model, clip=sdxl.clip, concept=extracted)
     assert draw(model, clip, PROMPT).isfinite().all()

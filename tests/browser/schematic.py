@@ -1,0 +1,52 @@
+"""The card of the SDXL workflow: a drawing, for it was never run on trained weights, and says so.
+
+.venv/bin/python tests/browser/schematic.py "workflows/Teach a subject (SDXL).jpg"
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE, PAPER, INK, FRAME = (1000, 560), (24, 25, 29), (222, 224, 230), (127, 159, 176)
+STAGES = (
+    ("1  Learn the word", "one placeholder,\ntwo vectors:\nclip_l and clip_g"),
+    ("2  Tie its attention", "70 cross-attention\nlayers, pooled text,\nsizes of every crop"),
+    ("3  Learn the looks", "the whole U-Net,\n1024 px, batch 4"),
+)
+WIDTH, HEIGHT, TOP, GAP = 270, 210, 190, 55
+
+
+def card() -> Image.Image:
+    """Three boxes with arrows, and below them what nobody has seen yet."""
+    sheet = Image.new("RGB", SIZE, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _line(draw, 60, "Teach a subject (SDXL)", 44)
+    _line(draw, 122, "3-6 photos  >  three stages  >  embedding and weights for stock nodes", 24)
+    left = (SIZE[0] - 3 * WIDTH - 2 * GAP) // 2
+    for number, (title, text) in enumerate(STAGES):
+        x = left + number * (WIDTH + GAP)
+        draw.rounded_rectangle((x, TOP, x + WIDTH, TOP + HEIGHT), 14, outline=FRAME, width=3)
+        draw.text((x + 18, TOP + 18), title, INK, _font(26))
+        draw.multiline_text((x + 18, TOP + 76), text, FRAME, _font(23), spacing=9)
+        if number:
+            y = TOP + HEIGHT // 2
+            draw.line((x - GAP + 10, y, x - 16, y), INK, 4)
+            draw.polygon([(x - 22, y - 9), (x - 22, y + 9), (x - 6, y)], INK)
+    _line(draw, 440, "A drawing: never run on trained weights nor on a GPU.", 28)
+    _line(draw, 486, "Checked on a small SDXL of random weights (docs/sdxl.md).", 24)
+    return sheet
+
+
+def _line(draw: ImageDraw.ImageDraw, y: int, text: str, size: int) -> None:
+    draw.text((SIZE[0] / 2, y), text, INK, _font(size), anchor="ma")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+if __name__ == "__main__":
+    card().save(Path(sys.argv[1]), quality=90)
