@@ -5,16 +5,14 @@ without gradient: the maps of the placeholder and of the category, and their mea
 over heads and pixels. It takes no part in the training: same weights, same losses, with and
 without it.
 
-Shapes: B timesteps, C latent channels or attention columns, Y X latent pixels, P pixels of a
-layer, T tokens, E width of a layer.
+Shapes: B timesteps, C attention columns, Y X latent pixels, P pixels of a layer, T tokens, E width
+of a layer.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,13 +27,13 @@ from ..attention.layer_size import layer_size
 from ..attention.prompt_words import Word
 from ..attention.recorder import MapKey, MapRecorder
 from ..attention.word_maps import MapSelection, word_maps_of
-from ..data.draws import step_generator
 from ..data.tokens import TokenizedPrompt
-from ..models.conditioning import Conditioning, Embeddings
-from ..models.protocol import Model, See, TextAttention
+from ..models.conditioning import Embeddings
+from ..models.protocol import Model
 from ..viz.curves import CurvePanel, curves
 from ..viz.grid import format_value, table
 from ..viz.heatmaps import Cell, HeatmapStyle
+from .attention_look import AttentionLook, Predict, Seen
 from .step_loss import StepLoss
 from .training import Training
 
@@ -60,10 +58,6 @@ class AttentionMonitorSettings:
             raise ValueError(f"every = {self.every}: use 1 or more")
         if not self.timesteps or not all(0 <= t <= 999 for t in self.timesteps):
             raise ValueError(f"timesteps = {self.timesteps}: use numbers from 0 to 999")
-
-
-Predict = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""As Model.denoise."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,8 @@ class AttentionMonitor:
     ) -> None:
         """`names`: placeholder and category; `latent` (1, C, Y, X) of `photo`; `total` steps."""
         self._settings, self._prompt, self._names = settings, prompt, names
-        self._latent, self._photo, self._total = latent, photo, total
+        self._sight = AttentionLook(latent, settings.timesteps, settings.seed)
+        self._photo, self._total = photo, total
         self._folder = folder
         self._looks: dict[int, AttentionReading] = {}
         self._maps: dict[int, Tensor] = {}
@@ -178,31 +173,15 @@ class AttentionMonitor:
             return
         self._write(step)
 
-    @torch.no_grad()
     def _see(self, step: int, model: Model, predict: Predict, embeddings: Embeddings) -> None:
-        device = model.device
-        settings = self._settings
-        count = len(settings.timesteps)
-        z0_BCYX = self._latent.to(device).expand(count, -1, -1, -1)
-        noise = torch.randn(
-            self._latent.shape, generator=step_generator("watch", settings.seed)
-        ).to(device)
-        t_B = torch.tensor(settings.timesteps, device=device)
-        z_t_BCYX = model.diffusion.add_noise(z0_BCYX, noise.expand_as(z0_BCYX), t_B)
-        vectors = {name: value.to(device) for name, value in embeddings.items()}
-        conditioning = Conditioning.joined([model.encode_text(self._prompt, vectors)] * count)
-        taken: list[tuple[TextAttention, Tensor, Tensor]] = []
-        with _observed(model.text_attention(), taken):
-            predict(z_t_BCYX, t_B, conditioning)
-        if not any(vectors.requires_grad for vectors in embeddings.values()):
-            model.offload_text_encoder()
+        taken = self._sight(model, predict, self._prompt, embeddings)
         # as the files hold them, so that the picture is the same after a resume
         maps, look = self._mean_maps(taken).half(), self._numbers(step, taken)
         self._maps[step], self._looks[step] = maps, look
 
-    def _mean_maps(self, taken: list[tuple[TextAttention, Tensor, Tensor]]) -> Tensor:
+    def _mean_maps(self, taken: list[Seen]) -> Tensor:
         """Maps of placeholder and category, (2, Y, X), over layers, heads and timesteps."""
-        height, width = self._latent.shape[-2:]
+        height, width = self._sight.latent.shape[-2:]
         words = (
             Word(label=self._names[0], columns=self._prompt.placeholder),
             Word(label=self._names[1], columns=(self._prompt.category,)),
@@ -214,9 +193,7 @@ class AttentionMonitor:
             recorder.add(MapKey(layer.name, *size), q_BPE, k_BTE, layer.heads, slice_index=now)
         return word_maps_of(recorder.finish(), MapSelection(layers="all")).maps.mean(dim=0)
 
-    def _numbers(
-        self, step: int, taken: list[tuple[TextAttention, Tensor, Tensor]]
-    ) -> AttentionReading:
+    def _numbers(self, step: int, taken: list[Seen]) -> AttentionReading:
         means, variances = [], []
         for layer, q_BPE, k_BTE in taken:
             columns_BC = torch.tensor([self._prompt.columns], device=q_BPE.device)
@@ -266,20 +243,3 @@ class AttentionMonitor:
             )
         except OSError as error:
             log.warning("the attention maps of step %d were not saved: %s", step, error)
-
-
-@contextmanager
-def _observed(
-    layers: Sequence[TextAttention], taken: list[tuple[TextAttention, Tensor, Tensor]]
-) -> Iterator[None]:
-    """Gathers queries and keys of these layers of the forward made inside."""
-
-    def taker(layer: TextAttention) -> See:
-        return lambda q_BPE, k_BTE: taken.append((layer, q_BPE, k_BTE))
-
-    handles = [layer.observe(taker(layer)) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
