@@ -31,6 +31,7 @@ SCRIPTS = {
     "demo": ("demo/demo.py", "train a concept on the embedded model and draw it in new scenes"),
     "bench": ("benchmarks/bench.py", "time and memory of a training step, ours and the published"),
     "evaluate": ("benchmarks/evaluate.py", "the compared methods on the embedded world, scored"),
+    "observations": ("benchmarks/observations.py", "the paper's observations over training, drawn"),
     "evaluate-micro": ("demo/evaluate_micro.py", "does the embedded model follow its prompts"),
     "train-micro": ("demo/train_micro.py", "train the embedded model from nothing"),
     "picture": ("tests/browser/picture.py", "a picture of a workflow as the front end shows it"),

@@ -26,13 +26,23 @@ _LARGE = 1 << 20
 _STYLE = """
 body { margin: 2em auto; max-width: 75em; padding: 0 1em; background: #18181c; color: #ececf0;
   font: 16px/1.5 system-ui, sans-serif; }
-h1, h2 { font-weight: 600; } figure { margin: 1em 0; } img { max-width: 100%; }
+h1, h2 { font-weight: 600; } figure { margin: 1em 0; } img, svg { max-width: 100%; height: auto; }
 figcaption, summary { color: #a0a0aa; } table { border-collapse: collapse; margin: 1em 0; }
 td, th { border-bottom: 1px solid #3a3c44; padding: .3em .9em .3em 0; text-align: left;
   vertical-align: top; font-weight: 400; } tr:first-child th { color: #a0a0aa; }
 pre { white-space: pre-wrap; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing as both things that a report is: sharp at any size, and pixels."""
+
+    caption: str
+    svg: str
+    """An `<svg>` element of our own (viz/svg.py): it goes into the page as it is."""
+    picture: Image.Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +56,14 @@ class Section:
     head: bool = True
     pictures: Sequence[tuple[str, Image.Image]] = ()
     """Caption and picture."""
+    figures: Sequence[Figure] = ()
     folded: bool = False
     """Shut until somebody opens it, and not in the picture."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not (self.text.strip() or self.rows or self.pictures)
+        return not (self.text.strip() or self.rows or self.pictures or self.figures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +114,9 @@ def _body(section: Section) -> str:
         shown = f"<figcaption>{_safe(caption)}</figcaption>" if caption else ""
         alt = html.escape(printable(caption or section.title))
         parts.append(f'<figure><img alt="{alt}" src="{data_url(picture)}">{shown}</figure>')
+    for figure in section.figures:
+        shown = f"<figcaption>{_safe(figure.caption)}</figcaption>" if figure.caption else ""
+        parts.append(f"<figure>{figure.svg}{shown}</figure>")
     return "\n".join(parts)
 
 
@@ -148,7 +162,8 @@ def report_picture(report: Report) -> Tensor:
             parts.append(text_panel([printable(t) for t in section.text.splitlines()], WIDTH, 15))
         if section.rows:
             parts.append(_drawn_rows(section.rows))
-        for caption, picture in section.pictures:
+        drawn = [(figure.caption, figure.picture) for figure in section.figures]
+        for caption, picture in [*section.pictures, *drawn]:
             parts.append(_fitted(picture))
             if caption:
                 parts.append(text_panel([printable(caption)], WIDTH, 14))

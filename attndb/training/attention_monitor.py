@@ -30,7 +30,7 @@ from ..attention.word_maps import MapSelection, word_maps_of
 from ..data.tokens import TokenizedPrompt
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
-from ..viz.curves import CurvePanel, curves
+from ..viz.curves import Curve, CurvePanel, curves
 from ..viz.grid import format_value, table
 from ..viz.heatmaps import Cell, HeatmapStyle
 from .attention_look import AttentionLook, Predict, Seen
@@ -143,27 +143,16 @@ class AttentionMonitor:
         """Means and variances of both columns over the steps."""
         looks = self.looks
         steps = [look.step for look in looks]
-        placeholder, category = self._names
-        return curves(
-            [
-                CurvePanel(
-                    "mean of the attention map",
-                    steps,
-                    [
-                        (placeholder, [look.placeholder_mean for look in looks]),
-                        (category, [look.category_mean for look in looks]),
-                    ],
-                ),
-                CurvePanel(
-                    "variance of the attention map",
-                    steps,
-                    [
-                        (placeholder, [look.placeholder_variance for look in looks]),
-                        (category, [look.category_variance for look in looks]),
-                    ],
-                ),
-            ]
-        )
+        shown = {
+            "mean": ("placeholder_mean", "category_mean"),
+            "variance": ("placeholder_variance", "category_variance"),
+        }
+        panels = []
+        for title, fields in shown.items():
+            values = [[getattr(look, field) for look in looks] for field in fields]
+            drawn = [Curve(n, steps, v) for n, v in zip(self._names, values, strict=True)]
+            panels.append(CurvePanel(f"{title} of the attention map", drawn))
+        return curves(panels)
 
     def _look(self, step: int, model: Model, predict: Predict, embeddings: Embeddings) -> None:
         try:

@@ -1,16 +1,20 @@
-"""Axes: the frame that every curve is drawn in, with PIL alone."""
+"""Axes: the frame that every curve is drawn in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import ImageDraw, ImageFont
+from PIL import ImageFont
+
+from .drawing import Drawing
 
 INK = (228, 228, 232)
 FAINT = (70, 72, 80)
 PAPER = (28, 29, 33)
 CURVES = ((92, 164, 255), (255, 170, 80), (120, 210, 130))
 """Colours of the curves, in turn."""
+SERIES = (*CURVES, (240, 110, 150), (176, 146, 240), (236, 216, 110))
+"""The same and more, for figures that set many beside each other."""
 FONT = 14
 
 
@@ -18,7 +22,7 @@ FONT = 14
 class Axes:
     """A box of a picture, in pixels, and the values at its bottom and at its top."""
 
-    draw: ImageDraw.ImageDraw
+    draw: Drawing
     box: tuple[int, int, int, int]
     """Left, top, right, bottom."""
     low: float

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.config.choices import Precision
+from ...attndb.data.dataset import ConceptDataset
 from ...attndb.training.session import StageRequest, train_stage
 from ...devkit.in_process import Graph, host_folders
 from ...micro.micro2.concepts import Concept
@@ -40,6 +41,16 @@ class Scored:
     """Attribute -> pictures in which a judge did not see what the prompt asked for."""
 
 
+def photo_dataset(graph: Graph, photos: NDArray[np.uint8], category: str) -> ConceptDataset:
+    """Photos (N, Y, X, 3) of something of this category, as the node makes one of them."""
+    return graph(
+        "AttnDBConceptDatasetFromImages",
+        images=torch.from_numpy(photos).float() / 255.0,
+        category=category,
+        placeholder=f"<my-{category}>",
+    )[0]
+
+
 class Studio:
     """Everything that all rows share. `output`: where ComfyUI keeps runs; a temporary folder."""
 
@@ -63,6 +74,11 @@ class Studio:
         self.clip_scores = load_micro_clip(host_captions(), folder)
         self._truths: dict[str, dict[Prompt, Truth]] = {}
 
+    def dataset(self, concept: Concept, places: str) -> ConceptDataset:
+        """A photo set of a concept, as the node makes one of it."""
+        photos = np.stack([drawn.picture for drawn, _ in concept.photos(places)])
+        return photo_dataset(self.graph, photos, concept.category)
+
     def train(
         self, contestant: Contestant, concept: Concept, places: str, seed: int
     ) -> tuple[TrainedConcept, float]:
@@ -70,13 +86,7 @@ class Studio:
         from ...nodes.host.ui.plan import plan_of
         from ...nodes.host.workbench import HostWorkbench
 
-        photos = np.stack([drawn.picture for drawn, _ in concept.photos(places)])
-        dataset = self.graph(
-            "AttnDBConceptDatasetFromImages",
-            images=torch.from_numpy(photos).float() / 255.0,
-            category=concept.category,
-            placeholder=f"<my-{concept.category}>",
-        )[0]
+        dataset = self.dataset(concept, places)
         start, learned = time.monotonic(), None
         for number, config in enumerate(contestant.stages, 1):
             config = config.with_(seed=seed, precision=self.precision)

@@ -81,3 +81,22 @@ def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
     for prompt, picture in zip(studio.prompts, pictures, strict=True):
         truth, present = module.Truth(TUNING[1], prompt).identity(picture)
         assert truth > 0.99 and present
+
+
+def test_its_trainings_can_be_observed(folder, tmp_path, monkeypatch):
+    import folder_paths
+
+    from attndreambooth.benchmarks.observed.world import SecondWorld
+
+    for name in ("output_directory", "input_directory"):
+        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
+    monkeypatch.setattr(
+        folder_paths, "folder_names_and_paths", {**folder_paths.folder_names_and_paths}
+    )
+    monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 1)
+    with torch.inference_mode():
+        world = SecondWorld(tmp_path, 1, folder)
+        scores = world.scores(world.subjects[0], None)
+    assert world.context.count("{}") == 1 and world.size == 128
+    assert scores["identity"] == scores["truth"] and 0 <= scores["text"] <= 1
+    assert len(world.dataset(world.subjects[0]).photos) == 5

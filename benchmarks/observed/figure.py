@@ -1,0 +1,110 @@
+"""The figure of the paper's observations, from points: panels over the steps of all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...attndb.evaluation.report import Figure, Report, Section
+from ...attndb.viz.curves import Curve, CurvePanel, curves, curves_svg
+from ..contest.contestant import OUR_TITLE
+from .points import Kind, Point
+
+SIZE, COLUMNS = (1400, 1020), 2
+UNTIED = "without the regulariser"
+MOVING = (OUR_TITLE, "Textual Inversion", "TI+DB")
+"""Whose embedding is trained."""
+TIED = (OUR_TITLE, UNTIED)
+SAID = (
+    "share of [V]: its part of the attention that the words of a prompt with a new place get. The "
+    "paper says that Textual Inversion's word swallows it and DreamBooth's is overlooked.\n"
+    "cosine: of [V]'s embedding with its start. The paper says that TI+DB's stands still.\n"
+    "gaps: |mean| and |variance| of [V]'s map minus those of its category's, which the regulariser "
+    "ties.\n"
+    "identity and text: of pictures that the host's sampler draws."
+)
+
+
+def line_of(points: Sequence[Point], line: str, kind: Kind, name: str) -> Mapping[int, float]:
+    """Step of all stages -> mean over concepts; moments that not all of its concepts have are left
+    out."""
+    found: dict[int, dict[str, float]] = {}
+    for point in points:
+        if point.line == line and point.kind == kind and name in point.values:
+            found.setdefault(point.at, {})[point.concept] = point.values[name]
+    most = max((len(values) for values in found.values()), default=0)
+    return {
+        at: float(np.mean(list(found[at].values())))
+        for at in sorted(found)
+        if len(found[at]) == most
+    }
+
+
+def panels(points: Sequence[Point], ends: Sequence[int]) -> list[CurvePanel]:
+    """The six of them. `ends`: where AttnDreamBooth's stages end."""
+    lines = list(dict.fromkeys(point.line for point in points))
+    trained = [line for line in lines if line != UNTIED]
+    marks = [(end, f"stage {number}") for number, end in enumerate(ends[:-1], 2)]
+
+    def panel(
+        title: str, kind: Kind, name: str, shown: Sequence[str], **scale: float | None
+    ) -> CurvePanel:
+        drawn = []
+        for line in shown:
+            found = line_of(points, line, kind, name)
+            if found:
+                color = lines.index(line)
+                drawn.append(Curve(line, list(found), list(found.values()), color))
+        return CurvePanel(title, drawn, marks=marks if drawn else (), **scale)
+
+    moving, tied = ([line for line in lines if line in some] for some in (MOVING, TIED))
+    return [
+        panel("share of [V] among the words' attention", "look", "share", trained),
+        panel("cosine of [V]'s embedding with its start", "look", "cosine", moving, low=None),
+        panel("gap of the maps' means", "look", "mean_gap", tied),
+        panel("gap of the maps' variances", "look", "variance_gap", tied),
+        panel("identity of drawn pictures", "score", "identity", lines),
+        panel("text of drawn pictures", "score", "text", lines),
+    ]
+
+
+def figure(points: Sequence[Point], ends: Sequence[int], caption: str) -> Figure:
+    """As SVG and as pixels."""
+    drawn = panels(points, ends)
+    svg, picture = curves_svg(drawn, SIZE, COLUMNS), curves(drawn, SIZE, COLUMNS)
+    return Figure(caption=caption, svg=svg, picture=picture)
+
+
+def end_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
+    """Of every line its first and its last values, as text; the head comes first."""
+    columns: list[tuple[str, Kind, str]] = [
+        ("share of [V]", "look", "share"),
+        ("cosine", "look", "cosine"),
+        ("gap of means", "look", "mean_gap"),
+        ("gap of variances", "look", "variance_gap"),
+        ("identity", "score", "identity"),
+        ("text", "score", "text"),
+    ]
+    rows = [("start -> end", *(title for title, *_ in columns))]
+    for line in dict.fromkeys(point.line for point in points):
+        cells = []
+        for _, kind, name in columns:
+            values = list(line_of(points, line, kind, name).values())
+            cells.append(f"{values[0]:.3g} -> {values[-1]:.3g}" if values else "-")
+        rows.append((line, *cells))
+    return rows
+
+
+def report(
+    points: Sequence[Point], ends: Sequence[int], caption: str, settings: Sequence[tuple[str, str]]
+) -> Report:
+    """The figure, the numbers at both ends, and what was trained."""
+    return Report(
+        title="AttnDreamBooth: the paper's observations on the embedded model",
+        sections=[
+            Section(title="Over training", figures=[figure(points, ends, caption)], text=SAID),
+            Section(title="Before and after", rows=end_rows(points)),
+            Section(title="What was trained", rows=settings, head=False, folded=True),
+        ],
+    )
