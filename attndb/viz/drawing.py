@@ -16,7 +16,9 @@ class Drawing(Protocol):
         """A filled ellipse in a box."""
         ...
 
-    def text(self, xy: Any, text: str, fill: Any = None, font: Any = None, anchor: Any = None):
+    def text(
+        self, xy: Any, text: str, fill: Any = None, font: Any = None, anchor: Any = None
+    ) -> None:
         """Text from its top left, or from where the anchor (PIL's) says."""
         ...
 

@@ -38,7 +38,12 @@ class SvgDrawing:
         )
 
     def text(
-        self, xy: tuple[float, float], text: str, fill: Any = None, font: Any = None, anchor="la"
+        self,
+        xy: tuple[float, float],
+        text: str,
+        fill: Any = None,
+        font: Any = None,
+        anchor: str | None = "la",
     ) -> None:
         """Text from its top left, or from where the anchor says: l m r, and a (top) or m."""
         size = getattr(font, "size", 10)
