@@ -28,12 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(own)
     with _standard_output() as out:
         try:
-            jobs = read_jobs(options.file)
+            jobs = read_jobs(options.file, options.subjects)
             if options.only:
                 jobs = [job for job in jobs if job.name in options.only]
                 if left := set(options.only) - {job.name for job in jobs}:
                     raise ValueError(f"--only {', '.join(sorted(left))}: no such subject")
-            group = processes(options.part, options.together, os.environ)
+            array = options.subjects is not None
+            group = processes(options.part, options.together, os.environ, array=array)
             jobs = group.own(jobs)
             if group.of_torchrun:
                 choose_card(os.environ)
@@ -62,6 +63,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m attndb train", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("file", type=Path, metavar="CONFIG.yaml", help="see docs/headless.md")
+    parser.add_argument(
+        "--subjects",
+        type=Path,
+        metavar="FOLDER",
+        help="each of its sub-folders is a subject; tasks of a SLURM array share them",
+    )
     parser.add_argument("--json", action="store_true", help="JSON lines on standard output")
     parser.add_argument("--check", action="store_true", help="say what is wrong, train nothing")
     parser.add_argument("--only", action="append", metavar="NAME", help="this subject (repeatable)")

@@ -138,6 +138,15 @@ class Section:
         more = [] if behind is None else behind._nodes
         return Section(self.name, [*self._nodes, *more], self._problems)
 
+    def with_problems(self, problems: Problems) -> Section:
+        """This section, which notes what is wrong with it elsewhere from now on."""
+        return Section(self.name, self._nodes, problems)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What stands here itself, in its order."""
+        return tuple(self._layers[0])
+
     def get(self, key: str) -> Item | None:
         """The value of a key, if it is there."""
         nodes = [layer[key][1] for layer in self._layers if key in layer]

@@ -7,11 +7,16 @@ subjects:
     preset: paper                # or method: dreambooth
     settings: {...}              # of every stage, as in attndb/config
     stages: [1, 2, {stage: 3, steps: 300}]
+
+or, for subjects that are the sub-folders of one folder, instead of the list:
+
+folders: {NAME: {...}}           # keys of a subject, for the folder of this name
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -35,11 +40,12 @@ from .job import (
     SaveChoice,
 )
 from .settings import stage_settings
+from .subject_folders import SubjectFoldersError, folder_subjects, gather
 
 T = TypeVar("T")
 _LEAST = {"checkpoint_every": 0, "checkpoint_concepts": 0, "kept_concepts": 1}
 _HOW = (*_LEAST, "low_memory_if_needed", "keep_state")
-_TOP = ("model", "defaults", "subjects")
+_TOP = ("model", "defaults", "subjects", "folders")
 _OF_ALL = (
     *("model", "photos", "prior", "preset", "method", "stages", "settings", "preview", "save"),
     *("concept", "category_tie"),
@@ -56,33 +62,51 @@ class JobFileError(ValueError):
         super().__init__("\n".join(f"{path}:{p.line}: {p.text}" for p in problems))
 
 
-def read_jobs(path: Path) -> list[Job]:
-    """The subjects that a file asks to train, in its order. JobFileError has all that is wrong with
-    it; OSError if it cannot be read."""
+def read_jobs(path: Path, subjects: Path | None = None) -> list[Job]:
+    """The subjects that a file asks to train, in its order; with `subjects` the sub-folders of that
+    folder, by name. JobFileError has all that is wrong with it; OSError if it cannot be read."""
     problems = Problems()
     document = read_document(path, problems)
-    jobs = [] if document is None else _jobs(document, path.resolve().parent, problems)
+    jobs: list[Job] = []
+    if document is not None:
+        document.only(_TOP)
+        home = path.resolve().parent
+        jobs = _listed(document, home, problems, subjects)
     if len(problems):
         raise JobFileError(path, problems.sorted())
     return jobs
 
 
-def _jobs(document: Section, home: Path, problems: Problems) -> list[Job]:
-    document.only(_TOP)
-    defaults, subjects = document.section("defaults"), document.get("subjects")
+def _listed(document: Section, home: Path, problems: Problems, folder: Path | None) -> list[Job]:
+    listed, of_each = document.get("subjects"), document.get("folders")
+    if folder is None:
+        if of_each is not None:
+            of_each.problem("folders is read with --subjects FOLDER alone")
+        entries = [] if listed is None else listed.items()
+        if listed is None or (listed.word is None and not entries):
+            document.problem(
+                "there is no subject: list them below subjects, each with '- '", "subjects"
+            )
+        return _jobs(document, [s for e in entries if (s := e.section()) is not None], home)
+    if listed is not None:
+        listed.problem("--subjects names a folder of subjects, and here is a list: leave one out")
+    try:
+        found = folder_subjects(folder, document.section("folders"))
+    except SubjectFoldersError as error:
+        document.problem(str(error))
+        return []
+    jobs = _jobs(document, [subject.section for subject in found], home)
+    gather(found, problems)
+    return jobs
+
+
+def _jobs(document: Section, sections: Sequence[Section], home: Path) -> list[Job]:
+    defaults = document.section("defaults")
     if defaults is not None:
         defaults.only(_OF_ALL)
-    entries = [] if subjects is None else subjects.items()
-    if subjects is None or (subjects.word is None and not entries):
-        document.problem(
-            "there is no subject: list them below subjects, each with '- '", "subjects"
-        )
     jobs: list[Job] = []
     names: dict[str, Job] = {}
-    for entry in entries:
-        section = entry.section()
-        if section is None:
-            continue
+    for section in sections:
         own_model = section.get("model") or (defaults and defaults.get("model"))
         model = own_model or document.get("model")
         job = _Subject(section.over(defaults), home).job(model)

@@ -67,3 +67,38 @@ def test_comfyui_is_the_one_named_or_around_or_fetched(tmp_path):
     assert host_folder({"COMFYUI_PATH": str(fetched)}, pack) == fetched
     with pytest.raises(HostMissingError, match="there is no ComfyUI in it"):
         host_folder({"COMFYUI_PATH": str(tmp_path)}, pack)
+
+
+def _array(task, count=3, **more):
+    named = {"ID": task, "COUNT": count, **more}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in named.items()}
+
+
+def test_tasks_of_an_array_share_the_subjects_of_a_folder():
+    parts = [processes("", False, _array(n), array=True).own(SUBJECTS) for n in range(3)]
+    assert parts == [["a", "d"], ["b", "e"], ["c"]]
+    spread = [_array(n, MIN=4, STEP=2) for n in (4, 6, 8)]
+    assert [processes("", False, e, array=True).own(SUBJECTS) for e in spread] == parts
+    assert processes("", False, _array(1)).own(SUBJECTS) == SUBJECTS  # as asked for by --part
+    assert processes("0/2", False, _array(1), array=True).own(SUBJECTS) == ["a", "c", "e"]
+
+
+def test_torchrun_in_every_task_shares_further():
+    found = [
+        processes("", False, {**_array(task, 2), "RANK": str(rank), "WORLD_SIZE": "2"}, array=True)
+        for task in range(2)
+        for rank in range(2)
+    ]
+    assert [one.own(SUBJECTS) for one in found] == [["a", "e"], ["b"], ["c"], ["d"]]
+    together = [
+        processes("", True, {**_array(1, 2), "RANK": str(rank), "WORLD_SIZE": "2"}, array=True)
+        for rank in range(2)
+    ]
+    assert [one.own(SUBJECTS) for one in together] == [["b", "d"], ["b", "d"]]
+    assert [one.writes for one in together] == [True, False]
+
+
+@pytest.mark.parametrize("environ", [_array(7, 3), _array(1, 0), _array(5, 3, MIN=4, STEP=2)])
+def test_an_array_with_gaps_is_refused(environ):
+    with pytest.raises(ValueError, match="without gaps"):
+        processes("", False, environ, array=True)

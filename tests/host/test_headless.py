@@ -220,6 +220,62 @@ def test_two_processes_together_train_what_one_does(done, base, tmp_path):
         assert pytest.approx(ours, rel=1e-5) in [losses[:STEPS] for losses in theirs]
 
 
+FOLDERS = """
+model: micro
+defaults:
+  preset: micro
+  stages: [{stage: 1, steps: 1}]
+  settings: {data: {resolution: 64, augmentation: none}}
+  photos: {category: robot}
+folders:
+  second: {name: own-name}
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """A file, and beside it a folder of three subjects."""
+    home = tmp_path_factory.mktemp("folders")
+    for name in ("first", "second", "third"):
+        draw_photos(home / "subjects" / name)
+    (home / "all.yaml").write_text(FOLDERS, encoding="utf-8")
+    return home
+
+
+def test_processes_share_the_subjects_of_a_folder(folders, tmp_path):
+    """Two of torchrun's: each trains its own and saves them."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    asked = (folders / "all.yaml", "--subjects", folders / "subjects", "--json")
+    ended = subprocess.run(
+        [*start, *command(*asked, base=tmp_path)[1:]],
+        cwd=ROOT,
+        env=environ(),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in ended.stdout.splitlines()]
+    begun = [event["subjects"] for event in told if event["event"] == "begin"]
+    assert sorted(begun) == [["my-first", "my-third"], ["own-name"]]
+    saved = [event["name"] for event in told if event["event"] == "saved"]
+    assert sorted(saved) == ["my-first", "my-third", "own-name"]
+    files = [path.stem for path in tmp_path.glob("models/embeddings/*.safetensors")]
+    assert sorted(files) == sorted(saved)
+
+
+def test_a_task_of_an_array_has_subjects_of_its_own(folders, tmp_path):
+    asked = (folders / "all.yaml", "--subjects", folders / "subjects", "--check")
+    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
+    ended = subprocess.run(
+        command(*asked, base=tmp_path),
+        cwd=ROOT,
+        env={**environ(), **task},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0 and "1 subjects, nothing wrong" in ended.stderr, ended.stderr
+
+
 def test_what_comfyui_does_not_have_is_named_and_nothing_begins(base):
     path = base / "wrong.yaml"
     text = example().replace("model: micro  ", "model: {checkpoint: none.safetensors}  ")
