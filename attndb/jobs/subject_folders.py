@@ -88,7 +88,7 @@ def gather(subjects: Sequence[FolderSubject], into: Problems) -> None:
 
 def _photos_in(path: Path) -> yaml.MappingNode:
     """`photos: {folder: PATH}`, as if it stood at the top of the file."""
-    mark = yaml.Mark("", 0, 0, 0, None, None)
+    mark = yaml.Mark("", 0, 0, 0, None, 0)
     kind = "tag:yaml.org,2002:str"
 
     def word(text: str) -> yaml.ScalarNode:

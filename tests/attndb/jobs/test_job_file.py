@@ -187,10 +187,16 @@ def test_a_value_that_stands_for_itself_does_not_hang(write):
 
 def test_the_examples_of_the_document_are_right(write, tmp_path):
     text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
-    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    *examples, of_folders = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 2
     for example in examples:
         for folder in re.findall(r"folder: ([\w/-]+)", example):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40), "red").save(tmp_path / folder / "a.png")
         assert len(read_jobs(write(example))) == 2
+    for name in ("rex", "garfield"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), "red").save(tmp_path / "all" / name / "a.png")
+    cat, dog = read_jobs(write(of_folders), tmp_path / "all")
+    assert (cat.name, cat.photos.category) == ("garfield-2", "cat")
+    assert (dog.name, dog.photos.category) == ("my-rex", "dog")
