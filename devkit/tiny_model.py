@@ -178,6 +178,7 @@ def random_batch(
         tuple(prompts[i % len(prompts)] for i in range(size)),
         mask if masked else None,
         sizes=torch.randint(64, 900, (size, 6), generator=generator).float() if sized else None,
+        reference=torch.randn(latents.shape, generator=generator),
     )
 
 

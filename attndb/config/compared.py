@@ -1,7 +1,8 @@
 """The methods that AttnDreamBooth is compared with, as they were published (docs/methods.md).
 
 Of TI+DB nothing was published: it has the steps, batch and rate of stage 3. Of OFT no number of
-steps was: its script makes 10,005 and keeps checkpoints to choose from.
+steps was: its script makes 10,005 and keeps checkpoints to choose from. ViCo's makes 510 and draws
+with those of steps 300 to 400.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _PUBLISHED: dict[MethodName, StageConfig] = {
         _of("custom_diffusion", 500, 2, 2e-5, WordsConfig(initial="ktn")),
         _of("oft", 3000, 1, 6e-5, WordsConfig(initial="qwe")),
         _of("neti", 1000, 8, 8e-3, WordsConfig(templates=TEMPLATES, with_category=False)),
+        _of("vico", 400, 4, 5e-3, WordsConfig(templates=TEMPLATES, with_category=False)),
         _of("ti_dreambooth", 500, 8, 2e-6, WordsConfig()),
     )
 }

@@ -13,13 +13,22 @@ MethodName = Literal[
     "custom_diffusion",
     "oft",
     "neti",
+    "vico",
 ]
 TrainedPart = Literal[
-    "embedding", "mapper", "cross-attention", "keys and values", "rotations", "unet"
+    "embedding",
+    "mapper",
+    "image attention",
+    "cross-attention",
+    "keys and values",
+    "rotations",
+    "unet",
 ]
 
 TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding", "mapper"})
 """What is trained in front of the text encoder: prompts without the placeholder learn nothing."""
+NEEDS_WORD: frozenset[TrainedPart] = TEXT_PARTS | {"image attention"}
+"""What learns from prompts with the placeholder alone."""
 
 TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
     "attndreambooth": {
@@ -33,6 +42,7 @@ TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
     "custom_diffusion": {1: frozenset({"embedding", "keys and values"})},
     "oft": {1: frozenset({"rotations"})},
     "neti": {1: frozenset({"mapper"})},
+    "vico": {1: frozenset({"embedding", "image attention"})},
 }
 """By method and stage (paper, section 4.1). A method of one stage calls it 1."""
 

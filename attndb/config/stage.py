@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
+from .image_attention import ImageAttentionConfig
 from .mapper import MapperConfig
-from .methods import TEXT_PARTS, TRAINED, MethodName, TrainedPart
+from .methods import NEEDS_WORD, TEXT_PARTS, TRAINED, MethodName, TrainedPart
 from .optimizer import OptimizerConfig
 from .orthogonal import OrthogonalConfig
 from .regularization import Regularization
@@ -24,6 +25,7 @@ _BEFORE: dict[str, Any] = {
     "words": dataclasses.asdict(WordsConfig()),
     "orthogonal": dataclasses.asdict(OrthogonalConfig()),
     "mapper": dataclasses.asdict(MapperConfig()),
+    "image_attention": dataclasses.asdict(ImageAttentionConfig()),
     "weight_anchor": 0.0,
     "prior_prediction": 0.0,
     "regularization.inside_mask": False,
@@ -101,6 +103,8 @@ class StageConfig:
     """How OFT turns weights."""
     mapper: MapperConfig = field(default_factory=MapperConfig)
     """How NeTI's mapper is trained."""
+    image_attention: ImageAttentionConfig = field(default_factory=ImageAttentionConfig)
+    """How ViCo's image cross-attention is trained."""
     seed: int = 0
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
@@ -130,6 +134,10 @@ class StageConfig:
             require(self.trains_denoiser or not weight, name, weight, what)
         if "mapper" in self.trains:
             require(self.vectors == 1, "vectors", self.vectors, "NeTI's word is one token: use 1")
+        if "image attention" in self.trains:
+            require(self.vectors == 1, "vectors", self.vectors, "ViCo's word is one token: use 1")
+            own = "a photo and its reference image have one shape in ViCo: use off"
+            require(not self.data.aspect_buckets, "aspect_buckets", True, own)
         if "rotations" in self.trains:
             own = "OFT has its own change of the weights, in fp32: use 0"
             require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
@@ -181,7 +189,7 @@ class StageConfig:
     @property
     def trains_denoiser(self) -> bool:
         """Whether prompts without the placeholder have something to teach."""
-        return not self.trains <= TEXT_PARTS
+        return not self.trains <= NEEDS_WORD
 
     def with_(self, **changes: Any) -> StageConfig:
         """A copy with some fields changed."""

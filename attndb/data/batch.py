@@ -37,6 +37,8 @@ class Batch:
     """Samples of the same step whose latents have other shapes, a batch for each shape."""
     sizes: Tensor | None = None
     """(B, 6) pixels of photo and crop (crop_sizes.py), for a model that is told them."""
+    reference: Tensor | None = None
+    """(B, C, Y, X) latents of another photo for every sample, for a method that looks at one."""
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -56,6 +58,7 @@ class Batch:
             self.of_base,
             tuple(other.to(device) for other in self.others),
             None if self.sizes is None else _sent(self.sizes, device),
+            None if self.reference is None else _sent(self.reference, device),
         )
 
     @property
@@ -77,6 +80,7 @@ class Batch:
             subject=None if self.subject is None else self.subject[piece],
             of_base=self.of_base,
             sizes=None if self.sizes is None else self.sizes[piece],
+            reference=None if self.reference is None else self.reference[piece],
         )
 
     def for_base(self) -> Batch:

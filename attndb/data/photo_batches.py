@@ -18,6 +18,7 @@ from .draws import draw_noise, epoch_index, step_generator
 from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
 from .latent_source import Encoded, LatentSource, RenderedCrop
 from .photo import Photo
+from .reference_photos import ReferencePhotos
 from .tokens import TokenizedPrompt, TokenizedText
 
 DEFAULT_POOL = PoolSettings()
@@ -58,6 +59,9 @@ class PhotoBatches:
             aspect_buckets=data.aspect_buckets,
         )
         self._sizes = KnownSizes(source) if sized else None
+        self._references: ReferencePhotos | None = None
+        if "image attention" in config.trains:
+            self._references = ReferencePhotos(dataset.photos, source, config.seed, config.stage)
         crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
         key = {
             "resolution": data.resolution,
@@ -86,6 +90,8 @@ class PhotoBatches:
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the pool, if it is worth it to the stage; whether nothing will be encoded any
         more. `progress` hears how many crops are done, and of how many."""
+        if self._references is not None:
+            self._references.fill()
         return self._pool.fill(self._worth(self._config.steps), progress)
 
     def samples(self, step: int) -> list[tuple[Photo, Crop]]:
@@ -111,7 +117,12 @@ class PhotoBatches:
 
         def batch(chosen: list[int]) -> Batch:
             crops, latents = [samples[i] for i in chosen], [found[i] for i in chosen]
-            return self._batch(crops, latents, [prompts[i] for i in chosen], generator)
+            made = self._batch(crops, latents, [prompts[i] for i in chosen], generator)
+            if self._references is None:
+                return made
+            indexes = [step * config.batch_size + i for i in chosen]
+            own = [(index, self._photo_number(index)) for index in indexes]
+            return replace(made, reference=self._references.of(own))
 
         first, *others = map(batch, shapes.values())
         return replace(first, others=tuple(others))
@@ -159,8 +170,11 @@ class PhotoBatches:
 
     def _photo(self, index: int) -> Photo:
         """The photo of sample `index`, counted from the start of the stage."""
-        photos, config = self._dataset.photos, self._config
-        return photos[epoch_index(index, len(photos), "round", config.seed, config.stage)]
+        return self._dataset.photos[self._photo_number(index)]
+
+    def _photo_number(self, index: int) -> int:
+        count, config = len(self._dataset.photos), self._config
+        return epoch_index(index, count, "round", config.seed, config.stage)
 
     def _prompt(self, index: int) -> TokenizedText:
         """The prompt of sample `index`: of several templates, each once per round."""

@@ -213,7 +213,8 @@ class MemoryEstimator:
         prompts = tuple(self.prompts[i % len(self.prompts)] for i in range(size))
         noise = torch.empty_like(latents)
         sizes = torch.empty(size, 6, device=META) if self.model.reads_sizes else None
-        return Batch(latents, noise, timesteps, prompts, mask, subject=mask, sizes=sizes)
+        drawn = (latents, noise, timesteps, prompts, mask)
+        return Batch(*drawn, subject=mask, sizes=sizes, reference=torch.empty_like(latents))
 
 
 def total_of(shares: Mapping[str, Tensor]) -> Tensor:

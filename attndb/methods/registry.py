@@ -14,6 +14,7 @@ from .neti import NeTI
 from .oft import OFT
 from .textual_inversion import TextualInversion
 from .ti_dreambooth import TIDreamBooth
+from .vico import ViCo
 
 METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
     "attndreambooth": AttnDreamBooth,
@@ -23,6 +24,7 @@ METHODS: Mapping[MethodName, Callable[[StageConfig], Method]] = {
     "custom_diffusion": CustomDiffusion,
     "oft": OFT,
     "neti": NeTI,
+    "vico": ViCo,
 }
 
 

@@ -28,7 +28,8 @@ class Conditioning:
     """Sources (B, T, D) of keys and of values for single text attention layers, by name; the others
     read `text`."""
     reference: Tensor | None = None
-    """Latents (B, C, Y, X) of a reference image, for methods that look at one."""
+    """Latents (B, C, Y, X) of reference images that run through the denoiser beside the samples, at
+    their timesteps and with their text, for methods that look at one."""
     sizes: Tensor | None = None
     """(B, 6) pixels: height and width of the picture as it was, top and left of the crop in it once
     scaled, height and width of the crop, where the model is told them (SDXL, section 2.2)."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .precision import full_precision
+from .seeded_linear import seeded_linear
 
 WIDTH = 128
 """W."""
@@ -53,12 +54,12 @@ class SpaceTimeMapper(nn.Module):
         )
         self.register_buffer("norm", torch.tensor(float(norm)))
         anchors = _TIME_ANCHORS * layers
-        self.input = _linear(2 * _FREQUENCIES, anchors, generator)
-        self.first = _linear(anchors, WIDTH, generator)
+        self.input = seeded_linear(2 * _FREQUENCIES, anchors, generator)
+        self.first = seeded_linear(anchors, WIDTH, generator)
         self.first_norm = nn.LayerNorm(WIDTH)
-        self.second = _linear(WIDTH, WIDTH, generator)
+        self.second = seeded_linear(WIDTH, WIDTH, generator)
         self.second_norm = nn.LayerNorm(WIDTH)
-        self.output = _linear(WIDTH, width * (2 if bypass else 1), generator)
+        self.output = seeded_linear(WIDTH, width * (2 if bypass else 1), generator)
         with torch.no_grad():
             self.input.weight.copy_(self._anchors())
 
@@ -123,12 +124,3 @@ def bypassed(state: Tensor, bypass: Tensor, share: float = BYPASS_SHARE) -> Tens
     """h + 0.2 ||h|| b / ||b|| (section 4.2), of states and bypasses (N, D)."""
     direction_ND = bypass / bypass.norm(dim=-1, keepdim=True)
     return state + share * state.norm(dim=-1, keepdim=True) * direction_ND
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
-    """PyTorch's own first weights, drawn from a generator."""
-    layer, bound = nn.Linear(inputs, outputs), inputs**-0.5
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-    return layer

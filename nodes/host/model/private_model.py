@@ -49,14 +49,17 @@ class PrivateModel:
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side."""
-        if conditioning.reference is not None:
-            raise ValueError("this U-Net takes no reference image")
         states = list(conditioning.text.values())
         context = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
         if conditioning.layers:
             context = text_by_layer(context, conditioning.layers, self.text_attention())
         y = pooled_with_sizes(conditioning, z_t) if self.reads_sizes else None
-        return self.unet(z_t, t, context=context, y=y, transformer_options={})
+        reference, samples = conditioning.reference, len(z_t)
+        if reference is not None:
+            z_t, t = torch.cat([z_t, reference]), torch.cat([t, t])
+            context = torch.cat([context, context])
+            y = None if y is None else torch.cat([y, y])
+        return self.unet(z_t, t, context=context, y=y, transformer_options={})[:samples]
 
     @property
     def reads_sizes(self) -> bool:
