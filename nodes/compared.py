@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attndb.config.compared import COMPARED, published
+from ..attndb.config.image_attention import ImageAttentionConfig
 from ..attndb.config.mapper import MapperConfig
 from ..attndb.config.methods import MethodName
 from ..attndb.config.optimizer import OptimizerConfig
@@ -33,6 +34,7 @@ LABELS: dict[MethodName, str] = {
     "custom_diffusion": "Custom Diffusion",
     "oft": "OFT",
     "neti": "NeTI",
+    "vico": "ViCo",
     "ti_dreambooth": "TI+DB",
 }
 METHOD_OF = {label: method for method, label in LABELS.items()}
@@ -84,6 +86,8 @@ def _widgets(method: MethodName) -> list[io.Input]:
         ]
     if "mapper" in config.trains:
         inputs += _mapper_widgets(config.mapper)
+    if "image attention" in config.trains:
+        inputs += _image_attention_widgets(config.image_attention)
     return inputs
 
 
@@ -107,6 +111,31 @@ def _mapper_widgets(config: MapperConfig) -> list[io.Input]:
     ]
 
 
+def _image_attention_widgets(config: ImageAttentionConfig) -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "image_learning_rate",
+            default=config.learning_rate,
+            min=1e-8,
+            max=1.0,
+            step=1e-7,
+            round=False,
+            tooltip="Constant AdamW rate of the blocks that look at the reference photo; the other "
+            "is the word's. Published: 1e-5.",
+        ),
+        io.Float.Input(
+            "map_weight",
+            default=config.map_weight,
+            min=0.0,
+            max=100.0,
+            step=1e-5,
+            round=False,
+            tooltip="How much the word's attention on the reference photo is drawn to that of the "
+            "prompt's end. Published: 5e-4. 0: off.",
+        ),
+    ]
+
+
 _STAGE_3 = "As in AttnDreamBooth's stage 3: the paper does not say what TI+DB had."
 _STEPS: dict[MethodName, str] = {
     "textual_inversion": "Published: 3000 to 6100.",
@@ -115,6 +144,7 @@ _STEPS: dict[MethodName, str] = {
     "oft": "3000 is not a published number: the published script makes 10005 and keeps checkpoints "
     "to choose from.",
     "neti": "Published: 1000, of 4 x 2 samples.",
+    "vico": "Published: 510, drawn with those after 300 to 400.",
     "ti_dreambooth": _STAGE_3,
 }
 _BORROWED: dict[MethodName, str] = {"ti_dreambooth": _STAGE_3}
@@ -137,6 +167,10 @@ def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageCo
     if "bypass" in settings:
         mapper = MapperConfig(bypass=settings["bypass"], nested_dropout=settings["nested_dropout"])
         config = config.with_(mapper=mapper)
+    if "map_weight" in settings:
+        rate, weight = settings["image_learning_rate"], settings["map_weight"]
+        image_attention = ImageAttentionConfig(learning_rate=rate, map_weight=weight)
+        config = config.with_(image_attention=image_attention)
     return with_shared(config, shared).with_(
         steps=settings["steps"],
         batch_size=settings["batch_size"],
@@ -159,7 +193,7 @@ class TrainComparedMethod(io.ComfyNode):
             "published ones, but for those of TI+DB and the steps of OFT, which say so.",
             search_aliases=[
                 *("dreambooth", "textual inversion", "baseline", "compare methods"),
-                *("ti+db", "neti"),
+                *("ti+db", "neti", "vico"),
                 *("train", "fine-tune", "finetune", "personalization", "prior preservation"),
             ],
             inputs=[

@@ -77,6 +77,12 @@ class ApplyConcept(io.ComfyNode):
                     "default of this correction (TEA), 1: the category's word itself.",
                     advanced=True,
                 ),
+                io.Latent.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="For a concept of ViCo alone: the latent of a photo of the subject "
+                    "(Load Image, VAE Encode), which pictures look at while they are drawn.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="MODEL with the concept."),
@@ -96,9 +102,10 @@ class ApplyConcept(io.ComfyNode):
         concept: TrainedConcept,
         strength: float,
         correction: float = 0.0,
+        reference: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            apply_to_model(model, concept, strength),
+            apply_to_model(model, concept, strength, reference),
             corrected_clip(clip, concept, correction),
             concept.trigger,
         )

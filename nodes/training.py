@@ -110,7 +110,7 @@ def train_stages(
     )
     values = (
         concept,
-        apply_to_model(model, concept, 1.0),
+        apply_to_model(model, concept, 1.0, bench.reference(configs[-1], dataset)),
         apply_to_clip(clip, concept),
         to_image([picture]),
         {"loss": [loss.total for loss in losses]},

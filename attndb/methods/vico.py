@@ -40,8 +40,8 @@ class ViCo(ConceptMethod):
 
 
 class ViCoLearner(ConceptLearner):
-    """L_diff + lambda sum_l MSE(A_V / max A_V, sg(A_EOT / max A_EOT)), every sample with a reference
-    image beside it."""
+    """L_diff + lambda sum_l MSE(A_V / max A_V, sg(A_EOT / max A_EOT)), with a reference image for
+    every sample."""
 
     def __init__(self, model: Model, config: StageConfig, start: Embeddings) -> None:
         if len(start) != 1:

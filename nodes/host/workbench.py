@@ -206,7 +206,8 @@ class HostWorkbench:
         if preview is not None:
             names = (dataset.placeholder, dataset.category)
             wires = (self._model, self._clip, self._vae)
-            sampler = PreviewSampler(preview, *wires, model.unet, names)
+            photo = self.reference(config, dataset)
+            sampler = PreviewSampler(preview, *wires, model.unet, names, photo)
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
             if preview.attention_maps and "mapper" in config.trains:
                 self._say_once("attention_maps: not looked at, each layer reads a text of its own")
@@ -220,6 +221,13 @@ class HostWorkbench:
             title, config.steps, pictures, lambda: run.trouble, plan, self._watcher
         )
         return [*callbacks, progress]
+
+    def reference(self, config: StageConfig, dataset: ConceptDataset) -> dict[str, Any] | None:
+        """The first photo as a LATENT, for a method that looks at one while it draws."""
+        if "image attention" not in config.trains:
+            return None
+        pixels, _ = render(dataset.photos[0].image, Crop(), config.data.resolution)
+        return {"samples": self._vae.encode(torch.from_numpy(pixels)[None])}
 
     def encoding(self) -> EncodingProgress:
         """Moves the host's bar; Cancel stops it."""

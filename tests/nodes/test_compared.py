@@ -63,7 +63,7 @@ def test_it_trains_on_the_embedded_model_and_comes_back_from_its_files(run, comp
     name = run("AttnDBSaveConcept", concept=concept, name=f"robot-{method}")[0]
     loaded, trigger = run("AttnDBLoadConcept", name=name)
     assert loaded.digest() == concept.digest()
-    alone = method in ("textual_inversion", "neti")  # trained without the category
+    alone = method in ("textual_inversion", "neti", "vico")  # trained without the category
     assert trigger == concept.trigger == ("<my-robot>" if alone else "<my-robot> robot")
 
 

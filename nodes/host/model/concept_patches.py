@@ -7,15 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import comfy.lora
-from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept, weight_file_keys
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
-from ....attndb.methods.neti import MODULE
-from ....attndb.models.space_time_mapper import SpaceTimeMapper
-from .attn2 import attn2_layers
+from .added_parts import added_on, with_added, without_added
 from .families import check_sampling, family
-from .mapped_words import MappedWord, mapped_words, with_mapped_words
 from .patch_entries import entries_without_concept, lineages
 
 UNET_PREFIX = "diffusion_model."
@@ -44,26 +40,29 @@ def concepts_on(model: Any) -> dict[str, Lineage]:
     """The concepts on a MODEL, by lineage key; also those of a MODEL that was merged into it."""
     patches = getattr(model, "patches", {})
     every = [mark for entries in patches.values() for mark in lineages(entries)]
-    every += [word.lineage for word in mapped_words(model).values()]
-    return {mark.key: mark for mark in every}
+    return {mark.key: mark for mark in [*every, *added_on(model)]}
 
 
 def without_concept(model: Any, placeholder: str) -> Any:
     """A clone of MODEL without this concept, or MODEL itself where it is not on it."""
     if not any(mark.same_word(placeholder) for mark in concepts_on(model).values()):
         return model
-    words = mapped_words(model).items()
-    others = {key: word for key, word in words if not word.lineage.same_word(placeholder)}
-    clone = with_mapped_words(model, others)
+    clone = without_added(model, placeholder)
     kept = {k: entries_without_concept(e, placeholder) for k, e in clone.patches.items()}
     clone.patches = {key: entries for key, entries in kept.items() if entries}
     clone.add_patches({})  # a new identity, so that the host merges anew
     return clone
 
 
-def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
-    """A clone of MODEL with the concept's weight change added, times `strength`; a mapped word is
-    that share of the way from its plain vector.
+def apply_to_model(
+    model: Any,
+    concept: TrainedConcept,
+    strength: float,
+    reference: Mapping[str, Any] | None = None,
+) -> Any:
+    """A clone of MODEL with the concept's weight change added, times `strength`; what its method
+    adds besides goes that share of the way. `reference`: the LATENT of a photo, where the concept
+    looks at one.
 
     Another stage of the same concept on the MODEL is replaced, not added to. ValueError if the
     change does not fit the model, or if another concept has the placeholder there.
@@ -73,8 +72,8 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     check_fits(model, concept)
     model = without_concept(model, concept.placeholder)
     if strength != 0 and concept.modules:
-        word = mapped_word(model, lineage(concept), concept.vectors, concept.modules, strength)
-        model = with_mapped_words(model, {**mapped_words(model), word.lineage.key: word})
+        added = (concept.vectors, concept.modules, strength, reference)
+        model = with_added(model, lineage(concept), *added)
     if strength == 0 or not concept.delta:
         return model.clone()
     clone = model.clone()
@@ -84,34 +83,6 @@ def apply_to_model(model: Any, concept: TrainedConcept, strength: float) -> Any:
     if missed:
         raise ValueError(f"the model took no patch for {', '.join(sorted(missed)[:5])}")
     return clone
-
-
-def mapped_word(
-    model: Any, mark: Lineage, vectors: Tensor, modules: Mapping[str, Tensor], strength: float
-) -> MappedWord:
-    """NeTI's word for a MODEL, from its plain vector (1, D) and what the method added. ValueError
-    if it cannot be read, or is for another model."""
-    unknown = [name for name in modules if not name.startswith(MODULE)]
-    if unknown:
-        raise ValueError(
-            f"the concept {mark.placeholder} has a part that this version of the pack does not "
-            f"know ({unknown[0]}): update the pack"
-        )
-    named = {name.removeprefix(MODULE): value for name, value in modules.items()}
-    try:
-        mapper = SpaceTimeMapper.from_tensors(named, vectors.shape[1])
-    except ValueError as error:
-        raise ValueError(
-            f"the concept {mark.placeholder} is damaged: {error}; restore its file, or train it "
-            "again"
-        ) from error
-    layers = len(attn2_layers(model))
-    if mapper.layers != layers:
-        raise ValueError(
-            f"the concept {mark.placeholder} has a word for each of {mapper.layers} layers, and "
-            f"this MODEL has {layers} (attn2): use the checkpoint that it was trained on"
-        )
-    return MappedWord(mark, mapper, vectors[0], strength)
 
 
 def check_fits(model: Any, concept: TrainedConcept) -> None:

@@ -69,7 +69,7 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None
             check_not_another(known.lineage, mine, "CLIP")
     vectors = concept.embeddings if vectors is None else vectors
     if concept.modules:
-        own = concept.vectors.clone()  # known by where they lie
+        own = vectors[concept.text_key].clone()  # known by where they lie
         clip, vectors = with_mapped_word(clip, own, mine.key), {concept.text_key: own}
     return with_vectors(clip, concept.placeholder, vectors, mine)
 

@@ -22,6 +22,7 @@ from ....attndb.data.tokens import (
     locate,
 )
 from ....attndb.memory.meta_trace import META, on_meta_device
+from ....attndb.methods.neti import MODULE as NETI
 from ....attndb.models.embedding_correction import corrected
 from ....attndb.models.space_time_mapper import bypassed
 from .placeholders import (
@@ -156,7 +157,7 @@ def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any
     applied = apply_to_clip(clip, concept)
     if correction == 0:
         return applied
-    if concept.modules:
+    if any(name.startswith(NETI) for name in concept.modules):
         raise ValueError(
             f"correction = {correction}: the word {concept.placeholder} has no one vector to turn, "
             "but one for every timestep and layer: use 0"

@@ -21,9 +21,8 @@ from ....attndb.artifacts.tensor_file import write_whole
 from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
-from ..model.concept_patches import mapped_word
+from ..model.added_parts import with_added
 from ..model.mapped_text import with_mapped_word
-from ..model.mapped_words import with_mapped_words
 from ..model.placeholders import with_vectors
 from ..model.sampling import SamplerSettings, sampled
 from .images import from_image
@@ -77,10 +76,12 @@ class PreviewSampler:
         vae: Any,
         unet: nn.Module,
         words: tuple[str, str],
+        reference: Mapping[str, Any] | None = None,
     ) -> None:
-        """`words`: placeholder and category."""
+        """`words`: placeholder and category. `reference`: LATENT of the photo that a method looks
+        at while it draws."""
         self.settings = settings
-        self._clip, self._vae = clip, vae
+        self._clip, self._vae, self._reference = clip, vae, reference
         self._placeholder = words[0]
         self._prompt = settings.prompt.replace("{}", " ".join(words))
         self._patcher = _around(model, unet)
@@ -98,8 +99,7 @@ class PreviewSampler:
                 [own] = vectors.values()
                 mark = Lineage(self._placeholder, _KEY, self._placeholder)
                 clip = with_mapped_word(clip, own, _KEY)
-                word = mapped_word(patcher, mark, own, modules, 1.0)
-                patcher = with_mapped_words(patcher, {_KEY: word})
+                patcher = with_added(patcher, mark, own, modules, 1.0, self._reference)
             clip = with_vectors(clip, self._placeholder, vectors)
             positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
             negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
