@@ -39,6 +39,7 @@ TYPED = {
     "dreambooth": [TRAIN, PHOTOS, "Train Compared Method"],
     "attndreambooth": [TRAIN],
     "neti": ["Train Compared Method"],
+    "vico": ["Train Compared Method"],
     "preview crops": ["Preview Dataset"],
     "dataset": [PHOTOS, "Preview Dataset"],
     "augmentation": ["Preview Dataset", "Training Options"],
