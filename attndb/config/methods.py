@@ -27,7 +27,7 @@ TrainedPart = Literal[
 
 TEXT_PARTS: frozenset[TrainedPart] = frozenset({"embedding", "mapper"})
 """What is trained in front of the text encoder: prompts without the placeholder learn nothing."""
-NEEDS_WORD: frozenset[TrainedPart] = TEXT_PARTS | {"image attention"}
+NEEDS_WORD: frozenset[TrainedPart] = frozenset({*TEXT_PARTS, "image attention"})
 """What learns from prompts with the placeholder alone."""
 
 TRAINED: Mapping[MethodName, Mapping[int, frozenset[TrainedPart]]] = {
