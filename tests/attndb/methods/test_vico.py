@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
+from support.slow_vico import slow_block, slow_otsu
 from torch import Tensor
 
 from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.image_attention import ImageAttentionConfig
-from attndreambooth.attndb.data.augmentation import Crop
-from attndreambooth.attndb.data.latent_source import LatentSource
-from attndreambooth.attndb.data.reference_photos import ReferencePhotos
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.losses.word_map import word_map_loss
 from attndreambooth.attndb.methods.registry import method_of
@@ -39,60 +35,6 @@ STRONG = ImageAttentionConfig(learning_rate=1e-2, map_weight=0.7)
 def settings(**changes: Any) -> Any:
     shared = {"steps": 4, "batch_size": 4, "precision": "fp32", "image_attention": STRONG}
     return published("vico").with_(**{**shared, **changes})
-
-
-def slow_otsu(values: list[float]) -> list[bool]:
-    """Which values are bright: of the splits at 0.1 .. 0.9 of the range that with the largest
-    variance between both sides."""
-    low, high = min(values), max(values)
-    if low == high:
-        return [True] * len(values)
-    levels = [(value - low) / (high - low) for value in values]
-    best, chosen = 0.0, 0.0
-    for step in range(1, 10):
-        dark = [level for level in levels if level < step / 10]
-        bright = [level for level in levels if level >= step / 10]
-        means = sum(dark) / len(dark), sum(bright) / len(bright)
-        between = len(dark) * len(bright) / len(levels) ** 2 * (means[0] - means[1]) ** 2
-        if between > best:
-            best, chosen = between, step / 10
-    return [level >= chosen for level in levels]
-
-
-def slow_attention(w: dict[str, Tensor], x: Tensor, source: Tensor, heads: int) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V of one picture, head by head."""
-    q, k, v = x @ w["to_q.weight"].T, source @ w["to_k.weight"].T, source @ w["to_v.weight"].T
-    size = q.shape[1] // heads
-    parts = []
-    for head in range(heads):
-        own = slice(head * size, (head + 1) * size)
-        shares = (q[:, own] @ k[:, own].T / math.sqrt(size)).exp()
-        parts.append(shares / shares.sum(dim=1, keepdim=True) @ v[:, own])
-    return torch.cat(parts, dim=1) @ w["to_out.0.weight"].T + w["to_out.0.bias"]
-
-
-def slow_block(
-    w: dict[str, Tensor], x: Tensor, reference: Tensor, keep: list[bool], heads: int
-) -> Tensor:
-    """The image cross-attention block on one picture (P, E): pixels of the reference that are not
-    kept are not there."""
-
-    def part(name: str) -> dict[str, Tensor]:
-        return {n.removeprefix(f"{name}."): v for n, v in w.items() if n.startswith(f"{name}.")}
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        centred = x - x.mean(dim=1, keepdim=True)
-        scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
-        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    n = norm(x, "norm1")
-    x = x + slow_attention(part("attn1"), n, n, heads)
-    kept = torch.stack([row for row, yes in zip(reference, keep, strict=True) if yes])
-    x = x + slow_attention(part("attn2"), norm(x, "norm2"), kept, heads)
-    inner = norm(x, "norm3") @ w["ff.net.0.proj.weight"].T + w["ff.net.0.proj.bias"]
-    value, gate = inner[:, : inner.shape[1] // 2], inner[:, inner.shape[1] // 2 :]
-    gated = value * gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
-    return x + gated @ w["ff.net.2.weight"].T + w["ff.net.2.bias"]
 
 
 def test_the_mask_is_otsus():
@@ -348,37 +290,6 @@ def test_the_blocks_come_back_from_their_tensors_or_are_refused():
     with pytest.raises(ValueError, match="does not fit"):
         less = {n: v for n, v in named.items() if n != first}
         ImageBlocks.from_tensors(less, model.unet, model.text_attention())
-
-
-def photos(count: int) -> list[Any]:
-    from PIL import Image
-
-    from attndreambooth.attndb.data.photo import Photo
-
-    return [Photo(f"{n}.png", Image.new("RGB", (40, 32), (9 * n, 0, 0))) for n in range(count)]
-
-
-def test_a_reference_is_another_photo_whole_and_encoded_once():
-    encoded = []
-
-    def encode(pixels: Tensor) -> Tensor:
-        encoded.append(pixels)
-        return F.avg_pool2d(pixels.movedim(3, 1), 8)
-
-    source = LatentSource(encode, 32)
-    pictures = photos(3)
-    references = ReferencePhotos(pictures, source, 0, 1)
-    own = [(index, index % 3) for index in range(60)]
-    drawn = references.of(own)
-    plain = torch.stack([source(photo, Crop())[0] for photo in pictures])
-    which = [next(n for n in range(3) if torch.equal(plain[n], latent)) for latent in drawn]
-    assert all(number != index % 3 for number, (index, _) in zip(which, own, strict=True))
-    assert {number for number, (_, mine) in zip(which, own, strict=True) if mine == 0} == {1, 2}
-    assert len(encoded) == 3 + 3  # the plain ones again
-    assert torch.equal(ReferencePhotos(pictures, source, 0, 1).of(own), drawn)
-    assert not torch.equal(ReferencePhotos(pictures, source, 1, 1).of(own), drawn)
-    [alone] = ReferencePhotos(pictures[:1], source, 0, 1).of([(5, 0)])
-    assert torch.equal(alone, plain[0])
 
 
 def test_what_it_cannot_do_is_refused_by_name():
