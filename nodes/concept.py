@@ -86,7 +86,12 @@ class ApplyConcept(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output("model", tooltip="MODEL with the concept."),
-                io.Clip.Output("clip", tooltip="CLIP that understands the placeholder."),
+                io.Clip.Output(
+                    "clip",
+                    tooltip="CLIP that understands the placeholder. In a checkpoint that Save "
+                    "Checkpoint writes it is plain text: there write embedding:name, of the file "
+                    "that Save Concept keeps.",
+                ),
                 io.String.Output(
                     "trigger", tooltip="The words to write in prompts, e.g. '<my-sloth> sloth'."
                 ),

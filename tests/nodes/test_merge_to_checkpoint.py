@@ -10,6 +10,7 @@ import torch
 from support.stages import draw, encode, load
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
+from attndreambooth.devkit.pack import ROOT
 
 CHANGED = (
     "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
@@ -60,6 +61,26 @@ def test_the_merged_checkpoint_and_the_embedding_draw_the_same_picture(
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
     plain = draw(base.model, base.clip, word)
     assert float((plain - ours).abs().max()) > 1e-2
+
+
+def test_in_the_merged_checkpoint_the_bare_placeholder_is_plain_text(base, concept, run, tmp_path):
+    """Neither an error nor the concept: the docs and the node say so, for nothing else can."""
+    model, clip, _ = run("AttnDBApplyConcept", model=base.model, clip=base.clip, concept=concept)
+    alone = merged((model, clip, base.vae), tmp_path)
+    bare = PROMPT.format("<astro>")
+    read = encode(alone.clip, bare)
+    assert torch.equal(read, encode(base.clip, bare))
+    assert torch.equal(read, encode(base.clip, PROMPT.format("< astro >")))
+    theirs = draw(alone.model, alone.clip, bare)
+    assert float((theirs - draw(model, clip, bare)).abs().max()) > 1e-2
+    page = (ROOT / "web" / "docs" / "AttnDBApplyConcept.md").read_text(encoding="utf-8")
+    assert "plain text: there write embedding:name" in page
+
+
+def test_an_embedding_without_its_file_is_left_out_and_told_in_the_log(base, caplog):
+    read = encode(base.clip, PROMPT.format("embedding:no-such-file"))
+    assert torch.equal(read, encode(base.clip, PROMPT.format("").replace("  ", " ")))
+    assert "no-such-file" in caplog.text
 
 
 def test_half_the_strength_is_merged_as_half(base, concept, run, tmp_path):

@@ -42,7 +42,7 @@ def ui_workflow_to_api(
         if node["type"] == "Reroute":
             return source(node["inputs"][0].get("link"))
         if node.get("mode") == BYPASS:
-            return source(_bypass(node, slot))
+            return source(stand_in(node, slot))
         if node["type"] == "PrimitiveNode":
             return [None, node["widgets_values"][0]]
         return [str(origin), slot]
@@ -71,7 +71,7 @@ def _as_list(link: Any) -> list[Any]:
     return link
 
 
-def _bypass(node: dict[str, Any], slot: int) -> int | None:
+def stand_in(node: dict[str, Any], slot: int) -> Any:
     """The input link that takes the place of an output of a bypassed node: of the same type."""
     wanted = node["outputs"][slot]["type"]
     inputs = node.get("inputs", [])
