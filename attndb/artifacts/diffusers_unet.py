@@ -47,8 +47,8 @@ def weight_file(folder: Path) -> Path:
     for place in places:
         if any((place / f"{name}.index.json").exists() for name in WEIGHT_FILES):
             raise ConceptFileError(
-                f"{folder.name} holds a U-Net in several files, which none of SD 1.5 or SD 2.x "
-                "needs: save it in one (save_pretrained with a larger max_shard_size)"
+                f"{folder.name} holds a U-Net in several files, which is not read here: save it in "
+                "one (save_pretrained with a larger max_shard_size)"
             )
     raise ConceptFileError(
         f"{folder.name} holds no U-Net of diffusers ({SUBFOLDER}/{WEIGHT_FILES[0]} or "

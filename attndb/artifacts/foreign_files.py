@@ -9,7 +9,7 @@ Pickles are read with weights_only: no code in them runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from .weight_delta import LowRank, WeightDelta
 
 _LARGEST_PICKLE = 100_000_000
 _TEXT_KEYS = {768: "clip_l", 1024: "clip_h"}
+_TWO_ENCODERS = ("clip_l", "clip_g")
+"""Of SDXL: as kohya sd-scripts, OneTrainer and diffusers' own scripts name them."""
 _PLAIN_NAMES = ("clip_l", "clip_h", "emb_params", "*")
 _FACTORS = (
     (".lora_up.weight", ".lora_down.weight"),  # kohya sd-scripts, OneTrainer
@@ -31,7 +33,7 @@ _FACTORS = (
     (".lora.up.weight", ".lora.down.weight"),  # diffusers, transformers
     ("_lora.up.weight", "_lora.down.weight"),  # diffusers before PEFT
 )
-_TEXT_ENCODER = ("lora_te", "text_encoder.", "te.", "lora_te1", "bundle_emb.")
+_TEXT_ENCODER = ("lora_te", "text_encoder.", "text_encoder_2.", "te.", "bundle_emb.")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class ForeignEmbedding:
     """`clip_l` or `clip_h`."""
     vectors: Tensor
     """(V, D), fp32."""
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of an SDXL embedding: the same word for `clip_g`."""
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """D by text encoder."""
+        both = {self.text_key: self.vectors, **self.further}
+        return {name: value.shape[1] for name, value in both.items()}
 
 
 def read_foreign_embedding(path: Path) -> ForeignEmbedding:
@@ -60,11 +70,13 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
         name = content.get("name")
         content = {name if isinstance(name, str) else "*": v for v in _values(content)[:1]}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if set(tensors) == set(_TWO_ENCODERS):
+        return _of_two_encoders(tensors, path.name)
     tensors = _as_one_word(tensors)
     if len(tensors) != 1:
         raise ConceptFileError(
-            f"{path.name} holds {len(tensors)} tensors, and an embedding of one text encoder is "
-            "needed: use a file for SD 1.5 or SD 2.x"
+            f"{path.name} holds {len(tensors)} tensors, and an embedding of one text encoder, or "
+            "clip_l and clip_g of SDXL, is needed: use a file for SD 1.5, SD 2.x or SDXL"
         )
     [(token, value)] = tensors.items()
     check_precision(path.name, value)
@@ -78,6 +90,29 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
     check_values({}, path.name, {text_key: vectors})
     known = isinstance(token, str) and token not in _PLAIN_NAMES
     return ForeignEmbedding(token if known else "", text_key, vectors)
+
+
+def _of_two_encoders(tensors: Mapping[str, Tensor], file: str) -> ForeignEmbedding:
+    """A word of SDXL: one or several vectors for each encoder, as many for both."""
+    rows: dict[str, Tensor] = {}
+    for name in _TWO_ENCODERS:
+        value = tensors[name]
+        check_precision(f"{file}: {name}", value)
+        if value.ndim not in (1, 2) or not value.numel():
+            raise ConceptFileError(
+                f"{file}: {name} of shape {tuple(value.shape)} is no embedding of SDXL: use a file "
+                "with a row for every vector"
+            )
+        rows[name] = value.detach().float().reshape(-1, value.shape[-1])
+    counts = {name: len(value) for name, value in rows.items()}
+    if len(set(counts.values())) > 1:
+        raise ConceptFileError(
+            f"{file} holds {counts['clip_l']} vectors for clip_l and {counts['clip_g']} for "
+            "clip_g: one word has as many for both; use another file"
+        )
+    check_values({}, file, rows)
+    first, second = _TWO_ENCODERS
+    return ForeignEmbedding("", first, rows[first], {second: rows[second]})
 
 
 def _values(content: Mapping[Any, Any]) -> list[Any]:

@@ -42,7 +42,31 @@ pipe({prompt!r}).images[0]
 ```
 """
 
+_README_SDXL = """# `{trigger}`
 
+{family}, predicts {prediction}; {dtype}. For diffusers:
+
+```python
+import torch
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+
+unet = UNet2DConditionModel.from_pretrained({name!r}, subfolder="unet", torch_dtype=torch.{dtype})
+# text encoders and VAE are those of the checkpoint that the graph loaded
+pipe = StableDiffusionXLPipeline.from_single_file(
+    "CHECKPOINT", unet=unet, torch_dtype=torch.{dtype}
+)
+word = load_file({name!r} + "/learned_embeds.safetensors")
+for key, encoder, tokenizer in (
+    ("clip_l", pipe.text_encoder, pipe.tokenizer),
+    ("clip_g", pipe.text_encoder_2, pipe.tokenizer_2),
+):
+    pipe.load_textual_inversion(
+        word[key], token={placeholder!r}, text_encoder=encoder, tokenizer=tokenizer
+    )
+pipe({prompt!r}).images[0]
+```
+"""
 _FORMAT = {"format": "pt"}
 """What diffusers and transformers want to be told of a safetensors file."""
 
@@ -77,13 +101,20 @@ def export_to_diffusers(
         folder = export_folder(name)
         files = {
             "README.md": text_writer(_readme(model, concept, name, dtype)),
-            EMBEDDING_FILE: tensors_writer({concept.placeholder: concept.vectors}, _FORMAT),
+            EMBEDDING_FILE: tensors_writer(_word(concept), _FORMAT),
             f"{SUBFOLDER}/config.json": text_writer(_text(diffusers_config(model))),
             f"{SUBFOLDER}/{WEIGHT_FILES[0]}": tensors_writer(weights, _FORMAT),
         }
         if folder_holds(folder, files) or claim_folder(folder, files):
             return folder
     raise AssertionError("there is always a next name")
+
+
+def _word(concept: TrainedConcept) -> dict[str, Tensor]:
+    """By the placeholder; of SDXL by the text encoder, for its two tokenizers are told apart."""
+    if concept.further:
+        return concept.embeddings
+    return {concept.placeholder: concept.vectors}
 
 
 def _unet(model: Any, concept: TrainedConcept, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -115,7 +146,9 @@ def _cast(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def _readme(model: Any, concept: TrainedConcept, name: str, dtype: torch.dtype) -> str:
-    return _README.format(
+    text = _README_SDXL if concept.further else _README
+    return text.format(
+        placeholder=concept.placeholder,
         trigger=concept.trigger,
         family=concept.base_family,
         prediction=sampling_identity(model)["prediction_type"],

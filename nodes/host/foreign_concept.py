@@ -23,20 +23,26 @@ from ...attndb.artifacts.diffusers_unet import (
     read_unet,
     unet_delta,
 )
-from ...attndb.artifacts.foreign_files import foreign_delta, read_foreign_embedding
+from ...attndb.artifacts.foreign_files import (
+    ForeignEmbedding,
+    foreign_delta,
+    read_foreign_embedding,
+)
 from ...attndb.artifacts.tensor_file import read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
 from .model.diffusers_names import diffusers_places
 from .model.families import family, sampling_identity
+from .model.placeholders import SDXL_ENCODERS
 from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
 from .paths import model_files
 
 log = logging.getLogger(__name__)
 
 NO_WEIGHTS = "(none)"
-_TEXT_KEYS = {"SD 1.5": "clip_l", "SD 2.1-base": "clip_h", "SD 2.1-768": "clip_h"}
+_TEXT_KEYS = {"SD 1.5": ("clip_l",), "SD 2.1-base": ("clip_h",), "SD 2.1-768": ("clip_h",)}
+_SDXL = ("SDXL", "SSD-1B", "Segmind Vega")
 
 
 def foreign_embeddings() -> list[str]:
@@ -72,11 +78,7 @@ def foreign_concept(
         )
     word = read_foreign_embedding(_embedding_path(embedding))
     theirs = family(model)
-    if _TEXT_KEYS.get(theirs) != word.text_key:
-        raise ConceptFileError(
-            f"{embedding} is an embedding for {word.text_key}, and this MODEL is {theirs}: connect "
-            "a MODEL of its family"
-        )
+    _check_family(model, theirs, word, embedding)
     placeholder = placeholder.strip() or word.token
     check_category(category)
     check_placeholder(placeholder, category)
@@ -91,10 +93,27 @@ def foreign_concept(
         category=category,
         text_key=word.text_key,
         vectors=word.vectors,
+        further=dict(word.further),
         delta=delta,
         base_family=theirs,
         record={"imported": made_of, "stages": []},
     )
+
+
+def _check_family(model: Any, theirs: str, word: ForeignEmbedding, file: str) -> None:
+    """ConceptFileError unless an embedding is for the text encoders of the MODEL's family."""
+    wanted = SDXL_ENCODERS if theirs in _SDXL else _TEXT_KEYS.get(theirs)
+    if wanted is None or wanted != tuple(word.widths):
+        raise ConceptFileError(
+            f"{file} is an embedding for {' and '.join(word.widths)}, and this MODEL is {theirs}: "
+            "connect a MODEL of its family"
+        )
+    reads = model.model.model_config.unet_config["context_dim"]
+    if len(wanted) > 1 and sum(word.widths.values()) != reads:
+        raise ConceptFileError(
+            f"{file} is an embedding of widths {word.widths}, and this MODEL ({theirs}) reads text "
+            f"of width {reads}: connect a MODEL of its family"
+        )
 
 
 def foreign_state(embedding: object, lora: object, unet: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,17 @@ LEVELS = {
 }
 SD15 = {"context_dim": 768, "num_heads": 8, "num_head_channels": -1}
 SD2 = {"context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True}
+SDXL = {
+    **SD2,
+    "context_dim": 2048,
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 2, 4],
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "transformer_depth_middle": 10,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+}
 COMMON = {  # of the unet/config.json files of both
     "_class_name": "UNet2DConditionModel",
     "act_fn": "silu",
@@ -48,7 +60,21 @@ PUBLISHED = {
         "upcast_attention": True,
         "use_linear_projection": True,
     },
+    "SDXL": {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "attention_head_dim": [5, 10, 20],
+        "block_out_channels": [320, 640, 1280],
+        "cross_attention_dim": 2048,
+        "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
+        "projection_class_embeddings_input_dim": 2816,
+        "sample_size": 128,
+        "transformer_layers_per_block": [1, 2, 10],
+        "up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
+        "use_linear_projection": True,
+    },
 }
+WEIGHTS = {"SD 1.5": 686, "SD 2.1-768": 686, "SDXL": 1680}
 
 
 @pytest.fixture(params=list(PUBLISHED))
@@ -59,13 +85,16 @@ def wire(request, host):
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.model_base import ModelType
 
-    old = request.param == "SD 1.5"
-    config = {**LEVELS, **(SD15 if old else SD2)}
+    own, name, kind = {
+        "SD 1.5": (SD15, "SD15", ModelType.EPS),
+        "SD 2.1-768": (SD2, "SD20", ModelType.V_PREDICTION),
+        "SDXL": (SDXL, "SDXL", ModelType.EPS),
+    }[request.param]
+    config = deepcopy({**LEVELS, **own})
     unet = UNetModel(**config, device="meta", operations=comfy.ops.disable_weight_init)
-    kind = comfy.supported_models.SD15 if old else comfy.supported_models.SD20
     model = SimpleNamespace(
-        model_config=kind(config),
-        model_type=ModelType.EPS if old else ModelType.V_PREDICTION,
+        model_config=getattr(comfy.supported_models, name)(config),
+        model_type=kind,
         state_dict=lambda: {f"diffusion_model.{k}": v for k, v in unet.state_dict().items()},
     )
     return SimpleNamespace(model=model), request.param
@@ -86,20 +115,21 @@ def test_diffusers_u_net_of_that_config_has_the_same_weights(wire):
 
     from attndreambooth.nodes.host.model.diffusers_names import diffusers_config, diffusers_places
 
-    model, _ = wire
+    model, family = wire
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(diffusers_config(model))
     theirs = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
     assert theirs == {name: shape for name, (_, shape) in diffusers_places(model).items()}
-    assert len(theirs) == 686
+    assert len(theirs) == WEIGHTS[family]
 
 
 def test_a_u_net_that_diffusers_cannot_have_is_refused(wire):
     from attndreambooth.nodes.host.model.diffusers_names import diffusers_config
 
     model, _ = wire
-    model.model.model_config.unet_config["transformer_depth"][0] = 0
-    with pytest.raises(ValueError, match=r"MODEL has transformers \[\[0, 1\], "):
+    depths = model.model.model_config.unet_config["transformer_depth"]
+    depths[0] = 1 - depths[0]
+    with pytest.raises(ValueError, match=r"MODEL has transformers \[\[(0, 1|1, 0)\], "):
         diffusers_config(model)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.in_diffusers import saved_unet
 from support.stages import refuses, small
 
 NODE = "AttnDBExportToDiffusers"
@@ -31,16 +32,6 @@ def made(request, home, train, tmp_path_factory):
     return SimpleNamespace(kind=request.param, wires=wires, concept=concept, model=model, clip=clip)
 
 
-def unet_of(folder):
-    from diffusers import UNet2DConditionModel
-
-    unet, info = UNet2DConditionModel.from_pretrained(
-        folder, subfolder="unet", output_loading_info=True
-    )
-    assert not any(info.values()), info
-    return unet
-
-
 def host_prediction(model, x, t, context):
     """The U-Net of a MODEL with its patches, as the sampler would run it."""
     from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights, private_unet
@@ -58,7 +49,7 @@ def test_the_same_noise_and_text_give_the_same_prediction(made, run):
     context = torch.randn(2, 77, WIDTH[made.kind], generator=generator)
     t = torch.tensor([400, 30])
     with torch.inference_mode(False), torch.no_grad():
-        theirs = unet_of(folder)(x, t, encoder_hidden_states=context).sample
+        theirs = saved_unet(folder)(x, t, encoder_hidden_states=context).sample
         ours = host_prediction(made.model, x, t, context)
         base = host_prediction(made.wires.model, x, t, context)
     error = (theirs - ours).norm() / ours.norm()
@@ -101,7 +92,7 @@ def pipeline(made, folder):
         tokenizer=CLIPTokenizer.from_pretrained(
             host_root() / "comfy" / "sd1_tokenizer", model_max_length=77, **pad
         ),
-        unet=unet_of(folder),
+        unet=saved_unet(folder),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085,
             beta_end=0.012,

@@ -33,3 +33,14 @@ def in_diffusers(model: Any) -> tuple[Any, dict[str, str]]:
         if name.endswith("attn2")
     }
     return unet, layers
+
+
+def saved_unet(folder: Any) -> Any:
+    """What diffusers loads of an exported folder; nothing missing, nothing left."""
+    from diffusers import UNet2DConditionModel
+
+    unet, info = UNet2DConditionModel.from_pretrained(
+        folder, subfolder="unet", output_loading_info=True
+    )
+    assert not any(info.values()), info
+    return unet

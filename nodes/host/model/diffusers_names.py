@@ -8,10 +8,16 @@ import comfy.utils
 
 from ....attndb.artifacts.diffusers_unet import Place
 from .families import SUPPORTED, family
+from .size_conditioning import SIZE_WIDTH
 from .weights import UNET_PREFIX
 
-KNOWN = ("SD 1.5", "SD 2.1-base", "SD 2.1-768")
+SDXL = "SDXL"
+KNOWN = ("SD 1.5", "SD 2.1-base", "SD 2.1-768", SDXL)
 """Families that have a U-Net of the same layout in diffusers."""
+_CLASSES = "class_embedding."
+"""In the host's table a second name of SDXL's `add_embedding.`, which diffusers' SDXL lacks."""
+_SIDES = {"SD 2.1-768": 96, SDXL: 128}
+"""Latent pixels of the family's pictures, where not 64."""
 
 
 def diffusers_places(model: Any) -> dict[str, Place]:
@@ -28,7 +34,11 @@ def diffusers_places(model: Any) -> dict[str, Place]:
         if key.startswith(UNET_PREFIX)
     }
     table = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
-    places = {theirs: (ours, shapes[ours]) for theirs, ours in table.items() if ours in shapes}
+    places = {
+        theirs: (ours, shapes[ours])
+        for theirs, ours in table.items()
+        if ours in shapes and not theirs.startswith(_CLASSES)
+    }
     left = set(shapes) - {name for name, _ in places.values()}
     if left:
         raise ValueError(
@@ -47,14 +57,28 @@ def diffusers_config(model: Any) -> dict[str, Any]:
     depth, output = list(config["transformer_depth"]), list(config["transformer_depth_output"])
     down = [[depth.pop(0) for _ in range(count)] for count in layers]
     up = [[output.pop() for _ in range(count + 1)] for count in reversed(layers)]
-    if any(len(set(block)) > 1 or block[0] not in (0, 1) for block in (*down, *up)):
+    uneven = any(len(set(block)) > 1 for block in (*down, *up))
+    depths = [block[0] for block in down]
+    deepest = config["transformer_depth_middle"] in (depths[-1], depths[-1] or 1)
+    if uneven or not deepest or [block[0] for block in reversed(up)] != depths:
         raise ValueError(
             f"MODEL has transformers {down} in its blocks, which diffusers' U-Net cannot have: "
             f"connect the MODEL of a plain checkpoint ({SUPPORTED})"
         )
     width = config.get("num_head_channels", -1)
-    velocity = family(model) == "SD 2.1-768"
+    kind = family(model)
+    velocity = kind == "SD 2.1-768"
+    sizes: dict[str, Any] = {}
+    if kind == SDXL:
+        sizes = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": SIZE_WIDTH,
+            "projection_class_embeddings_input_dim": config["adm_in_channels"],
+        }
+    if max(depths) > 1:
+        sizes["transformer_layers_per_block"] = [depth or 1 for depth in depths]
     return {
+        **sizes,
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
         # diffusers' historical name: this is the number of heads
@@ -72,7 +96,7 @@ def diffusers_config(model: Any) -> dict[str, Any]:
         "norm_eps": 1e-05,
         "norm_num_groups": 32,
         "out_channels": config.get("out_channels", 4),
-        "sample_size": 96 if velocity else 64,
+        "sample_size": _SIDES.get(kind, 64),
         "up_block_types": ["CrossAttnUpBlock2D" if b[0] else "UpBlock2D" for b in up],
         "upcast_attention": velocity,
         "use_linear_projection": bool(config.get("use_linear_in_transformer")),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ....attndb.models.conditioning import Conditioning
 
-_WIDTH = 256
+SIZE_WIDTH = 256
 """Of the embedding of each size (SDXL, section 2.2)."""
 _LATENT_PIXEL = 8
 
@@ -26,5 +26,5 @@ def pooled_with_sizes(conditioning: Conditioning, latents: Tensor) -> Tensor:
         whole = (height, width, 0, 0, height, width)
         sizes_B6 = torch.tensor([whole], dtype=torch.float32, device=pooled_BD.device)
         sizes_B6 = sizes_B6.expand(len(pooled_BD), -1)
-    embedded = timestep_embedding(sizes_B6.flatten(), _WIDTH)
+    embedded = timestep_embedding(sizes_B6.flatten(), SIZE_WIDTH)
     return torch.cat([pooled_BD, embedded.reshape(len(pooled_BD), -1)], dim=-1)

@@ -1,0 +1,112 @@
+"""Export to Diffusers of an SDXL concept: diffusers' U-Net computes the same, and it comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support.in_diffusers import saved_unet
+from support.stages import small
+
+NODE = "AttnDBExportToDiffusers"
+
+CHANGED = (
+    "input_blocks.1.0.in_layers.2.weight",
+    "middle_block.1.transformer_blocks.1.attn2.to_k.weight",
+    "label_emb.0.0.weight",
+    "out.2.bias",
+)
+
+
+@pytest.fixture(scope="module")
+def made(home, train, tmp_path_factory):
+    """A word of two vectors that changes a convolution, text attention and the sizes' embedding."""
+    import folder_paths
+
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("trained")))
+    wires = small("sdxl")
+    with torch.inference_mode():
+        begun = train(1, wires, steps=0, vectors=2)[0]
+    folder_paths.set_output_directory(before)
+    weights = dict(wires.model.model.diffusion_model.named_parameters())
+    grain = torch.Generator().manual_seed(3)
+    delta = {name: 0.1 * torch.randn(weights[name].shape, generator=grain) for name in CHANGED}
+    return SimpleNamespace(wires=wires, concept=dataclasses.replace(begun, delta=delta))
+
+
+def test_the_same_noise_text_and_sizes_give_the_same_prediction(made, run):
+    from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
+
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights, private_unet
+
+    folder, _ = run(NODE, model=made.wires.model, concept=made.concept)
+    applied, _, _ = run(
+        "AttnDBApplyConcept", model=made.wires.model, clip=made.wires.clip, concept=made.concept
+    )
+    config = made.wires.model.model.model_config.unet_config
+    grain = torch.Generator().manual_seed(4)
+    x = torch.randn(2, 4, 8, 8, generator=grain)
+    t = torch.tensor([400, 30])
+    context = torch.randn(2, 77, config["context_dim"], generator=grain)
+    pooled = torch.randn(2, config["adm_in_channels"] - 6 * 256, generator=grain)
+    sizes = torch.tensor([[1024.0, 768, 0, 64, 512, 512], [640, 480, 8, 0, 512, 512]])
+
+    def ours(model):
+        weights = merged_weights(model, UNET_PREFIX)
+        unet = private_unet(config, weights, torch.device("cpu"))
+        y = torch.cat([pooled, timestep_embedding(sizes.flatten(), 256).reshape(2, -1)], dim=1)
+        return unet(x, t, context=context, y=y, transformer_options={})
+
+    with torch.inference_mode(False), torch.no_grad():
+        told = {"text_embeds": pooled, "time_ids": sizes}
+        theirs = saved_unet(folder)(
+            x, t, encoder_hidden_states=context, added_cond_kwargs=told
+        ).sample
+        drawn, base = ours(applied), ours(made.wires.model)
+    error = (theirs - drawn).norm() / drawn.norm()
+    assert error < 1e-5 and error < 0.01 * (drawn - base).norm() / drawn.norm()
+
+
+def test_it_comes_back_by_import_concept(made, run, monkeypatch):
+    import folder_paths
+
+    folder, _ = run(NODE, model=made.wires.model, concept=made.concept, name="xl")
+    root = Path(folder).parent
+    readme = (Path(folder) / "README.md").read_text(encoding="utf-8")
+    assert "StableDiffusionXLPipeline" in readme and "token='<astro>'" in readme
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(root)], set()))
+    concept, trigger = run(
+        "AttnDBImportConcept",
+        model=made.wires.model,
+        embedding="diffusers/xl/learned_embeds.safetensors",
+        unet="xl",
+        **{"category": "person", "placeholder": "<astro>"},
+    )
+    assert trigger == made.concept.trigger
+    for name, vectors in made.concept.embeddings.items():
+        assert torch.equal(concept.embeddings[name], vectors)
+    assert set(concept.delta) == set(CHANGED)
+    for name, change in made.concept.delta.items():
+        assert (concept.delta[name] - change).abs().max() < 1e-6
+
+
+def test_diffusers_takes_the_word_for_each_of_its_tokenizers(made, run):
+    """As the folder's README says; the whole pipeline was not run."""
+    from diffusers.loaders import TextualInversionLoaderMixin
+    from safetensors.torch import load_file
+
+    folder, _ = run(NODE, model=made.wires.model, concept=made.concept)
+    word = load_file(Path(folder) / "learned_embeds.safetensors")
+    assert set(word) == {"clip_l", "clip_g"}
+    tokenizer = SimpleNamespace(get_vocab=dict, added_tokens_encoder={})
+    for name, vectors in word.items():
+        read = TextualInversionLoaderMixin._retrieve_tokens_and_embeddings
+        tokens, rows = read(["<astro>"], [vectors], tokenizer)
+        extend = TextualInversionLoaderMixin._extend_tokens_and_embeddings
+        tokens, rows = extend(tokens, rows, tokenizer)
+        assert tokens == ["<astro>", "<astro>_1"]
+        assert torch.equal(torch.stack(list(rows)), made.concept.embeddings[name])
