@@ -1,4 +1,5 @@
-"""`python -m attndb`: the method without a graph. `inspect` looks at files, `train` trains."""
+"""`python -m attndb`: the method without a graph. `inspect` looks at files, `train` trains,
+`evaluate` scores."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 PACK = "attndreambooth"
+_WITH_HOST = {"train": "program", "evaluate": "evaluate"}
+"""Commands that need ComfyUI, and what they are called in headless/."""
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -49,8 +52,8 @@ def with_host(program: str, arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    if arguments[:1] == ["train"]:  # it has arguments of ComfyUI's
-        return with_host("program", arguments[1:])
+    if arguments and arguments[0] in _WITH_HOST:  # they have arguments of ComfyUI's
+        return with_host(_WITH_HOST[arguments[0]], arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m attndb", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     looking = commands.add_parser(
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     looking.add_argument("--json", action="store_true", help="a JSON list instead of lines")
     looking.set_defaults(run=inspect)
     commands.add_parser("train", help="subjects of a file, without a server (docs/headless.md)")
+    commands.add_parser("evaluate", help="scores of concepts or pictures (docs/headless.md)")
     options = parser.parse_args(arguments)
     return int(options.run(options))
 

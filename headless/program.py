@@ -6,27 +6,23 @@ What follows `--` is ComfyUI's own command line: `-- --cpu`, `-- --base-director
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job_file import JobFileError, read_jobs
+from .command_line import refused, split, standard_output
 from .host import HostMissingError, become_host, choose_card, host_folder
 from .processes import processes
-
-BAD_FILE = 2
-"""Exit status: nothing was begun."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line. 0: all are trained. 1: some failed. 2: nothing was begun."""
-    own, host = _split(arguments)
+    own, host = split(arguments)
     options = _parse(own)
-    with _standard_output() as out:
+    with standard_output() as out:
         try:
             jobs = read_jobs(options.file, options.subjects)
             if options.only:
@@ -40,16 +36,16 @@ def main(arguments: Sequence[str]) -> int:
                 choose_card(os.environ)
             become_host(host_folder(os.environ), host)
         except JobFileError as error:
-            return _refused(options, error.problems, out)
+            return refused(error.problems, out, as_json=options.json, file=options.file)
         except (OSError, ValueError, HostMissingError) as error:
-            return _refused(options, [Problem(0, str(error))], out)
+            return refused([Problem(0, str(error))], out, as_json=options.json, file=options.file)
         from .report import report
         from .subjects import train_jobs
         from .wires import missing
 
         problems = sorted({problem for job in jobs for problem in missing(job)})
         if problems:
-            return _refused(options, problems, out)
+            return refused(problems, out, as_json=options.json, file=options.file)
         if options.check:
             sys.stderr.write(f"{options.file}: {len(jobs)} subjects, nothing wrong\n")
             return 0
@@ -77,27 +73,3 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--together", action="store_true", help="under torchrun: all processes on each subject"
     )
     return parser.parse_args(arguments)
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    given = list(arguments)
-    at = given.index("--") if "--" in given else len(given)
-    return given[:at], given[at + 1 :]
-
-
-def _standard_output() -> IO[str]:
-    """The real one, for what is asked of this program; whatever else is printed goes elsewhere."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="backslashreplace")
-    sys.stdout = sys.stderr
-    return out
-
-
-def _refused(options: argparse.Namespace, problems: Sequence[Problem], out: IO[str]) -> int:
-    for problem in problems:
-        if options.json:
-            entry = {"file": str(options.file), "line": problem.line or None, "text": problem.text}
-            out.write(json.dumps({"event": "problem", **entry}) + "\n")
-        else:
-            place = f"{options.file}:{problem.line}: " if problem.line else ""
-            sys.stderr.write(f"{place}{problem.text}\n")
-    return BAD_FILE

@@ -27,7 +27,18 @@ from ..nodes.host.ui.preview import PreviewSettings
 
 def missing(job: Job) -> list[Problem]:
     """Models and concepts that a job names and ComfyUI does not have."""
-    found, model = [], job.model
+    found = missing_models(job.model)
+    if job.concept:
+        try:
+            find_concept(job.concept)
+        except OSError as error:
+            found.append(Problem(job.lines.get("concept", job.line), str(error)))
+    return found
+
+
+def missing_models(model: ModelChoice) -> list[Problem]:
+    """Files of a model that ComfyUI does not have."""
+    found = []
     for kind, name, folder in (
         ("checkpoint", model.checkpoint, "checkpoints"),
         ("vae", model.vae, "vae"),
@@ -39,11 +50,6 @@ def missing(job: Job) -> list[Problem]:
             found.append(
                 Problem(model.line, f"{kind} {quoted(name)} is not in models/{folder}: {remedy}")
             )
-    if job.concept:
-        try:
-            find_concept(job.concept)
-        except OSError as error:
-            found.append(Problem(job.lines.get("concept", job.line), str(error)))
     return found
 
 

@@ -30,6 +30,7 @@ from .columns import (
 )
 from .compare import cell_size_widget
 from .errors import naming_node
+from .host.model.sampling import SamplerSettings
 from .prompt_set import CATEGORY
 from .socket_types import Concept, ImageEncoder
 from .socket_types import Scores as ScoresSocket
@@ -176,36 +177,42 @@ class EvaluateConcept(io.ComfyNode):
         lines = prompt_lines(prompts)
         given = given_encoders(encoders)
         by = widgets["best_by"]
-        if by in (BOTH, TEXT) and not any(encoder.reads_text for encoder in given):
-            raise ValueError(
-                f"best_by = {by!r} needs an encoder that reads texts (CLIP with its text half): "
-                "connect one, or set best_by to identity"
-            )
+        check_best_by(by, given)
         reference = reference_of(photos, masks)
         columns = columns_of(concepts, (), before=one_value("before_training", before_training))
         names = labels_of(columns, one_value("labels", labels))
         settings, count = sampler_settings(widgets), widgets["images_per_prompt"]
-        shots = [
-            Shot(line, dataclasses.replace(settings, seed=(settings.seed + n) % (MAX_SEED + 1)))
-            for line in lines
-            for n in range(count)
-        ]
+        shots = shots_of(lines, settings, count)
         drawn = draw((first(model), first(clip), first(vae)), columns, shots)
         figures = [list(figures) for figures in zip(*drawn, strict=True)]  # by column
         rows = scored(columns, names, figures, shots, reference, given)
         concepts_at = [n for n, column in enumerate(columns) if column.concept is not None]
         best = concepts_at[best_row([rows[n] for n in concepts_at], by)]
-        table = f"{score_table(rows)}\n\n{_said_of_best(rows, concepts_at, best, by)}"
-        sheet = evaluation_sheet(
-            reference.photos,
-            lines,
-            [[pictured(f[r * count]) for f in figures] for r in range(len(lines))],
-            names,
-            widgets["cell_size"],
-        )[None]
+        table = f"{score_table(rows)}\n\n{said_of_best(rows, concepts_at, best, by)}"
+        first_of_each = [[pictured(f[r * count]) for f in figures] for r in range(len(lines))]
+        cell = widgets["cell_size"]
+        sheet = evaluation_sheet(reference.photos, lines, first_of_each, names, cell)[None]
         pictures = [figure.pictures for column in figures for figure in column]
         shown = {**ui.PreviewImage(sheet).as_dict(), **ui.PreviewText(table).as_dict()}
         return io.NodeOutput(sheet, table, columns[best].concept, tuple(rows), pictures, ui=shown)
+
+
+def check_best_by(by: str, encoders: Sequence[Any]) -> None:
+    """ValueError unless the encoders give what the best is chosen by."""
+    if by in (BOTH, TEXT) and not any(encoder.reads_text for encoder in encoders):
+        raise ValueError(
+            f"best_by = {by!r} needs an encoder that reads texts (CLIP with its text half): "
+            "connect one, or set best_by to identity"
+        )
+
+
+def shots_of(lines: Sequence[str], settings: SamplerSettings, count: int) -> list[Shot]:
+    """Each prompt so many times, with seeds one after the other."""
+    return [
+        Shot(line, dataclasses.replace(settings, seed=(settings.seed + n) % (MAX_SEED + 1)))
+        for line in lines
+        for n in range(count)
+    ]
 
 
 def pictured(figure: MapFigure) -> Tensor:
@@ -268,7 +275,7 @@ def _map(figure: MapFigure, word: str) -> Tensor | None:
         return None
 
 
-def _said_of_best(rows: Sequence[Scores], concepts: Sequence[int], best: int, by: str) -> str:
+def said_of_best(rows: Sequence[Scores], concepts: Sequence[int], best: int, by: str) -> str:
     """Which is best, and by how much."""
     own = merit(rows[best], by)
     others = [n for n in concepts if n != best and merit(rows[n], by) is not None]

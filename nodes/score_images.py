@@ -116,7 +116,7 @@ class ScoreImages(io.ComfyNode):
                 "masks and photo_masks belong together: the foreground is cut out of both, or of "
                 "neither"
             )
-        prompts = _prompts(prompt, len(pictures), one_value("category", category).strip())
+        prompts = asked_of(prompt, len(pictures), one_value("category", category).strip())
         samples = [
             Sample(picture=picture, text=text, context=rest, mask=own[n] if own else None)
             for n, (picture, (text, rest)) in enumerate(zip(pictures, prompts, strict=True))
@@ -134,7 +134,7 @@ class ScoreImages(io.ComfyNode):
         )
 
 
-def _prompts(given: Any, pictures: int, category: str) -> list[tuple[str, str]]:
+def asked_of(given: Any, pictures: int, category: str) -> list[tuple[str, str]]:
     """What each picture was asked for, whole and beside the subject. ValueError if the lines are
     neither one nor as many as the pictures, or if {} has no category."""
     texts = given if isinstance(given, list) else [given]

@@ -1,0 +1,152 @@
+"""`python -m attndb evaluate`: the numbers of the nodes, as lines; what cannot be is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from attndreambooth.attndb.evaluation.prompts import TOY
+from attndreambooth.devkit.pack import ROOT
+from attndreambooth.headless.evaluate import _parse, check
+from attndreambooth.micro.concepts import CONCEPTS
+
+PROMPTS = "a photo of a {} in the snow\na sketch of a {} underwater"
+SMALL = ("--steps", "2", "--size", "64")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number, (picture, mask, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+        shape = Image.fromarray((mask * 255).astype("uint8"))
+        shape.save(folder / f"{number}_mask.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(run, home):
+    """Name of a concept after two steps of stage 1."""
+    with torch.inference_mode():
+        wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
+        images, category, _ = run("AttnDBMicroConcept", concept="hat-robot")
+        node, values = "AttnDBConceptDatasetFromImages", {"steps": 2, "batch_size": 2}
+        data = run(node, images=images, category=category, placeholder="<my-robot>")[0]
+        stage = "AttnDBStage1LearnEmbedding"
+        values |= {"resolution": 64, "learning_rate": 1e-2, "dataset": data}
+        concept = run(stage, **wires, **values)[0]
+        run("AttnDBSaveConcept", concept=concept, name="own-robot")
+    return concept
+
+
+@pytest.fixture
+def evaluate(host, photos, home):
+    from attndreambooth.headless.evaluation import evaluate as program
+
+    def run_program(*arguments, status=0):
+        options = _parse([*map(str, arguments), "--photos", str(photos)])
+        check(options)
+        out = io.StringIO()
+        assert program(options, out) == status, out.getvalue()
+        return out.getvalue()
+
+    return run_program
+
+
+def told(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, tmp_path):
+    prompts, grid = tmp_path / "prompts.txt", tmp_path / "sheets" / "grid.png"
+    prompts.write_text(PROMPTS)
+    asked = ("own-robot", "--prompts", prompts, *SMALL, "--seed", 3, "--images", 2)
+    before, own, end = told(evaluate(*asked, "--masks", "files", "--grid", grid, "--json"))
+    wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
+    images, _, masks = run("AttnDBMicroConcept", concept="hat-robot")
+    *_, scores, _ = run(
+        "AttnDBEvaluateConcept",
+        **wires,
+        concepts={"concept_0": saved},
+        encoders={"encoder_0": run("AttnDBLoadImageEncoder", encoder="toy model")[0]},
+        photos=images,
+        masks=masks,
+        prompts=PROMPTS,
+        images_per_prompt=2,
+        **{"seed": 3, "steps": 2, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64},
+    )
+    for line, row in zip((before, own), scores, strict=True):
+        assert line.pop("event") == "scores" and line.pop("notes") == []
+        expected = row.as_dict() | {"label": line["label"]}
+        assert line.keys() == expected.keys()
+        [encoder] = set(line) - {"label", "pictures", "attention"}
+        assert line[encoder] == pytest.approx(expected[encoder], abs=1e-5)
+    assert [before["label"], own["label"]] == ["before training", "own-robot"]
+    assert (end["event"], end["best"]) == ("end", "own-robot")
+    assert Image.open(grid).width > 2 * 64
+
+
+def test_a_folder_of_pictures_is_a_row_and_people_get_a_table(evaluate, photos):
+    asked = ("--asked", "a photo of a {} in the snow", "--category", "robot")
+    table = evaluate("--pictures", photos, *asked)
+    assert f"| {photos} | 5 |"[:40] in table and "identity: mean cosine" in table
+    [row, end] = told(evaluate("--pictures", photos, *asked, "--others", photos, "--json"))
+    [values] = [v for v in row.values() if isinstance(v, dict)]
+    assert values["best photo"] == pytest.approx(1, abs=1e-4) and values["text"] is not None
+    assert values["outdoes"] is not None and end["best"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gone"], "no concept named 'gone'"),
+        (["--pictures", "gone"], "does not exist"),
+        (["--pictures", "PHOTOS", "--asked", "a {}"], "category is empty"),
+        (["--pictures", "PHOTOS", "--asked", "a\nb"], "2 lines for 5 images"),
+        (["--pictures", "PHOTOS", "--encoder", "gone"], "gone"),
+    ],
+)
+def test_what_is_not_there_is_named_and_nothing_begins(evaluate, photos, arguments, said):
+    given = [str(photos) if a == "PHOTOS" else a for a in arguments]
+    [problem] = told(evaluate(*given, "--json", status=2))
+    assert problem["event"] == "problem" and said in problem["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to score"),
+        (["a", "--images", "0"], "--images 0: use 1"),
+        (["a", "--size", "70"], "multiple of 8"),
+        (["a", "--prompts", "snow"], "neither a set"),
+        (["a", "--model", "v1.safetensors"], "there is no encoder"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        check(_parse([*arguments, "--photos", "photos"]))
+
+
+def test_prompts_are_a_set_or_one_and_can_be_fewer():
+    def lines(*arguments):
+        options = _parse(["a", "--photos", "photos", *arguments])
+        check(options)
+        return options.lines
+
+    assert lines() == TOY
+    assert lines("--count", "2") == (TOY[0], TOY[len(TOY) // 2])
+    assert lines("--prompts", "a {} at night") == ("a {} at night",)
+
+
+def test_the_command_says_what_is_wrong_and_its_status_is_2():
+    command = [sys.executable, "-m", "attndb", "evaluate", "--photos", "photos"]
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "nothing to score" in (done.stdout if more else done.stderr)
