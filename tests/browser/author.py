@@ -32,6 +32,7 @@ from graphs import GRAPHS
 from support.frontend import FrontEnd, browser_page, find_chromium
 from support.layout import Group, arrange, overlaps
 from support.server import HostServer
+from support.workflow import DYNAMIC_COMBO, default_of, dynamic_options
 
 from attndreambooth.devkit.pack import ROOT
 
@@ -87,8 +88,15 @@ def _whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     whole = {}
     for key, node in prompt.items():
         named = info[node["class_type"]]["input"]
-        known = {}
-        for name, spec in (named.get("required", {}) | named.get("optional", {})).items():
+        known: dict[str, Any] = {}
+        specs = named.get("required", {}) | named.get("optional", {})
+        for name, spec in list(specs.items()):
+            if spec[0] == DYNAMIC_COMBO:
+                known[name] = default_of(spec)
+                below = dynamic_options(spec, node["inputs"].get(name))
+                specs |= {f"{name}.{own}": one for own, one in below.items()}
+                specs.pop(name)
+        for name, spec in specs.items():
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
             choices = kind if isinstance(kind, list) else options.get("options", [])
             value = options.get("default", choices[0] if choices else None)

@@ -22,10 +22,9 @@ from parts import (
     titled,
     toy_photos,
 )
+from side_by_side import compare_methods, compare_stages, evaluate_concept
 from support.graph import Graph
 from toys import (
-    compare_stages,
-    evaluate_concept,
     extract_lora,
     masks_and_captions,
     no_class_images,
@@ -167,5 +166,6 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Extract LoRA": extract_lora,
     "Compare stages": compare_stages,
     "Evaluate a concept": evaluate_concept,
+    "Compare methods": compare_methods,
 }
 """By the name of their file in workflows/."""

@@ -81,3 +81,12 @@ Left as the pack draws it, right as stock nodes draw it: the LoRA, and `embeddin
 name in the prompt. Later take *Load LoRA* and choose the saved file.
 
 More rank, less is lost: 4 to 128 is usual."""
+METHODS_NOTE = """# Which method is better?
+
+The same photos taught by AttnDreamBooth, Textual Inversion and DreamBooth; then the same prompts \
+and noise with each, and how much the pictures look like the photos (identity) and say what the \
+prompt says (text).
+
+Choose another method in *Train Compared Method*: its settings below change with it. With your own \
+photos: *Load Checkpoint*, *Load Concept Dataset*, a folder of CLIP in *Load Image Encoder*, the \
+short prompts, 512 px, and the published steps, which are the defaults."""

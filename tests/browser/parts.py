@@ -37,6 +37,7 @@ SIZES = {
     "AttnDBApplyConcept": [380, 106],
     "AttnDBCompareConcepts": [380, 0],
     "AttnDBEvaluateConcept": [460, 0],
+    "AttnDBTrainComparedMethod": [340, 0],
     "AttnDBStage1LearnEmbedding": [320, 0],
     "AttnDBStage2TrainCrossAttention": [320, 0],
     "AttnDBStage3TrainUNet": [320, 0],

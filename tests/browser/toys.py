@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from notes import (
-    COMPARE_NOTE,
-    EVALUATE_NOTE,
     EXTRACT_NOTE,
     MASKS_NOTE,
     NO_CLASS_NOTE,
@@ -29,10 +25,6 @@ from parts import (
 )
 from support.graph import Graph, Node
 
-from attndreambooth.attndb.config.presets import PRESETS
-from attndreambooth.attndb.evaluation.prompts import SETS
-
-COMPARED_PROMPTS = "a photo of a {} in the forest\na sketch of a {} underwater"
 CAPTIONS = """a photo of a {} on a meadow
 a photo of a {} on the beach
 a photo of a {} in the snow
@@ -111,97 +103,6 @@ def _subject_and_category(graph: Graph, base: Node, train: Node, save: str) -> l
     texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
     drawn = drawing(graph, base, applied, texts, save)
     return [[*ids(applied), *drawn["words"]], drawn["samplers"], drawn["saved"]]
-
-
-def compare_stages() -> Spec:
-    """The paper's figure: every stage's concept drawn by one node."""
-    graph = Graph()
-    base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
-    photos = Node(str(int(dataset.id) - 1), {})
-    shown = titled(graph, graph.add("PreviewImage", images=photos[0]), "The photos")
-    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
-    trained = _stage_by_stage(graph, wires, dataset)
-    figure = graph.add(
-        "AttnDBCompareConcepts",
-        **wires,
-        **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
-        **{"prompts": COMPARED_PROMPTS, "seed": 7, "steps": 20, "cfg": 4.0},
-        **{"width": 64, "height": 64},
-    )
-    saved = graph.add("SaveImage", images=figure[0], filename_prefix="compare_stages")
-    left = "1  A toy model, and photos of the subject"
-    return {
-        "prompt": graph.prompt,
-        "groups": [
-            group(left, [*range(1, int(shown.id) + 1)]),
-            group("2  Learn, stage by stage", *(ids(stage) for stage in trained)),
-            group("3  Side by side", ids(figure), ids(saved)),
-        ],
-        "sizes": sizes(graph) | {shown.id: [400, 270], saved.id: [700, 620]},
-        "room": room(graph, dict.fromkeys(ids(*trained), LIVE)),
-        "notes": [note(COMPARE_NOTE, left, 260)],
-    }
-
-
-def _stage_by_stage(graph: Graph, wires: dict[str, Any], dataset: Node) -> list[Node]:
-    """A node for each stage, with the settings of preset micro."""
-    kinds = ("1LearnEmbedding", "2TrainCrossAttention", "3TrainUNet")
-    trained: list[Node] = []
-    for config, kind in zip(PRESETS["micro"](), kinds, strict=True):
-        values = {"steps": config.steps, "learning_rate": config.optimizer.learning_rate}
-        data = {"resolution": config.data.resolution, "augmentation": config.data.augmentation}
-        before = {"concept": trained[-1][0]} if trained else {}
-        values |= {"batch_size": config.batch_size, "dataset": dataset[0]}
-        trained.append(graph.add(f"AttnDBStage{kind}", **{**wires, **values, **data, **before}))
-    return trained
-
-
-def evaluate_concept() -> Spec:
-    """Every stage's concept scored over prompts, the best in a report."""
-    graph = Graph()
-    base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
-    photos = Node(str(int(dataset.id) - 1), {})
-    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
-    trained = _stage_by_stage(graph, wires, dataset)
-    prompts = graph.add("AttnDBPromptSet", prompts=list(SETS)[-1], count=4)
-    encoder = graph.add("AttnDBLoadImageEncoder", encoder="toy model")
-    scored = graph.add(
-        "AttnDBEvaluateConcept",
-        **wires,
-        **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
-        **{"encoders.encoder_0": encoder[0], "photos": photos[0], "masks": photos[2]},
-        **{"prompts": prompts[0], "images_per_prompt": 3, "seed": 7, "steps": 20, "cfg": 4.0},
-        **{"width": 64, "height": 64, "cell_size": 192},
-    )
-    saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
-    report = graph.add(
-        "AttnDBTrainingReport",
-        **{"concept": scored[2], "name": "my-robot", "photos": photos[0]},
-        **{"pictures": scored[0], "scores": scored[3]},
-    )
-    left = "1  A toy model, and photos of the subject"
-    return {
-        "prompt": graph.prompt,
-        "groups": [
-            group(left, ids(base, photos, dataset)),
-            group("2  Learn, stage by stage", *(ids(stage) for stage in trained)),
-            group("3  What to draw, what to compare by", ids(prompts, encoder)),
-            group("4  Score, and keep", ids(scored), ids(saved, report)),
-        ],
-        "sizes": sizes(graph)
-        | {saved.id: [480, 620], report.id: [480, 0], prompts.id: [380, 0], encoder.id: [380, 0]},
-        "room": room(
-            graph,
-            {
-                **dict.fromkeys(ids(*trained), LIVE),
-                **dict.fromkeys(ids(scored, report), 2 * LIVE),
-                **dict.fromkeys(ids(prompts, encoder), SAID),
-            },
-        ),
-        "notes": [note(EVALUATE_NOTE, left, 280)],
-    }
 
 
 def masks_and_captions() -> Spec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 NOT_RUN = ("Note", "MarkdownNote")
 NEVER, BYPASS = 2, 4  # LiteGraph's node modes: muted, and passed through
 
@@ -79,47 +80,70 @@ def stand_in(node: dict[str, Any], slot: int) -> Any:
     return next((i.get("link") for i in order if i["type"] in (wanted, "*")), None)
 
 
-def widget_names(node: dict[str, Any], info: dict[str, Any]) -> list[str | None]:
-    """Names of a node's widgets in the order of `widgets_values`; None is not sent to the server.
+def dynamic_options(spec: list[Any], key: Any) -> dict[str, list[Any]]:
+    """Of a DynamicCombo (comfy_api's io): the inputs below the option of this key, by their own
+    names; those of the first option if there is no such key."""
+    options = spec[1]["options"]
+    chosen = next((o for o in options if o["key"] == key), options[0])
+    return {name: one for group in chosen["inputs"].values() for name, one in group.items()}
 
-    None stands for what the front end adds: "control after generate", and the upload button.
+
+def widgets_of(
+    node: dict[str, Any], info: dict[str, Any]
+) -> list[tuple[str | None, list[Any] | None]]:
+    """Names and specs of a node's widgets in the order of `widgets_values`; a name that is None is
+    not sent to the server.
+
+    None stands for what the front end adds: "control after generate", and the upload button. A
+    DynamicCombo is followed by the widgets of the option that the file says, `method.steps`.
     """
+    values = node.get("widgets_values") or []
     converted = {
         socket["widget"]["name"] for socket in node.get("inputs", []) if socket.get("widget")
     }
-    names: list[str | None] = []
+    found: list[tuple[str | None, list[Any] | None]] = []
+
+    def add(name: str, spec: list[Any]) -> None:
+        kind, options = spec[0], (spec[1] if len(spec) > 1 else {}) or {}
+        if kind == DYNAMIC_COMBO:
+            key = values[len(found)] if len(found) < len(values) else None
+            found.append((name, spec))
+            for below, one in dynamic_options(spec, key).items():
+                add(f"{name}.{below}", one)
+            return
+        is_widget = isinstance(kind, list) or kind in WIDGET_TYPES or name in converted
+        if not is_widget or options.get("forceInput"):
+            return
+        found.append((name, spec))
+        seeds = name in ("seed", "noise_seed") and kind == "INT"
+        if options.get("control_after_generate", seeds):
+            found.append((None, None))
+        if any(options.get(k) for k in ("image_upload", "audio_upload", "video_upload")):
+            found.append((None, None))
+
     for group in ("required", "optional"):
         for name in info.get("input_order", {}).get(group, info["input"].get(group, {})):
-            spec = info["input"][group][name]
-            kind, options = spec[0], (spec[1] if len(spec) > 1 else {}) or {}
-            is_widget = isinstance(kind, list) or kind in WIDGET_TYPES or name in converted
-            if not is_widget or options.get("forceInput"):
-                continue
-            names.append(name)
-            seeds = name in ("seed", "noise_seed") and kind == "INT"
-            if options.get("control_after_generate", seeds):
-                names.append(None)
-            if any(options.get(k) for k in ("image_upload", "audio_upload", "video_upload")):
-                names.append(None)
-    return names
+            add(name, info["input"][group][name])
+    return found
 
 
 def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     values = node.get("widgets_values") or []
     if isinstance(values, dict):
         return {k: v for k, v in values.items() if any(k in g for g in info["input"].values())}
-    names = widget_names(node, info)
-    given = {name: value for name, value in zip(names, values, strict=False) if name is not None}
+    widgets = widgets_of(node, info)
+    given = {name: v for (name, _), v in zip(widgets, values, strict=False) if name is not None}
     # An older file lacks the newest widgets, which the front end then shows with their defaults.
-    newer = {name for name in names[len(values) :] if name is not None}
-    specs = info["input"].get("required", {}) | info["input"].get("optional", {})
-    return given | {name: _default(specs[name]) for name in newer}
+    newer = {name: spec for name, spec in widgets[len(values) :] if name is not None and spec}
+    return given | {name: default_of(spec) for name, spec in newer.items()}
 
 
-def _default(spec: list[Any]) -> Any:
+def default_of(spec: list[Any]) -> Any:
     """What the front end puts into a widget that a file says nothing about."""
     kind, options = spec[0], (spec[1] if len(spec) > 1 else {}) or {}
     if "default" in options:
         return options["default"]
     choices = kind if isinstance(kind, list) else options.get("options") or []
+    if kind == DYNAMIC_COMBO:
+        return choices[0]["key"]
     return choices[0] if choices else {"BOOLEAN": False, "STRING": ""}.get(kind, 0)
