@@ -25,7 +25,14 @@ from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO
 from ..attndb.viz.evaluation_sheet import evaluation_sheet
 from ..nodes.columns import columns_of, draw, labels_of
-from ..nodes.evaluate_concept import check_best_by, pictured, said_of_best, scored, shots_of
+from ..nodes.evaluate_concept import (
+    check_best_by,
+    photo_of,
+    pictured,
+    said_of_best,
+    scored,
+    shots_of,
+)
 from ..nodes.host.image_encoders import folder_encoder, micro_encoder
 from ..nodes.host.model.sampling import SamplerSettings
 from ..nodes.host.paths import find_concept
@@ -89,7 +96,8 @@ def _concepts(
         seed=options.seed,
     )
     shots = shots_of(options.lines, settings, options.images)
-    drawn = draw(Models().wires(options.model), columns, shots)
+    wires = Models().wires(options.model)
+    drawn = draw(wires, columns, shots, photo_of(columns, wires[2], reference, settings))
     figures = [list(figures) for figures in zip(*drawn, strict=True)]  # by column
     rows = scored(columns, names, figures, shots, reference, encoders)
     if options.grid is not None:

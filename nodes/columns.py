@@ -185,10 +185,14 @@ def _trained(concept: TrainedConcept) -> str:
 
 
 def draw(
-    wires: tuple[Any, Any, Any], columns: Sequence[Column], shots: Sequence[Shot]
+    wires: tuple[Any, Any, Any],
+    columns: Sequence[Column],
+    shots: Sequence[Shot],
+    reference: Mapping[str, Any] | None = None,
 ) -> list[list[MapFigure]]:
     """A row of figures for each shot, a column for each concept. Columns that draw the same are
-    drawn once. `wires`: MODEL, CLIP and VAE without the concepts; they stay as they are."""
+    drawn once. `wires`: MODEL, CLIP and VAE without the concepts; they stay as they are.
+    `reference`: LATENT of a photo, for concepts that look at one."""
     model, clip, vae = wires
     different = {column.key: column for column in columns}
     steps = sum(shot.settings.steps for shot in shots)
@@ -198,7 +202,7 @@ def draw(
     for key, column in different.items():
         own = (model, clip, vae)
         if column.concept is not None:
-            applied = apply_to_model(model, column.concept, 1.0)
+            applied = apply_to_model(model, column.concept, 1.0, reference)
             own = (applied, apply_to_clip(clip, column.concept), vae)
         drawn[key] = []
         for shot in shots:

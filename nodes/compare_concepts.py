@@ -23,6 +23,7 @@ from .columns import (
 )
 from .compare import CATEGORY, figure_widgets
 from .errors import naming_node
+from .sockets import reference_socket
 from .wires import first, one_value
 
 _MOST_PROMPTS = 24
@@ -67,6 +68,7 @@ class CompareConcepts(io.ComfyNode):
                 labels_widget(),
                 *figure_widgets(advanced=True),
                 *sampler_widgets(),
+                reference_socket(),
             ],
             outputs=[
                 io.Image.Output(
@@ -95,6 +97,7 @@ class CompareConcepts(io.ComfyNode):
         before_training: Any,
         words: Any,
         labels: Any,
+        reference: Any = None,
         **shared: Any,
     ) -> io.NodeOutput:
         widgets = {name: one_value(name, value) for name, value in shared.items()}
@@ -109,7 +112,8 @@ class CompareConcepts(io.ComfyNode):
         )
         names = labels_of(columns, one_value("labels", labels))
         wires = (first(model), first(clip), first(vae))
-        drawn = draw(wires, columns, [Shot(line, settings) for line in lines])
+        photo = first(reference) if reference else None
+        drawn = draw(wires, columns, [Shot(line, settings) for line in lines], photo)
         shown = list(zip(*(column.words for column in columns), strict=True))
         figures = [
             comparison(panels, names, shown, style, title=line)

@@ -24,6 +24,7 @@ from .host.model.concept_patches import apply_to_model
 from .host.model.text import corrected_clip
 from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
 from .socket_types import Concept
+from .sockets import reference_socket
 
 log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/concept"
@@ -77,12 +78,7 @@ class ApplyConcept(io.ComfyNode):
                     "default of this correction (TEA), 1: the category's word itself.",
                     advanced=True,
                 ),
-                io.Latent.Input(
-                    "reference",
-                    optional=True,
-                    tooltip="For a concept of ViCo alone: the latent of a photo of the subject "
-                    "(Load Image, VAE Encode), which pictures look at while they are drawn.",
-                ),
+                reference_socket(),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="MODEL with the concept."),

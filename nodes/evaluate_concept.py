@@ -30,7 +30,10 @@ from .columns import (
 )
 from .compare import cell_size_widget
 from .errors import naming_node
+from .host.model.added_parts import looks_at_a_photo
+from .host.model.reference_image import photo_latent
 from .host.model.sampling import SamplerSettings
+from .host.ui.images import from_image
 from .prompt_set import CATEGORY
 from .socket_types import Concept, ImageEncoder
 from .socket_types import Scores as ScoresSocket
@@ -183,7 +186,8 @@ class EvaluateConcept(io.ComfyNode):
         names = labels_of(columns, one_value("labels", labels))
         settings, count = sampler_settings(widgets), widgets["images_per_prompt"]
         shots = shots_of(lines, settings, count)
-        drawn = draw((first(model), first(clip), first(vae)), columns, shots)
+        photo = photo_of(columns, first(vae), reference, settings)
+        drawn = draw((first(model), first(clip), first(vae)), columns, shots, photo)
         figures = [list(figures) for figures in zip(*drawn, strict=True)]  # by column
         rows = scored(columns, names, figures, shots, reference, given)
         concepts_at = [n for n, column in enumerate(columns) if column.concept is not None]
@@ -213,6 +217,16 @@ def shots_of(lines: Sequence[str], settings: SamplerSettings, count: int) -> lis
         for line in lines
         for n in range(count)
     ]
+
+
+def photo_of(
+    columns: Sequence[Column], vae: Any, reference: Reference, settings: SamplerSettings
+) -> dict[str, Tensor] | None:
+    """LATENT of the subject's first photo, where a concept looks at one (ViCo)."""
+    if not any(c.concept is not None and looks_at_a_photo(c.concept) for c in columns):
+        return None
+    side = min(settings.width, settings.height)
+    return photo_latent(vae, from_image(reference.photos[0][None]), side)
 
 
 def pictured(figure: MapFigure) -> Tensor:

@@ -26,6 +26,16 @@ def wire_sockets() -> list[io.Input]:
     ]
 
 
+def reference_socket() -> io.Input:
+    """The photo that a concept of ViCo looks at."""
+    return io.Latent.Input(
+        "reference",
+        optional=True,
+        tooltip="For a concept of ViCo alone: the latent of a photo of the subject (Load Image, "
+        "VAE Encode), which pictures look at while they are drawn.",
+    )
+
+
 def recipe_widgets(config: StageConfig, steps: str = "", *, borrowed: str = "") -> list[io.Input]:
     """Steps, rate and batch, with published defaults. `steps`: what else was published of them.
     `borrowed`: where rate and batch are from, if they were not published."""

@@ -37,6 +37,7 @@ from .model.families import check_trainable, family, resolution_warning, samplin
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, encoder_names
 from .model.private_model import PrivateModel, private_model, training_mode
+from .model.reference_image import photo_latent
 from .model.text import (
     token_ids,
     tokenize_prior_prompt,
@@ -226,8 +227,7 @@ class HostWorkbench:
         """The first photo as a LATENT, for a method that looks at one while it draws."""
         if "image attention" not in config.trains:
             return None
-        pixels, _ = render(dataset.photos[0].image, Crop(), config.data.resolution)
-        return {"samples": self._vae.encode(torch.from_numpy(pixels)[None])}
+        return photo_latent(self._vae, dataset.photos[0].image, config.data.resolution)
 
     def encoding(self) -> EncodingProgress:
         """Moves the host's bar; Cancel stops it."""

@@ -240,6 +240,23 @@ def test_a_correction_turns_its_word(run, trained, micro, latents):
     assert not torch.equal(plain, turned)
 
 
+def test_concepts_are_compared_and_evaluated_with_a_photo(run, trained, micro, photos, latents):
+    wires = {"model": micro["model"], "clip": micro["clip"], "vae": micro["vae"]}
+    drawing = {"concepts": {"concept_0": trained[0]}, "prompts": "a photo of a {} on the beach"}
+    drawing |= {"before_training": False, "steps": 3, "cfg": 3.0, "width": 64, "height": 64}
+    drawn = [
+        run("AttnDBCompareConcepts", **wires, **drawing, words="<my-robot>", reference=latent)[1][0]
+        for latent in latents
+    ]
+    assert not torch.equal(*drawn)
+    with refuses("Compare Concepts: .*<my-robot> was trained by ViCo.*connect one to 'reference'"):
+        run("AttnDBCompareConcepts", **wires, **drawing)
+    encoder = run("AttnDBLoadImageEncoder", encoder="toy model")[0]
+    own = {"encoders": {"encoder_0": encoder}, "photos": photos[0], "images_per_prompt": 1}
+    evaluated = run("AttnDBEvaluateConcept", **wires, **drawing, **own)[4][0]
+    torch.testing.assert_close(evaluated, drawn[0], rtol=1e-3, atol=1e-3)
+
+
 def test_what_it_cannot_do_is_refused(run, trained, micro, photos):
     concept, node = trained[0], "AttnDBConceptDatasetFromImages"
     own = {"images": photos[0], "category": photos[1], "placeholder": "<my-robot>"}

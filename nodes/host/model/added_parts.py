@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage
 from ....attndb.methods.neti import MODULE as NETI
 from ....attndb.methods.vico import MODULE as VICO
@@ -40,6 +41,11 @@ def with_added(
         f"the concept {mark.placeholder} has a part that this version of the pack does not "
         f"know ({unknown[0] if unknown else ', '.join(sorted(fronts))}): update the pack"
     )
+
+
+def looks_at_a_photo(concept: TrainedConcept) -> bool:
+    """Whether a MODEL with the concept needs a photo of the subject while it draws."""
+    return any(name.startswith(VICO) for name in concept.modules)
 
 
 def added_on(model: Any) -> list[Lineage]:

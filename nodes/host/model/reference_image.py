@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
+from PIL import Image
 from torch import Tensor
 
 from ....attndb.artifacts.lineage import Lineage
+from ....attndb.data.augmentation import Crop, render
 from ....attndb.models.cross_attention import cross_attention_layers
 from ....attndb.models.image_attention import ImageAttention, ImageBlocks, columns
 from .attn2 import attn2_layers
@@ -90,12 +92,18 @@ def made_reference_image(
     return ReferenceImage(mark, blocks, _as_the_unet_reads(model, latent, mark), strength)
 
 
+def photo_latent(vae: Any, photo: Image.Image, side: int) -> dict[str, Tensor]:
+    """The LATENT of a photo, cut to a square from its centre, `side` pixels."""
+    pixels, _ = render(photo, Crop(), side)
+    return {"samples": vae.encode(torch.from_numpy(pixels)[None])}
+
+
 def _as_the_unet_reads(model: Any, latent: Mapping[str, Any] | None, mark: Lineage) -> Tensor:
     if latent is None:
         raise ValueError(
             f"the concept {mark.placeholder} was trained by ViCo, whose pictures look at a photo "
-            "of the subject while they are drawn: connect one to 'reference' of Apply Concept "
-            "(Load Image, then VAE Encode)"
+            "of the subject while they are drawn: connect one to 'reference' (Load Image, "
+            "then VAE Encode)"
         )
     samples, channels = latent["samples"], model.model.latent_format.latent_channels
     if samples.ndim != 4 or samples.shape[1] != channels or len(samples) != 1:
