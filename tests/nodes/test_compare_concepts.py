@@ -66,6 +66,17 @@ def test_train_concept_gives_the_concept_after_every_stage(run, micro, robot, mo
     assert not concepts[0].delta and len(concepts[1].delta) < len(concepts[2].delta)
 
 
+def test_a_concept_trained_without_its_category_has_the_map_of_its_word_alone(run, micro, stages):
+    """Textual Inversion's prompts say the word only; a column that says the category brings its
+    row back."""
+    words = {"stages": [{"method": "textual_inversion", "words": {"with_category": False}}]}
+    alone = stages[0].with_record(words)
+    assert alone.trigger == alone.placeholder
+    [own], _ = compared(run, micro, {"concept_0": alone}, before_training=False)
+    [both], _ = compared(run, micro, {"concept_0": alone}, before_training=True)
+    assert both.shape[1] - own.shape[1] > 64
+
+
 def test_every_column_is_what_the_stock_sampler_draws(run, micro, stages, picture_of):
     _, pictures = compared(
         run, micro, {"concept_0": stages[2:]}, prompts="a photo of a {} in the snow", seed=7

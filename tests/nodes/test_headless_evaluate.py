@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -23,8 +24,17 @@ SMALL = ("--steps", "2", "--size", "64")
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for number, (picture, mask, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
+    for number, (picture, _, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
         Image.fromarray(picture).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def masked(photos, tmp_path_factory):
+    """The same with a mask beside each: such a folder is read with `--masks files` alone."""
+    folder = tmp_path_factory.mktemp("masked")
+    shutil.copytree(photos, folder, dirs_exist_ok=True)
+    for number, (_, mask, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
         shape = Image.fromarray((mask * 255).astype("uint8"))
         shape.save(folder / f"{number}_mask.png")
     return folder
@@ -49,8 +59,8 @@ def saved(run, home):
 def evaluate(host, photos, home):
     from attndreambooth.headless.evaluation import evaluate as program
 
-    def run_program(*arguments, status=0):
-        options = _parse([*map(str, arguments), "--photos", str(photos)])
+    def run_program(*arguments, status=0, folder=photos):
+        options = _parse([*map(str, arguments), "--photos", str(folder)])
         check(options)
         out = io.StringIO()
         assert program(options, out) == status, out.getvalue()
@@ -63,11 +73,12 @@ def told(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, tmp_path):
+def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, masked, tmp_path):
     prompts, grid = tmp_path / "prompts.txt", tmp_path / "sheets" / "grid.png"
     prompts.write_text(PROMPTS)
     asked = ("own-robot", "--prompts", prompts, *SMALL, "--seed", 3, "--images", 2)
-    before, own, end = told(evaluate(*asked, "--masks", "files", "--grid", grid, "--json"))
+    asked += ("--masks", "files", "--grid", grid, "--json")
+    before, own, end = told(evaluate(*asked, folder=masked))
     wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
     images, _, masks = run("AttnDBMicroConcept", concept="hat-robot")
     *_, scores, _ = run(
