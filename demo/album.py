@@ -1,4 +1,4 @@
-"""`python demo/photos.py FOLDER [NAME ...]`: the concepts as folders of photos and masks."""
+"""`python demo/album.py FOLDER [NAME ...]`: the concepts as folders of photos and masks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from ..micro.concepts import CONCEPTS, Concept
+from .small_world import WORLDS, SmallWorld
 
 log = logging.getLogger(__name__)
 
 
-def write_concept(concept: Concept, folder: Path, side: int = 64) -> list[Path]:
-    """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos."""
+def write_concept(world: SmallWorld, name: str, folder: Path, side: int = 0) -> list[Path]:
+    """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos.
+
+    `side`: px of a photo; 0: the world's own size.
+    """
     (folder / "truth").mkdir(parents=True, exist_ok=True)
+    concept, side = world.concepts[name], side or world.side
     paths, scenes = [], []
-    for number, (picture, mask, scene) in enumerate(concept.photos(), start=1):
+    for number, (picture, mask, scene) in enumerate(world.photos(concept), start=1):
         paths.append(folder / f"photo-{number}.png")
-        _save(Image.fromarray(picture), paths[-1], side)
-        _save(Image.fromarray(mask.astype("uint8") * 255), folder / "truth" / paths[-1].name, side)
+        _save(picture, paths[-1], side)
+        _save(mask, folder / "truth" / paths[-1].name, side)
         scenes.append(asdict(scene))
     record = {"name": concept.name, "category": concept.category, "scenes": scenes}
     (folder / "truth" / "scenes.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -46,12 +50,17 @@ def _save(image: Image.Image, path: Path, side: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="photos.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="album.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the folders of the concepts go")
-    parser.add_argument("names", nargs="*", choices=[[], *CONCEPTS], help="default: all")
-    parser.add_argument("--side", type=int, default=64, help="px of a photo (64 is the true size)")
+    parser.add_argument("names", nargs="*", help="default: all")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="1", help="of which model")
+    parser.add_argument("--side", type=int, default=0, help="px of a photo (0: the true size)")
     options = parser.parse_args(arguments)
-    for name in options.names or CONCEPTS:
-        paths = write_concept(CONCEPTS[name], options.folder / name, options.side)
+    world = WORLDS[options.world]
+    names = options.names or list(world.concepts)
+    if unknown := [name for name in names if name not in world.concepts]:
+        parser.error(f"no concept {', '.join(unknown)}; known: {', '.join(world.concepts)}")
+    for name in names:
+        paths = write_concept(world, name, options.folder / name, options.side)
         log.info("%s: %d photos in %s", name, len(paths), paths[0].parent)
     return 0

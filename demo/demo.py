@@ -31,33 +31,24 @@ from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
 from ..devkit.in_process import Graph, host_folders
-from ..micro.concepts import CONCEPTS
 from .album import write_concept
+from .small_world import WORLDS, SmallWorld
 
 log = logging.getLogger(__name__)
 
 OUTPUT = Path(__file__).resolve().parent / "output"
-SCENES = {
-    "a photo of a {} in a forest": "forest",
-    "a photo of a {} underwater": "underwater",
-    "a photo of a {} in space": "space",
-    "a photo of a {} at night": "night",
-    "a sketch of a {} in the desert": "sketch, desert",
-    "pixel art of a {} on the beach": "pixel art, beach",
-}
-"""Prompts that no photo shows, and their short names."""
-MAPPED = (0, 3)
-"""Scenes whose attention maps are shown."""
 
 
-def draw(wires: tuple[Any, Any], positive: Any, negative: Any, seed: int) -> tuple:
+def draw(
+    world: SmallWorld, wires: tuple[Any, Any], positive: Any, negative: Any, seed: int
+) -> tuple:
     """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
     import nodes
 
     model, vae = wires
-    empty = nodes.EmptyLatentImage().generate(64, 64, 1)[0]
+    empty = nodes.EmptyLatentImage().generate(world.side, world.side, 1)[0]
     latent = nodes.KSampler().sample(
-        model, seed, 20, 4.0, "dpmpp_2m", "normal", positive, negative, empty, 1.0
+        *(model, seed, 20, world.guidance, "dpmpp_2m", "normal"), positive, negative, empty, 1.0
     )[0]
     return latent, nodes.VAEDecode().decode(vae, latent)[0]
 
@@ -65,26 +56,33 @@ def draw(wires: tuple[Any, Any], positive: Any, negative: Any, seed: int) -> tup
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hat-robot")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="1", help="of which model")
+    parser.add_argument("--concept", default="", help="one of the world's")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")
     parser.add_argument("--seed", type=int, default=0, help="of training and pictures")
     options = parser.parse_args(arguments)
+    world = WORLDS[options.world]
+    name = options.concept or world.default
+    if name not in world.concepts:
+        parser.error(f"no concept {name} in this world; known: {', '.join(world.concepts)}")
     with torch.inference_mode():
-        personalise(options.concept, options.output.resolve(), options.preset, options.seed)
+        personalise(world, name, options.output.resolve(), options.preset, options.seed)
     return 0
 
 
-def personalise(name: str, output: Path, preset: str, seed: int) -> None:
+def personalise(world: SmallWorld, name: str, output: Path, preset: str, seed: int) -> None:
     """Trains the three stages on a concept and writes everything below `output`."""
     start = time.monotonic()
-    concept_of_world = CONCEPTS[name]
     host_folders(output)
+    from ..nodes.host.model.micro import load_micro
+
     graph = Graph()
     photos = output / "photos" / name
-    write_concept(concept_of_world, photos)
+    write_concept(world, name, photos)
     (photos / "truth").rename(_fresh(output / "truth" / name))
-    words = (f"<my-{concept_of_world.category}>", concept_of_world.category)
+    category = world.concepts[name].category
+    words = (f"<my-{category}>", category)
     dataset, _ = graph(
         "AttnDBLoadConceptDataset",
         folder="(typed path)",
@@ -92,16 +90,16 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
         category=words[1],
         placeholder=words[0],
     )
-    model, clip, vae = graph("AttnDBLoadMicroModel")
-    rows = [_photo_row(dataset.photos)]
+    model, clip, vae = load_micro([str(output / "models" / "embeddings")], world.weights)
+    rows = [_photo_row(world, dataset.photos)]
     drawn = [f"{words[0]} {words[1]}", words[1]]
-    rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, output))
+    rows.append(_scene_row(world, "before", (model, clip, vae), drawn[1], seed, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
     from ..nodes.host.ui.plan import plan_of
     from ..nodes.host.workbench import HostWorkbench
 
-    for config in PRESETS[preset]():
+    for config in world.recipe(preset):
         title = f"stage {config.stage}"
         config = config.with_(seed=seed)
         bench = HostWorkbench(model, clip, vae, plan_of([title], [config]))
@@ -110,8 +108,8 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)
-        rows.append(_scene_row(title, trained, drawn[0], seed, output))
-        maps.append(_map_row(title, graph, trained, words, seed))
+        rows.append(_scene_row(world, title, trained, drawn[0], seed, output))
+        maps.append(_map_row(world, title, graph, trained, words, seed))
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
     _save(
         loss_curve(
@@ -123,7 +121,11 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     )
     style = HeatmapStyle(cell=160, normalization="per word")
     sheets = [
-        table(rows, style, title=f"{words[0]} {words[1]}, drawn by attndb-micro (64 x 64 px)"),
+        table(
+            rows,
+            style,
+            title=f"{words[0]} {words[1]}, drawn by {world.name} ({world.side} x {world.side} px)",
+        ),
         table(maps, style, title=f"where {words[0]} and {words[1]} look"),
     ]
     sheet = _stack([_picture(s) for s in sheets])
@@ -133,22 +135,27 @@ def personalise(name: str, output: Path, preset: str, seed: int) -> None:
     log.info("done in %.0f s", time.monotonic() - start)
 
 
-def _photo_row(photos: Sequence[Any]) -> list[Cell]:
+def _photo_row(world: SmallWorld, photos: Sequence[Any]) -> list[Cell]:
     cells = [Cell("the photos", _tensor(photo.image)) for photo in photos]
-    return cells[: len(SCENES)]
+    return cells[: len(world.scenes)]
 
 
 def _scene_row(
-    title: str, wires: tuple[Any, Any, Any], subject: str, seed: int, output: Path
+    world: SmallWorld,
+    title: str,
+    wires: tuple[Any, Any, Any],
+    subject: str,
+    seed: int,
+    output: Path,
 ) -> list[Cell]:
     import nodes
 
     model, clip, vae = wires
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells = []
-    for number, (scene, short) in enumerate(SCENES.items()):
+    for number, (scene, short) in enumerate(world.scenes.items()):
         positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
-        _, picture = draw((model, vae), positive, negative, seed + number)
+        _, picture = draw(world, (model, vae), positive, negative, seed + number)
         cells.append(Cell(f"{title}: {short}", picture[0]))
         _save(
             _picture(picture[0]),
@@ -158,6 +165,7 @@ def _scene_row(
 
 
 def _map_row(
+    world: SmallWorld,
     title: str,
     graph: Graph,
     wires: tuple[Any, Any, Any],
@@ -169,12 +177,12 @@ def _map_row(
     model, clip, vae = wires
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells: list[Cell] = []
-    for number in MAPPED:
-        text = list(SCENES)[number].format(" ".join(words))
+    for number in world.mapped:
+        text = list(world.scenes)[number].format(" ".join(words))
         captured, capture, positive = graph(
             "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
         )
-        latent, picture = draw((captured, vae), positive, negative, seed + number)
+        latent, picture = draw(world, (captured, vae), positive, negative, seed + number)
         cells.append(Cell(f"after {title}", picture[0]))
         for word in words:
             mask = graph(

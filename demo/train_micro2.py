@@ -2,13 +2,14 @@
 
 Parts: `coder` (the autoencoder), `gate` (its table; the diffusion model is trained only if it
 passes), `judges`, `clip`, `diffusion` (the long one), `export`. Work lies in --work, outside git.
-Coder and diffusion go on where they were stopped.
+Coder and diffusion go on where they were stopped. With --start the diffusion model begins at the
+weights of an earlier one, for whoever has the file and not the working folder.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if not __package__:  # started as a program: it goes on as a part of the package
@@ -26,6 +27,8 @@ from dataclasses import asdict
 from typing import get_args
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -110,7 +113,18 @@ class Workshop:
     def _trainer(self) -> DiffusionTrainer:
         config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
         bf16, compiled = self._bf16(self.device), self.options.compile
-        return DiffusionTrainer(config, host_captions(), self.device, bf16, compiled=compiled)
+        trainer = DiffusionTrainer(config, host_captions(), self.device, bf16, compiled=compiled)
+        if self.options.start is not None:
+            tensors = safetensors.torch.load_file(self.options.start)
+            trainer.start_from(trained_parts(tensors))
+        return trainer
+
+    def _steps_before(self) -> int:
+        """Of the weights that the training began at."""
+        if self.options.start is None:
+            return 0
+        with safetensors.safe_open(self.options.start, "pt") as file:
+            return int((file.metadata() or {}).get("steps", 0))
 
     def diffusion(self) -> None:
         """U-Net and text encoder, with a sheet of pictures now and then."""
@@ -138,11 +152,12 @@ class Workshop:
             )
         record = {
             "vocabulary": " ".join(map(str, trainer.captions.vocabulary.tokens)),
-            "steps": str(trainer.steps),
+            "steps": str(trainer.steps + self._steps_before()),
             "minutes": f"{trainer.elapsed / 60:.1f}",
             "scenes": str(self.options.scenes),
             "precision": "bf16" if trainer.bf16 else "fp32",
             "config": json.dumps(asdict(trainer.config)),
+            "begun_at_step": str(self._steps_before()),
             "version": "2",
         }
         tensors = exported(trainer, load_autoencoder())
@@ -150,16 +165,29 @@ class Workshop:
         weights.put_hash(weights.MODEL, digest, FOLDER)
 
 
+PREFIXES = {"unet.": "model.diffusion_model.", "text.": "cond_stage_model."}
+"""Of a trainer's names, and of those in SD checkpoints."""
+
+
 def exported(trainer: DiffusionTrainer, autoencoder: Autoencoder) -> dict[str, torch.Tensor]:
     """The tensors of the shipped file: moving averages in fp16, names as in SD checkpoints."""
-    prefixes = {"unet": "model.diffusion_model.", "text": "cond_stage_model."}
     tensors = {}
     for name, value in trainer.averaged().items():
-        kind, rest = name.split(".", 1)
-        tensors[prefixes[kind] + rest] = value.half()
+        kind = name.partition(".")[0] + "."
+        tensors[PREFIXES[kind] + name.removeprefix(kind)] = value.half()
     for name, value in half(autoencoder).items():
         tensors[f"first_stage_model.{name}"] = value
     return tensors
+
+
+def trained_parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a shipped file by a trainer's names."""
+    return {
+        ours + name.removeprefix(theirs): value
+        for ours, theirs in PREFIXES.items()
+        for name, value in tensors.items()
+        if name.startswith(theirs)
+    }
 
 
 def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
@@ -180,6 +208,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro2")
     parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
     parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
+    parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
     parser.add_argument("--scenes", type=int, default=40000)
     parser.add_argument("--sheet-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,14 @@ class DiffusionTrainer:
             "elapsed": self.elapsed,
             "config": asdict(self.config),
         }
+
+    def start_from(self, values: Mapping[str, Tensor]) -> None:
+        """Begin at these weights, by the names of `averaged`; the optimisers begin anew. KeyError
+        or RuntimeError if they are of another model."""
+        with torch.no_grad():
+            for name, mine, average in zip(self.named, self.parameters, self.average, strict=True):
+                mine.copy_(values[name])
+                average.copy_(mine)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attndreambooth.demo.train_micro2 import exported
+from attndreambooth.demo.train_micro2 import exported, trained_parts
 from attndreambooth.micro.micro2.autoencoder import Autoencoder
 from attndreambooth.micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer
 from attndreambooth.micro.weight_files import WeightsError
@@ -35,6 +35,22 @@ def trained(words):
     vocabulary = " ".join(map(str, words.vocabulary.tokens))
     tensors = exported(trainer, coder)
     return trainer, coder, from_tensors(tensors, {"version": "2", "vocabulary": vocabulary})
+
+
+def test_a_shipped_file_is_what_a_training_can_begin_at(trained, words, monkeypatch):
+    import comfy.ldm.modules.attention as attention
+
+    monkeypatch.setattr(attention, "optimized_attention", attention.optimized_attention)
+    trainer, coder, _ = trained
+    tensors = exported(trainer, coder)
+    other = DiffusionTrainer(DiffusionConfig(seed=1), words)
+    other.start_from(trained_parts(tensors))
+    for mine, average, value in zip(
+        other.parameters, other.average, trainer.averaged().values(), strict=True
+    ):
+        assert torch.equal(mine, value) and torch.equal(average, value)
+    with pytest.raises(KeyError):
+        other.start_from({})
 
 
 def test_the_hosts_text_encoder_gives_the_trained_context(trained):
