@@ -26,11 +26,13 @@ import torch
 from PIL import Image
 
 from ..attndb.config.presets import PRESETS
+from ..attndb.config.stage import StageConfig
 from ..attndb.training.session import StageRequest, train_stage
 from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
 from ..devkit.in_process import Graph, host_folders
+from ..devkit.pack import host_on_path
 from .album import write_concept
 from .small_world import WORLDS, SmallWorld
 
@@ -56,22 +58,29 @@ def draw(
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--world", choices=sorted(WORLDS), default="1", help="of which model")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="2", help="of which model")
     parser.add_argument("--concept", default="", help="one of the world's")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")
+    parser.add_argument("--steps", type=int, default=0, help="of a stage at most: does it run")
     parser.add_argument("--seed", type=int, default=0, help="of training and pictures")
     options = parser.parse_args(arguments)
     world = WORLDS[options.world]
     name = options.concept or world.default
     if name not in world.concepts:
         parser.error(f"no concept {name} in this world; known: {', '.join(world.concepts)}")
+    recipe = world.recipe(options.preset)
+    if options.steps:
+        recipe = tuple(config.with_(steps=min(config.steps, options.steps)) for config in recipe)
+    host_on_path(cpu=not torch.cuda.is_available())
     with torch.inference_mode():
-        personalise(world, name, options.output.resolve(), options.preset, options.seed)
+        personalise(world, name, options.output.resolve(), recipe, options.seed)
     return 0
 
 
-def personalise(world: SmallWorld, name: str, output: Path, preset: str, seed: int) -> None:
+def personalise(
+    world: SmallWorld, name: str, output: Path, recipe: Sequence[StageConfig], seed: int
+) -> None:
     """Trains the three stages on a concept and writes everything below `output`."""
     start = time.monotonic()
     host_folders(output)
@@ -99,7 +108,7 @@ def personalise(world: SmallWorld, name: str, output: Path, preset: str, seed: i
     from ..nodes.host.ui.plan import plan_of
     from ..nodes.host.workbench import HostWorkbench
 
-    for config in world.recipe(preset):
+    for config in recipe:
         title = f"stage {config.stage}"
         config = config.with_(seed=seed)
         bench = HostWorkbench(model, clip, vae, plan_of([title], [config]))
@@ -115,7 +124,7 @@ def personalise(world: SmallWorld, name: str, output: Path, preset: str, seed: i
         loss_curve(
             [loss.denoising for loss in losses],
             [loss.regularization for loss in losses],
-            f"AttnDreamBooth, preset {preset}: {words[0]}",
+            f"AttnDreamBooth, {sum(config.steps for config in recipe)} steps: {words[0]}",
         ),
         output / "losses.png",
     )
