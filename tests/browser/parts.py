@@ -53,7 +53,8 @@ TALLER = {
     "AttnDBMicroConcept": 40,
     "AttnDBLoadMicroModel": 30,
     "CheckpointLoaderSimple": 30,
-    "AttnDBApplyConcept": 30,
+    "AttnDBApplyConcept": 60,
+    "LoraModelLoader": 40,
     "StringReplace": 120,
 }
 """Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""
