@@ -135,7 +135,7 @@ def sampler_settings(widgets: Mapping[str, Any]) -> SamplerSettings:
 
 def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool) -> list[Column]:
     """The model as it was, if asked for, and the concepts of all sockets, in their order. `typed`:
-    words whose maps are shown; none: the new word and its category, where a column draws it."""
+    words whose maps are shown; none: the new word and its category."""
     given = [
         concept
         for value in sockets.values()
@@ -146,14 +146,13 @@ def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool
         raise ValueError("there is no concept: connect Train Concept, a stage or Load Concept")
     if len(given) > MOST:
         raise ValueError(f"concepts: {len(given)} are connected, and a figure shows {MOST} at most")
-    drawn = before or any(c.trigger != c.placeholder for c in given)
-    columns = [Column(c, c.trigger, _words(c, typed, drawn)) for c in given]
+    columns = [Column(c, c.trigger, _words(c, typed)) for c in given]
     plain = Column(None, given[0].category, columns[0].words)
     return [plain, *columns] if before else columns
 
 
-def _words(concept: TrainedConcept, typed: Sequence[str], category: bool) -> tuple[str, ...]:
-    return tuple(typed) or (concept.placeholder, *([concept.category] if category else []))
+def _words(concept: TrainedConcept, typed: Sequence[str]) -> tuple[str, ...]:
+    return tuple(typed) or (concept.placeholder, concept.category)
 
 
 def labels_of(columns: Sequence[Column], typed: str) -> list[str]:

@@ -115,6 +115,8 @@ class CompareConcepts(io.ComfyNode):
         photo = first(reference) if reference else None
         drawn = draw(wires, columns, [Shot(line, settings) for line in lines], photo)
         shown = list(zip(*(column.words for column in columns), strict=True))
+        if not typed and all(column.subject == column.words[0] for column in columns):
+            del shown[1:]  # none was trained with its category, so none says it
         figures = [
             comparison(panels, names, shown, style, title=line)
             for line, panels in zip(lines, drawn, strict=True)
