@@ -9,7 +9,7 @@ weights of an earlier one, for whoever has the file and not the working folder.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:  # started as a program: it goes on as a part of the package
@@ -180,13 +180,12 @@ def exported(trainer: DiffusionTrainer, autoencoder: Autoencoder) -> dict[str, t
     return tensors
 
 
-def trained_parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def trained_parts(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a shipped file by a trainer's names."""
     return {
-        ours + name.removeprefix(theirs): value
+        ours + name: value
         for ours, theirs in PREFIXES.items()
-        for name, value in tensors.items()
-        if name.startswith(theirs)
+        for name, value in weights.take(tensors, theirs).items()
     }
 
 

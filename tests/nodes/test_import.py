@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.kohya import kohya_lora
 from support.stages import draw, small
 
 WORD = 0.3 * torch.randn(768, generator=torch.Generator().manual_seed(1))
@@ -19,19 +20,9 @@ def sd15(home):
 @pytest.fixture
 def files(sd15, home):
     """An embedding as the published code saves it, and a kohya LoRA of every to_k in attn2."""
-    import comfy.lora
 
     torch.save({"<sloth>": WORD}, home / "embeddings" / "learned_embeds_steps_60.bin")
-    names = comfy.lora.model_lora_keys_unet(sd15.model.model, {})
-    state = sd15.model.model.state_dict()
-    tensors, generator = {}, torch.Generator().manual_seed(2)
-    for theirs, ours in names.items():
-        if theirs.startswith("lora_unet_down_blocks") and theirs.endswith("attn2_to_k"):
-            out, width = state[ours].shape
-            tensors[f"{theirs}.lora_up.weight"] = torch.randn(out, 4, generator=generator)
-            tensors[f"{theirs}.lora_down.weight"] = 0.1 * torch.randn(4, width, generator=generator)
-            tensors[f"{theirs}.alpha"] = torch.tensor(2.0)
-    assert tensors
+    tensors = kohya_lora(sd15.model, "lora_unet_down_blocks")
     save_file(tensors, home / "loras" / "kohya.safetensors")
     import folder_paths
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.kohya import kohya_lora
 from support.stages import Wires, draw, encode, refuses, small
 
 PROMPT = "a photo of a {} person"
@@ -34,19 +35,10 @@ def word(widths: dict[str, int], count: int = 2) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def files(sdxl, widths, home):
     """The word, and a kohya LoRA of every to_k in attn2, with a key of a text encoder."""
-    import comfy.lora
     import folder_paths
 
     save_file(word(widths), home / "embeddings" / "sdxl-word.safetensors")
-    state, tensors = sdxl.model.model.state_dict(), {}
-    grain = torch.Generator().manual_seed(2)
-    for theirs, ours in comfy.lora.model_lora_keys_unet(sdxl.model.model, {}).items():
-        if theirs.startswith("lora_unet_input_blocks") and theirs.endswith("attn2_to_k"):
-            out, width = state[ours].shape
-            tensors[f"{theirs}.lora_up.weight"] = torch.randn(out, 4, generator=grain)
-            tensors[f"{theirs}.lora_down.weight"] = 0.1 * torch.randn(4, width, generator=grain)
-            tensors[f"{theirs}.alpha"] = torch.tensor(2.0)
-    assert tensors
+    tensors = kohya_lora(sdxl.model, "lora_unet_input_blocks")
     tensors["lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha"] = torch.tensor(2.0)
     save_file(tensors, home / "loras" / "sdxl-kohya.safetensors")
     folder_paths.filename_list_cache.clear()

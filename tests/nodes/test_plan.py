@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from support.clock import Clock
 
 from attndreambooth.attndb.config.presets import paper
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

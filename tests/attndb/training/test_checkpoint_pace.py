@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.clock import Clock
 from support.small_run import REQUEST, same, train
 
 from attndreambooth.attndb.training import checkpoint_pace
 from attndreambooth.attndb.training.checkpoint_pace import CheckpointPace
 from attndreambooth.attndb.training.run import Run
-
-
-class Clock:
-    """Seconds that a test lets pass."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
