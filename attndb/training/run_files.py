@@ -20,6 +20,7 @@ from ..artifacts.checked_file import check_content, checked_writer, is_sound
 from ..artifacts.tensor_file import Writer, read_tensors
 from ..artifacts.weight_delta import delta_from_tensors, delta_tensors
 from .loss_log import losses_from_json, losses_to_json
+from .micro_batches import MicroBatches, micro_batches_from_json
 from .step_loss import StepLoss
 from .training import StageResult
 
@@ -70,7 +71,8 @@ def read_checkpoint(
 def result_writer(result: StageResult, request: str) -> Writer:
     """A writer of a finished training."""
     facts = {"facts": json.dumps(result.facts, sort_keys=True)}
-    metadata = {**_metadata(list(result.losses), request), **facts}
+    made_with = {"micro_batches": json.dumps(result.micro_batches)}
+    metadata = {**_metadata(list(result.losses), request), **facts, **made_with}
     return checked_writer(result_tensors(result), metadata)
 
 
@@ -94,11 +96,15 @@ def read_result(path: Path, request: str) -> StageResult:
     if not known:
         for name, value in tensors.items():
             _check_finite(name, value)
-    return result_from(tensors, losses, _facts(metadata))
+    made_with = micro_batches_from_json(metadata.get("micro_batches", "[]"))
+    return result_from(tensors, losses, _facts(metadata), made_with)
 
 
 def result_from(
-    tensors: Mapping[str, Tensor], losses: Sequence[StepLoss], facts: Mapping[str, float]
+    tensors: Mapping[str, Tensor],
+    losses: Sequence[StepLoss],
+    facts: Mapping[str, float],
+    micro_batches: MicroBatches,
 ) -> StageResult:
     """The inverse of `result_tensors`. ValueError if these are not a result's."""
     embeddings = _below("embedding.", tensors)
@@ -109,7 +115,7 @@ def result_from(
     except (KeyError, RuntimeError, IndexError) as error:
         raise ValueError(f"its weights are not those of a result ({error})") from error
     modules = _below("module.", tensors)
-    return StageResult(embeddings, delta, tuple(losses), modules, dict(facts))
+    return StageResult(embeddings, delta, tuple(losses), modules, dict(facts), micro_batches)
 
 
 def _facts(metadata: Mapping[str, str]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from .announcement import say_what_is_trained, with_its_prior
 from .callback import Callbacks
 from .concept_checkpoints import ConceptCheckpoints
 from .loss_log import losses_from_json, losses_to_json
+from .micro_batches import micro_batches_from
 from .ranks import Ranks
 from .run import Run, request_digest
 from .run_files import result_from, result_tensors
@@ -142,13 +143,14 @@ def _as_the_first(
         told: list[Any] = [[all_of.index(config) for config in choices], None]
         if result is not None:
             losses = losses_to_json(list(result.losses))
-            told[1] = [losses, str(len(result.losses)), result.facts]
+            told[1] = [losses, str(len(result.losses)), result.facts, result.micro_batches]
         state = {} if result is None else result_tensors(result), told
     tensors, (chosen, finished) = ranks.of_first(state)
     choices = [all_of[number] for number in chosen]
     if finished is None or ranks.first:
         return choices, result
-    return choices, result_from(tensors, losses_from_json(*finished[:2]), finished[2])
+    read, made_with = losses_from_json(*finished[:2]), micro_batches_from(finished[3])
+    return choices, result_from(tensors, read, finished[2], made_with)
 
 
 def _start(model: Model, request: StageRequest, texts: Texts) -> Embeddings:

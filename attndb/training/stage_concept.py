@@ -8,6 +8,7 @@ from typing import Any
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.weight_delta import cast_delta
 from ..config.stage import StageConfig
+from .micro_batches import record_of
 from .stage_request import StageRequest
 from .step_loss import StepLoss
 from .texts import Texts
@@ -24,7 +25,8 @@ def stage_concept(
     result: StageResult,
 ) -> TrainedConcept:
     """What the stage went on from, with what it learned under these settings. Of a training that
-    goes on the record says after how many steps it is."""
+    goes on the record says after how many steps it is, of one that went on with another micro-batch
+    from which steps on it had which."""
     concept = request.concept or _new_concept(bench, request, texts, result, identity)
     delta = {name: cast_delta(d, bench.weights_dtype) for name, d in result.delta.items()}
     done = len(result.losses)
@@ -34,6 +36,7 @@ def stage_concept(
         **_loss_names(result.losses),
         **result.facts,
         **({} if done == config.steps else {"after_steps": done}),
+        **record_of(result.micro_batches, config),
     }
     if request.dataset.prior is not None:
         record["prior"] = request.dataset.prior.record()

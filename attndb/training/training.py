@@ -21,6 +21,7 @@ from ..models.protocol import Model
 from . import checkpoint
 from .adamw_in_backward import AdamWInBackward
 from .ema import EMA
+from .micro_batches import MicroBatches, micro_batches_from, with_step
 from .optimizers import create_optimizer, create_schedule
 from .out_of_memory import MemoryFallback
 from .ranks import Ranks
@@ -42,6 +43,8 @@ class StageResult:
     """Weights of what the method adds to the model."""
     facts: dict[str, float] = field(default_factory=dict)
     """Numbers for the record, by name."""
+    micro_batches: MicroBatches = ()
+    """Samples per forward pass, from which step on."""
 
     @property
     def vectors(self) -> Tensor:
@@ -68,6 +71,8 @@ class Training:
         self.losses: Sequence[StepLoss] = ()
         """Of the steps so far, as far as they were read from the device."""
         self.fallback = MemoryFallback(config, model.checkpoint_activations)
+        self.micro_batches: MicroBatches = ()
+        """Samples per forward pass so far, from which step on."""
         self.update: Update
         if isinstance(self.optimizer, AdamWInBackward):
             if self.ranks.many:
@@ -148,6 +153,8 @@ class Training:
             self.schedule.step()
         if self.ema is not None:
             self.ema.update()
+        samples = min(self.micro_batch, self.config.batch_size)
+        self.micro_batches = with_step(self.micro_batches, index, samples)
         self.update.consistent = True
         return loss
 
@@ -184,12 +191,16 @@ class Training:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a checkpoint has to hold: tensors by name, and plain data for JSON."""
-        return checkpoint.state_of(self.learner.groups, self.optimizer, self.schedule, self.ema)
+        groups = self.learner.groups
+        tensors, plain = checkpoint.state_of(groups, self.optimizer, self.schedule, self.ema)
+        return tensors, {**plain, "micro_batches": self.micro_batches}
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Puts back what `state` gave. ValueError if it is of another training."""
         groups = self.learner.groups
         checkpoint.restore(tensors, plain, groups, self.optimizer, self.schedule, self.ema)
+        now = [[0, min(self.micro_batch, self.config.batch_size)]]  # an earlier version tells none
+        self.micro_batches = micro_batches_from(plain.get("micro_batches", now))
 
     def result_now(self) -> StageResult:
         """What `result` would give at this step; the training goes on as if nobody had asked."""
@@ -220,7 +231,8 @@ class Training:
                     "Lower the learning rate, or set precision to fp32"
                 )
         return StageResult(
-            learned.embeddings, learned.delta, tuple(losses), learned.modules, learned.facts
+            *(learned.embeddings, learned.delta, tuple(losses), learned.modules, learned.facts),
+            self.micro_batches,
         )
 
 
