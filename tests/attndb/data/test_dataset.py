@@ -162,7 +162,9 @@ def test_a_bad_category_is_refused(category):
         ConceptDataset(photos(), category)
 
 
-@pytest.mark.parametrize("placeholder", ["", "my dog", "a:b", "(x)", "a,b", "{x}", "DOG"])
+@pytest.mark.parametrize(
+    "placeholder", ["", "my dog", "a:b", "(x)", "a,b", "{x}", "DOG", "x1" * 150]
+)
 def test_a_bad_placeholder_is_refused(placeholder):
     with pytest.raises(DatasetError, match="placeholder"):
         ConceptDataset(photos(), "stuffed dog", placeholder)

@@ -1,0 +1,58 @@
+"""What decides a training on the wires is part of its run, and is hashed once, not once a queue."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+
+def asked(output) -> list[dict]:
+    """What the run folders were made for, in the order they were made."""
+    paths = sorted(output.glob("attndb/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def test_the_vaes_dtype_is_part_of_a_run(sd15, train, output):
+    train(2, sd15, steps=0)
+    half = copy.copy(sd15.vae)
+    half.vae_dtype = torch.float16  # as --fp16-vae makes it; the weights are the same
+    train(2, dataclasses.replace(sd15, vae=half), steps=0)
+    first, second = asked(output)
+    assert (first.pop("vae_dtype"), second.pop("vae_dtype")) == ("float32", "float16")
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("prediction", "zsnr", "changed"),
+    [("v_prediction", False, "prediction_type"), ("eps", True, "schedule_sha256")],
+)
+def test_model_sampling_in_front_makes_another_run(sd15, train, output, prediction, zsnr, changed):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    plain = train(2, sd15, steps=1)[0]
+    told = ModelSamplingDiscrete().patch(sd15.model, prediction, zsnr)[0]
+    other = train(2, dataclasses.replace(sd15, model=told), steps=1)[0]
+    first, second = asked(output)
+    assert first[changed] != second[changed]
+    assert first["base_sha256"] == second["base_sha256"]
+    assert other.record[changed] == second[changed] != plain.record[changed]
+
+
+def test_weights_are_hashed_once_for_all_queues(sd15, train, monkeypatch):
+    from attndreambooth.nodes.host.model import digests
+
+    hashed = []
+    plain = digests.tensors_digest
+    monkeypatch.setattr(digests, "_KEPT", type(digests._KEPT)())
+    monkeypatch.setattr(digests, "tensors_digest", lambda t: hashed.append(len(t)) or plain(t))
+    train(2, sd15, steps=1)
+    assert len(hashed) == 3, "U-Net, text encoder, VAE"
+    train(2, sd15, steps=1)
+    train(3, sd15, steps=1)
+    copied = dataclasses.replace(sd15, model=sd15.model.clone(), clip=sd15.clip.clone())
+    train(2, copied, steps=1)
+    assert len(hashed) == 3
