@@ -98,7 +98,7 @@ def test_a_run_that_is_gone_on_with_says_from_which_step_on_it_had_which(tmp_pat
     ]
     [folder] = tmp_path.iterdir()
     assert folder.is_dir() and len(losses) == STEPS
-    whole, expected = train_stage(TinyWorkbench(tmp_path / "whole"), asked)
+    _, expected = train_stage(TinyWorkbench(tmp_path / "whole"), asked)
     totals = [loss.total for loss in losses]
     assert totals == pytest.approx([loss.total for loss in expected], rel=1e-4)
 
