@@ -15,6 +15,8 @@ from support.graph import Graph
 from support.outcome import ExecutionFailed, Interrupted
 from support.training import FaultyServer, kept, losses, training, unfinished_files
 
+from attndreambooth.attndb.artifacts.concept_files import RECORD_KEY
+
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 STEPS = 12
@@ -69,7 +71,12 @@ def test_out_of_memory_halves_the_micro_batch_and_the_losses_stay(faulty, kind):
     for size in (2, 1):
         assert f"step 4: out of memory; micro-batch is now {size}" in faulty.log()
     assert "out of memory: micro-batch 4 -> 1" in outcome.texts()[-1]
-    assert (faulty.base / "models/loras/controlled.safetensors").is_file()
+    with safe_open(str(faulty.base / "models/loras/controlled.safetensors"), "np") as file:
+        [stage] = json.loads(file.metadata()[RECORD_KEY])["stages"]
+    assert stage["micro_batches"] == [
+        {"from_step": 1, "samples": 4},
+        {"from_step": 4, "samples": 1},
+    ]
 
 
 def test_out_of_memory_with_one_sample_ends_in_a_remedy_and_the_work_is_kept(faulty):
