@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.tensor_file import read_metadata
 from .artifacts.tensor_header import read_header
 from .config.printable import printable
+from .data.caption import read_caption
+from .data.mask import read_mask
 from .data.photo import DatasetError
 from .data.photo_file import read_photo
 from .data.scan import scan
@@ -70,15 +72,35 @@ def _photos(folder: Path) -> Inspection:
     found = Inspection(printable(folder), "photos")
     listing = scan(folder)
     found.problems += listing.unusable
-    sizes: dict[str, str] = {}
-    for path in listing.images:
-        name = path.relative_to(folder).as_posix()
-        try:
-            image = read_photo(path, name).image
-            sizes[printable(name)] = f"{image.width} x {image.height}"
-        except DatasetError as error:
-            found.problems.append(str(error))
+
+    def name(path: Path) -> str:
+        return path.relative_to(folder).as_posix()
+
+    def each(files: Iterable[tuple[Path, Path]], read: Callable[[Path], str]) -> dict[str, str]:
+        """By the photo's name what is read of a file of it; what cannot be is a problem."""
+        told: dict[str, str] = {}
+        for photo, path in files:
+            try:
+                told[printable(name(photo))] = printable(read(path))
+            except DatasetError as error:
+                found.problems.append(str(error))
+        return told
+
+    def size(path: Path) -> str:
+        image = read_photo(path, name(path)).image
+        return f"{image.width} x {image.height}"
+
+    def mask(path: Path) -> str:
+        read_mask(path, name(path))
+        return name(path)
+
+    sizes = each(((path, path) for path in listing.images), size)
     found.facts = {"count": len(sizes), "sizes": sizes}
+    if listing.captions:
+        texts = each(listing.captions.items(), lambda path: read_caption(path, name(path)))
+        found.facts["captions"] = texts
+    if listing.masks:
+        found.facts["masks"] = each(listing.masks.items(), mask)
     return found
 
 

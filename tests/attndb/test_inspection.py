@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from support.small_run import STEPS, train
 
 from attndreambooth.attndb.inspection import inspect
+from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.pack import ROOT
 
 
@@ -32,6 +34,61 @@ def test_a_photo_folder_is_counted_and_its_broken_file_named(tmp_path):
     assert good.facts == {"count": 2, "sizes": {"a.png": "40 x 30", "b.png": "40 x 30"}}
     (tmp_path / "c.png").write_bytes(b"no picture")
     assert any("c.png" in problem for problem in inspect(tmp_path).problems)
+
+
+def test_captions_and_masks_of_photos_are_told_and_what_is_wrong_with_one(tmp_path):
+    for name in ("a", "b", "a_mask"):
+        Image.new("RGB", (40, 30), "white").save(tmp_path / f"{name}.png")
+    (tmp_path / "a.txt").write_text("a {} on a\nsofa")
+    (tmp_path / "b.txt").write_text("a {} in the rain", encoding="utf-16")
+    found = inspect(tmp_path)
+    assert found.facts["count"] == 2 and found.problems == []
+    assert found.facts["captions"] == {"a.png": "a {} on a sofa", "b.png": "a {} in the rain"}
+    assert found.facts["masks"] == {"a.png": "a_mask.png"}
+    (tmp_path / "b.txt").write_text("rain")
+    (tmp_path / "a_mask.png").write_bytes(b"no picture")
+    assert len(inspect(tmp_path).problems) == 2
+    assert any("b.txt" in problem for problem in inspect(tmp_path).problems)
+
+
+def test_a_run_folder_says_how_far_it_is_and_which_file_of_it_is_no_file(tmp_path):
+    with Run(tmp_path, {"prompt": "a <x> dog", "config": {"stage": 2, "steps": STEPS}}) as run:
+        run.finish(train(run))
+    found = inspect(tmp_path)
+    assert (found.kind, found.problems) == ("run", [])
+    facts = found.facts
+    assert (facts["state"], facts["steps"], facts["steps_logged"]) == ("finished", STEPS, STEPS)
+    assert facts["prompt"] == "a <x> dog" and not facts["goes_on_with_more_steps"]
+    run.outcome.write_bytes(b"half")
+    [problem] = inspect(tmp_path).problems
+    assert problem.startswith("result.safetensors: ")
+    (tmp_path / "run.json").write_text("{")
+    [problem] = inspect(tmp_path).problems
+    assert "run.json is not JSON" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, ""),
+        ("[]", "holds no JSON object"),
+        ("{}", "holds no node"),
+        ('{"nodes": [5, null]}', "holds no node"),
+    ],
+)
+def test_a_file_that_is_no_workflow_is_a_problem_in_one_line(tmp_path, text, told):
+    (tmp_path / "graph.json").write_text(text)
+    [problem] = inspect(tmp_path / "graph.json").problems
+    assert told in problem and "\n" not in problem and len(problem) < 500
+
+
+def test_a_prompt_for_the_server_is_a_workflow_too(tmp_path):
+    prompt = {"1": {"class_type": "AttnDBSaveConcept"}, "2": {"class_type": "KSampler"}, "x": 5}
+    (tmp_path / "api.json").write_text(json.dumps(prompt))
+    found = inspect(tmp_path / "api.json")
+    assert (found.kind, found.problems) == ("workflow", [])
+    assert found.facts == {"nodes": 2, "nodes_of_this_pack": ["AttnDBSaveConcept"]}
 
 
 def test_an_embedding_and_a_weight_file_are_told_apart(tmp_path):

@@ -8,8 +8,10 @@ import sys
 from collections import Counter
 
 import pytest
+from PIL import Image
 from support.bad_files import ENDINGS, bad_files, good_file
 
+from attndreambooth.attndb.data.upright import LARGEST
 from attndreambooth.devkit.pack import ROOT
 
 READER = """
@@ -57,6 +59,14 @@ def told(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     for name, content in corpus.items():
         (folder / name).write_bytes(content)
+    lines = read(folder)
+    assert len(lines) == len(list(folder.iterdir()))
+    return lines
+
+
+def read(folder):
+    """For each file of a folder, in a process of its own: name, size of the photo, error, seconds,
+    peak memory so far in KB."""
     done = subprocess.run(
         [sys.executable, "-c", READER, str(ROOT / "devkit"), str(folder)],
         capture_output=True,
@@ -66,7 +76,6 @@ def told(corpus, tmp_path_factory):
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (lines[-1:], done.stderr[-2000:])
-    assert len(lines) == len(list(folder.iterdir()))
     return lines
 
 
@@ -94,6 +103,16 @@ def test_none_takes_long_or_more_than_a_gigabyte(told):
     assert {name: seconds for name, _, _, seconds, _ in told if seconds > MOST_S} == {}
     first_above = next(((name, peak) for name, *_, peak in told if peak > MOST_KB), None)
     assert first_above is None
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_a_sound_photo_of_100_megapixels_is_read_smaller_in_a_gigabyte(tmp_path, ending):
+    with Image.new("RGB", (11_500, 8_690)) as photo:  # a gradient: what compresses is still large
+        photo.paste(Image.linear_gradient("L").resize(photo.size).convert("RGB"))
+        photo.save(tmp_path / f"large.{ending}", quality=90, compress_level=1)
+    [[_, size, error, _, peak]] = read(tmp_path)
+    assert error is None and peak < MOST_KB
+    assert size[0] * size[1] <= LARGEST and size[0] / size[1] == pytest.approx(11.5 / 8.69, 1e-3)
 
 
 @pytest.mark.parametrize("kind", ENDINGS)
