@@ -19,7 +19,7 @@ from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.jobs.document import Problem
-from ..attndb.jobs.job import MICRO, Job, ModelChoice
+from ..attndb.jobs.job import MICRO, Job, LoRAChoice, ModelChoice
 from ..nodes.host.model.micro import load_micro
 from ..nodes.host.paths import embedding_folders, find_concept, model_files
 from ..nodes.host.ui.preview import PreviewSettings
@@ -39,16 +39,18 @@ def missing(job: Job) -> list[Problem]:
 def missing_models(model: ModelChoice) -> list[Problem]:
     """Files of a model that ComfyUI does not have."""
     found = []
-    for kind, name, folder in (
-        ("checkpoint", model.checkpoint, "checkpoints"),
-        ("vae", model.vae, "vae"),
+    loras = [("LoRA", lora.name, "loras", lora.line) for lora in model.loras]
+    for kind, name, folder, line in (
+        ("checkpoint", model.checkpoint, "checkpoints", model.line),
+        ("vae", model.vae, "vae", model.line),
+        *loras,
     ):
         if name not in ("", MICRO) and _path(name, folder) is None:
             known = model_files(folder)
             close = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {quoted(close[0])}?" if close else f"it has {len(known)}"
             found.append(
-                Problem(model.line, f"{kind} {quoted(name)} is not in models/{folder}: {remedy}")
+                Problem(line, f"{kind} {quoted(name)} is not in models/{folder}: {remedy}")
             )
     return found
 
@@ -112,6 +114,32 @@ def _path(name: str, folder: str) -> str | None:
 
 
 def _loaded(choice: ModelChoice) -> tuple[Any, Any, Any]:
+    model, clip, vae = _checkpoint(choice)
+    for lora in choice.loras:
+        model, clip = _with_lora(model, clip, lora)
+    return model, clip, vae
+
+
+def _with_lora(model: Any, clip: Any, lora: LoRAChoice) -> tuple[Any, Any]:
+    """As the stock node applies it. ValueError if it is for another model."""
+    of_clip = lora.strength if lora.clip_strength is None else lora.clip_strength
+    with torch.inference_mode():
+        changed = nodes.LoraLoader().load_lora(model, clip, lora.name, lora.strength, of_clip)
+    wanted = lora.strength or of_clip
+    if wanted and _patches(*changed) == _patches(model, clip):
+        raise ValueError(
+            f"LoRA {quoted(lora.name)} changes nothing of this model: it is for another family, or "
+            "is no LoRA; take it out of loras, or choose the checkpoint that it was made for"
+        )
+    return changed
+
+
+def _patches(model: Any, clip: Any) -> int:
+    """How many changes of weights are on MODEL and CLIP."""
+    return sum(len(own) for patcher in (model, clip.patcher) for own in patcher.patches.values())
+
+
+def _checkpoint(choice: ModelChoice) -> tuple[Any, Any, Any]:
     if choice.checkpoint == MICRO:
         return load_micro(embedding_folders())
     path = _path(choice.checkpoint, "checkpoints")

@@ -19,6 +19,20 @@ SavedMetadata = Literal["record", "for managers", "no photos"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAChoice:
+    """A LoRA in front of the training. As the stock node Load LoRA has it."""
+
+    name: str
+    """Of a file in models/loras."""
+    strength: float = 1.0
+    """Of what it changes in the diffusion model."""
+    clip_strength: float | None = None
+    """Of what it changes in the text encoders; None: `strength`."""
+    line: int = field(default=1, compare=False)
+    """Where the file says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelChoice:
     """What is trained on."""
 
@@ -26,6 +40,8 @@ class ModelChoice:
     """A name in models/checkpoints, or a path; MICRO: the embedded model."""
     vae: str = ""
     """A name in models/vae to use instead of the checkpoint's own."""
+    loras: tuple[LoRAChoice, ...] = ()
+    """Applied one after the other; what is trained is trained on top of them."""
     line: int = field(default=1, compare=False)
     """Where the file says it."""
 

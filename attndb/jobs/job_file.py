@@ -33,6 +33,7 @@ from .document import Item, Problem, Problems, Section, read_document
 from .job import (
     MICRO,
     Job,
+    LoRAChoice,
     ModelChoice,
     PhotoChoice,
     PreviewChoice,
@@ -170,7 +171,9 @@ class _Subject:
         section = item.section()
         if section is None:
             return None
-        section.only(("checkpoint", "vae"))
+        section.only(("checkpoint", "vae", "loras"))
+        listed = section.get("loras")
+        loras = [] if listed is None else [_lora(entry) for entry in listed.items()]
         checkpoint = section.read("checkpoint", str)
         if not checkpoint:
             section.problem(
@@ -181,6 +184,7 @@ class _Subject:
         return ModelChoice(
             checkpoint=str(path) if path.is_file() else checkpoint,
             vae=section.read("vae", str, ""),
+            loras=tuple(lora for lora in loras if lora is not None),
             line=item.line,
         )
 
@@ -287,6 +291,23 @@ class _Subject:
         except ValueError as error:
             self._section.problem(str(error), key)
             return value
+
+
+def _lora(entry: Item) -> LoRAChoice | None:
+    """A name alone, or with strengths."""
+    if entry.word is not None:
+        return LoRAChoice(name=entry.word, line=entry.line) if entry.read(str) else None
+    section = entry.section()
+    if section is None:
+        return None
+    section.only(("name", "strength", "clip_strength"))
+    name = section.read("name", str)
+    if not name:
+        section.problem("a LoRA has no name: give that of a file in models/loras")
+        return None
+    given = {key: section.read(key, float) for key in ("strength", "clip_strength")}
+    values = {key: value for key, value in given.items() if value is not None}
+    return LoRAChoice(name=name, line=section.line, **values)
 
 
 def _read_fields(kind: Any, section: Section, names: Any) -> dict[str, Any]:

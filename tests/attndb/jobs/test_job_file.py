@@ -99,6 +99,51 @@ def test_templates_are_a_text_or_a_list(write):
     assert one.photos.template == "a photo of a {}" and other.photos.template == "a {}\nb {}"
 
 
+def test_loras_in_front_of_a_training_are_names_or_have_strengths(write):
+    text = ONE.replace(
+        "model: micro",
+        "model: {checkpoint: a.safetensors, loras: [b.safetensors, {name: c, strength: -0.5}, "
+        "{name: d, strength: 1, clip_strength: 0}]}",
+    )
+    [job] = read_jobs(write(text))
+    found = [(lora.name, lora.strength, lora.clip_strength) for lora in job.model.loras]
+    assert found == [("b.safetensors", 1.0, None), ("c", -0.5, None), ("d", 1.0, 0.0)]
+    [bare] = read_jobs(write(ONE))
+    assert bare.model.loras == ()
+
+
+def test_everything_wrong_with_loras_is_said_at_once_with_its_line(write):
+    text = """model:
+  checkpoint: a.safetensors
+  loras:
+    - {name: b, strenght: 1}
+    - {strength: 0.5}
+    - name: c
+      strength: much
+      clip_strength: .inf
+    - [d]
+    - {name: ""}
+subjects:
+  - photos: {folder: photos, category: cat}
+  - name: b
+    model: {checkpoint: a.safetensors, loras: d}
+    photos: {folder: photos, category: cat}
+"""
+    found = problems(write(text))
+    expected = {
+        4: "unknown key 'strenght' in loras: did you mean strength",
+        5: "a LoRA has no name: give that of a file in models/loras",
+        7: "strength = 'much': a number is wanted",
+        8: "clip_strength = '.inf': a number is wanted",
+        9: "loras = a list: keys are wanted below it",
+        10: "a LoRA has no name",
+        14: "loras = 'd': a list is wanted",
+    }
+    for line, said in expected.items():
+        assert any(n == line and said in told for n, told in found), (line, found)
+    assert {n for n, _ in found} == set(expected)
+
+
 def test_everything_wrong_is_said_at_once_with_its_line(write):
     text = """modle: micro
 defaults:
