@@ -137,6 +137,12 @@ def compiled(drawing: Drawing) -> Drawing:
     return replace(drawing, model=model)
 
 
+def compiled_by_inductor(drawing: Drawing) -> Drawing:
+    from comfy_extras.nodes_torch_compile import TorchCompileModel
+
+    return replace(drawing, model=result(TorchCompileModel, drawing.model, "inductor"))
+
+
 def merged(drawing: Drawing) -> Drawing:
     from comfy_extras.nodes_model_merging import ModelMergeSimple
 
@@ -265,6 +271,33 @@ def test_a_concept_of_strength_zero_leaves_a_chain_as_it_is(drawing, wires, name
 def test_a_chain_that_changes_how_it_is_computed_draws_the_same(drawing, name):
     drawn = drawing(1.0, SAME[name]).sample()
     assert torch.allclose(drawn, drawing(1.0).sample(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["sd15"])
+def test_compiled_by_inductor_it_draws_the_same_in_front_and_behind(run, drawing, learned, family):
+    from torch._inductor import config, cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (RuntimeError, exc.InvalidCxxCompiler):
+        pytest.skip("Inductor needs a C++ compiler")
+    plain = drawing(1.0)
+    before = compiled_by_inductor(drawing(None))
+    model, _, _ = run(
+        "AttnDBApplyConcept", model=before.model, clip=before.clip, concept=learned[family]
+    )
+    expected = plain.sample()
+    assert not torch.equal(expected, drawing(None).sample()), "the concept does nothing"
+    counters = torch._dynamo.utils.counters
+    for made in (replace(plain, model=model), compiled_by_inductor(plain)):
+        torch._dynamo.reset()
+        counters.clear()
+        with config.patch(compile_threads=1):
+            drawn = made.sample()
+        assert counters["inductor"], "nothing was compiled"
+        assert torch.allclose(drawn, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    torch._dynamo.reset()
 
 
 def test_a_stock_lora_in_front_and_one_behind_are_the_same(run, drawing, wires, learned, family):
