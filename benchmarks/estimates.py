@@ -124,7 +124,7 @@ def model_without_weights(size: Size, device: torch.device) -> PrivateModel:
                 layer="hidden",
                 layer_idx=-1 - size.clip_skip,
             )
-        encoders[name] = TextEncoder(text.eval().requires_grad_(False)).to(META)
+        encoders[name] = TextEncoder(text.eval().requires_grad_(False).to(META)).to(META)
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
     unet = private_unet(size.unet, shapes, META)
     return PrivateModel(unet, encoders, diffusion, device)

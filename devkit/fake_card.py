@@ -15,6 +15,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from ..attndb.models import placement, precision
+
 CARD = torch.device("cuda", 0)
 
 
@@ -26,8 +28,15 @@ def fake_card() -> Iterator[None]:
     def pinned(tensor: Tensor, *_: Any) -> Tensor:
         return tensor
 
+    def put(parameter: Any, value: Tensor) -> None:
+        parameter.data = value
+        if hasattr(parameter, "fake_device"):  # which a fake tensor does not take from its data
+            parameter.fake_device = value.device
+
     with (
         mock.patch.object(Tensor, "pin_memory", pinned),
+        mock.patch.object(placement, "put", put),
+        mock.patch.object(precision, "put", put),
         mock.patch.object(torch.cuda, "is_bf16_supported", lambda *_: True),
         mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         FakeTensorMode(allow_non_fake_inputs=True),

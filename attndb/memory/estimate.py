@@ -6,7 +6,7 @@ What lasts (weights, optimiser) is counted from the settings. What a step adds f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -38,7 +38,8 @@ class MemoryEstimate:
     micro_batch: int
     """Samples at a time."""
     resident: int
-    """In place before the training starts: the U-Net in fp32 and the text encoder."""
+    """In place before the first step. On a CPU the U-Net and the text encoder in fp32; on a card
+    the U-Net as it is kept, and the text encoder, which may leave then."""
     weights: int
     """The U-Net as it is kept during the stage, and what is trained."""
     text_encoder: int = 0
@@ -116,10 +117,13 @@ class MemoryEstimator:
     """Whether prior samples follow every batch, in parts of their own."""
 
     @property
-    def resident(self) -> int:
-        """Bytes in place before the training: the U-Net in fp32 and the text encoder."""
-        modules = (self.model.unet, *self.model.text_encoders.values())
-        return unique_bytes(t for m in modules for t in (*m.parameters(), *m.buffers()))
+    def in_place(self) -> int:
+        """Bytes of the model that are on its device now: none where all of it waits elsewhere."""
+        return unique_bytes(t for t in self._tensors() if t.device.type == self.model.device.type)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for module in (self.model.unet, *self.model.text_encoders.values()):
+            yield from (*module.parameters(), *module.buffers())
 
     def __call__(self, config: StageConfig) -> MemoryEstimate:
         """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
@@ -146,10 +150,11 @@ class MemoryEstimator:
             several = len(self.prompts) > 1 or config.prior_prediction > 0
             stays = on_the_cpu or config.trains_text or several
             activations = max(0, trace.peak - gradients)
+            loaded = unique_bytes(weights) + unique_bytes(text)
             return MemoryEstimate(
                 device=device,
                 micro_batch=size,
-                resident=self.resident,
+                resident=unique_bytes(self._tensors()) if on_the_cpu else loaded,
                 weights=unique_bytes(weights),
                 text_encoder=unique_bytes(text) if stays else 0,
                 autoencoder=0 if on_the_cpu else self.autoencoder,

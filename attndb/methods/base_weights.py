@@ -99,8 +99,8 @@ class BaseWeights:
         """From the base to the frozen weight under a low-rank change; None where they are one."""
         if name not in self._values:
             return None
-        weight = _parameter(self._model.unet, name).detach()
-        self._gaps[name] = weight - self._values[name].to(weight.device)
+        weight, device = _parameter(self._model.unet, name).detach(), self._model.device
+        self._gaps[name] = weight.to(device) - self._values[name].to(device)
         return self._gaps[name]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config.choices import Precision
 from ..config.stage import StageConfig
+from .placement import put
 
 
 def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
@@ -77,32 +77,39 @@ class FrozenInBf16:
     Autocast rounds them to bf16 at every use anyway, so nothing that is computed changes by a bit;
     what goes is half of their memory and a pass over them in every step. Biases and norms stay in
     fp32, and so do tables of embeddings, which autocast does not touch. The originals wait on the
-    CPU and come back at the end.
+    CPU and come back at the end to where they were.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
-        self._modules = modules
+    def __init__(self, *modules: nn.Module, device: torch.device | None = None) -> None:
+        """`device`: where they are kept in bf16, as nothing else of them ever is there; None: where
+        they are now."""
+        self._modules, self._device = modules, device
         self._originals: list[tuple[nn.Parameter, Tensor, torch.device]] = []
 
     def __enter__(self) -> FrozenInBf16:
-        tables = {id(p) for m in self._all() if isinstance(m, nn.Embedding) for p in m.parameters()}
-        for parameter in (p for module in self._modules for p in module.parameters()):
-            frozen = not parameter.requires_grad and id(parameter) not in tables
-            if frozen and is_matrix(parameter):
-                original, device = parameter.data, parameter.device
-                parameter.data = original.bfloat16()
-                kept = original if original.is_meta else original.cpu()
-                self._originals.append((parameter, kept, device))
+        for parameter in frozen_matrices(*self._modules):
+            original, home = parameter.data, parameter.device
+            put(parameter, original.bfloat16().to(self._device or home))
+            kept = original if original.is_meta else original.cpu()
+            self._originals.append((parameter, kept, home))
         return self
 
     def __exit__(self, *_: object) -> None:
         while self._originals:
-            parameter, original, device = self._originals.pop()
-            parameter.data = original.to(device)
+            parameter, original, home = self._originals.pop()
+            put(parameter, original.to(home))
 
-    def _all(self) -> Iterator[nn.Module]:
-        for module in self._modules:
-            yield from module.modules()
+
+def frozen_matrices(*modules: nn.Module) -> list[nn.Parameter]:
+    """What autocast rounds of modules and no training changes, in their order."""
+    every = [m for module in modules for m in module.modules()]
+    tables = {id(p) for m in every if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return [
+        parameter
+        for module in modules
+        for parameter in module.parameters()
+        if not parameter.requires_grad and id(parameter) not in tables and is_matrix(parameter)
+    ]
 
 
 def is_matrix(weight: Tensor) -> bool:

@@ -77,7 +77,8 @@ class Model(Runtime, Protocol):
     """A private, trainable copy of a diffusion model."""
 
     unet: nn.Module
-    """The denoiser; fp32 parameters that require no grad."""
+    """The denoiser; fp32 parameters that require no grad, on the device or waiting for a training
+    in main memory (models/placement.py)."""
     text_encoders: Mapping[str, nn.Module]
     """The frozen text encoders, by the name that embeddings have."""
     diffusion: Diffusion

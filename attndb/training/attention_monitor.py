@@ -28,7 +28,8 @@ from ..attention.prompt_words import Word
 from ..attention.recorder import MapKey, MapRecorder
 from ..attention.word_maps import MapSelection, word_maps_of
 from ..data.tokens import TokenizedPrompt
-from ..models.conditioning import Embeddings
+from ..models.conditioning import Conditioning, Embeddings
+from ..models.placement import place
 from ..models.protocol import Model
 from ..viz.curves import Curve, CurvePanel, curves
 from ..viz.grid import format_value, table
@@ -105,9 +106,15 @@ class AttentionMonitor:
         return tuple(self._looks[step] for step in sorted(self._looks))
 
     def begin(self, model: Model, embeddings: Embeddings) -> None:
-        """Looks at the model before the first step, unless that was done before."""
+        """Looks at the model before the first step, unless that was done before: in fp32, so all of
+        it has to go on the device for once."""
+
+        def predict(z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+            place(model.unet, model.device)
+            return model.denoise(z_t, t, conditioning)
+
         if 0 not in self._looks:
-            self._look(0, model, model.denoise, embeddings)
+            self._look(0, model, predict, embeddings)
 
     def due(self, done: int) -> bool:
         """Every so many steps, and at the end."""

@@ -16,7 +16,8 @@ from ..data.batch import Batch
 from ..losses.totals import LossTotals
 from ..methods.method import Learned, Method
 from ..models.conditioning import Embeddings
-from ..models.precision import FrozenInBf16
+from ..models.placement import place
+from ..models.precision import FrozenInBf16, frozen_matrices
 from ..models.protocol import Model
 from . import checkpoint
 from .adamw_in_backward import AdamWInBackward
@@ -64,6 +65,10 @@ class Training:
         self.ranks = ranks or Ranks()
         config = self.config
         self.learner = method.attach(model, start)
+        bf16 = self.learner.denoising.bf16
+        self._frozen_in_bf16 = bf16 and (config.low_memory or not config.reparametrized)
+        waiting = frozen_matrices(model.unet) if self._frozen_in_bf16 else []
+        place(model.unet, model.device, without=waiting)
         self.trainable = [p for group in self.learner.groups for p in group.parameters.values()]
         self.optimizer = create_optimizer(self.learner.groups, config)
         self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
@@ -120,9 +125,9 @@ class Training:
             if self.config.compile:
                 entered.enter_context(_every_shape_compiled())
                 self.model.compile_blocks()
-            bf16 = self.learner.denoising.bf16
-            if bf16 and (self.config.low_memory or not self.config.reparametrized):
-                entered.enter_context(FrozenInBf16(*self.learner.modules))
+            if self._frozen_in_bf16:
+                frozen = FrozenInBf16(*self.learner.modules, device=self.model.device)
+                entered.enter_context(frozen)
             if isinstance(self.optimizer, AdamWInBackward):
                 entered.enter_context(self.optimizer)
             self._entered = entered.pop_all()

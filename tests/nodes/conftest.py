@@ -163,6 +163,7 @@ def trained(chain) -> Any:
 @pytest.fixture
 def privately(monkeypatch):
     """The private model of the newest training in this test, as it was left."""
+    from attndreambooth.attndb.models.placement import place
     from attndreambooth.attndb.training import session
 
     kept: dict[str, Any] = {}
@@ -171,6 +172,7 @@ def privately(monkeypatch):
     def keep(backend, *args, **kwargs):
         kept["backend"] = backend
         kept["result"] = plain(backend, *args, **kwargs)
+        place(backend.unet, backend.device)  # of a card what was frozen waits in main memory again
         return kept["result"]
 
     monkeypatch.setattr(session, "train", keep)

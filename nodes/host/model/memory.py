@@ -45,7 +45,7 @@ def fit_to_memory(
             autoencoder=_vae_bytes(vae),
             prior=prior,
         )
-        free = free_memory(model.device) + estimator.resident
+        free = free_memory(model.device) + estimator.in_place
         config, chosen, estimate = first_fitting(estimator, choices, free)
         line = estimate.describe(free)
         if config.low_memory and not choices[0].low_memory:

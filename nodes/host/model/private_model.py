@@ -116,8 +116,9 @@ class PrivateModel:
     def initial_embeddings(self, token_ids: tuple[int, ...], count: int) -> dict[str, Tensor]:
         """`count` copies (V, D) of the mean token embedding of some words, fp32, on the CPU."""
         return {
-            name: encoder.rows(token_ids).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
+            name: rows.to(self.device).mean(dim=0, keepdim=True).repeat(count, 1).cpu()
             for name, encoder in self._text.items()
+            for rows in [encoder.rows(token_ids)]
         }
 
     def encode_image(self, pixels: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from ....attndb.data.tokens import (
 from ....attndb.memory.meta_trace import META, on_meta_device
 from ....attndb.methods.neti import MODULE as NETI
 from ....attndb.models.embedding_correction import corrected
+from ....attndb.models.placement import place
 from ....attndb.models.space_time_mapper import bypassed
 from .placeholders import (
     apply_to_clip,
@@ -199,9 +200,10 @@ class TextEncoder:
 
     @classmethod
     def from_clip(cls, clip: Any, name: str, device: torch.device) -> TextEncoder:
-        """A text encoder of a CLIP wire, its patches merged, its clip skip kept."""
+        """A text encoder of a CLIP wire, its patches merged, its clip skip kept. It waits in main
+        memory until it is sent to a device (`to`)."""
         weights = merged_weights(clip.patcher, f"{name}.")
-        model = private_copy(getattr(clip.cond_stage_model, name), weights, device)
+        model = private_copy(getattr(clip.cond_stage_model, name), weights, torch.device("cpu"))
         model.reset_clip_options()
         if clip.layer_idx is not None:
             model.set_clip_options({"layer": clip.layer_idx})
@@ -266,7 +268,7 @@ class TextEncoder:
     def to(self, device: torch.device) -> TextEncoder:
         """Moves the model, unless it is there; encodes there from now on."""
         if self._device not in (device, META):
-            self.model.to(device)
+            place(self.model, device)
             self.model.set_clip_options({"execution_device": device})
             self._device = device
         return self

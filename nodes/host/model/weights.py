@@ -106,7 +106,12 @@ class TrainableAttention(CrossAttention):
 def private_unet(
     unet_config: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device
 ) -> UNetModel:
-    """A new fp32 U-Net with these weights, trainable, with attention that has a backward pass."""
+    """A new fp32 U-Net with these weights, trainable, with attention that has a backward pass.
+
+    For a CPU they are copied. For a card they are these very tensors, which wait in main memory:
+    the training puts on the device what it needs there, in the precision in which it keeps it.
+    """
+    waits = device.type not in ("cpu", "meta")
     config = {
         key: value
         for key, value in unet_config.items()
@@ -114,9 +119,13 @@ def private_unet(
     }
     with torch.inference_mode(False):
         unet = UNetModel(
-            **config, dtype=torch.float32, device=device, operations=comfy.ops.disable_weight_init
+            **config,
+            dtype=torch.float32,
+            device="meta" if waits else device,
+            operations=comfy.ops.disable_weight_init,
         )
-        unet.load_state_dict(dict(weights), strict=True)
+        given = {name: w.cpu() if waits else w for name, w in weights.items()}
+        unet.load_state_dict(given, strict=True, assign=waits)
         unet.requires_grad_(False).eval()
     for module in unet.modules():
         if isinstance(module, CrossAttention):

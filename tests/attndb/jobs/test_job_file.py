@@ -233,7 +233,7 @@ def test_a_value_that_stands_for_itself_does_not_hang(write):
 def test_the_examples_of_the_document_are_right(write, tmp_path):
     text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
     *examples, of_folders = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         for folder in re.findall(r"folder: ([\w/-]+)", example):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,14 @@ def test_frozen_matrices_in_bf16_weigh_half_and_their_originals_wait_on_the_cpu(
     assert (plain.set_aside, half.set_aside) == (0, 4 * (matrices + in_text))
     on_a_card = estimator(backend, device=CARD)(config_of(2, "bf16"))
     assert on_a_card.set_aside == on_a_card.text_encoder == 0
-    assert on_a_card.resident == plain.resident
+    assert on_a_card.resident == on_a_card.weights + plain.text_encoder  # it encodes in fp32
+
+
+def test_only_what_is_on_the_device_is_in_place_before_a_training(backend):
+    every = [backend.unet, *backend.text_encoders.values()]
+    tensors = [t for module in every for t in (*module.parameters(), *module.buffers())]
+    assert estimator(backend).in_place == sum(t.numel() * t.element_size() for t in tensors)
+    assert estimator(backend, device=CARD).in_place == 0
 
 
 def test_an_update_in_the_backward_pass_keeps_bf16_means_and_no_gradients(backend):

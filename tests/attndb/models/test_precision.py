@@ -32,7 +32,7 @@ def stage(number, precision="bf16", **changes):
 class LeftAlone:
     """In the place of FrozenInBf16."""
 
-    def __init__(self, *modules):
+    def __init__(self, *modules, device=None):
         pass
 
     def __enter__(self):

@@ -1,0 +1,26 @@
+"""Where a private model's weights are: on the device that computes, or waiting in main memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+
+def put(parameter: Tensor, value: Tensor) -> None:
+    """Gives a parameter or a buffer another value, on any device; whoever holds it sees that."""
+    parameter.data = value
+
+
+def place(
+    module: nn.Module, device: torch.device, *, without: Collection[nn.Parameter] = ()
+) -> None:
+    """Moves what a module has to a device, in place, but the parameters in `without`. What is there
+    already is not touched."""
+    left = {id(parameter) for parameter in without}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        now = tensor.data
+        there = now if id(tensor) in left else now.to(device)
+        if there is not now:
+            put(tensor, there)
