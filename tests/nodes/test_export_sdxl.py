@@ -35,7 +35,14 @@ def made(home, train, tmp_path_factory):
     weights = dict(wires.model.model.diffusion_model.named_parameters())
     grain = torch.Generator().manual_seed(3)
     delta = {name: 0.1 * torch.randn(weights[name].shape, generator=grain) for name in CHANGED}
-    return SimpleNamespace(wires=wires, concept=dataclasses.replace(begun, delta=delta))
+    words = {
+        name: v + 0.2 * torch.randn(v.shape, generator=grain)
+        for name, v in begun.embeddings.items()
+    }
+    concept = dataclasses.replace(
+        begun, delta=delta, vectors=words["clip_l"], further={"clip_g": words["clip_g"]}
+    )
+    return SimpleNamespace(wires=wires, concept=concept)
 
 
 def test_the_same_noise_text_and_sizes_give_the_same_prediction(made, run):
@@ -95,7 +102,7 @@ def test_it_comes_back_by_import_concept(made, run, monkeypatch):
 
 
 def test_diffusers_takes_the_word_for_each_of_its_tokenizers(made, run):
-    """As the folder's README says; the whole pipeline was not run."""
+    """As the folder's README says, without its text encoders."""
     from diffusers.loaders import TextualInversionLoaderMixin
     from safetensors.torch import load_file
 
@@ -110,3 +117,108 @@ def test_diffusers_takes_the_word_for_each_of_its_tokenizers(made, run):
         tokens, rows = extend(tokens, rows, tokenizer)
         assert tokens == ["<astro>", "<astro>_1"]
         assert torch.equal(torch.stack(list(rows)), made.concept.embeddings[name])
+
+
+def text_encoder(kind, ours, act):
+    """The host's CLIP text model as transformers' own."""
+    from transformers import CLIPTextConfig
+
+    state = {k: v.clone() for k, v in ours.transformer.state_dict().items()}
+    width = state["text_model.final_layer_norm.weight"].shape[0]
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_attention_heads=4,
+        num_hidden_layers=4,
+        projection_dim=width,
+        hidden_act=act,
+    )
+    model = kind(config).eval()
+    plain = {k.removeprefix("text_model."): v for k, v in state.items()}
+    model.load_state_dict({k: state.get(k, plain.get(k)) for k in model.state_dict()})
+    return model
+
+
+def pipeline(made, folder):
+    """StableDiffusionXLPipeline as the exported README says; its other parts are the wires'."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from safetensors.torch import load_file
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from attndreambooth.devkit.pack import host_root
+
+    clip, words = made.wires.clip.cond_stage_model, host_root() / "comfy" / "sd1_tokenizer"
+    pad = {"pad_token": "!"}  # number 0, with which the second encoder's text is filled up
+    pipe = StableDiffusionXLPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=[8] * 4,
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            norm_num_groups=4,
+        ),
+        text_encoder=text_encoder(CLIPTextModel, clip.clip_l, "quick_gelu"),
+        text_encoder_2=text_encoder(CLIPTextModelWithProjection, clip.clip_g, "gelu"),
+        tokenizer=CLIPTokenizer.from_pretrained(words, model_max_length=77),
+        tokenizer_2=CLIPTokenizer.from_pretrained(words, model_max_length=77, **pad),
+        unet=saved_unet(folder),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="linspace",
+        ),
+        add_watermarker=False,
+    )
+    word = load_file(Path(folder) / "learned_embeds.safetensors")
+    for key, encoder, tokenizer in (
+        ("clip_l", pipe.text_encoder, pipe.tokenizer),
+        ("clip_g", pipe.text_encoder_2, pipe.tokenizer_2),
+    ):
+        name = {"token": made.concept.placeholder}
+        pipe.load_textual_inversion(word[key], text_encoder=encoder, tokenizer=tokenizer, **name)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_the_pipeline_draws_the_graphs_picture(made, run):
+    import comfy.sample
+    import nodes
+
+    steps, side, texts = 4, 64, ("a photo of a <astro> person", "blurry")
+    [folder, _] = run(NODE, model=made.wires.model, concept=made.concept, name="drawn")
+    model, clip, trigger = run(
+        "AttnDBApplyConcept", model=made.wires.model, clip=made.wires.clip, concept=made.concept
+    )
+    assert trigger in texts[0]
+    empty = torch.zeros(1, 4, side // 8, side // 8)
+
+    def graph(model, clip, prompt):
+        words = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, texts[1])]
+        drawn = nodes.KSampler().sample(
+            *(model, 5, steps, 7.5, "euler", "normal"), *words, {"samples": empty}, 1.0
+        )
+        return made.wires.vae.decode(drawn[0]["samples"])
+
+    with torch.inference_mode(False), torch.no_grad():
+        pipe = pipeline(made, folder)
+        pipe.scheduler.set_timesteps(steps)
+        sigma = pipe.scheduler.init_noise_sigma
+        # the host's noise of the first step has the variance sigma^2 + 1
+        noise = comfy.sample.prepare_noise(empty, 5) * (sigma**2 + 1) ** 0.5 / sigma
+        latents = pipe(
+            texts[0],
+            negative_prompt=texts[1],
+            num_inference_steps=steps,
+            guidance_scale=7.5,
+            latents=noise,
+            height=side,
+            width=side,
+            output_type="latent",
+        ).images
+    scale = made.wires.model.model.latent_format.scale_factor
+    theirs, ours = made.wires.vae.decode(latents / scale), graph(model, clip, texts[0])
+    error = (theirs - ours).abs().max()
+    assert ours.shape == (1, side, side, 3) and ours.std() > 0.05
+    assert error < 1 / 255
+    assert (graph(made.wires.model, clip, texts[0]) - ours).abs().max() > 10 * error
+    assert (graph(model, clip, "a photo of a person") - ours).abs().max() > 10 * error
