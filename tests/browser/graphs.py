@@ -40,8 +40,8 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
     graph, large = Graph(), model is SDXL
     if toy:
         base = graph.add("AttnDBLoadMicroModel")
-        dataset = toy_photos(graph, "hat-robot", "<my-robot>")
-        words, name, size = "<my-robot> robot", "my-robot", 64
+        dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
+        words, name, size = "<my-robot> robot", "my-robot", 128
     else:
         base = graph.add("CheckpointLoaderSimple", ckpt_name=model["name"])
         dataset = sd_photos(graph)
@@ -51,14 +51,16 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
     preview = graph.add(
         "AttnDBTrainingPreview",
         **{"prompt": "a photo of a {} on the beach", "every": 50, "steps": 20},
-        **{"cfg": 4.0 if toy else 7.5, "width": size, "height": size},
+        **{"cfg": 3.0 if toy else 7.5, "width": size, "height": size},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
     preset = "micro" if toy else "sdxl" if large else "paper"
     train = graph.add("AttnDBAllStages", **wires, preset=preset, preview=preview[0])
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
-    text = f"a photo of a {words} " + ("in the forest" if toy else "on the beach at sunset")
+    text = f"a photo of a {words} " + (
+        "holding a yellow balloon in space" if toy else "on the beach at sunset"
+    )
     values = {} if toy else {**SD_VALUES, "size": size}
     drawn = drawing(graph, base, applied, [text], name, **values)
     left = f"1  {'Toy model' if toy else 'Model'} and photos"

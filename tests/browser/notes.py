@@ -22,9 +22,10 @@ In the prompt `{}` stands for your subject."""
 TOY_NOTE = """# Teach a toy model a subject
 
 Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \
-with a hat, and draws it in the forest.
+with a hat, and draws it in space.
 
-Then change the prompt: underwater, in space, a sketch of, pixel art of."""
+Then change the prompt: a sketch of, a watercolour of, on a stage, next to a white \
+house, at night."""
 STAGES_NOTE = """# One node for each stage
 
 Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \

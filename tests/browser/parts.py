@@ -92,7 +92,7 @@ def drawing(
     """Prompts, samplers and pictures behind Apply Concept, or behind a node that gives a MODEL
     alone and a `clip` beside it: ids by the column they lie in."""
     clip = clip or applied[1]
-    values = {"size": 64, "seed": 0, "steps": 20, "cfg": 4.0, "batch": 4, **widgets}
+    values = {"size": 128, "seed": 0, "steps": 20, "cfg": 3.0, "batch": 4, **widgets}
     prompts = [
         titled(graph, graph.add("CLIPTextEncode", clip=clip, text=text), "Prompt") for text in texts
     ]

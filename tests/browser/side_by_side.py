@@ -11,14 +11,14 @@ from support.graph import Graph, Node
 from attndreambooth.attndb.config.presets import PRESETS
 from attndreambooth.attndb.evaluation.prompts import SETS
 
-COMPARED_PROMPTS = "a photo of a {} in the forest\na sketch of a {} underwater"
+COMPARED_PROMPTS = "a photo of a {} in a forest\na sketch of a {} underwater"
 
 
 def compare_stages() -> Spec:
     """The paper's figure: every stage's concept drawn by one node."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     photos = Node(str(int(dataset.id) - 1), {})
     shown = titled(graph, graph.add("PreviewImage", images=photos[0]), "The photos")
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
@@ -27,8 +27,8 @@ def compare_stages() -> Spec:
         "AttnDBCompareConcepts",
         **wires,
         **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
-        **{"prompts": COMPARED_PROMPTS, "seed": 7, "steps": 20, "cfg": 4.0},
-        **{"width": 64, "height": 64},
+        **{"prompts": COMPARED_PROMPTS, "seed": 7, "steps": 20, "cfg": 3.0},
+        **{"width": 128, "height": 128},
     )
     saved = graph.add("SaveImage", images=figure[0], filename_prefix="compare_stages")
     left = "1  A toy model, and photos of the subject"
@@ -62,7 +62,7 @@ def evaluate_concept() -> Spec:
     """Every stage's concept scored over prompts, the best in a report."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     photos = Node(str(int(dataset.id) - 1), {})
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
     trained = _stage_by_stage(graph, wires, dataset)
@@ -73,8 +73,8 @@ def evaluate_concept() -> Spec:
         **wires,
         **{f"concepts.concept_{i}": stage[0] for i, stage in enumerate(trained)},
         **{"encoders.encoder_0": encoder[0], "photos": photos[0], "masks": photos[2]},
-        **{"prompts": prompts[0], "images_per_prompt": 3, "seed": 7, "steps": 20, "cfg": 4.0},
-        **{"width": 64, "height": 64, "cell_size": 192},
+        **{"prompts": prompts[0], "images_per_prompt": 3, "seed": 7, "steps": 20, "cfg": 3.0},
+        **{"width": 128, "height": 128, "cell_size": 192},
     )
     saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
     report = graph.add(
@@ -109,14 +109,14 @@ def compare_methods() -> Spec:
     """The subject by three methods, scored over the same prompts."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     photos = Node(str(int(dataset.id) - 1), {})
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
     trained = [graph.add("AttnDBAllStages", **wires, dataset=dataset[0], preset="micro")]
     titled(graph, trained[0], "AttnDreamBooth (all stages)")
     for label, steps, rate in (("Textual Inversion", 300, 1e-2), ("DreamBooth", 200, 1e-4)):
         recipe = {"method": label, "method.steps": steps, "method.learning_rate": rate}
-        recipe |= {"method.batch_size": 4, "resolution": 64, "augmentation": "none"}
+        recipe |= {"method.batch_size": 4, "resolution": 128, "augmentation": "none"}
         other = graph.add("AttnDBTrainComparedMethod", **wires, dataset=dataset[0], **recipe)
         trained.append(titled(graph, other, label))
     prompts = graph.add("AttnDBPromptSet", prompts=list(SETS)[-1], count=4)
@@ -126,8 +126,8 @@ def compare_methods() -> Spec:
         **wires,
         **{f"concepts.concept_{i}": one[0] for i, one in enumerate(trained)},
         **{"encoders.encoder_0": encoder[0], "photos": photos[0], "masks": photos[2]},
-        **{"prompts": prompts[0], "images_per_prompt": 2, "seed": 7, "steps": 20, "cfg": 4.0},
-        **{"width": 64, "height": 64, "cell_size": 192},
+        **{"prompts": prompts[0], "images_per_prompt": 2, "seed": 7, "steps": 20, "cfg": 3.0},
+        **{"width": 128, "height": 128, "cell_size": 192},
         labels="before training\nAttnDreamBooth",
     )
     saved = graph.add("SaveImage", images=scored[0], filename_prefix="compare_methods")

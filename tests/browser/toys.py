@@ -25,7 +25,7 @@ from parts import (
 )
 from support.graph import Graph, Node
 
-CAPTIONS = """a photo of a {} on a meadow
+CAPTIONS = """a photo of a {} in a meadow
 a photo of a {} on the beach
 a photo of a {} in the snow
 a photo of a {} in a room
@@ -39,14 +39,17 @@ def two_concepts() -> Spec:
     base = graph.add("AttnDBLoadMicroModel")
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
     photos, trained = ids(base), []
-    for concept, word in (("hat-robot", "<my-robot>"), ("cone-car", "<my-car>")):
+    for concept, word in (("hatted-robot", "<my-robot>"), ("horned-car", "<my-car>")):
         dataset = toy_photos(graph, concept, word)
         train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0])
         trained.append(titled(graph, train, f"Train Concept: {word}"))
         photos += [int(dataset.id) - 1, int(dataset.id)]
     first = apply(graph, base, trained[0])
     second = apply(graph, first, trained[1])
-    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a <my-car> car on the beach"]
+    texts = [
+        "a photo of a <my-robot> robot in a forest at sunset",
+        "a watercolour of a <my-car> car in the desert",
+    ]
     drawn = drawing(graph, base, second, texts, "two-concepts")
     left = "1  A toy model, two subjects"
     return {
@@ -67,7 +70,7 @@ def prior_images() -> Spec:
     """Prior preservation: the category stays what it was."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     plain = drawing(graph, base, base, ["a photo of a robot"], "", batch=64, seed=1)
     sampled, decoded = plain["samplers"]
     graph.prompt[str(plain["saved"][0])] = {
@@ -100,7 +103,7 @@ def prior_images() -> Spec:
 def _subject_and_category(graph: Graph, base: Node, train: Node, save: str) -> list[list[int]]:
     """Pictures of the robot that was learned, and of a plain one: the columns of their group."""
     applied = apply(graph, base, train)
-    texts = ["a photo of a <my-robot> robot in the snow", "a photo of a robot in the snow"]
+    texts = ["a photo of a <my-robot> robot in a forest", "a photo of a robot in a forest"]
     drawn = drawing(graph, base, applied, texts, save)
     return [[*ids(applied), *drawn["words"]], drawn["samplers"], drawn["saved"]]
 
@@ -109,7 +112,7 @@ def masks_and_captions() -> Spec:
     """What is not the subject is said, or left out of the loss."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="cone-car")
+    photos = graph.add("AttnDBMicroConcept", concept="horned-car")
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
     masks = graph.add("AttnDBMaskSubject", **wires, images=photos[0], category=photos[1])
     dataset = graph.add(
@@ -117,11 +120,13 @@ def masks_and_captions() -> Spec:
         **{"images": photos[0], "category": photos[1], "placeholder": "<my-car>"},
         **{"captions": CAPTIONS, "masks": masks[0], "background_weight": 0.2},
     )
-    shown = graph.add("AttnDBPreviewDataset", dataset=dataset[0], clip=base[1], resolution=64)
+    shown = graph.add("AttnDBPreviewDataset", dataset=dataset[0], clip=base[1], resolution=128)
     graph.prompt[shown.id]["inputs"] |= {"augmentation": "none", "crops": 1}
     train = graph.add("AttnDBAllStages", **wires, preset="micro", dataset=dataset[0])
     applied = apply(graph, base, train)
-    drawn = drawing(graph, base, applied, ["a photo of a <my-car> car in the snow"], "masked")
+    drawn = drawing(
+        graph, base, applied, ["a photo of a <my-car> car in the desert at sunset"], "masked"
+    )
     left = "1  A toy model, and photos of the subject"
     return {
         "prompt": graph.prompt,
@@ -145,7 +150,7 @@ def no_class_images() -> Spec:
     """Prior preservation without a picture of the category."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     options = graph.add("AttnDBTrainingOptions", prior_prediction=1.0)
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
     train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0], options=options[0])
@@ -168,13 +173,13 @@ def extract_lora() -> Spec:
     """A concept of whole weights beside its LoRA, which stock nodes load."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    dataset = toy_photos(graph, "hat-robot", "<my-robot>")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
     train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0])
     thin = graph.add("AttnDBExtractLoRA", concept=train[0], rank=8)
     save = graph.add("AttnDBSaveConcept", concept=thin[0], name="my-robot-lora")
     applied = apply(graph, base, train)
-    text = "a photo of a {} robot in the forest"
+    text = "a photo of a {} robot in a forest"
     whole = drawing(graph, base, applied, [text.format("<my-robot>")], "whole")
     lora = graph.add("LoraModelLoader", model=base[0], lora=thin[2], strength_model=1.0)
     put = {"string": text.replace("{}", "embedding:{}"), "find": "{}", "replace": save[0]}
