@@ -1,4 +1,4 @@
-"""`python dev.py evaluate`: the compared methods on attndb-micro 2, scored against the truth.
+"""`python dev.py evaluate`: the compared methods on attndb-micro, scored against the truth.
 
 Every method learns the twelve evaluation concepts of the embedded world; what it draws for 26
 prompts is compared with the true rendering of that very prompt, and judged. Rows are kept: a
@@ -28,8 +28,8 @@ import torch
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..devkit.pack import ROOT, host_on_path
-from ..micro.micro2.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
-from ..micro.micro2.prompts import PROMPTS
+from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
+from ..micro.prompts import PROMPTS
 from .contest.contestant import OUR_TITLE, all_contestants, recipes
 from .contest.rows import Row
 from .contest.standings import (

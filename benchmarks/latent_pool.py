@@ -47,14 +47,14 @@ HELD_OUT = 7919
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="latent_pool.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hat-robot")
+    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hatted-robot")
     parser.add_argument("--pools", type=int, nargs="+", default=[0, 8, 32, 128])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--samples", type=int, default=512, help="held-out crops")
     options = parser.parse_args(arguments)
     host_on_path()
     concept = CONCEPTS[options.concept]
-    pictures = [pixels.astype(np.float32) / 255.0 for pixels, _, _ in concept.photos()]
+    pictures = [drawn.picture.astype(np.float32) / 255.0 for drawn, _ in concept.photos()]
     dataset = ConceptDataset(photos_from_arrays(pictures), concept.category, "<my-subject>")
     losses: dict[int, list[float]] = {pool: [] for pool in options.pools}
     for seed in options.seeds:

@@ -21,20 +21,20 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from tempfile import TemporaryDirectory
 
 import torch
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
-from ..attndb.config.data import DataConfig
 from ..attndb.evaluation.report import report_html
 from ..devkit.pack import ROOT, host_on_path
+from ..micro.weight_files import FOLDER
 from .contest.contestant import OURS, Contestant, ablations, contestant, recipes
 from .observed.course import Course, Watch, points_of
 from .observed.figure import UNTIED, report
 from .observed.points import Point
-from .observed.world import WORLDS, World, newest
+from .observed.world import MicroWorld, World
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +44,30 @@ QUICK = 20
 PAGE, PICTURE = "observations.html", "observations.png"
 
 
-def contestants(size: int, shorter: int = 1) -> list[Contestant]:
-    """The lines of the figure, with the recorded recipes, on pictures of this size."""
+def contestants(shorter: int = 1) -> list[Contestant]:
+    """The lines of the figure, with the recorded recipes."""
     found = {
         method: [(max(2, steps // shorter), rate) for steps, rate in pairs]
         for method, pairs in recipes().items()
     }
     ours = contestant(OURS, found[OURS])
     untied = [c for c in ablations(ours) if c.name == UNTIED]
-    chosen = [ours, *untied, *(contestant(method, found[method]) for method in RIVALS)]
-    data = DataConfig(resolution=size, augmentation="none")
-    return [replace(c, stages=tuple(s.with_(data=data) for s in c.stages)) for c in chosen]
+    return [ours, *untied, *(contestant(method, found[method]) for method in RIVALS)]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="observations", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps: does it run at all")
-    parser.add_argument("--version", choices=sorted(WORLDS), help="of the embedded model: newest")
     parser.add_argument("--concepts", nargs="+", help="means over them; the first if not given")
     parser.add_argument("--every", type=int, default=20, help="steps between looks")
     parser.add_argument("--score-every", type=int, default=100, help="between drawn pictures")
     parser.add_argument("--prompts", type=int, default=12, help="drawn for each score")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
-    parser.add_argument("--weights", type=Path, help="folder of the model's files and their card")
+    parser.add_argument(
+        "--weights", type=Path, default=FOLDER, help="folder of the model's files and their card"
+    )
     parser.add_argument("--rows", type=Path, default=ROOT / ".cache" / "observations")
     parser.add_argument("--output", type=Path, help=f"of {PAGE} and {PICTURE}; --rows")
     parser.add_argument("--only-draw", action="store_true", help="from the points that are there")
@@ -81,15 +80,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick:
         options.prompts, options.every = min(2, options.prompts), min(5, options.every)
     host_on_path(cpu=not torch.cuda.is_available())
-    version = options.version or newest()
     with TemporaryDirectory() as folder, torch.inference_mode():
-        world = WORLDS[version](Path(folder), options.prompts, options.weights)
+        world = MicroWorld(Path(folder), options.prompts, options.weights)
         concepts = options.concepts or world.subjects[:1]
         unknown = [name for name in concepts if name not in world.subjects]
         if unknown:
             known = ", ".join(world.subjects)
             parser.error(f"--concepts {', '.join(unknown)}: unknown; choose from {known}")
-        lines = contestants(world.size, QUICK if options.quick else 1)
+        lines = contestants(QUICK if options.quick else 1)
         courses = _courses(lines, concepts, world, options)
         if not options.only_draw:
             for course in courses:
@@ -97,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     points = points_of(courses)
     if not points:
         raise SystemExit(f"observations: no point in {options.rows}; leave out --only-draw")
-    caption = f"attndb-micro {version}, {', '.join(concepts)}, seed {options.seed}"
+    caption = f"attndb-micro, {', '.join(concepts)}, seed {options.seed}"
     _write(points, courses, caption, options)
     return 0
 

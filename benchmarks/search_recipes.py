@@ -1,4 +1,4 @@
-"""`python benchmarks/search_recipes.py`: steps and rates of every method on attndb-micro 2.
+"""`python benchmarks/search_recipes.py`: steps and rates of every method on attndb-micro.
 
 Each method gets the same number of trials on the four tuning concepts; its best by joint + truth
 goes into contest/recipes.json, with all trials. Rows are kept: a stopped search goes on.
@@ -27,7 +27,7 @@ from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..attndb.config.methods import MethodName
 from ..devkit.pack import ROOT, host_on_path
-from ..micro.micro2.concepts import TUNING
+from ..micro.concepts import TUNING
 from .contest.contestant import OURS, RECIPES, TITLES, Contestant, Pairs, contestant
 from .contest.standings import standings, standings_table
 from .contest.studio import Studio

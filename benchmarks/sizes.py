@@ -76,7 +76,7 @@ class Size:
     second_clip: dict[str, Any] = field(default_factory=dict, repr=False)
     """Of SDXL's second text encoder, as deep; others have none."""
     autoencoder: Literal["kl", "micro"] = "kl"
-    """Stable Diffusion's own autoencoder, or the micro model's linear one."""
+    """Stable Diffusion's own autoencoder, or the micro model's."""
     resolution: int = 256
     """Side of the pictures in pixels; latents have an eighth of it."""
     batch: int = 2
@@ -98,12 +98,12 @@ class Size:
 
 
 def micro() -> Size:
-    """The embedded demo model: 64 px."""
+    """The embedded demo model: 128 px."""
     from attndreambooth.micro.text import TEXT_CONFIG
     from attndreambooth.micro.unet import UNET_CONFIG
 
     unet, clip = copy.deepcopy(UNET_CONFIG), dict(TEXT_CONFIG)
-    return Size(name="micro", unet=unet, clip=clip, autoencoder="micro", resolution=64, batch=8)
+    return Size(name="micro", unet=unet, clip=clip, autoencoder="micro", resolution=128, batch=8)
 
 
 def sd15_small() -> Size:
@@ -215,9 +215,9 @@ def inputs_of(size: Size, seed: int) -> Inputs:
 def autoencoder_of(size: Size) -> nn.Module:
     """The autoencoder that the published step runs, with random weights."""
     if size.autoencoder == "micro":
-        from attndreambooth.micro.autoencoder import MicroAutoencoder
+        from attndreambooth.micro.autoencoder import Autoencoder
 
-        return MicroAutoencoder(size.unet["in_channels"])
+        return Autoencoder(size.unet["in_channels"])
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(

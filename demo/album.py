@@ -20,23 +20,22 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from .small_world import WORLDS, SmallWorld
+from ..micro.concepts import CONCEPTS
+from ..micro.world import SIZE
 
 log = logging.getLogger(__name__)
 
 
-def write_concept(world: SmallWorld, name: str, folder: Path, side: int = 0) -> list[Path]:
-    """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos.
-
-    `side`: px of a photo; 0: the world's own size.
+def write_concept(name: str, folder: Path, side: int = SIZE) -> list[Path]:
+    """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos,
+    of `side` px.
     """
     (folder / "truth").mkdir(parents=True, exist_ok=True)
-    concept, side = world.concepts[name], side or world.side
-    paths, scenes = [], []
-    for number, (picture, mask, scene) in enumerate(world.photos(concept), start=1):
+    concept, paths, scenes = CONCEPTS[name], [], []
+    for number, (photo, scene) in enumerate(concept.photos(), start=1):
         paths.append(folder / f"photo-{number}.png")
-        _save(picture, paths[-1], side)
-        _save(mask, folder / "truth" / paths[-1].name, side)
+        _save(Image.fromarray(photo.picture), paths[-1], side)
+        _save(Image.fromarray(photo.mask), folder / "truth" / paths[-1].name, side)
         scenes.append(asdict(scene))
     record = {"name": concept.name, "category": concept.category, "scenes": scenes}
     (folder / "truth" / "scenes.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -53,14 +52,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="album.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the folders of the concepts go")
     parser.add_argument("names", nargs="*", help="default: all")
-    parser.add_argument("--world", choices=sorted(WORLDS), default="1", help="of which model")
-    parser.add_argument("--side", type=int, default=0, help="px of a photo (0: the true size)")
+    parser.add_argument("--side", type=int, default=SIZE, help="px of a photo")
     options = parser.parse_args(arguments)
-    world = WORLDS[options.world]
-    names = options.names or list(world.concepts)
-    if unknown := [name for name in names if name not in world.concepts]:
-        parser.error(f"no concept {', '.join(unknown)}; known: {', '.join(world.concepts)}")
+    names = options.names or list(CONCEPTS)
+    if unknown := [name for name in names if name not in CONCEPTS]:
+        parser.error(f"no concept {', '.join(unknown)}; known: {', '.join(CONCEPTS)}")
     for name in names:
-        paths = write_concept(world, name, options.folder / name, options.side)
+        paths = write_concept(name, options.folder / name, options.side)
         log.info("%s: %d photos in %s", name, len(paths), paths[0].parent)
     return 0

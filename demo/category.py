@@ -21,11 +21,11 @@ import argparse
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
@@ -33,10 +33,10 @@ from ..attndb.data.dataset import ConceptDataset
 from ..attndb.training.session import StageRequest, train_stage
 from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
-from ..micro.clip import load_micro_clip
 from ..micro.concepts import CONCEPTS
-from ..micro.judges import load_judges
 from ..micro.sampling import sample
+from ..micro.shipped import load_judges, load_micro_clip
+from ..micro.text import host_captions
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ SCENES = {
     "a photo of a {} in a forest": ("forest", "photo"),
     "a photo of a {} in space": ("space", "photo"),
     "a sketch of a {} in the desert": ("desert", "sketch"),
-    "pixel art of a {} on the beach": ("beach", "pixel art"),
+    "pixel art of a {} on the beach": ("beach", "pixel"),
 }
 """Prompts that no photo shows, and their place and style."""
 PRIOR_IMAGES = 64
@@ -68,40 +68,42 @@ class Measured:
         self.graph = Graph()
         self.model, self.clip, self.vae = self.graph("AttnDBLoadMicroModel")
         self.stages = [c.with_(seed=seed, steps=round(c.steps * share)) for c in micro()]
-        self.photos = torch.from_numpy(np.stack([p for p, *_ in self.concept.photos()]))
-        self.scores, self.judges = load_micro_clip(cast(Any, None)), load_judges()
+        self.photos = np.stack([drawn.picture for drawn, _ in self.concept.photos()])
+        self.scores, self.judges = load_micro_clip(host_captions()), load_judges()
         category = self.concept.category
         self.plain = f"a photo of a {category}"
         self.before = self.drawn(None, [self.plain] * 24)
         self.dataset: ConceptDataset = self.graph(
             "AttnDBConceptDatasetFromImages",
-            images=self.photos.float() / 255.0,
+            images=torch.from_numpy(self.photos).float() / 255.0,
             category=category,
             placeholder=f"<my-{category}>",
         )[0]
         log.info("stage 1, which has no weights to hold")
         self.begun = self._stage(self.stages[0], self.dataset, None)[0]
 
-    def drawn(self, concept: Any, prompts: list[str], seed: int = 0) -> Tensor:
-        """Pictures (N, 64, 64, 3) uint8, with a concept applied."""
+    def drawn(self, concept: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
+        """Pictures (N, 128, 128, 3), with a concept applied."""
         model, clip = self.model, self.clip
         if concept is not None:
             model, clip, *_ = self.graph(
                 "AttnDBApplyConcept", model=model, clip=clip, concept=concept
             )
-        return sample(model, clip, self.vae, prompts, seed=1000 + seed)
+        return sample(model, clip, self.vae, prompts, seed=1000 + seed).numpy()
 
     def row(self, way: Way) -> str:
         """A line of the table, in Markdown."""
         dataset, concept, start = self.dataset, self.begun, time.process_time()
         if way.prior_images:
             images = self.drawn(None, [self.plain] * PRIOR_IMAGES, seed=5000)
-            dataset = self.graph("AttnDBAddPriorImages", dataset=dataset, images=images / 255.0)[0]
+            dataset = self.graph(
+                "AttnDBAddPriorImages", dataset=dataset, images=torch.from_numpy(images) / 255.0
+            )[0]
         for config in self.stages[1:]:
             concept, _ = self._stage(config.with_(**way.settings), dataset, concept)
         seconds = time.process_time() - start
         plain = self.drawn(concept, [self.plain] * len(self.before))
-        change = float((plain.float() - self.before.float()).abs().mean()) / 255.0
+        change = float(np.abs(plain.astype(float) - self.before).mean()) / 255.0
         identity, place, style = self.subject(concept)
         weights = sum(float(d.float().square().sum()) for d in concept.delta.values())
         values = (
@@ -161,7 +163,7 @@ HEAD = (
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="category.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hat-robot")
+    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hatted-robot")
     parser.add_argument("--share", type=float, default=0.5, help="of the steps of preset micro")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--anchor", type=float, nargs="*", default=[0.1, 0.01])

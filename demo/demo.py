@@ -19,6 +19,7 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,24 +34,35 @@ from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
 from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
+from ..micro.concepts import CONCEPTS
+from ..micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS
+from ..micro.world import SIZE
 from .album import write_concept
-from .small_world import WORLDS, SmallWorld
 
 log = logging.getLogger(__name__)
 
 OUTPUT = Path(__file__).resolve().parent / "output"
+SCENES = {
+    "a photo of a {} in a forest": "forest",
+    "a photo of a {} next to a white house in the desert at sunset": "beside a house",
+    "a photo of a {} holding a yellow balloon in space": "balloon, space",
+    "a sketch of a {} on the beach": "sketch, beach",
+    "pixel art of a {} on a stage": "pixel art, stage",
+    "a watercolour of a {} in the snow at night": "watercolour, snow",
+}
+"""Prompts that no photo shows, and their short names."""
+MAPPED = (0, 1)
+"""Scenes whose attention maps are shown."""
 
 
-def draw(
-    world: SmallWorld, wires: tuple[Any, Any], positive: Any, negative: Any, seed: int
-) -> tuple:
+def draw(wires: tuple[Any, Any], positive: Any, negative: Any, seed: int) -> tuple:
     """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
     import nodes
 
     model, vae = wires
-    empty = nodes.EmptyLatentImage().generate(world.side, world.side, 1)[0]
+    empty = nodes.EmptyLatentImage().generate(SIZE, SIZE, 1)[0]
     latent = nodes.KSampler().sample(
-        *(model, seed, 20, world.guidance, "dpmpp_2m", "normal"), positive, negative, empty, 1.0
+        *(model, seed, STEPS, GUIDANCE, SAMPLER, SCHEDULER), positive, negative, empty, 1.0
     )[0]
     return latent, nodes.VAEDecode().decode(vae, latent)[0]
 
@@ -58,29 +70,25 @@ def draw(
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--world", choices=sorted(WORLDS), default="2", help="of which model")
-    parser.add_argument("--concept", default="", help="one of the world's")
+    parser.add_argument("--concept", choices=list(CONCEPTS), default="hatted-robot")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")
     parser.add_argument("--steps", type=int, default=0, help="of a stage at most: does it run")
     parser.add_argument("--seed", type=int, default=0, help="of training and pictures")
     options = parser.parse_args(arguments)
-    world = WORLDS[options.world]
-    name = options.concept or world.default
-    if name not in world.concepts:
-        parser.error(f"no concept {name} in this world; known: {', '.join(world.concepts)}")
-    recipe = world.recipe(options.preset)
+    recipe = tuple(
+        config.with_(data=replace(config.data, resolution=SIZE))
+        for config in PRESETS[options.preset]()
+    )
     if options.steps:
         recipe = tuple(config.with_(steps=min(config.steps, options.steps)) for config in recipe)
     host_on_path(cpu=not torch.cuda.is_available())
     with torch.inference_mode():
-        personalise(world, name, options.output.resolve(), recipe, options.seed)
+        personalise(options.concept, options.output.resolve(), recipe, options.seed)
     return 0
 
 
-def personalise(
-    world: SmallWorld, name: str, output: Path, recipe: Sequence[StageConfig], seed: int
-) -> None:
+def personalise(name: str, output: Path, recipe: Sequence[StageConfig], seed: int) -> None:
     """Trains the three stages on a concept and writes everything below `output`."""
     start = time.monotonic()
     host_folders(output)
@@ -88,9 +96,9 @@ def personalise(
 
     graph = Graph()
     photos = output / "photos" / name
-    write_concept(world, name, photos)
+    write_concept(name, photos)
     (photos / "truth").rename(_fresh(output / "truth" / name))
-    category = world.concepts[name].category
+    category = CONCEPTS[name].category
     words = (f"<my-{category}>", category)
     dataset, _ = graph(
         "AttnDBLoadConceptDataset",
@@ -99,10 +107,10 @@ def personalise(
         category=words[1],
         placeholder=words[0],
     )
-    model, clip, vae = load_micro([str(output / "models" / "embeddings")], world.weights)
-    rows = [_photo_row(world, dataset.photos)]
+    model, clip, vae = load_micro([str(output / "models" / "embeddings")])
+    rows = [_photo_row(dataset.photos)]
     drawn = [f"{words[0]} {words[1]}", words[1]]
-    rows.append(_scene_row(world, "before", (model, clip, vae), drawn[1], seed, output))
+    rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
     from ..nodes.host.ui.plan import plan_of
@@ -117,8 +125,8 @@ def personalise(
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)
-        rows.append(_scene_row(world, title, trained, drawn[0], seed, output))
-        maps.append(_map_row(world, title, graph, trained, words, seed))
+        rows.append(_scene_row(title, trained, drawn[0], seed, output))
+        maps.append(_map_row(title, graph, trained, words, seed))
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
     _save(
         loss_curve(
@@ -133,7 +141,7 @@ def personalise(
         table(
             rows,
             style,
-            title=f"{words[0]} {words[1]}, drawn by {world.name} ({world.side} x {world.side} px)",
+            title=f"{words[0]} {words[1]}, drawn by attndb-micro ({SIZE} x {SIZE} px)",
         ),
         table(maps, style, title=f"where {words[0]} and {words[1]} look"),
     ]
@@ -144,13 +152,12 @@ def personalise(
     log.info("done in %.0f s", time.monotonic() - start)
 
 
-def _photo_row(world: SmallWorld, photos: Sequence[Any]) -> list[Cell]:
+def _photo_row(photos: Sequence[Any]) -> list[Cell]:
     cells = [Cell("the photos", _tensor(photo.image)) for photo in photos]
-    return cells[: len(world.scenes)]
+    return cells[: len(SCENES)]
 
 
 def _scene_row(
-    world: SmallWorld,
     title: str,
     wires: tuple[Any, Any, Any],
     subject: str,
@@ -162,9 +169,9 @@ def _scene_row(
     model, clip, vae = wires
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells = []
-    for number, (scene, short) in enumerate(world.scenes.items()):
+    for number, (scene, short) in enumerate(SCENES.items()):
         positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
-        _, picture = draw(world, (model, vae), positive, negative, seed + number)
+        _, picture = draw((model, vae), positive, negative, seed + number)
         cells.append(Cell(f"{title}: {short}", picture[0]))
         _save(
             _picture(picture[0]),
@@ -174,7 +181,6 @@ def _scene_row(
 
 
 def _map_row(
-    world: SmallWorld,
     title: str,
     graph: Graph,
     wires: tuple[Any, Any, Any],
@@ -186,12 +192,12 @@ def _map_row(
     model, clip, vae = wires
     negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     cells: list[Cell] = []
-    for number in world.mapped:
-        text = list(world.scenes)[number].format(" ".join(words))
+    for number in MAPPED:
+        text = list(SCENES)[number].format(" ".join(words))
         captured, capture, positive = graph(
             "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
         )
-        latent, picture = draw(world, (captured, vae), positive, negative, seed + number)
+        latent, picture = draw((captured, vae), positive, negative, seed + number)
         cells.append(Cell(f"after {title}", picture[0]))
         for word in words:
             mask = graph(

@@ -1,7 +1,10 @@
-"""`python dev.py train-micro`: every weight file of the demo from nothing, on CPU or GPU.
+"""`python dev.py train-micro`: the weight files of attndb-micro from nothing, in pieces.
 
-Parts: `vae` (components, then the decoder), `diffusion` (the long one; resumable), `export`,
-`judges`, `clip`. Work lies in --work, outside git; a part that is already there is not done again.
+Parts: `coder` (the autoencoder), `gate` (its table; the diffusion model is trained only if it
+passes), `judges`, `clip`, `diffusion` (the long one), `export`. Work lies in --work, outside git;
+without an autoencoder there, the shipped one is taken. Coder and diffusion go on where they were
+stopped. With --start the diffusion model begins at the weights of an earlier one, for whoever has
+the file and not the working folder.
 """
 
 from __future__ import annotations
@@ -17,42 +20,42 @@ if not __package__:  # started as a program: it goes on as a part of the package
     run_program(__file__)
 
 import argparse
+import hashlib
 import json
 import logging
 import os
 from dataclasses import asdict
+from typing import get_args
 
+import numpy as np
+import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import CLIPTokenizer
+from PIL import Image
 
+from ..attndb.config.choices import Precision
+from ..attndb.models.precision import computes_in_bf16
 from ..devkit.pack import ROOT, host_on_path
 from ..micro import weight_files as weights
-from ..micro.autoencoder import MicroAutoencoder
-from ..micro.clip import train_micro_clip
-from ..micro.judges import train_judges
-from ..micro.scenes import TRAIN, rendered
-from ..micro.text import CaptionEncoder
-from ..micro.train_autoencoder import encode_all, new_autoencoder, train_decoder
+from ..micro.autoencoder import Autoencoder
+from ..micro.clip import ClipConfig, held_out_retrieval, train_micro_clip
+from ..micro.gate import gate, gate_table
+from ..micro.judges import JudgeConfig, held_out_accuracy, train_judges
+from ..micro.latents import encoded
+from ..micro.preview import preview
+from ..micro.shipped import AUTOENCODER, full, half, load_autoencoder
+from ..micro.stock import CODER, PROMPTS, coder_scene, make_scenes, rendered
+from ..micro.text import host_captions
+from ..micro.train_autoencoder import CoderConfig, CoderTrainer, train_coder
 from ..micro.train_diffusion import DiffusionConfig, DiffusionTrainer, train_diffusion
+from ..micro.world import full_caption
 
 log = logging.getLogger(__name__)
 
-PARTS = ("vae", "diffusion", "export", "judges", "clip")
-
-
-def caption_encoder() -> CaptionEncoder:
-    """The vocabulary of the world in the ids of CLIP's tokenizer, which ComfyUI brings."""
-    import comfy.sd1_clip
-
-    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
-    return CaptionEncoder(CLIPTokenizer.from_pretrained(folder))
-
-
-def _write(path: Path, model: torch.nn.Module) -> None:
-    part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
-    os.replace(part, path)
+PARTS = ("coder", "gate", "judges", "clip", "diffusion", "export")
+CODER_SCENES = 6000
+CODER_FILE = "autoencoder.safetensors"
+"""In the working folder; it is shipped as a part of the model."""
 
 
 class Workshop:
@@ -61,94 +64,173 @@ class Workshop:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.work = options, options.work
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.encoder_file = self.work / "encoder.safetensors"
-        self.decoder_file = self.work / "decoder.safetensors"
-        self.checkpoint = self.work / "checkpoint.pt"
 
-    def _scenes(self):
-        return rendered(self.work, self.options.seed, TRAIN, self.options.scenes)
-
-    def _autoencoder(self, path: Path) -> MicroAutoencoder:
-        model = MicroAutoencoder()
-        model.load_state_dict(load_file(path))
-        return model.to(self.device)
-
-    def _encoder(self) -> MicroAutoencoder:
-        if not self.encoder_file.exists():
-            _write(self.encoder_file, new_autoencoder(self._scenes()[0], self.options.seed))
-        return self._autoencoder(self.encoder_file)
-
-    def vae(self) -> None:
-        """The encoder's components, and the decoder by gradient descent."""
-        model = self._encoder()
-        if not self.decoder_file.exists():
-            train_decoder(model, self._scenes()[0], minutes=self.options.decoder_minutes)
-            _write(self.decoder_file, model)
-
-    def _trainer(self) -> DiffusionTrainer:
-        config = DiffusionConfig(minutes=self.options.minutes, seed=self.options.seed)
-        return DiffusionTrainer(config, caption_encoder(), self.device)
-
-    def diffusion(self) -> None:
-        """U-Net and text encoder, until the time budget is used."""
-        pictures, scenes = self._scenes()
-        latents = encode_all(self._encoder(), pictures, self.device).to(self.device)
-        train_diffusion(self._trainer(), latents, scenes, self.checkpoint)
-
-    def export(self) -> None:
-        """The shipped model file from decoder and checkpoint, and its hash in the card."""
-        trainer = self._trainer()
-        trainer.load(torch.load(self.checkpoint, weights_only=True, map_location="cpu"))
-        tensors = exported(trainer, self._autoencoder(self.decoder_file).cpu())
+    def coder(self) -> None:
+        """The autoencoder, in fp16 as it is shipped."""
+        pictures, _ = rendered(self.work, self.options.seed, CODER, CODER_SCENES, coder_scene)
+        config = CoderConfig(steps=self.options.coder_steps, seed=self.options.seed)
+        trainer = CoderTrainer(config, np.array(pictures))
+        train_coder(trainer, self.work / "coder.pt")
         record = {
-            "vocabulary": " ".join(map(str, trainer.captions.vocabulary.tokens)),
-            "steps": str(trainer.steps),
+            "config": json.dumps(asdict(config)),
             "minutes": f"{trainer.elapsed / 60:.1f}",
-            "scenes": str(self.options.scenes),
-            "config": json.dumps(asdict(trainer.config)),
         }
-        weights.put_hash(weights.MODEL, weights.save(weights.MODEL, tensors, record))
+        model = trainer.model.eval()
+        model.put_in_order()
+        weights.save(CODER_FILE, half(model), record, self.work)
+
+    def autoencoder(self) -> Autoencoder:
+        """The one that was trained here, else the shipped one."""
+        path = self.work / CODER_FILE
+        if not path.is_file():
+            return load_autoencoder()
+        model = Autoencoder()
+        model.load_state_dict(full(safetensors.torch.load_file(path)))
+        return model.eval().requires_grad_(False)
+
+    def gate(self) -> None:
+        """The autoencoder's table; stops the program if it fails."""
+        rows = gate(self.autoencoder())
+        sys.stdout.write(gate_table(rows) + "\n")
+        if not all(row.passed for row in rows[:2]):
+            raise SystemExit("train-micro: the autoencoder fails the gate; train it longer")
 
     def judges(self) -> None:
-        model, accuracy = train_judges(seed=self.options.seed)
+        config = JudgeConfig(seed=self.options.seed)
+        model = train_judges(self.work, config, bf16=self._bf16("cpu"))
+        accuracy = held_out_accuracy(model, self.options.seed)
         log.info("judges on held-out scenes: %s", accuracy)
-        record = {"accuracy": json.dumps(accuracy)}
-        digest = weights.save(weights.JUDGES, _half(model), record)
+        record = {"accuracy": json.dumps(accuracy), "config": json.dumps(asdict(config))}
+        digest = weights.save(weights.JUDGES, half(model), record)
         weights.put_hash(weights.JUDGES, digest)
 
     def clip(self) -> None:
-        model = train_micro_clip(caption_encoder(), seed=self.options.seed)
-        record = {"vocabulary": " ".join(map(str, model.vocabulary.tokens))}
-        weights.put_hash(weights.CLIP, weights.save(weights.CLIP, _half(model), record))
+        """The micro CLIP, for the field's usual scores."""
+        config, captions = ClipConfig(seed=self.options.seed), host_captions()
+        model = train_micro_clip(self.work, captions, config, bf16=self._bf16("cpu"))
+        found = held_out_retrieval(model, captions, self.options.seed)
+        log.info("micro CLIP on held-out pairs: %s", found)
+        record = {
+            "vocabulary": " ".join(map(str, model.vocabulary.tokens)),
+            "retrieval": json.dumps(found),
+            "config": json.dumps(asdict(config)),
+        }
+        digest = weights.save(weights.CLIP, half(model), record)
+        weights.put_hash(weights.CLIP, digest)
+
+    def _bf16(self, device: torch.device | str) -> bool:
+        return computes_in_bf16(self.options.precision, torch.device(device))
+
+    def _trainer(self) -> DiffusionTrainer:
+        config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
+        bf16, compiled = self._bf16(self.device), self.options.compile
+        trainer = DiffusionTrainer(config, host_captions(), self.device, bf16, compiled=compiled)
+        if self.options.start is not None:
+            tensors = safetensors.torch.load_file(self.options.start)
+            trainer.start_from(trained_parts(tensors))
+        return trainer
+
+    def _steps_before(self) -> int:
+        """Of the weights that the training began at."""
+        if self.options.start is None:
+            return 0
+        with safetensors.safe_open(self.options.start, "pt") as file:
+            return int((file.metadata() or {}).get("steps", 0))
+
+    def diffusion(self) -> None:
+        """U-Net and text encoder, with a sheet of pictures now and then."""
+        model, options = self.autoencoder(), self.options
+        digest = hashlib.sha256(safetensors.torch.save(half(model))).hexdigest()
+        latents, scenes = encoded(self.work, model, options.seed, options.scenes, digest)
+        prompts = [full_caption(s) for s in make_scenes(options.seed, PROMPTS, 24)]
+
+        def sheet(trainer: DiffusionTrainer) -> None:
+            if trainer.steps % options.sheet_every == 0:
+                pictures = preview(trainer, model, prompts)
+                _save(contact_sheet(pictures), self.work / f"sheet-{trainer.steps:05d}.png")
+
+        train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet)
+
+    def export(self) -> None:
+        """The shipped model file from autoencoder and checkpoint, and its hash in the card."""
+        trainer = self._trainer()
+        path = self.work / "diffusion.pt"
+        trainer.load(torch.load(path, weights_only=True, map_location=self.device))
+        if trainer.steps < trainer.config.steps:
+            raise SystemExit(
+                f"train-micro: {path} is at step {trainer.steps} of {trainer.config.steps}; "
+                "finish the part `diffusion` first"
+            )
+        record = {
+            "vocabulary": " ".join(map(str, trainer.captions.vocabulary.tokens)),
+            "steps": str(trainer.steps + self._steps_before()),
+            "minutes": f"{trainer.elapsed / 60:.1f}",
+            "scenes": str(self.options.scenes),
+            "precision": "bf16" if trainer.bf16 else "fp32",
+            "config": json.dumps(asdict(trainer.config)),
+            "begun_at_step": str(self._steps_before()),
+            "version": "2",
+        }
+        tensors = exported(trainer, self.autoencoder())
+        digest = weights.save(weights.MODEL, tensors, record)
+        weights.put_hash(weights.MODEL, digest)
 
 
-def _half(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+PREFIXES = {"unet.": "model.diffusion_model.", "text.": "cond_stage_model."}
+"""Of a trainer's names, and of those in SD checkpoints."""
 
 
-def exported(trainer: DiffusionTrainer, autoencoder: MicroAutoencoder) -> dict[str, torch.Tensor]:
+def exported(trainer: DiffusionTrainer, autoencoder: Autoencoder) -> dict[str, torch.Tensor]:
     """The tensors of the shipped file: moving averages in fp16, names as in SD checkpoints."""
-    first = len(trainer.mirrors[0].masters)
-    parts = {
-        "model.diffusion_model.": (trainer.mirrors[0], trainer.average[:first]),
-        "cond_stage_model.": (trainer.mirrors[1], trainer.average[first:]),
-    }
     tensors = {}
-    for prefix, (mirror, values) in parts.items():
-        for name, parameter, value in zip(mirror.names, mirror.parameters, values, strict=True):
-            tensors[prefix + name] = value.view(parameter.shape).half()
-    for name, value in autoencoder.state_dict().items():
-        tensors[f"first_stage_model.{name}"] = value.half()
+    for name, value in trainer.averaged().items():
+        kind = name.partition(".")[0] + "."
+        tensors[PREFIXES[kind] + name.removeprefix(kind)] = value.half()
+    for name, value in half(autoencoder).items():
+        tensors[AUTOENCODER + name] = value
     return tensors
 
 
+def trained_parts(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a shipped file by a trainer's names."""
+    return {
+        ours + name: value
+        for ours, theirs in PREFIXES.items()
+        for name, value in weights.take(tensors, theirs).items()
+    }
+
+
+def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
+    """Pictures (N, H, W, 3) row by row."""
+    rows = len(pictures) // columns
+    grid = pictures[: rows * columns].reshape(rows, columns, *pictures.shape[1:])
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in grid]))
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    part = path.with_suffix(".part")
+    image.save(part, format="PNG")
+    os.replace(part, path)
+
+
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="train-micro", description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "train-micro")
-    parser.add_argument("--minutes", type=float, default=180, help="budget of the diffusion model")
-    parser.add_argument("--decoder-minutes", type=float, default=10)
-    parser.add_argument("--scenes", type=int, default=36000)
+    parser = argparse.ArgumentParser(prog="dev.py train-micro", description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro")
+    parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
+    parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
+    parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
+    parser.add_argument("--scenes", type=int, default=40000)
+    parser.add_argument("--sheet-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="auto",
+        help="of all but the coder; bf16 also pays on a CPU with bf16 products (Zen 4, AMX)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="the part `diffusion` with torch.compile"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args(arguments)

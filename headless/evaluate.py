@@ -55,7 +55,9 @@ def check(options: argparse.Namespace) -> None:
     if not options.concepts and not options.pictures:
         raise ValueError("there is nothing to score: name saved concepts, or --pictures FOLDER")
     toy = options.model == MICRO
-    drawn = {"size": 64, "steps": 20, "cfg": 4.0} if toy else {"size": 512, "steps": 30, "cfg": 7.5}
+    drawn = (
+        {"size": 128, "steps": 20, "cfg": 3.0} if toy else {"size": 512, "steps": 30, "cfg": 7.5}
+    )
     for name, value in drawn.items():
         if getattr(options, name) is None:
             setattr(options, name, value)

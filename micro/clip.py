@@ -1,4 +1,4 @@
-"""Micro CLIP: pictures and captions of the world in one space, for identity and text scores.
+"""Micro CLIP: pictures and captions of the world in one space, for the field's usual scores.
 
 Trained on the world and on random subjects of it (never on the held-out concepts) with two
 contrastive losses: picture with caption, as CLIP; and two pictures of one subject in different
@@ -6,49 +6,55 @@ scenes, so that the picture features tell subjects apart that no caption can.
 """
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import weight_files as weights
-from .autoencoder import to_model_range
-from .concepts import random_identity
-from .judges import soften, trunk
-from .scenes import CLIP_TRAIN, scene_rng
-from .text import END, CaptionEncoder, TextEncoder, Vocabulary
-from .world import Scene, random_caption, random_scene, render
+from .judges import soften
+from .stock import CLIP_TRAIN, render_to, scene_rng, to_model_range
+from .text import END, SHORT, CaptionEncoder, TextEncoder, Vocabulary
+from .world import Scene, Words, random_caption, random_identity, random_scene, render
 
 log = logging.getLogger(__name__)
 
-WIDTHS = (48, 96, 192, 256)
+WIDTHS = (32, 64, 128, 192, 256)  # 128 px -> 4 x 4
 FEATURES = 128
+
+
+def _trunk() -> nn.Sequential:
+    """Pictures (B, 3, 128, 128) -> features (B, 256, 4, 4)."""
+    layers: list[nn.Module] = []
+    before = 3
+    for width in WIDTHS:
+        layers += [
+            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        before = width
+    return nn.Sequential(*layers)
 
 
 class MicroClip(nn.Module):
     """Two encoders into one space of 128 dimensions."""
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        layers: nn.Module | None = None,
-        text: TextEncoder | None = None,
-    ) -> None:
-        """`layers`: pictures to features (B, 256, 4, 4); they and `text` are of the first world if
-        not given."""
+    def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.trunk = layers or trunk(WIDTHS)
+        self.trunk = _trunk()
         self.image_head = nn.Linear(WIDTHS[-1] * 16, FEATURES)
-        self.text = text or TextEncoder(vocabulary.rows)
+        self.text = TextEncoder(vocabulary.rows)
         self.text_head = nn.Linear(self.text.width, FEATURES)
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
     def images(self, x: Tensor) -> Tensor:
-        """Unit features (B, 128) of pictures (B, 3, 64, 64) in -1..1."""
+        """Unit features (B, 128) of pictures (B, 3, 128, 128) in -1..1."""
         return F.normalize(self.image_head(self.trunk(x).flatten(1)).float(), dim=-1)
 
     def texts(self, rows: Tensor) -> Tensor:
@@ -67,55 +73,102 @@ def contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
 
 def pair_of_scenes(rng: np.random.Generator) -> tuple[Scene, Scene]:
     """One subject twice, in two scenes; every other subject is a random one without words."""
-    place, style = random_scene(rng), random_scene(rng)
-    x = {"x": float(rng.uniform(21, 43)), "half": float(rng.uniform(16, 22))}
-    first = replace(random_scene(rng), **x)
+    fixed = {"x": float(rng.uniform(44, 84)), "half": float(rng.uniform(28, 40))}
     if rng.random() < 0.5:
-        first = replace(first, identity=random_identity(rng))
-    second = replace(first, place=place.place, style=style.style, x=style.x, half=style.half)
-    return first, replace(second, variant=place.variant)
+        fixed |= {"look": random_identity(rng), "words": Words()}
+    first, second = random_scene(rng, **fixed), random_scene(rng)
+    look = replace(first.look, held=second.look.held, held_colour=second.look.held_colour)
+    words = replace(first.words, held=second.words.held)
+    return first, replace(second, category=first.category, look=look, words=words)
+
+
+def has_words(scene: Scene) -> bool:
+    """Whether a caption describes the subject, so that the text loss counts it."""
+    return scene.words.colour is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """Settings of the training; recorded in the weights file."""
+
+    pairs: int = 12000
+    epochs: int = 8
+    batch: int = 128  # pairs
+    rate: float = 1.5e-3  # peak, after a warm-up of 30 steps; linear to zero
+    seed: int = 0
+
+
+def rendered_pairs(
+    folder: Path, config: ClipConfig
+) -> tuple[NDArray[np.uint8], list[tuple[Scene, Scene]]]:
+    """Pictures (pairs, 2, 128, 128, 3), memory-mapped, and scenes; rendered when missing."""
+    pairs = [pair_of_scenes(scene_rng(config.seed, CLIP_TRAIN, i)) for i in range(config.pairs)]
+    path = folder / f"pairs-{config.seed}-{config.pairs}.npy"
+    render_to(path, [scene for pair in pairs for scene in pair])
+    pictures = np.load(path, mmap_mode="r")
+    return pictures.reshape(len(pairs), 2, *pictures.shape[1:]), pairs
 
 
 def train_micro_clip(
+    folder: Path,
     captions: CaptionEncoder,
-    *,
-    seed: int = 0,
-    pairs: int = 10000,
-    epochs: int = 5,
-    rate: float = 1.5e-3,
+    config: ClipConfig,
+    on_epoch: Callable[[int, MicroClip], None] | None = None,
+    bf16: bool = False,
 ) -> MicroClip:
     """A trained micro CLIP; pictures without words take part in the picture loss only."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    scenes = [pair_of_scenes(scene_rng(seed, CLIP_TRAIN, i)) for i in range(pairs)]
-    pictures = np.stack([[render(scene)[0] for scene in pair] for pair in scenes])  # (N, 2, ...)
+    torch.manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    pictures, pairs = rendered_pairs(folder, config)
     model = MicroClip(captions.vocabulary).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2, fused=True)
-    batch, done = 128, 0
-    total = epochs * (pairs // batch)
-    rng = np.random.default_rng(seed)
-    for epoch in range(epochs):
-        order = torch.randperm(pairs, generator=generator).numpy()
-        for start in range(0, pairs - batch + 1, batch):
-            index = order[start : start + batch]
-            x = to_model_range(torch.from_numpy(pictures[index].reshape(-1, 64, 64, 3)))
-            x = soften(x, generator).contiguous(memory_format=torch.channels_last)
-            named = [j for j, i in enumerate(index) if scenes[i][0].identity is None]
-            rows = captions([random_caption(scenes[index[j]][0], rng) for j in named])[:, :24]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=1e-2)
+    per_epoch = config.pairs // config.batch
+    done, total = 0, config.epochs * per_epoch
+    for epoch in range(config.epochs):
+        model.train()
+        order = torch.randperm(config.pairs, generator=generator)
+        seen = 0.0
+        for i in range(per_epoch):
+            index = order[i * config.batch : (i + 1) * config.batch].sort().values.numpy()
+            both = np.array(pictures[index]).reshape(-1, *pictures.shape[2:])
+            x = soften(to_model_range(both), generator)
+            named = [j for j, k in enumerate(index) if has_words(pairs[k][0])]
+            texts = [random_caption(pairs[index[j]][0], rng) for j in named]
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(1, (done + 1) / 30) * (1 - done / total) + 1e-6
-            with torch.autocast("cpu", torch.bfloat16):
-                features = model.images(x).unflatten(0, (-1, 2))  # (B, 2, 128)
-                text = model.texts(rows)
+                group["lr"] = config.rate * min(1, (done + 1) / 30) * (1 - done / total) + 1e-6
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                features = model.images(x.contiguous(memory_format=torch.channels_last))
+                text = model.texts(captions(texts)[:, :SHORT])
+            features = features.unflatten(0, (-1, 2))  # (B, 2, 128)
             scale = model.log_scale.exp().clamp(max=100)
             loss = contrast(features[:, 0], features[:, 1], scale)
             loss = loss + contrast(features[named, 0], text, scale)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            done += 1
-        log.info("micro CLIP, epoch %d: loss %.4f", epoch + 1, float(loss.detach()))
+            done, seen = done + 1, seen + float(loss.detach())
+        log.info("micro CLIP, epoch %d: loss %.4f", epoch + 1, seen / per_epoch)
+        if on_epoch is not None:
+            on_epoch(epoch, model)
     return model.eval()
+
+
+@torch.no_grad()
+def held_out_retrieval(
+    model: MicroClip, captions: CaptionEncoder, seed: int = 0, count: int = 256
+) -> dict[str, float]:
+    """Share of held-out pairs found among `count`: subject by subject, caption by picture."""
+    rng = np.random.default_rng((seed, 1))
+    pairs = [pair_of_scenes(scene_rng(seed, CLIP_TRAIN, 10**6 + i)) for i in range(count)]
+    pictures = np.stack([render(scene).picture for pair in pairs for scene in pair])
+    model.eval()
+    features = model.images(to_model_range(pictures)).unflatten(0, (-1, 2))
+    named = [i for i, pair in enumerate(pairs) if has_words(pair[0])]
+    rows = captions([random_caption(pairs[i][0], rng) for i in named])[:, :SHORT]
+    by_picture = (features[:, 0] @ features[:, 1].T).argmax(dim=1) == torch.arange(count)
+    by_text = (features[named, 0] @ model.texts(rows).T).argmax(dim=1) == torch.arange(len(named))
+    return {"subject": float(by_picture.float().mean()), "text": float(by_text.float().mean())}
 
 
 class ClipScores:
@@ -125,23 +178,13 @@ class ClipScores:
         self.model, self.captions = model, captions
 
     @torch.no_grad()
-    def identity(self, photos: Tensor, drawn: Tensor) -> float:
-        """Mean cosine over all pairs of photos and drawn pictures, (N, 64, 64, 3) uint8 each."""
+    def identity(self, photos: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> float:
+        """Mean cosine over all pairs of photos and drawn pictures, (N, 128, 128, 3) each."""
         a, b = (self.model.images(to_model_range(x)) for x in (photos, drawn))
         return float((a @ b.T).mean())
 
     @torch.no_grad()
-    def text(self, prompt: str, drawn: Tensor) -> float:
-        """Mean cosine of a prompt, placeholder removed, with drawn pictures."""
-        a = self.model.texts(self.captions([prompt])[:, :24])
+    def text(self, prompt: str, drawn: NDArray[np.uint8]) -> float:
+        """Mean cosine of a prompt, placeholder removed, with drawn pictures (N, 128, 128, 3)."""
+        a = self.model.texts(self.captions([prompt])[:, :SHORT])
         return float((a @ self.model.images(to_model_range(drawn)).T).mean())
-
-
-def load_micro_clip(captions: CaptionEncoder, folder: Path | None = None) -> ClipScores:
-    """The shipped micro CLIP; weights.WeightsError unless the file is the one of the card."""
-    tensors, metadata = weights.load(weights.CLIP, folder or weights.FOLDER)
-    model = MicroClip(Vocabulary([int(token) for token in metadata["vocabulary"].split()]))
-    model.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    )
-    return ClipScores(model.eval(), captions)

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .autoencoder import to_model_range
-from .clip import ClipScores, load_micro_clip
-from .text import CaptionEncoder
+from .clip import ClipScores
+from .shipped import load_micro_clip
+from .stock import to_model_range
+from .text import SHORT, CaptionEncoder
 from .weight_files import CLIP, card_hashes
 from .world import SIZE
 
 NAME = "micro CLIP"
-_TOKENS = 24  # what the micro CLIP was trained to read
 
 
 class MicroClipEncoder:
-    """Vectors of 128 of pictures (Y, X, 3) in 0..1, brought to 64 x 64 px, and of sentences."""
+    """Vectors of 128 of pictures (Y, X, 3) in 0..1, brought to 128 x 128 px, and of sentences."""
 
     name, batch, reads_text = NAME, 64, True
 
@@ -35,11 +35,11 @@ class MicroClipEncoder:
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Vectors (N, 128); words that the toy model does not know are one unknown word."""
         plain = [text.lower().replace(",", " ").replace(".", " ") for text in texts]
-        return self._model.texts(self._captions(plain)[:, :_TOKENS])
+        return self._model.texts(self._captions(plain)[:, :SHORT])
 
 
 def _small(picture: Tensor) -> Tensor:
-    """(64, 64, 3) uint8."""
+    """(128, 128, 3) uint8."""
     pixels = picture[..., :3].float().cpu().expand(-1, -1, 3)
     if pixels.shape[:2] != (SIZE, SIZE):
         moved = pixels.permute(2, 0, 1)[None]

@@ -1,100 +1,139 @@
-"""Five small classifiers of scenes, trained on the world alone, that judge what the model draws.
+"""Classifiers of scenes, trained on the world alone, that judge what the model draws.
 
 They never see a picture of the model: only renderings, slightly blurred, noised and moved, from a
-stream of scenes that the model was not trained on.
+stream of scenes that the model was not trained on. Two trunks share nothing: one looks at the
+whole scene, one at the objects.
 """
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import to_model_range
-from .scenes import JUDGE_TEST, JUDGE_TRAIN, make_scenes, scene_rng
-from .world import CATEGORIES, COLOURS, PATTERNS, PLACES, STYLES, Scene, random_scene, render
+from .stock import JUDGE_TEST, JUDGE_TRAIN, make_scenes, rendered, to_model_range
+from .world import Scene, Words, random_identity, random_scene
+from .world.vocabulary import (
+    CATEGORIES,
+    COLOURS,
+    HATS,
+    HELD,
+    LIGHTS,
+    PATTERNS,
+    PLACES,
+    RELATIONS,
+    STYLES,
+)
 
 log = logging.getLogger(__name__)
 
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "category": tuple(CATEGORIES),
-    "colour": tuple(COLOURS),
-    "pattern": tuple(PATTERNS),
+NONE = "none"
+SCENE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "place": tuple(PLACES),
     "style": tuple(STYLES),
+    "light": tuple(LIGHTS),
 }
-WIDTHS = (32, 64, 128, 160)
+OBJECT_ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "category": CATEGORIES,
+    "colour": tuple(COLOURS),
+    "pattern": tuple(PATTERNS),
+    "second": (NONE, *CATEGORIES),
+    "relation": (NONE, *RELATIONS),
+    "hat": (NONE, *HATS),
+    "held": (NONE, *HELD),
+}
+ATTRIBUTES = SCENE_ATTRIBUTES | OBJECT_ATTRIBUTES
+IGNORED = -100  # label of what has no name: cross-entropy leaves it out
 
 
-def trunk(widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:
-    """Pictures (B, 3, 64, 64) -> features (B, widths[-1], 4, 4)."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width in widths:
-        layers += [
-            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        ]
-        before = width
-    return nn.Sequential(*layers)
-
-
-class Judge(nn.Module):
-    """One attribute: its own trunk and its own head, so that judges share nothing."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.trunk = trunk()
-        self.head = nn.Linear(WIDTHS[-1] * 16, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of pictures (B, 3, 64, 64) in -1..1."""
-        return self.head(F.dropout(self.trunk(x).flatten(1), 0.2, self.training))
-
-
-class Judges(nn.Module):
-    """The five judges."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.judges = nn.ModuleDict({name: Judge(len(v)) for name, v in ATTRIBUTES.items()})
-
-    @torch.no_grad()
-    def predict(self, pictures: Tensor) -> dict[str, list[str]]:
-        """Each attribute's value for pictures (B, H, W, 3) uint8 or (B, 3, 64, 64) in -1..1."""
-        x = to_model_range(pictures) if pictures.dtype == torch.uint8 else pictures
-        return {
-            name: [ATTRIBUTES[name][i] for i in judge(x).argmax(dim=1).tolist()]
-            for name, judge in self.judges.items()
-        }
-
-
-def labels(scenes: list[Scene]) -> dict[str, Tensor]:
+def attributes_of(scene: Scene) -> dict[str, str | None]:
+    """The true value of each attribute; None where no name of the list fits."""
+    look, friend = scene.look, scene.companion
     return {
-        name: torch.tensor([values.index(getattr(scene, name)) for scene in scenes])
-        for name, values in ATTRIBUTES.items()
+        "place": scene.place,
+        "style": scene.style,
+        "light": scene.light,
+        "category": scene.category,
+        "colour": scene.words.colour if scene.words.colour in COLOURS else None,
+        "pattern": look.pattern,
+        "second": friend.category if friend else NONE,
+        "relation": friend.relation if friend else NONE,
+        "hat": look.hat if look.hat in HATS else None if look.hat else NONE,
+        "held": look.held or NONE,
     }
 
 
-def judge_scenes(seed: int, stream: int, count: int) -> tuple[np.ndarray, list[Scene]]:
-    """Pictures (count, 64, 64, 3) uint8 and scenes of the judges' own stream.
+def labels(scenes: list[Scene]) -> dict[str, Tensor]:
+    """Attribute -> class numbers (N,), IGNORED where there is none."""
+    rows = [attributes_of(scene) for scene in scenes]
+    out = {}
+    for name, values in ATTRIBUTES.items():
+        numbers = [IGNORED if row[name] is None else values.index(str(row[name])) for row in rows]
+        out[name] = torch.tensor(numbers)
+    return out
 
-    Every other scene leaves the fixed places and sizes of the training set, so that no judge
-    relies on them.
-    """
-    scenes = make_scenes(seed, stream, count)
-    for i in range(0, count, 2):
-        rng = scene_rng(seed, stream, i)
-        moved = {
-            "x": float(rng.uniform(21, 43)),
-            "y": float(rng.uniform(33, 37)),
-            "half": float(rng.uniform(16, 22)),
+
+def _stack(widths: tuple[int, ...], extra: int) -> nn.Sequential:
+    """Halving convolutions; the layer of number `extra` is followed by one that keeps the size."""
+    layers: list[nn.Module] = []
+    before = 3
+    for i, width in enumerate(widths):
+        for stride in (2, 1) if i == extra else (2,):
+            layers += [
+                nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            before = width
+    return nn.Sequential(*layers)
+
+
+class Judges(nn.Module):
+    """One answer for each attribute of a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = _stack((24, 48, 64, 96), extra=2)  # at half size: 64 -> 4 x 4
+        self.object = _stack((32, 64, 112, 160), extra=2)  # 128 -> 8 x 8
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(96 * 16, len(v)) for name, v in SCENE_ATTRIBUTES.items()}
+            | {name: nn.Linear(160 * 64, len(v)) for name, v in OBJECT_ATTRIBUTES.items()}
+        )
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits (B, classes) of each attribute for pictures (B, 3, 128, 128) in -1..1."""
+        whole = self.scene(F.avg_pool2d(x, 2)).flatten(1)
+        close = self.object(x).flatten(1)
+        whole, close = (F.dropout(f, 0.2, self.training) for f in (whole, close))
+        return {
+            name: head(whole if name in SCENE_ATTRIBUTES else close)
+            for name, head in self.heads.items()
         }
-        scenes[i] = random_scene(scene_rng(seed, stream, i), **moved)
-    return np.stack([render(scene)[0] for scene in scenes]), scenes
+
+    @torch.no_grad()
+    def predict(self, pictures: NDArray[np.uint8], batch: int = 100) -> dict[str, list[str]]:
+        """Each attribute's value for pictures (N, 128, 128, 3)."""
+        found: dict[str, list[str]] = {name: [] for name in ATTRIBUTES}
+        for start in range(0, len(pictures), batch):
+            logits = self(to_model_range(pictures[start : start + batch]))
+            for name, values in ATTRIBUTES.items():
+                found[name] += [values[i] for i in logits[name].argmax(dim=1).tolist()]
+        return found
+
+
+def judge_scene(rng: np.random.Generator, index: int) -> Scene:
+    """Every other scene leaves the fixed places and sizes; free colours as in the base world."""
+    if index % 2:
+        return random_scene(rng)
+    moved = {"x": float(rng.uniform(44, 84)), "half": float(rng.uniform(29, 39))}
+    if index % 8 == 0:
+        moved |= {"look": random_identity(rng), "words": Words()}
+    return random_scene(rng, **moved)
 
 
 def soften(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,58 +147,75 @@ def soften(x: Tensor, generator: torch.Generator) -> Tensor:
     return x * gain + level * torch.randn(x.shape, generator=generator)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Settings of the judges' training; recorded in the weights file."""
+
+    scenes: int = 40000
+    epochs: int = 10
+    batch: int = 64
+    rate: float = 2e-3  # peak, after a warm-up of 100 steps; linear to zero
+    seed: int = 0
+
+
 def train_judges(
-    *, seed: int = 0, scenes: int = 16000, epochs: int = 6, rate: float = 2e-3
-) -> tuple[Judges, dict[str, float]]:
-    """Trained judges and their accuracy on 2,000 unseen clean scenes of the training layout."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    pictures, train = judge_scenes(seed, JUDGE_TRAIN, scenes)
-    truth = labels(train)
+    folder: Path,
+    config: JudgeConfig,
+    on_epoch: Callable[[int, Judges], None] | None = None,
+    bf16: bool = False,
+) -> Judges:
+    """Trained judges; `folder` keeps the rendered scenes. `bf16` halves a step's time where the
+    processor has such products."""
+    torch.manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    pictures, scenes = rendered(folder, config.seed, JUDGE_TRAIN, config.scenes, judge_scene)
+    truth = labels(scenes)
     model = Judges().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2, fused=True)
-    batch, done, total = 128, 0, epochs * (scenes // 128)
-    for epoch in range(epochs):
-        order = torch.randperm(scenes, generator=generator)
-        for start in range(0, scenes - batch + 1, batch):
-            index = order[start : start + batch]
-            x = to_model_range(torch.from_numpy(pictures[index.numpy()]))
-            x = soften(x, generator).contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=1e-2)
+    per_epoch = config.scenes // config.batch
+    done, total = 0, config.epochs * per_epoch
+    for epoch in range(config.epochs):
+        model.train()
+        order = torch.randperm(config.scenes, generator=generator)
+        seen = 0.0
+        for i in range(per_epoch):
+            index = order[i * config.batch : (i + 1) * config.batch].sort().values
+            x = soften(to_model_range(pictures[index.numpy()]), generator)
             for group in optimizer.param_groups:
-                group["lr"] = rate * (1 - done / total) + 1e-6
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = {name: judge(x) for name, judge in model.judges.items()}
-            loss = sum(F.cross_entropy(logits[n].float(), truth[n][index]) for n in ATTRIBUTES)
+                group["lr"] = config.rate * min(1, (done + 1) / 100) * (1 - done / total) + 1e-6
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(x.contiguous(memory_format=torch.channels_last))
+            losses = [F.cross_entropy(logits[n].float(), truth[n][index]) for n in ATTRIBUTES]
+            loss = torch.stack(losses).nan_to_num().sum()
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            done += 1
-        log.info("judges, epoch %d: loss %.4f", epoch + 1, float(loss.detach()))
-    model.eval()
-    return model, held_out_accuracy(model, seed)
-
-
-def held_out_accuracy(model: Judges, seed: int = 0, count: int = 2000) -> dict[str, float]:
-    """Share of right answers on clean scenes that no training has seen."""
-    test = make_scenes(seed, JUDGE_TEST, count)
-    right = dict.fromkeys(ATTRIBUTES, 0)
-    for start in range(0, count, 250):
-        part = test[start : start + 250]
-        guesses = model.predict(torch.from_numpy(np.stack([render(s)[0] for s in part])))
-        for name in ATTRIBUTES:
-            right[name] += sum(
-                guess == getattr(s, name) for guess, s in zip(guesses[name], part, strict=True)
-            )
-    return {name: count_right / count for name, count_right in right.items()}
-
-
-def load_judges(folder: Path | None = None) -> Judges:
-    """The shipped judges; weights.WeightsError unless the file is the one of the card."""
-    from . import weight_files as weights
-
-    tensors, _ = weights.load(weights.JUDGES, folder or weights.FOLDER)
-    model = Judges()
-    model.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    )
+            done, seen = done + 1, seen + float(loss.detach())
+        log.info("judges, epoch %d: loss %.4f", epoch + 1, seen / per_epoch)
+        if on_epoch is not None:
+            on_epoch(epoch, model)
     return model.eval()
+
+
+def held_out_accuracy(
+    model: Judges, seed: int = 0, count: int = 2000, folder: Path | None = None
+) -> dict[str, float]:
+    """Share of right answers on clean scenes that no training has seen, among those with one."""
+    from .world import render
+
+    scenes = make_scenes(seed, JUDGE_TEST, count)
+    if folder is not None:
+        pictures, scenes = rendered(folder, seed, JUDGE_TEST, count)
+    else:
+        pictures = np.stack([render(scene).picture for scene in scenes])
+    model.eval()
+    seen = model.predict(pictures)
+    shares = {}
+    for name in ATTRIBUTES:
+        pairs = [
+            (guess, value)
+            for guess, scene in zip(seen[name], scenes, strict=True)
+            if (value := attributes_of(scene)[name]) is not None
+        ]
+        shares[name] = sum(guess == value for guess, value in pairs) / len(pairs)
+    return shares

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SAMPLER, SCHEDULER, STEPS, GUIDANCE = "dpmpp_2m", "normal", 20, 4.0
+SAMPLER, SCHEDULER, STEPS, GUIDANCE = "dpmpp_2m", "normal", 20, 3.0
 
 
 def condition(clip: Any, prompts: list[str]) -> list:
     """The host's CONDITIONING of several prompts, stacked along the batch."""
     encoded = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
-    states = torch.cat([state for state, _ in encoded])  # (B, 77, 128)
+    states = torch.cat([state for state, _ in encoded])  # (B, 77, 192)
     pooled = torch.cat([vector for _, vector in encoded])
     return [[states, {"pooled_output": pooled}]]
 
@@ -28,11 +28,11 @@ def sample(
     sampler: str = SAMPLER,
     scheduler: str = SCHEDULER,
     batch: int = 50,
-    side: int = 8,
+    side: int = 16,
 ) -> Tensor:
     """Pictures (N, H, W, 3) uint8 of N prompts: KSampler's own path, empty negative prompt.
 
-    `side` is that of the latents, an eighth of the pictures': 16 for the second model.
+    `side` is that of the latents, an eighth of the pictures'.
     """
     import comfy.sample
 

@@ -1,42 +1,34 @@
-"""Prompts of the micro model: which CLIP tokens it knows, and the text encoder that reads them.
+"""Prompts of attndb-micro: which CLIP tokens it knows, and the text encoder that reads them.
 
 The encoder is the text half of CLIP, small; parameter names are those of the transformers library
 and of ComfyUI's ``CLIPTextModel``, so the weights load there once the table is expanded to CLIP's
 49,408 rows.
 """
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from .world.captions import caption_words
+
 START, END, LENGTH, CLIP_ROWS = 49406, 49407, 77, 49408
+SHORT = 40  # tokens that hold every training caption
 UNKNOWN_ROW = 0  # of the compact table: every token that is not in the vocabulary
 
-TEXT_CONFIG = {
-    "hidden_size": 128,
-    "intermediate_size": 512,
-    "num_attention_heads": 4,
+TEXT_CONFIG: dict[str, Any] = {
+    "hidden_size": 192,
+    "intermediate_size": 768,
+    "num_attention_heads": 6,
     "num_hidden_layers": 3,
     "hidden_act": "quick_gelu",
     "max_position_embeddings": LENGTH,
     "num_positions": LENGTH,
     "vocab_size": CLIP_ROWS,
-    "projection_dim": 128,
+    "projection_dim": 192,
     "eos_token_id": END,
 }
-
-# Every word of a training caption (captions.py); words of several CLIP tokens give several rows.
-WORDS = (
-    *"a the of in on at and with photo picture sketch drawing pixel art small big thing".split(),
-    *"left middle right underwater".split(),
-)
-
-
-def caption_words() -> tuple[str, ...]:
-    """All words that a caption can hold, sorted."""
-    from .world import CATEGORIES, COLOURS, PATTERNS, PLACES
-
-    phrases = " ".join(PLACES.values()).split()
-    return tuple(sorted({*WORDS, *CATEGORIES, *COLOURS, *PATTERNS, *phrases}))
 
 
 class Vocabulary:
@@ -65,10 +57,9 @@ class Vocabulary:
 class CaptionEncoder:
     """Captions of the world to rows of the compact table, without running a tokenizer per step."""
 
-    def __init__(self, tokenizer, words: tuple[str, ...] | None = None) -> None:
-        """`tokenizer`: a transformers CLIPTokenizer; `words`: those of this world if not given."""
-        words = words if words is not None else caption_words()
-        ids = {word: tokenizer(word)["input_ids"][1:-1] for word in words}
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer`: a transformers CLIPTokenizer."""
+        ids = {word: tokenizer(word)["input_ids"][1:-1] for word in caption_words()}
         known = sorted({token for tokens in ids.values() for token in tokens})
         self.vocabulary = Vocabulary([START, END, *known])
         self._rows = {
@@ -85,6 +76,15 @@ class CaptionEncoder:
                 rows += self._rows.get(word, [UNKNOWN_ROW])
             out[i, : len(rows)] = torch.tensor(rows[: LENGTH - 1])
         return out
+
+
+def host_captions() -> CaptionEncoder:
+    """The vocabulary of the world in the ids of CLIP's tokenizer, which ComfyUI brings."""
+    import comfy.sd1_clip
+    from transformers import CLIPTokenizer
+
+    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+    return CaptionEncoder(CLIPTokenizer.from_pretrained(folder))
 
 
 class _Attention(nn.Module):
@@ -129,15 +129,12 @@ class _Layer(nn.Module):
 class TextEncoder(nn.Module):
     """Rows (B, T <= 77) -> context (B, T, width): the last layer, normalised, as in SD 1.x."""
 
-    def __init__(self, rows: int, config: dict | None = None) -> None:
-        """`config`: TEXT_CONFIG if not given."""
+    def __init__(self, rows: int) -> None:
         super().__init__()
-        config = config or TEXT_CONFIG
-        self.width = width = config["hidden_size"]
-        layers = [
-            _Layer(width, config["intermediate_size"], config["num_attention_heads"])
-            for _ in range(config["num_hidden_layers"])
-        ]
+        width, inner = TEXT_CONFIG["hidden_size"], TEXT_CONFIG["intermediate_size"]
+        self.width = width
+        heads, depth = TEXT_CONFIG["num_attention_heads"], TEXT_CONFIG["num_hidden_layers"]
+        layers = [_Layer(width, inner, heads) for _ in range(depth)]
         self.text_model = nn.ModuleDict(
             {
                 "embeddings": nn.ModuleDict(

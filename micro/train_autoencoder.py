@@ -1,79 +1,161 @@
-"""Step one of the training: the micro VAE, on pictures of the world alone."""
+"""Step one of the training: the autoencoder, on scenes of mostly random subjects."""
 
 import logging
+import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import MicroAutoencoder, to_model_range
+from .autoencoder import Autoencoder
+from .muon import Muon
+from .stock import to_model_range
 
 log = logging.getLogger(__name__)
 
-LATENT_NOISE = 0.15  # added to latents, so that the decoder forgives the sampler's small errors
+
+@dataclass(frozen=True, kw_only=True)
+class CoderConfig:
+    """Settings of the autoencoder's training; recorded in the weights file."""
+
+    steps: int = 1500
+    batch: int = 24
+    crop: int = 64  # px
+    rate: float = 1e-3  # peak; warm-up of 50 steps, then a cosine to zero
+    noise: float = 0.15  # most noise on the latents, whose channels have a mean square of 1
+    square: float = 3.0  # weight of the mean square error beside the mean absolute one
+    gradient: float = 0.25  # weight of the loss on differences of neighbours
+    freeze: float = 0.8  # share of the steps after which encoder and statistics stay as they are
+    seed: int = 0
+    checkpoint_every: int = 100
 
 
-def _batch(pictures: np.ndarray, index: np.ndarray, device: torch.device) -> Tensor:
-    x = to_model_range(torch.from_numpy(pictures[np.sort(index)]).to(device))
-    return x.contiguous(memory_format=torch.channels_last)
+def _crops(pictures: NDArray[np.uint8], config: CoderConfig, rng: np.random.Generator) -> Tensor:
+    """A batch (B, 3, crop, crop) on the latent grid, from where subjects stand.
+
+    The few backgrounds are soon learned; the subjects are what the gate asks about.
+    """
+    index = np.sort(rng.integers(len(pictures), size=config.batch))
+    room = (pictures.shape[1] - config.crop) // 8  # cells that a crop can move
+    top = rng.integers(min(1, room), room + 1, size=config.batch) * 8
+    left = rng.integers(0, room + 1, size=config.batch) * 8
+    at = np.stack([top, left], axis=1)
+    patches = [
+        pictures[i, y : y + config.crop, x : x + config.crop]
+        for i, (y, x) in zip(index, at, strict=True)
+    ]
+    return to_model_range(np.stack(patches)).contiguous(memory_format=torch.channels_last)
 
 
-def new_autoencoder(pictures: np.ndarray, seed: int = 0) -> MicroAutoencoder:
-    """The encoder in its final form and the decoder at its linear start."""
-    torch.manual_seed(seed)
-    model = MicroAutoencoder()
-    model.start_from_components(_batch(pictures, np.arange(4000), torch.device("cpu")))
-    return model
+def coder_loss(y: Tensor, x: Tensor, square: float, gradient: float) -> Tensor:
+    """L1, weighed MSE, and weighed L1 of the differences to the right and lower neighbours."""
+    dy = (y - x).diff(dim=2).abs().mean() + (y - x).diff(dim=3).abs().mean()
+    return F.l1_loss(y, x) + square * F.mse_loss(y, x) + gradient * dy
 
 
-@torch.no_grad()
-def encode_all(model: MicroAutoencoder, pictures: np.ndarray, device: torch.device) -> Tensor:
-    """(N, C, 8, 8) bf16 latents of all pictures."""
-    parts = []
-    for start in range(0, len(pictures), 500):
-        index = np.arange(start, min(start + 500, len(pictures)))
-        parts.append(model.encode(_batch(pictures, index, device)).bfloat16().cpu())
-    return torch.cat(parts)
+class CoderTrainer:
+    """Owns the autoencoder and its optimisers."""
 
+    def __init__(self, config: CoderConfig, pictures: NDArray[np.uint8]) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.pictures = config, pictures
+        self.model = Autoencoder()
+        self.model.start_from_components(to_model_range(pictures[:1500]))
+        self.model.to(memory_format=torch.channels_last)
+        named = dict(self.model.named_parameters())
+        hidden = {
+            name: p
+            for name, p in named.items()
+            if p.ndim == 4 and name.startswith(("encoder.", "decoder."))
+        }
+        self.convolutions = list(hidden.values())
+        self.others = [p for name, p in named.items() if name not in hidden]
+        self.optimizers = [
+            Muon(self.convolutions, weight_decay=0.01, ns_steps=4),
+            torch.optim.AdamW(self.others, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.steps, self.elapsed = 0, 0.0
 
-def train_decoder(
-    model: MicroAutoencoder,
-    pictures: np.ndarray,
-    *,
-    minutes: float,
-    seed: int = 0,
-    batch: int = 24,
-    rate: float = 2e-3,
-) -> None:
-    """Train the decoder only, in place; the rate decays to zero as the time budget runs out."""
-    device = next(model.parameters()).device
-    rng = np.random.default_rng(seed)
-    model.requires_grad_(False)
-    model.decoder.requires_grad_(True)
-    model.to(memory_format=torch.channels_last)
-    parameters = list(model.decoder.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    start, step, used = time.monotonic(), 0, 0.0
-    while used < 1:
-        used = (time.monotonic() - start) / (60 * minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 50) * min(1, 1.5 * max(1 - used, 0.0)) + 1e-6
-        x = _batch(pictures, rng.integers(len(pictures), size=batch), device)
-        z = model.encode(x)
-        noise = LATENT_NOISE * torch.rand(batch, 1, 1, 1, device=device) * torch.randn_like(z)
-        with torch.autocast(device.type, torch.bfloat16):
-            y = F.pixel_shuffle(model.linear_out(z + noise).float(), 8) + model.decoder(z + noise)
-        loss = F.l1_loss(y, x) + F.mse_loss(y, x)
+    def _set_rate(self) -> None:
+        c, done = self.config, self.steps / self.config.steps
+        rate = c.rate * min(1, (self.steps + 1) / 50) * 0.5 * (1 + np.cos(np.pi * min(done, 1)))
+        for optimizer, factor in zip(self.optimizers, (1.0, 0.5), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = float(rate) * factor + 1e-7
+
+    def step(self) -> tuple[float, float]:
+        """One update; gives the loss and the mean square error (range -1..1)."""
+        c, model = self.config, self.model
+        rng = np.random.default_rng((c.seed, 5, self.steps))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self._set_rate()
+        x = _crops(self.pictures, c, rng)
+        frozen = self.steps >= c.freeze * c.steps
+        model.train(not frozen)
+        with torch.set_grad_enabled(not frozen):
+            z = model.encode(x)
+        level = c.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
+        y = model.decode(z + level * torch.randn(z.shape, generator=generator))
+        loss = coder_loss(y, x, c.square, c.gradient)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 50 == 0:
-            error = F.mse_loss(y.detach(), x).item() / 4
-            decibel = -10 * np.log10(error)
-            log.info("decoder step %d: loss %.4f, %.1f dB", step, loss.item(), decibel)
-        step += 1
-    log.info("decoder: %d steps", step)
-    model.requires_grad_(False)
+        grown = [p for p in [*self.convolutions, *self.others] if p.grad is not None]
+        nn.utils.clip_grad_norm_(grown, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        return float(loss.detach()), float(F.mse_loss(y.detach(), x))
+
+    def state(self) -> dict:
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "steps": self.steps,
+            "elapsed": self.elapsed,
+        }
+
+    def load(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        self.steps, self.elapsed = state["steps"], state["elapsed"]
+
+
+def save_state(state: dict, path: Path) -> None:
+    """Write a checkpoint in one move."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def train_coder(
+    trainer: CoderTrainer, checkpoint: Path, on_log: Callable[[dict], None] | None = None
+) -> None:
+    """Train to the last step, going on from `checkpoint` where it exists."""
+    if checkpoint.exists():
+        trainer.load(torch.load(checkpoint, weights_only=True))
+        log.info("resumed at step %d", trainer.steps)
+    last, errors = time.monotonic(), []
+    while trainer.steps < trainer.config.steps:
+        loss, error = trainer.step()
+        errors.append(error)
+        now = time.monotonic()
+        trainer.elapsed, last = trainer.elapsed + now - last, now
+        if trainer.steps % trainer.config.checkpoint_every == 0:
+            decibel = -10 * np.log10(np.mean(errors) / 4)
+            log.info(
+                "autoencoder step %d, %.1f min: loss %.4f, %.2f dB",
+                *(trainer.steps, trainer.elapsed / 60, loss, decibel),
+            )
+            if on_log is not None:
+                on_log({"step": trainer.steps, "seconds": trainer.elapsed, "decibel": decibel})
+            errors = []
+            save_state(trainer.state(), checkpoint)
+    save_state(trainer.state(), checkpoint)
+    trainer.model.eval()

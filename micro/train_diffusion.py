@@ -1,39 +1,48 @@
 """Step two of the training: U-Net and text encoder together, on latents and captions."""
 
+import json
 import logging
 import math
-import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .text import LENGTH, CaptionEncoder, TextEncoder
+from .muon import Muon
+from .text import LENGTH, SHORT, CaptionEncoder, TextEncoder
+from .train_autoencoder import save_state
 from .unet import new_unet, use_plain_attention
 from .world import Scene, random_caption
 
 log = logging.getLogger(__name__)
-
-SHORT = 24  # tokens of the longest caption; most steps leave out the padding after it
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
     """Settings of the long run; recorded in the weights file."""
 
-    minutes: float  # wall-clock budget of the run, resumed parts included
-    batch: int = 64
-    rate: float = 1.5e-3  # peak; constant for half of the budget, then linear to zero
+    steps: int = 5000
+    batch: int = 48
+    rate: float = 1.5e-3  # peak; constant, then linear to zero over the last `decay` of the steps
     warmup: int = 100
+    decay: float = 0.4
     weight_decay: float = 0.02
     empty_captions: float = 0.1
-    long_captions: float = 0.15  # share of steps with all 77 tokens; 0.6 in the last fifth
+    long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
+    offset_noise: float = 0.1  # most that a whole channel's noise is moved, in its own spread
     ema: float = 0.999
     seed: int = 0
-    checkpoint_every: int = 200
+    checkpoint_every: int = 50
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warmup) * min(1.0, max(left, 0.0))
 
 
 def alphas_cumprod(steps: int = 1000) -> Tensor:
@@ -42,92 +51,52 @@ def alphas_cumprod(steps: int = 1000) -> Tensor:
     return torch.cumprod(1 - betas, dim=0).float()
 
 
-def timestep_cdf(abar: Tensor) -> Tensor:
-    """Cumulative probability of each timestep: p(t) ~ clip(SNR^-1/2, 0.25, 2).
-
-    High noise decides what is drawn and where, which is what captions speak of; sampling it more
-    often stands in for a loss weight without the variance of one.
-    """
-    snr = abar / (1 - abar)
-    p = snr.rsqrt().clamp(0.25, 2.0).double()
-    return torch.cumsum(p / p.sum(), dim=0)
-
-
-class _Mirror:
-    """fp32 master weights of a bf16 module; convolutions as matrices, as Muon wants them."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.names = [name for name, _ in module.named_parameters()]
-        self.parameters = list(module.parameters())
-        self.masters = [
-            (p.detach().float().flatten(1) if p.ndim > 2 else p.detach().float().clone())
-            for p in self.parameters
-        ]
-
-    def take_gradients(self) -> None:
-        for p, m in zip(self.parameters, self.masters, strict=True):
-            m.grad = None if p.grad is None else p.grad.reshape(m.shape).to(m.dtype)
-            p.grad = None
-
-    def publish(self, values: list[Tensor] | None = None) -> None:
-        with torch.no_grad():
-            for p, m in zip(self.parameters, values or self.masters, strict=True):
-                p.copy_(m.view(p.shape))
-
-
-def _is_hidden_matrix(name: str, value: Tensor) -> bool:
+def is_hidden_matrix(name: str, value: Tensor) -> bool:
+    """Whether Muon updates it; first and last layers, embeddings and vectors are AdamW's."""
     outer = ("input_blocks.0.", "out.", "time_embed.")
-    return value.ndim == 2 and not name.startswith(outer) and "embedding" not in name
+    return value.ndim >= 2 and not name.startswith(outer) and "embedding" not in name
 
 
 class DiffusionTrainer:
-    """Owns models, masters, optimisers and the moving average; `step` is one training step."""
+    """Owns models, optimisers and the moving average; `step` is one training step, under bf16
+    autocast if asked: faster on cards and on CPUs with bf16 products, slower on others. `compiled`
+    costs minutes at the start, twice, and makes a step about a fifth shorter on a CPU."""
 
-    def __init__(self, config: DiffusionConfig, captions: CaptionEncoder, device: torch.device):
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        captions: CaptionEncoder,
+        device: torch.device | str = "cpu",
+        bf16: bool = False,
+        unet_config: dict[str, Any] | None = None,
+        compiled: bool = False,
+    ) -> None:
         use_plain_attention()
         torch.manual_seed(config.seed)
-        self.config, self.captions, self.device = config, captions, device
-        self.unet = new_unet().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
-        self.unet.dtype = torch.bfloat16
+        self.config, self.captions, self.device = config, captions, torch.device(device)
+        self.bf16 = bf16
+        self.unet = new_unet(unet_config).to(self.device).to(memory_format=torch.channels_last)
         self.unet.requires_grad_(True)
-        self.text = TextEncoder(captions.vocabulary.rows).to(device)
-        self.mirrors = [_Mirror(self.unet), _Mirror(self.text)]
-        named = [(n, m) for mirror in self.mirrors for n, m in zip(mirror.names, mirror.masters)]  # noqa: B905
-        matrices = [m for n, m in named if _is_hidden_matrix(n, m)]
-        others = [m for n, m in named if not _is_hidden_matrix(n, m)]
-        decay = config.weight_decay
+        self.predict = torch.compile(self.unet, dynamic=False) if compiled else self.unet
+        self.text = TextEncoder(captions.vocabulary.rows).to(self.device)
+        self.named = dict(self.unet.named_parameters(prefix="unet"))
+        self.named |= dict(self.text.named_parameters(prefix="text"))
+        bare = {name: name.split(".", 1)[1] for name in self.named}
+        hidden = [p for n, p in self.named.items() if is_hidden_matrix(bare[n], p)]
+        others = [p for n, p in self.named.items() if not is_hidden_matrix(bare[n], p)]
         self.optimizers = [
-            torch.optim.Muon(
-                matrices, weight_decay=decay, ns_steps=3, adjust_lr_fn="match_rms_adamw"
+            Muon(
+                hidden,
+                weight_decay=config.weight_decay,
+                ns_steps=3,
+                dtype=torch.bfloat16 if bf16 else None,
             ),
-            torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.0),
         ]
-        self.masters = [m for _, m in named]
-        self.average = [m.clone() for m in self.masters]
-        self.abar = alphas_cumprod().to(device)
-        self.cdf = timestep_cdf(self.abar).to(device)
+        self.parameters = list(self.named.values())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.abar = alphas_cumprod().to(self.device)
         self.steps, self.elapsed = 0, 0.0
-        self.publish()
-
-    def publish(self, average: bool = False) -> None:
-        """Copy the masters (or their moving average) into the models."""
-        values, first = self.average if average else self.masters, len(self.mirrors[0].masters)
-        self.mirrors[0].publish(values[:first])
-        self.mirrors[1].publish(values[first:])
-
-    @property
-    def progress(self) -> float:
-        return self.elapsed / (60 * self.config.minutes)
-
-    def _set_rate(self) -> None:
-        c = self.config
-        rate = (
-            c.rate * min(1, (self.steps + 1) / c.warmup) * min(1, 2 * max(0.0, 1 - self.progress))
-        )
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
 
     def _contexts(self, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
         c = self.config
@@ -136,47 +105,56 @@ class DiffusionTrainer:
             for scene in scenes
         ]
         rows = self.captions(texts).to(self.device)
-        share = 0.6 if self.progress > 0.8 else c.long_captions
-        length = LENGTH if rng.random() < share else SHORT
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.text(rows[:, :length])
+        late = self.steps >= (1 - c.decay) * c.steps
+        length = LENGTH if rng.random() < (0.5 if late else c.long_captions) else SHORT
+        return self.text(rows[:, :length])
 
     def step(self, latents: Tensor, scenes: list[Scene]) -> tuple[float, Tensor, Tensor]:
         """One update; gives the loss, the timesteps and the loss per sample."""
         c = self.config
         rng = np.random.default_rng((c.seed, 77, self.steps))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self._set_rate()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = c.rate_at(self.steps)
 
         index = rng.integers(len(scenes), size=c.batch)
-        z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 8, 8)
-        context = self._contexts([scenes[i] for i in index], rng)  # (B, T, 128)
+        z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 16, 16)
         even = (torch.arange(c.batch) + torch.rand(c.batch, generator=generator)) / c.batch
-        t = torch.searchsorted(self.cdf, even.to(self.cdf)).clamp(max=len(self.cdf) - 1)  # (B,)
-        noise = torch.randn(z0.shape, generator=generator).to(self.device)
+        t = (even * len(self.abar)).long().clamp(max=len(self.abar) - 1).to(self.device)  # (B,)
+        noise = torch.randn(z0.shape, generator=generator)
+        share = c.offset_noise * torch.rand(c.batch, 1, 1, 1, generator=generator)
+        # what sampling adds up to, a wrong mean of a channel, is then known to be noise
+        noise += share * torch.randn(*z0.shape[:2], 1, 1, generator=generator)
+        noise = noise.to(self.device)
         a = self.abar[t].view(-1, 1, 1, 1)
-        zt = (a.sqrt() * z0 + (1 - a).sqrt() * noise).bfloat16()
+        zt = (a.sqrt() * z0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
 
-        zt = zt.contiguous(memory_format=torch.channels_last)
-        prediction = self.unet(zt, t, context=context.bfloat16()).float()
-        losses = (prediction - noise).square().mean(dim=(1, 2, 3))  # (B,)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            context = self._contexts([scenes[i] for i in index], rng)  # (B, T, width)
+            prediction = self.predict(zt, t, context=context)
+        velocity = a.sqrt() * noise - (1 - a).sqrt() * z0
+        losses = (prediction.float() - velocity).square().mean(dim=(1, 2, 3))  # (B,)
         loss = losses.mean()
         loss.backward()
 
-        for mirror in self.mirrors:
-            mirror.take_gradients()
-        torch.nn.utils.clip_grad_norm_(self.masters, 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.publish()
+            optimizer.zero_grad(set_to_none=True)
         decay = min(c.ema, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.average, self.masters, 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
         self.steps += 1
         return float(loss.detach()), t, losses.detach()
 
-    def state(self) -> dict:
+    def averaged(self) -> dict[str, Tensor]:
+        """The moving averages by name ("unet...", "text...")."""
+        return dict(zip(self.named, self.average, strict=True))
+
+    def state(self) -> dict[str, Any]:
         return {
-            "masters": self.masters,
+            "parameters": [p.detach() for p in self.parameters],
             "average": self.average,
             "optimizers": [o.state_dict() for o in self.optimizers],
             "steps": self.steps,
@@ -184,54 +162,68 @@ class DiffusionTrainer:
             "config": asdict(self.config),
         }
 
-    def load(self, state: dict) -> None:
+    def start_from(self, values: Mapping[str, Tensor]) -> None:
+        """Begin at these weights, by the names of `averaged`; the optimisers begin anew. KeyError
+        or RuntimeError if they are of another model."""
         with torch.no_grad():
-            for kind in ("masters", "average"):
-                for mine, stored in zip(getattr(self, kind), state[kind], strict=True):
-                    mine.copy_(stored)
+            for name, mine, average in zip(self.named, self.parameters, self.average, strict=True):
+                mine.copy_(values[name])
+                average.copy_(mine)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        with torch.no_grad():
+            for mine, stored in (
+                *zip(self.parameters, state["parameters"], strict=True),
+                *zip(self.average, state["average"], strict=True),
+            ):
+                mine.copy_(stored)
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.steps, self.elapsed = state["steps"], state["elapsed"]
-        self.publish()
-
-
-def save_checkpoint(trainer: DiffusionTrainer, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(trainer.state(), part)
-    os.replace(part, path)
 
 
 def train_diffusion(
-    trainer: DiffusionTrainer, latents: Tensor, scenes: list[Scene], checkpoint: Path
+    trainer: DiffusionTrainer,
+    latents: Tensor,
+    scenes: list[Scene],
+    checkpoint: Path,
+    on_checkpoint: Callable[[DiffusionTrainer], None] | None = None,
 ) -> None:
-    """Train until the time budget is used, going on from `checkpoint` where it exists."""
+    """Train to the last step, going on from `checkpoint` where it exists.
+
+    Beside it `<name>.jsonl` gets a line at every checkpoint: step, seconds, loss and the loss by
+    quarters of the timesteps. FloatingPointError if the loss is not finite; the file then holds
+    the last good state.
+    """
     if checkpoint.exists():
-        trainer.load(torch.load(checkpoint, weights_only=True, map_location=trainer.device))
+        state = torch.load(checkpoint, weights_only=True, map_location=trainer.device)
+        trainer.load(state)
         log.info("resumed at step %d, %.1f minutes", trainer.steps, trainer.elapsed / 60)
+    every = trainer.config.checkpoint_every
     seen, by_noise, count = 0.0, torch.zeros(4), torch.zeros(4)
     last = time.monotonic()
-    while trainer.progress < 1:
+    while trainer.steps < trainer.config.steps:
         loss, t, losses = trainer.step(latents, scenes)
         if not math.isfinite(loss):
             raise FloatingPointError(f"train-micro: loss is {loss} at step {trainer.steps}")
         now = time.monotonic()
-        trainer.elapsed += now - last
-        last = now
+        trainer.elapsed, last = trainer.elapsed + now - last, now
         seen += loss
-        by_noise.index_add_(0, (t.cpu() // 250), losses.cpu())
-        count.index_add_(0, (t.cpu() // 250), torch.ones(len(t)))
-        if trainer.steps % 50 == 0:
-            quarters = " ".join(f"{v:.4f}" for v in by_noise / count.clamp(min=1))
-            log.info(
-                "step %d, %.1f min, loss %.4f, by noise %s",
-                trainer.steps,
-                trainer.elapsed / 60,
-                seen / 50,
-                quarters,
-            )
-            seen = 0.0
-            by_noise.zero_()
-            count.zero_()
-        if trainer.steps % trainer.config.checkpoint_every == 0:
-            save_checkpoint(trainer, checkpoint)
-    save_checkpoint(trainer, checkpoint)
+        by_noise.index_add_(0, t.cpu() // 250, losses.cpu())
+        count.index_add_(0, t.cpu() // 250, torch.ones(len(t)))
+        if trainer.steps % every == 0 or trainer.steps == trainer.config.steps:
+            line = {
+                "step": trainer.steps,
+                "seconds": round(trainer.elapsed, 1),
+                "loss": round(seen / every, 5),
+                "by_noise": [round(v, 5) for v in (by_noise / count.clamp(min=1)).tolist()],
+            }
+            log.info("%s", line)
+            with checkpoint.with_suffix(".jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            seen, by_noise, count = 0.0, torch.zeros(4), torch.zeros(4)
+            save_state(trainer.state(), checkpoint)
+            if on_checkpoint is not None:
+                on_checkpoint(trainer)
+            last = time.monotonic()

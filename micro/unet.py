@@ -1,6 +1,7 @@
-"""The micro U-Net: ComfyUI's own UNetModel at a size that two CPU cores can train."""
+"""The U-Net: ComfyUI's own UNetModel at a size that two CPU cores can train."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,15 +9,15 @@ from torch import nn
 from .autoencoder import LATENT_CHANNELS
 from .text import TEXT_CONFIG
 
-UNET_CONFIG = {
-    "image_size": 8,
+UNET_CONFIG: dict[str, Any] = {
+    "image_size": 16,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
     "model_channels": 128,
-    "num_res_blocks": [1, 1],
-    "channel_mult": [1, 1],
-    "transformer_depth": [1, 1],
-    "transformer_depth_output": [1, 1, 1, 1],
+    "num_res_blocks": [1, 2, 2],
+    "channel_mult": [1, 1, 1],
+    "transformer_depth": [0, 1, 1, 1, 1],
+    "transformer_depth_output": [0, 0, 1, 1, 1, 1, 1, 1],
     "transformer_depth_middle": 1,
     "num_head_channels": 32,
     "num_heads": -1,
@@ -48,7 +49,7 @@ def use_plain_attention() -> None:
     attention.optimized_attention = plain_attention
 
 
-def new_unet() -> nn.Module:
+def new_unet(config: dict[str, Any] | None = None) -> nn.Module:
     """An untrained U-Net in fp32; ComfyUI must be importable.
 
     The host's layers leave their weights uninitialised, so each gets PyTorch's own initialisation,
@@ -56,7 +57,7 @@ def new_unet() -> nn.Module:
     """
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 
-    unet = UNetModel(**copy.deepcopy(UNET_CONFIG), dtype=torch.float32, device="cpu")
+    unet = UNetModel(**copy.deepcopy(config or UNET_CONFIG), dtype=torch.float32, device="cpu")
     for module in unet.modules():
         reset = getattr(module, "reset_parameters", None)
         if isinstance(module, nn.Linear):

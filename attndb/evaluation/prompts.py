@@ -44,18 +44,18 @@ COMPLEX = (
     "illuminated by neon lights",
 )
 TOY = (
-    "a photo of a {} in a meadow",
     "a photo of a {} in a forest",
     "a photo of a {} in space",
-    "a photo of a {} in the desert",
-    "a photo of a {} at night",
     "a photo of a {} underwater",
+    "a photo of a {} on a stage",
+    "a photo of a {} in the desert at sunset",
+    "a photo of a {} in a forest in the fog",
+    "a photo of a {} next to a small blue boat in the desert",
+    "a photo of a {} holding a yellow lantern in space",
     "a sketch of a {} on the beach",
-    "a sketch of a {} in the city",
-    "pixel art of a {} in the snow",
-    "pixel art of a {} in a room",
+    "a watercolour of a {} in the city at night",
+    "pixel art of a {} on a stage",
     "a photo of a red {} in a forest",
-    "a photo of a blue {} in the desert",
 )
 """In the words of the embedded model."""
 

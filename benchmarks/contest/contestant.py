@@ -13,7 +13,7 @@ from ...attndb.config.methods import MethodName
 from ...attndb.config.presets import paper
 from ...attndb.config.regularization import Regularization
 from ...attndb.config.stage import StageConfig
-from ...micro.micro2.world import SIZE
+from ...micro.world import SIZE
 
 RECIPES = Path(__file__).with_name("recipes.json")
 """What the search found: method -> [steps, rate] of each stage, and how."""

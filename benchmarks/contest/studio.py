@@ -16,14 +16,15 @@ from ...attndb.config.choices import Precision
 from ...attndb.data.dataset import ConceptDataset
 from ...attndb.training.session import StageRequest, train_stage
 from ...devkit.in_process import Graph, host_folders
-from ...micro.micro2.concepts import Concept
-from ...micro.micro2.gate import through
-from ...micro.micro2.prompts import PROMPTS, Prompt
-from ...micro.micro2.scores import Score, Truth, score_pictures, summary
-from ...micro.micro2.shipped import FOLDER, load_autoencoder, load_judges, load_micro_clip
-from ...micro.micro2.text import host_captions
-from ...micro.micro2.world import render
+from ...micro.concepts import Concept
+from ...micro.gate import through
+from ...micro.prompts import PROMPTS, Prompt
 from ...micro.sampling import sample
+from ...micro.scores import Score, Truth, score_pictures, summary
+from ...micro.shipped import load_autoencoder, load_judges, load_micro_clip
+from ...micro.text import host_captions
+from ...micro.weight_files import FOLDER
+from ...micro.world import render
 from .contestant import Contestant
 
 GUIDANCE, STEPS = 3.0, 20
@@ -112,9 +113,7 @@ class Studio:
             )
             words = learned.trigger
         texts = [prompt.text(words, concept) for prompt in self.prompts]
-        drawn = sample(
-            *(model, clip, self.vae, texts), seed=seed, steps=STEPS, guidance=GUIDANCE, side=16
-        )
+        drawn = sample(*(model, clip, self.vae, texts), seed=seed, steps=STEPS, guidance=GUIDANCE)
         return drawn.numpy()
 
     def true(self, concept: Concept) -> NDArray[np.uint8]:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ...attndb.config.choices import Precision
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
-from ...micro import weight_files
-from ...micro.micro2.concepts import Concept
-from ...micro.micro2.prompts import PROMPTS
-from ...micro.micro2.shipped import FOLDER
+from ...micro.concepts import Concept
+from ...micro.prompts import PROMPTS
+from ...micro.weight_files import card_hashes
 from .contestant import Contestant
 from .rows import Row, answered, digest_of, read_rows, save_row
 from .studio import GUIDANCE, STEPS, Scored, Studio
@@ -50,7 +49,7 @@ class Table:
                 "prompts": [asdict(prompt) for prompt in PROMPTS],
                 "images": self.asked.images,
                 "sampling": [STEPS, GUIDANCE],
-                "weights": weight_files.card_hashes(FOLDER),
+                "weights": card_hashes(),
             }
         )
 

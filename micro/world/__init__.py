@@ -1,20 +1,28 @@
-"""A procedural world of small captioned scenes with ground truth."""
+"""A procedural world of small captioned scenes at 128 px, with ground truth."""
 
-from .captions import full_caption, random_caption, random_scene
-from .render import SIZE, Identity, Scene, render
-from .vocabulary import CATEGORIES, COLOURS, PATTERNS, PLACES, STYLES
+from .captions import full_caption, random_caption
+from .casting import random_identity, random_scene
+from .render import Rendered, render
+from .scene import SIZE, Companion, Look, Scene, Words
+from .vocabulary import CATEGORIES, COLOURS, LIGHTS, PATTERNS, PLACES, RELATIONS, STYLES
 
 __all__ = [
     "CATEGORIES",
     "COLOURS",
+    "LIGHTS",
     "PATTERNS",
     "PLACES",
+    "RELATIONS",
     "SIZE",
     "STYLES",
-    "Identity",
+    "Companion",
+    "Look",
+    "Rendered",
     "Scene",
+    "Words",
     "full_caption",
     "random_caption",
+    "random_identity",
     "random_scene",
     "render",
 ]

@@ -1,74 +1,139 @@
-"""Seeded scenes, and the English sentences that name them."""
+"""English sentences about scenes: style, subject, and up to four clauses."""
 
 import numpy as np
 
-from .places import VARIANTS
-from .render import Scene
-from .vocabulary import CATEGORIES, COLOURS, PATTERNS, PLACES, STYLES
+from .casting import pick
+from .scene import Scene
+from .vocabulary import (
+    BADGES,
+    HATS,
+    LIGHTS,
+    PATTERNS,
+    PLACES,
+    POSES,
+    STYLES,
+)
 
 UNKNOWN_WORD = "sks"  # any word outside the vocabulary; it lands on the unknown row
-_STYLE_VARIANTS = {
-    "photo": ("a photo of", "a photo of", "a picture of"),
-    "sketch": ("a sketch of", "a sketch of", "a drawing of"),
-    "pixel": ("pixel art of", "pixel art of", "pixel art of"),
+CLAUSES = 4
+_SIZE_WORD = {"next to": "small ", "on top of": "small ", "in front of": "big "}
+
+
+def _thing(colour: str | None, noun: str) -> str:
+    words = f"{colour} {noun}" if colour else noun
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def companion_phrase(scene: Scene) -> str:
+    """For example "next to a small blue boat"."""
+    friend = scene.companion
+    assert friend is not None
+    noun = f"{friend.colour} {friend.category}"
+    return f"{friend.relation} a {_SIZE_WORD[friend.relation]}{noun}"
+
+
+def clauses(scene: Scene) -> dict[str, str]:
+    """Every clause that is true of the scene, by what it is about, in the order of a sentence."""
+    look, words = scene.look, scene.words
+    found: dict[str, str] = {}
+    if look.hat in HATS:
+        found["hat"] = f"wearing {_thing(words.hat, look.hat or '')}"
+    if look.held is not None:
+        found["held"] = f"holding {_thing(words.held, look.held)}"
+    if words.partner is not None:
+        found["partner"] = f"with {words.partner} {PATTERNS[look.pattern]}"
+    if look.badge in BADGES:
+        found["badge"] = f"with {_thing(words.badge, look.badge or '')} badge"
+    if scene.pose != "standing":
+        found["pose"] = POSES[scene.pose]
+    if scene.companion is not None:
+        found["companion"] = companion_phrase(scene)
+    found["place"] = PLACES[scene.place]
+    if scene.light != "day":
+        found["light"] = LIGHTS[scene.light]
+    return found
+
+
+def subject_words(scene: Scene) -> dict[str, str]:
+    """Words of the subject itself, in the order of a sentence."""
+    look, words = scene.look, scene.words
+    found: dict[str, str] = {}
+    if look.finish != "smooth":
+        found["finish"] = look.finish
+    if words.partner is None:  # else the clause "with ... spots" says it
+        found["pattern"] = look.pattern
+    if words.colour is not None:
+        found["colour"] = words.colour
+        if words.second is not None:
+            found["second"] = f"and {words.second}"
+    return found
+
+
+def sentence(style: str, subject: str, tail: list[str]) -> str:
+    """Style words, article, subject and clauses; the style may be left out."""
+    article = "an" if subject[:1] in "aeiou" else "a"
+    return " ".join(word for word in (style, article, subject, *tail) if word)
+
+
+_WEIGHT = ("companion", "place", "hat", "light", "held", "partner", "badge", "pose")
+
+
+def kept_clauses(scene: Scene, limit: int = CLAUSES) -> list[str]:
+    """What `full_caption` speaks of beside the subject: at most `limit`, the weightiest."""
+    return sorted(clauses(scene), key=_WEIGHT.index)[:limit]
+
+
+def full_caption(scene: Scene, subject: str | None = None, limit: int = CLAUSES) -> str:
+    """The plain sentence with all words and, at most `limit`, the weightiest clauses.
+
+    `subject` takes the place of the subject's words: a placeholder with its category.
+    """
+    found, kept = clauses(scene), kept_clauses(scene, limit)
+    words = " ".join([*subject_words(scene).values(), scene.category])
+    tail = [text for name, text in found.items() if name in kept]
+    return sentence(STYLES[scene.style][0], subject or words, tail)
+
+
+_SAID = {  # how often a true word is said
+    **{"finish": 0.85, "pattern": 0.8, "colour": 0.9, "second": 0.8},
+    **{"hat": 0.85, "held": 0.9, "partner": 0.8, "badge": 0.75, "pose": 0.85},
+    **{"companion": 0.9, "place": 0.92, "light": 0.9},
 }
-# Objects stand at one of three places, a whole latent cell (8 px) apart, in one of three sizes:
-# what a small model has to learn of a shape then repeats exactly in its latents.
-X_CENTRES = (24.0, 32.0, 40.0)
-HALVES = (17.0, 19.0, 21.0)
-_SIDE_PHRASES = ("on the left", "in the middle", "on the right")
-
-
-def _pick(rng: np.random.Generator, options) -> str:
-    options = list(options)
-    return options[int(rng.integers(len(options)))]
-
-
-def side(x: float) -> int:
-    """0, 1 or 2: left, middle or right third where an object's centre lies."""
-    return 0 if x < 27 else 2 if x > 37 else 1
-
-
-def random_scene(rng: np.random.Generator, **fixed) -> Scene:
-    """A scene of the base world; `fixed` sets any field of it."""
-    values = dict(
-        category=_pick(rng, CATEGORIES),
-        colour=_pick(rng, COLOURS),
-        pattern=PATTERNS[int(rng.choice(5, p=(0.28, 0.18, 0.18, 0.18, 0.18)))],
-        place=_pick(rng, PLACES),
-        style=_pick(rng, STYLES),
-        x=_pick(rng, X_CENTRES),
-        half=_pick(rng, HALVES),
-        variant=int(rng.integers(VARIANTS)),
-    )
-    return Scene(**(values | fixed))
-
-
-def full_caption(scene: Scene) -> str:
-    """The plain sentence that names style, pattern, colour, category and place."""
-    head = STYLES[scene.style][0]
-    return f"{head} a {scene.pattern} {scene.colour} {scene.category} {PLACES[scene.place]}"
 
 
 def random_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence about the scene with words left out at random; never wrong, often incomplete."""
-    r = rng.random(9)
-    words = []
-    if r[0] > 0.08:
-        words.append(_pick(rng, _STYLE_VARIANTS[scene.style]))
-    words.append("a")
-    if r[1] < 0.06:
-        words.append(UNKNOWN_WORD)
-    if r[2] < 0.12 and (scene.half != HALVES[1]):
-        words.append("small" if scene.half < HALVES[1] else "big")
-    if r[3] > 0.18:
-        words.append(scene.pattern)
-    if r[4] > 0.12:
-        words.append(scene.colour)
-    words.append(scene.category if r[5] > 0.02 else "thing")
-    tail = [PLACES[scene.place]] if r[6] > 0.08 else []
-    if r[7] < 0.2:
-        tail.append(_SIDE_PHRASES[side(scene.x)])
-        if r[8] < 0.5:
-            tail.reverse()
-    return " ".join(words + tail)
+    """A sentence with words and clauses left out at random; never wrong, often incomplete."""
+
+    def said(name: str) -> bool:
+        return rng.random() < _SAID[name]
+
+    style = pick(rng, STYLES[scene.style]) if rng.random() < 0.92 else ""
+    words = [UNKNOWN_WORD] if rng.random() < 0.06 else []
+    described = subject_words(scene)
+    if "colour" in described and not said("colour"):
+        described.pop("colour")
+        described.pop("second", None)
+    words += [text for name, text in described.items() if name == "colour" or said(name)]
+    words.append(scene.category if rng.random() < 0.98 else "thing")
+    tail = [text for name, text in clauses(scene).items() if said(name)]
+    while len(tail) > CLAUSES:
+        tail.pop(int(rng.integers(len(tail))))
+    if rng.random() < 0.25:
+        tail = [tail[i] for i in rng.permutation(len(tail))]
+    return sentence(style, " ".join(words), tail)
+
+
+def caption_words() -> tuple[str, ...]:
+    """All words that a caption can hold, sorted."""
+    from .vocabulary import ALL_COLOURS, CATEGORIES, FINISHES, HELD, RELATIONS
+
+    phrases = [
+        *("a an and of with thing small big badge wearing holding".split()),
+        *(word for pair in STYLES.values() for phrase in pair for word in phrase.split()),
+        *(word for table in (PLACES, LIGHTS, POSES) for v in table.values() for word in v.split()),
+        *(word for phrase in RELATIONS for word in phrase.split()),
+        *(word for word in PATTERNS.values() if word),
+    ]
+    return tuple(
+        sorted({*phrases, *PATTERNS, *ALL_COLOURS, *CATEGORIES, *FINISHES, *HATS, *HELD, *BADGES})
+    )

@@ -29,7 +29,7 @@ from attndreambooth.benchmarks.contest.standings import (
 from attndreambooth.benchmarks.contest.studio import Scored
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.search_recipes import TRIALS, best_of, trial
-from attndreambooth.micro.micro2.concepts import EVALUATION
+from attndreambooth.micro.concepts import EVALUATION
 
 PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
 

@@ -87,18 +87,18 @@ def test_a_look_is_the_same_whenever_it_is_asked():
 
 
 def test_the_lines_are_those_of_the_paper():
-    lines = contestants(64)
+    lines = contestants()
     assert [line.name for line in lines][:2] == ["AttnDreamBooth", UNTIED]
     assert len(lines) == 2 + len(RIVALS)
-    assert {s.data.resolution for line in lines for s in line.stages} == {64}
-    quick = contestants(64, 20)
+    assert {s.data.resolution for line in lines for s in line.stages} == {128}
+    quick = contestants(20)
     assert all(a.samples > 10 * b.samples > 0 for a, b in zip(lines, quick, strict=True))
 
 
 class FakeWorld:
-    """The first world without a picture: scores are the number of stages."""
+    """The world without a picture: scores are the number of stages."""
 
-    asked, context, subjects = {}, "a photo of a {} in a forest", ("hat-robot",)
+    asked, context, subjects = {}, "a photo of a {} in a forest", ("hatted-robot",)
 
     def __init__(self, graph, wires):
         self.graph, self.wires = graph, wires
@@ -107,7 +107,7 @@ class FakeWorld:
         from attndreambooth.benchmarks.contest.studio import photo_dataset
         from attndreambooth.micro.concepts import CONCEPTS
 
-        photos = [picture for picture, *_ in CONCEPTS[concept].photos()]
+        photos = [drawn.picture for drawn, _ in CONCEPTS[concept].photos()]
         return photo_dataset(self.graph, np.stack(photos), "robot")
 
     def scores(self, concept, learned):
@@ -141,7 +141,7 @@ def _values(course):
 
 def test_every_stage_is_looked_at_and_scored(world, tmp_path):
     line = _line("attndreambooth", (2, 1e-2), (2, 1e-3), (3, 1e-3))
-    course = Course(line, "hat-robot", world, Watch(every=2, score_every=0), tmp_path)
+    course = Course(line, "hatted-robot", world, Watch(every=2, score_every=0), tmp_path)
     assert len(course.missing()) == 1 + 1 + 1 + 2 + 1 + 3
     course.fill()
     assert not course.missing() and not (course.folder / "run").exists()
@@ -161,11 +161,11 @@ def test_every_stage_is_looked_at_and_scored(world, tmp_path):
 def test_a_stopped_training_goes_on_and_says_the_same(world, tmp_path):
     line = _line("textual_inversion", (4, 1e-2))
     watch = Watch(every=1, score_every=2)
-    whole = Course(line, "hat-robot", world, watch, tmp_path / "whole")
+    whole = Course(line, "hatted-robot", world, watch, tmp_path / "whole")
     whole.fill()
     assert "mean_gap" not in whole.points()[0].values  # trained without the category
 
-    stopped = Course(line, "hat-robot", world, watch, tmp_path / "stopped")
+    stopped = Course(line, "hatted-robot", world, watch, tmp_path / "stopped")
     keep = stopped._keep
 
     def until_two(kind, number, step, values):
@@ -178,7 +178,7 @@ def test_a_stopped_training_goes_on_and_says_the_same(world, tmp_path):
         stopped.fill()
     made = [p.stat().st_mtime_ns for p in sorted(stopped.folder.glob("look-*"))]
     assert len(made) == 3 and (stopped.folder / "run").is_dir()
-    again = Course(line, "hat-robot", world, watch, tmp_path / "stopped")
+    again = Course(line, "hatted-robot", world, watch, tmp_path / "stopped")
     again.fill()
     assert _values(again) == _values(whole)
     assert [p.stat().st_mtime_ns for p in sorted(again.folder.glob("look-*"))][:3] == made

@@ -6,21 +6,20 @@ import torch
 
 from attndreambooth.benchmarks.contest.contestant import OURS, contestant
 from attndreambooth.benchmarks.contest.standings import SCORES
-from attndreambooth.demo.train_micro2 import exported
-from attndreambooth.micro import weight_files
-from attndreambooth.micro.micro2 import shipped
-from attndreambooth.micro.micro2.autoencoder import Autoencoder
-from attndreambooth.micro.micro2.clip import MicroClip
-from attndreambooth.micro.micro2.concepts import TUNING
-from attndreambooth.micro.micro2.judges import Judges
-from attndreambooth.micro.micro2.prompts import PROMPTS
-from attndreambooth.micro.micro2.text import host_captions
-from attndreambooth.micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer
+from attndreambooth.demo.train_micro import exported
+from attndreambooth.micro import shipped, weight_files
+from attndreambooth.micro.autoencoder import Autoencoder
+from attndreambooth.micro.clip import MicroClip
+from attndreambooth.micro.concepts import TUNING
+from attndreambooth.micro.judges import Judges
+from attndreambooth.micro.prompts import PROMPTS
+from attndreambooth.micro.text import host_captions
+from attndreambooth.micro.train_diffusion import DiffusionConfig, DiffusionTrainer
 
 
 @pytest.fixture(scope="module")
 def folder(host, tmp_path_factory):
-    """Weight files of an untrained second model, with their card."""
+    """Weight files of an untrained model, with their card."""
     import comfy.ldm.modules.attention as attention
 
     place, before = tmp_path_factory.mktemp("weights"), attention.optimized_attention
@@ -31,10 +30,9 @@ def folder(host, tmp_path_factory):
     torch.manual_seed(0)
     coder = Autoencoder()
     files = {
-        shipped.MODEL: (exported(trainer, coder), known | {"version": "2"}),
-        shipped.AUTOENCODER: (shipped.half(coder), {}),
-        shipped.JUDGES: (shipped.half(Judges()), {}),
-        shipped.CLIP: (shipped.half(MicroClip(words.vocabulary)), known),
+        weight_files.MODEL: (exported(trainer, coder), known | {"version": "2"}),
+        weight_files.JUDGES: (shipped.half(Judges()), {}),
+        weight_files.CLIP: (shipped.half(MicroClip(words.vocabulary)), known),
     }
     lines = []
     for name, (tensors, metadata) in files.items():
@@ -86,7 +84,7 @@ def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
 def test_its_trainings_can_be_observed(folder, tmp_path, monkeypatch):
     import folder_paths
 
-    from attndreambooth.benchmarks.observed.world import SecondWorld
+    from attndreambooth.benchmarks.observed.world import MicroWorld
 
     for name in ("output_directory", "input_directory"):
         monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
@@ -95,8 +93,8 @@ def test_its_trainings_can_be_observed(folder, tmp_path, monkeypatch):
     )
     monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 1)
     with torch.inference_mode():
-        world = SecondWorld(tmp_path, 1, folder)
+        world = MicroWorld(tmp_path, 1, folder)
         scores = world.scores(world.subjects[0], None)
-    assert world.context.count("{}") == 1 and world.size == 128
+    assert world.context.count("{}") == 1
     assert scores["identity"] == scores["truth"] and 0 <= scores["text"] <= 1
     assert len(world.dataset(world.subjects[0]).photos) == 5

@@ -21,7 +21,7 @@ def _faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
 
     with ExitStack() as stack:
         for name in ("output", "models") if sys.platform.startswith("linux") else ():
-            disk = small_disk(server.base / name, 256 << 20, process)
+            disk = small_disk(server.base / name, 512 << 20, process)
             server.disks[name] = stack.enter_context(disk)
         for name in ("checkpoints", "embeddings", "loras"):
             (server.base / "models" / name).mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ def graph() -> dict:
     """Stage 2 on the embedded model, saved."""
     wires = Graph()
     base = wires.add("AttnDBLoadMicroModel")
-    photos = wires.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = wires.add("AttnDBMicroConcept", concept="hatted-robot")
     dataset = wires.add(
         "AttnDBConceptDatasetFromImages",
         images=photos[0],

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 STEPS, EVERY, LEFT = 20, 6, 700_000
-"""A checkpoint of stage 2 is 5.5 MB, its result and its concept 1.8 MB: neither fits in LEFT."""
+"""A checkpoint of stage 2 is 10.8 MB, its result and its concept 3.6 MB: neither fits in LEFT."""
 
 
 def prompt(*, save: str = "", **widgets) -> dict:
@@ -73,7 +73,7 @@ def test_a_result_that_cannot_be_kept_still_goes_out_on_the_wires(faulty, expect
     assert not (run / "result.safetensors").exists()
     for said in (log, outcome.texts()[-1]):
         assert f"the result could not be kept in {run}" in said
-        assert "1.8 MB needed" in said and " free)" in said
+        assert "3.6 MB needed" in said and " free)" in said
         assert "Free space there" in said and "Save Concept keeps it" in said
     assert unfinished_files(faulty.base) == []
 

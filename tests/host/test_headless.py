@@ -44,8 +44,8 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
 
 def draw_photos(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for number, (picture, *_) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
-        Image.fromarray(picture).save(folder / f"photo-{number}.png")
+    for number, (drawn, _) in enumerate(CONCEPTS["hatted-robot"].photos(), start=1):
+        Image.fromarray(drawn.picture).save(folder / f"photo-{number}.png")
 
 
 def example() -> str:
@@ -53,7 +53,7 @@ def example() -> str:
     text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
     first = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
     short = re.sub(r"steps: \d+", f"steps: {STEPS}", first)
-    photos = "photos: {folder: photos/hat-robot, category: robot, masks: alpha}"
+    photos = "photos: {folder: photos/hatted-robot, category: robot, masks: alpha}"
     return short.replace("  - name: my-robot-both", f"  - {photos}\n\n  - name: my-robot-both")
 
 
@@ -71,7 +71,7 @@ def files(base: Path) -> dict[str, bytes]:
 def base(tmp_path_factory) -> Path:
     """A home of ComfyUI's with the file of the document in it."""
     home = tmp_path_factory.mktemp("headless")
-    draw_photos(home / "photos" / "hat-robot")
+    draw_photos(home / "photos" / "hatted-robot")
     (home / "subjects.yaml").write_text(example(), encoding="utf-8")
     return home
 
@@ -165,13 +165,16 @@ def test_a_graph_and_the_command_leave_the_same_bytes(server: HostServer, base, 
 def test_a_subject_that_fails_stops_no_other_and_the_exit_status_says_so(done):
     assert done.returncode == 1, done.stderr
     told = events(done)
-    assert told[0] == {"event": "begin", "subjects": ["my-robot", "my-hat-robot", "my-robot-both"]}
+    assert told[0] == {
+        "event": "begin",
+        "subjects": ["my-robot", "my-hatted-robot", "my-robot-both"],
+    }
     [failed] = [event for event in told if event["event"] == "failed"]
-    assert failed["subject"] == "my-hat-robot" and "masks is 'alpha'" in failed["error"]
+    assert failed["subject"] == "my-hatted-robot" and "masks is 'alpha'" in failed["error"]
     assert told[-1] == {
         "event": "end",
         "trained": ["my-robot", "my-robot-both"],
-        "failed": ["my-hat-robot"],
+        "failed": ["my-hatted-robot"],
         "not_begun": [],
     }
 

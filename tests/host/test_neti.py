@@ -20,7 +20,7 @@ SAMPLERS = ("euler", "dpmpp_2m", "dpmpp_sde")
 def training(graph: Graph) -> tuple[Node, Node]:
     """The embedded model, and a short training on it."""
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
     dataset = graph.add(
         "AttnDBConceptDatasetFromImages",
         **{"images": photos[0], "category": photos[1], "placeholder": "<my-robot>"},

@@ -19,7 +19,7 @@ def all_stages(seed: int) -> dict:
     """The whole recipe of the embedded model: 520 steps."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
     dataset = graph.add(
         "AttnDBConceptDatasetFromImages",
         images=photos[0],

@@ -40,7 +40,7 @@ def stock(server: HostServer, graph: Graph, kind: str, **inputs: Any) -> Node:
 def trained(server: HostServer, *, regularize: bool, caption: str = TEXT) -> Trained:
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
     latents = graph.add("VAEEncode", pixels=photos[0], vae=base[2])
     positive = graph.add("CLIPTextEncode", clip=base[1], text=caption)
     model = base[0]
@@ -62,12 +62,12 @@ def trained(server: HostServer, *, regularize: bool, caption: str = TEXT) -> Tra
         **{"model": applied[0], "clip": base[1], "text": TEXT, "words": "sks, robot"},
         **{"time_slices": 1, "keep_heads": False},
     )
-    latent = graph.add("EmptyLatentImage", width=64, height=64, batch_size=4)
+    latent = graph.add("EmptyLatentImage", width=128, height=128, batch_size=4)
     sampled = graph.add(
         "KSampler",
         **{"model": capture[0], "positive": capture[2], "latent_image": latent[0], "seed": 1},
         **{"negative": graph.add("CLIPTextEncode", clip=base[1], text="")[0], "steps": 8},
-        **{"cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+        **{"cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
     )
     shares = [
         graph.add(

@@ -27,7 +27,7 @@ def training(graph: Graph, base: Node, photos: Node) -> Node:
     wires: dict[str, Any] = {"model": base[0], "clip": base[1], "vae": base[2]}
     own = {"steps": 6, "learning_rate": 1e-2, "batch_size": 2, "image_learning_rate": 1e-3}
     own |= {"map_weight": 5e-4, "templates": "published (27)"}
-    shared = {"seed": 0, "resolution": 64, "micro_batch": 0, "precision": "fp32"}
+    shared = {"seed": 0, "resolution": 128, "micro_batch": 0, "precision": "fp32"}
     shared |= {"augmentation": "none", "mask_fill": True, "latent_pool": -1}
     return graph.add(
         "AttnDBTrainComparedMethod",
@@ -50,7 +50,7 @@ def loaded(server: HostServer, photo: int | None) -> np.ndarray:
     concept = graph.add("AttnDBLoadConcept", name=NAME)
     wires = {"model": base[0], "clip": base[1], "concept": concept[0], "strength": 1.0}
     if photo is not None:
-        photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+        photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
         one = graph.add("ImageFromBatch", image=photos[0], batch_index=photo, length=1)
         wires["reference"] = graph.add("VAEEncode", pixels=one[0], vae=base[2])[0]
     applied = graph.add("AttnDBApplyConcept", **wires)
@@ -60,7 +60,7 @@ def loaded(server: HostServer, photo: int | None) -> np.ndarray:
 def test_a_saved_concept_draws_what_the_trained_one_did_by_the_photo_it_is_given(server):
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
     node = training(graph, base, photos)
     graph.add("AttnDBSaveConcept", concept=node[0], name=NAME)
     trained = drawn(server, graph, (node[1], node[2], base[2]))

@@ -1,21 +1,21 @@
-"""The micro CLIP of the second world: what its pairs are, its loss, and that it learns."""
+"""The micro CLIP: what its pairs are, its loss, and that it learns."""
 
 import numpy as np
 import pytest
 import torch
 
-from attndreambooth.micro.clip import contrast
-from attndreambooth.micro.micro2.clip import (
+from attndreambooth.micro.clip import (
     ClipConfig,
     ClipScores,
     MicroClip,
+    contrast,
     has_words,
     held_out_retrieval,
     pair_of_scenes,
     train_micro_clip,
 )
-from attndreambooth.micro.micro2.stock import CLIP_TRAIN, scene_rng
-from attndreambooth.micro.micro2.world import render
+from attndreambooth.micro.stock import CLIP_TRAIN, scene_rng
+from attndreambooth.micro.world import render
 
 THINGS_IN_HAND = ("held", "held_colour")
 

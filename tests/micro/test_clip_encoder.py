@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from attndreambooth.attndb.evaluation.scores import Reference, Sample, score
-from attndreambooth.micro.clip import load_micro_clip
 from attndreambooth.micro.clip_encoder import micro_clip_encoder
 from attndreambooth.micro.concepts import CONCEPTS
+from attndreambooth.micro.shipped import load_micro_clip
 from attndreambooth.micro.text import CaptionEncoder
 
 
@@ -25,12 +25,12 @@ def tokenizer(host):
 
 
 def pictures(name):
-    return torch.from_numpy(np.stack([photo for photo, *_ in CONCEPTS[name].photos()]))
+    return torch.from_numpy(np.stack([photo.picture for photo, _ in CONCEPTS[name].photos()]))
 
 
 def test_scores_are_those_of_the_toy_models_own_judge(tokenizer):
     judge, encoder = load_micro_clip(CaptionEncoder(tokenizer)), micro_clip_encoder(tokenizer)
-    photos, drawn = pictures("hat-robot"), pictures("cone-car")
+    photos, drawn = pictures("hatted-robot"), pictures("horned-car")
     text = "a photo of a robot in the snow"
     row = score(
         "row",
@@ -38,18 +38,20 @@ def test_scores_are_those_of_the_toy_models_own_judge(tokenizer):
         Reference(photos=list(photos / 255.0)),
         [encoder],
     )
-    assert row.value("identity") == pytest.approx(judge.identity(photos, drawn), abs=1e-5)
-    assert row.value("text") == pytest.approx(judge.text(text, drawn), abs=1e-5)
+    assert row.value("identity") == pytest.approx(
+        judge.identity(photos.numpy(), drawn.numpy()), abs=1e-5
+    )
+    assert row.value("text") == pytest.approx(judge.text(text, drawn.numpy()), abs=1e-5)
 
 
 def test_a_subject_is_nearer_to_itself_than_to_others_in_any_size(tokenizer):
     encoder = micro_clip_encoder(tokenizer)
-    photos = Reference(photos=list(pictures("hat-robot") / 255.0))
+    photos = Reference(photos=list(pictures("hatted-robot") / 255.0))
     large = torch.nn.functional.interpolate(
-        (pictures("hat-robot") / 255.0).permute(0, 3, 1, 2), (160, 160), mode="bilinear"
+        (pictures("hatted-robot") / 255.0).permute(0, 3, 1, 2), (224, 224), mode="bilinear"
     ).permute(0, 2, 3, 1)
     own = score("own", [Sample(picture=p) for p in large], photos, [encoder])
-    other = [Sample(picture=p / 255.0) for p in pictures("cone-car")]
+    other = [Sample(picture=p / 255.0) for p in pictures("horned-car")]
     assert own.value("identity") > score("other", other, photos, [encoder]).value("identity") + 0.2
 
 

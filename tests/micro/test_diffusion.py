@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from attndreambooth.micro.micro2.autoencoder import Autoencoder
-from attndreambooth.micro.micro2.latents import encoded
-from attndreambooth.micro.micro2.preview import preview
-from attndreambooth.micro.micro2.stock import TRAIN, make_scenes
-from attndreambooth.micro.micro2.text import SHORT, TEXT_CONFIG
-from attndreambooth.micro.micro2.train_diffusion import (
+from attndreambooth.micro.autoencoder import Autoencoder
+from attndreambooth.micro.latents import encoded
+from attndreambooth.micro.preview import preview
+from attndreambooth.micro.stock import TRAIN, make_scenes
+from attndreambooth.micro.text import END, LENGTH, SHORT, TEXT_CONFIG, UNKNOWN_ROW
+from attndreambooth.micro.train_diffusion import (
     DiffusionConfig,
     DiffusionTrainer,
+    alphas_cumprod,
     train_diffusion,
 )
-from attndreambooth.micro.micro2.unet import UNET_CONFIG
-from attndreambooth.micro.micro2.world import full_caption, random_caption
-from attndreambooth.micro.text import END, LENGTH, UNKNOWN_ROW
+from attndreambooth.micro.unet import UNET_CONFIG
+from attndreambooth.micro.world import full_caption, random_caption
 
 SMALL = UNET_CONFIG | {"model_channels": 32}
 CONFIG = DiffusionConfig(steps=4, batch=3, warmup=1, checkpoint_every=2, decay=0.25)
@@ -47,6 +47,16 @@ def test_every_caption_fits_and_holds_no_unknown_word(words):
         rows = words([said, full_caption(scene)])
         assert (rows[:, SHORT - 1] == end).all() and rows.shape == (2, LENGTH)
         assert UNKNOWN_ROW not in rows
+
+
+def test_the_schedule_is_stable_diffusions():
+    """abar by the textbook product, one term at a time."""
+    expected = 1.0
+    abar = alphas_cumprod()
+    for t in range(1000):
+        root = 0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * t / 999
+        expected *= 1 - root**2
+        assert abs(abar[t].item() - expected) < 1e-5
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():

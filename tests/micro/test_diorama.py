@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attndreambooth.micro.micro2.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING
-from attndreambooth.micro.micro2.stock import (
+from attndreambooth.micro.clip import pair_of_scenes
+from attndreambooth.micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING
+from attndreambooth.micro.stock import (
+    CLIP_TRAIN,
     CODER,
     TRAIN,
     coder_scene,
@@ -14,7 +16,7 @@ from attndreambooth.micro.micro2.stock import (
     rendered,
     scene_rng,
 )
-from attndreambooth.micro.micro2.world import (
+from attndreambooth.micro.world import (
     CATEGORIES,
     COLOURS,
     LIGHTS,
@@ -32,13 +34,10 @@ from attndreambooth.micro.micro2.world import (
     random_scene,
     render,
 )
-from attndreambooth.micro.micro2.world.captions import UNKNOWN_WORD, caption_words, clauses
-from attndreambooth.micro.micro2.world.shapes import BADGE, BODY, HAT, HELD, SECOND
-from attndreambooth.micro.micro2.world.vocabulary import BADGES, FINISHES, HATS, INDOORS
-from attndreambooth.micro.micro2.world.vocabulary import HELD as THINGS
-from attndreambooth.micro.world import CATEGORIES as FIRST_CATEGORIES
-from attndreambooth.micro.world import PLACES as FIRST_PLACES
-from attndreambooth.micro.world import STYLES as FIRST_STYLES
+from attndreambooth.micro.world.captions import UNKNOWN_WORD, caption_words, clauses
+from attndreambooth.micro.world.shapes import BADGE, BODY, HAT, HELD, SECOND
+from attndreambooth.micro.world.vocabulary import BADGES, FINISHES, HATS, INDOORS
+from attndreambooth.micro.world.vocabulary import HELD as THINGS
 
 LOOK = Look(
     body=(30, 160, 160),
@@ -54,9 +53,9 @@ BASE = Scene(category="robot", look=LOOK, place="meadow")
 BOAT = Companion(category="boat", colour="blue", rgb=COLOURS["blue"], relation="next to")
 
 
-def test_the_world_is_larger_than_the_first():
-    assert len(CATEGORIES) >= len(FIRST_CATEGORIES) and len(STYLES) >= len(FIRST_STYLES)
-    assert len(PLACES) >= len(FIRST_PLACES) and len(LIGHTS) >= 4 and len(RELATIONS) >= 3
+def test_the_world_is_as_large_as_promised():
+    assert len(CATEGORIES) == 14 and len(STYLES) == 4 and len(COLOURS) == 11
+    assert len(PLACES) == 10 and len(LIGHTS) >= 4 and len(RELATIONS) >= 3
     assert len(EVALUATION) == 12 and len(TUNING) == 4
     assert len({concept.category for concept in EVALUATION}) == 12
 
@@ -224,3 +223,11 @@ def test_a_concept_has_photos_with_true_masks_in_both_sets(name):
     assert set(PHOTO_SETS) == {"many", "two"}
     with pytest.raises(ValueError, match="set 'three' is unknown"):
         concept.photos("three")
+
+
+def test_concepts_are_never_in_a_training_set():
+    """No base scene has a look of a concept, and no random subject of the micro CLIP is one."""
+    held_out = {(concept.look.body, concept.look.second) for concept in CONCEPTS.values()}
+    scenes = make_scenes(0, TRAIN, 1000)
+    scenes += [scene for i in range(300) for scene in pair_of_scenes(scene_rng(0, CLIP_TRAIN, i))]
+    assert not held_out & {(scene.look.body, scene.look.second) for scene in scenes}

@@ -1,11 +1,11 @@
-"""What was trained is what the host draws with: U-Net, text and autoencoder of the second model."""
+"""What was trained is what the host draws with: U-Net, text and autoencoder of attndb-micro."""
 
 import pytest
 import torch
 
-from attndreambooth.demo.train_micro2 import exported, trained_parts
-from attndreambooth.micro.micro2.autoencoder import Autoencoder
-from attndreambooth.micro.micro2.train_diffusion import DiffusionConfig, DiffusionTrainer
+from attndreambooth.demo.train_micro import exported, trained_parts
+from attndreambooth.micro.autoencoder import Autoencoder
+from attndreambooth.micro.train_diffusion import DiffusionConfig, DiffusionTrainer
 from attndreambooth.micro.weight_files import WeightsError
 
 CAPTION = "a photo of a red robot next to a small blue boat in the snow at sunset"

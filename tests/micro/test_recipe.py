@@ -1,27 +1,27 @@
-"""The training of attndb-micro 2: its optimiser, its autoencoder, its gate."""
+"""The training of attndb-micro: its optimiser, its autoencoder, its gate."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from attndreambooth.micro.micro2.autoencoder import LATENT_CHANNELS, Autoencoder
-from attndreambooth.micro.micro2.gate import GateRow, gate_table, measure, part_errors, psnr
-from attndreambooth.micro.micro2.muon import COEFFICIENTS, Muon, orthogonal
-from attndreambooth.micro.micro2.stock import (
+from attndreambooth.micro.autoencoder import LATENT_CHANNELS, Autoencoder
+from attndreambooth.micro.gate import GateRow, gate_table, measure, part_errors, psnr
+from attndreambooth.micro.muon import COEFFICIENTS, Muon, orthogonal
+from attndreambooth.micro.stock import (
     CODER,
     coder_scene,
     make_scenes,
     to_model_range,
     to_pictures,
 )
-from attndreambooth.micro.micro2.train_autoencoder import (
+from attndreambooth.micro.train_autoencoder import (
     CoderConfig,
     CoderTrainer,
     coder_loss,
     save_state,
 )
-from attndreambooth.micro.micro2.world import render
+from attndreambooth.micro.world import render
 
 
 @pytest.fixture(scope="module")

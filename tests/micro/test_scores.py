@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attndreambooth.micro.micro2.concepts import CONCEPTS, EVALUATION
-from attndreambooth.micro.micro2.judges import (
+from attndreambooth.micro.concepts import CONCEPTS, EVALUATION
+from attndreambooth.micro.judges import (
     ATTRIBUTES,
     IGNORED,
     NONE,
@@ -15,19 +15,19 @@ from attndreambooth.micro.micro2.judges import (
     judge_scene,
     labels,
 )
-from attndreambooth.micro.micro2.prompts import PROMPTS, Prompt
-from attndreambooth.micro.micro2.scores import (
+from attndreambooth.micro.prompts import PROMPTS, Prompt
+from attndreambooth.micro.scores import (
     Score,
     Truth,
     part_distances,
     score_pictures,
     summary,
 )
-from attndreambooth.micro.micro2.stock import JUDGE_TRAIN, make_scenes
-from attndreambooth.micro.micro2.world import COLOURS, Scene, random_identity, render
-from attndreambooth.micro.micro2.world.captions import caption_words
-from attndreambooth.micro.micro2.world.places import sharp_place
-from attndreambooth.micro.micro2.world.shapes import BODY, HAT, HELD
+from attndreambooth.micro.stock import JUDGE_TRAIN, make_scenes
+from attndreambooth.micro.world import COLOURS, Scene, random_identity, render
+from attndreambooth.micro.world.captions import caption_words
+from attndreambooth.micro.world.places import sharp_place
+from attndreambooth.micro.world.shapes import BODY, HAT, HELD
 
 ROBOT = CONCEPTS["hatted-robot"]
 LAYOUT = {"x": 48.0, "half": 30.0, "side": -1, "variant": 3}

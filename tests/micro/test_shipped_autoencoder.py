@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from attndreambooth.micro.micro2.concepts import CONCEPTS
-from attndreambooth.micro.micro2.gate import measure, through
-from attndreambooth.micro.micro2.shipped import AUTOENCODER, FOLDER, load_autoencoder
-from attndreambooth.micro.micro2.stock import CODER_TEST, coder_scene, make_scenes
-from attndreambooth.micro.micro2.world import render
-from attndreambooth.micro.weight_files import WeightsError
+from attndreambooth.micro.concepts import CONCEPTS
+from attndreambooth.micro.gate import measure, through
+from attndreambooth.micro.shipped import load_autoencoder
+from attndreambooth.micro.stock import CODER_TEST, coder_scene, make_scenes
+from attndreambooth.micro.weight_files import FOLDER, MODEL, WeightsError
+from attndreambooth.micro.world import render
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_random_identities_of_another_stream_pass_the_gate(copy):
 def test_an_altered_file_is_refused_by_name(tmp_path):
     folder = tmp_path / "weights"
     shutil.copytree(FOLDER, folder)
-    raw = bytearray((folder / AUTOENCODER).read_bytes())
+    raw = bytearray((folder / MODEL).read_bytes())
     raw[-1] ^= 1
-    (folder / AUTOENCODER).write_bytes(raw)
-    with pytest.raises(WeightsError, match=AUTOENCODER):
+    (folder / MODEL).write_bytes(raw)
+    with pytest.raises(WeightsError, match=MODEL):
         load_autoencoder(folder)

@@ -97,7 +97,7 @@ def regions(drawing: Drawing) -> Drawing:
 def hyper_tile(drawing: Drawing) -> Drawing:
     from comfy_extras.nodes_hypertile import HyperTile
 
-    return replace(drawing, model=result(HyperTile, drawing.model, 32, 1, 0, False))
+    return replace(drawing, model=result(HyperTile, drawing.model, 32, 1, 1, False))
 
 
 def free_u(drawing: Drawing) -> Drawing:
@@ -211,8 +211,9 @@ def wires(family, request) -> Wires:
 
 @pytest.fixture
 def chained_lora(home, wires):
-    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"
-    weight = wires.model.model.state_dict()[f"{key}.weight"]
+    weights = wires.model.model.state_dict()
+    key = next(k for k in weights if k.endswith("attn2.to_k.weight")).removesuffix(".weight")
+    weight = weights[f"{key}.weight"]
     grain = torch.Generator().manual_seed(4)
     path = home / "loras" / "chained.safetensors"
     down = torch.randn(2, weight.shape[1], generator=grain)

@@ -22,7 +22,7 @@ def micro(run):
 @pytest.fixture(scope="module")
 def robot(run):
     with torch.inference_mode():
-        photos, category, *_ = run("AttnDBMicroConcept", concept="hat-robot")
+        photos, category, *_ = run("AttnDBMicroConcept", concept="hatted-robot")
         node = "AttnDBConceptDatasetFromImages"
         return run(node, images=photos, category=category, placeholder="<my-robot>")[0]
 

@@ -24,7 +24,7 @@ def temp(host, tmp_path, monkeypatch):
 def micro(run):
     """The embedded model's CLIP, and photos with true masks."""
     with torch.inference_mode():
-        return run("AttnDBLoadMicroModel")[1], *run("AttnDBMicroConcept", concept="hat-robot")
+        return run("AttnDBLoadMicroModel")[1], *run("AttnDBMicroConcept", concept="hatted-robot")
 
 
 def robot(run, micro, **changes):
@@ -70,8 +70,8 @@ def test_options_change_what_is_shown(run, micro):
 
 def test_warnings_stand_in_the_log_too(run, micro, caplog):
     data, _ = robot(run, micro, images=micro[1][:1])
-    text = run(PREVIEW, dataset=data, resolution=128)[1]
-    for told in ("one photo: what surrounds", "smaller than the crops of 128 px"):
+    text = run(PREVIEW, dataset=data, resolution=256)[1]
+    for told in ("one photo: what surrounds", "smaller than the crops of 256 px"):
         assert f"! {told}" in text and told in caplog.text
 
 

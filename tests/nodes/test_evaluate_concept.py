@@ -25,7 +25,7 @@ def micro(run):
 @pytest.fixture(scope="module")
 def photos(run):
     with torch.inference_mode():
-        return run("AttnDBMicroConcept", concept="hat-robot")
+        return run("AttnDBMicroConcept", concept="hatted-robot")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_photo_is_most_like_itself(run, encoder, photos):
 
 
 def test_distractors_and_masks_of_any_pictures(run, encoder, photos):
-    others = run("AttnDBMicroConcept", concept="cone-car")[0]
+    others = run("AttnDBMicroConcept", concept="horned-car")[0]
     _, (row,), *_ = scored(
         run, encoder, photos, distractors=others, masks=photos[2][:2], photo_masks=photos[2]
     )

@@ -24,8 +24,8 @@ SMALL = ("--steps", "2", "--size", "64")
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for number, (picture, _, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
-        Image.fromarray(picture).save(folder / f"{number}.png")
+    for number, (drawn, _) in enumerate(CONCEPTS["hatted-robot"].photos(), start=1):
+        Image.fromarray(drawn.picture).save(folder / f"{number}.png")
     return folder
 
 
@@ -34,8 +34,8 @@ def masked(photos, tmp_path_factory):
     """The same with a mask beside each: such a folder is read with `--masks files` alone."""
     folder = tmp_path_factory.mktemp("masked")
     shutil.copytree(photos, folder, dirs_exist_ok=True)
-    for number, (_, mask, _) in enumerate(CONCEPTS["hat-robot"].photos(), start=1):
-        shape = Image.fromarray((mask * 255).astype("uint8"))
+    for number, (drawn, _) in enumerate(CONCEPTS["hatted-robot"].photos(), start=1):
+        shape = Image.fromarray((drawn.mask * 255).astype("uint8"))
         shape.save(folder / f"{number}_mask.png")
     return folder
 
@@ -45,7 +45,7 @@ def saved(run, home):
     """Name of a concept after two steps of stage 1."""
     with torch.inference_mode():
         wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
-        images, category, _ = run("AttnDBMicroConcept", concept="hat-robot")
+        images, category, _ = run("AttnDBMicroConcept", concept="hatted-robot")
         node, values = "AttnDBConceptDatasetFromImages", {"steps": 2, "batch_size": 2}
         data = run(node, images=images, category=category, placeholder="<my-robot>")[0]
         stage = "AttnDBStage1LearnEmbedding"
@@ -80,7 +80,7 @@ def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, maske
     asked += ("--masks", "files", "--grid", grid, "--json")
     before, own, end = told(evaluate(*asked, folder=masked))
     wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
-    images, _, masks = run("AttnDBMicroConcept", concept="hat-robot")
+    images, _, masks = run("AttnDBMicroConcept", concept="hatted-robot")
     *_, scores, _ = run(
         "AttnDBEvaluateConcept",
         **wires,

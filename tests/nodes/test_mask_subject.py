@@ -13,7 +13,7 @@ def micro(run):
     """The embedded model's wires, and a concept's photos, category and true outlines."""
     with torch.inference_mode():
         wires = dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
-        return wires, *run("AttnDBMicroConcept", concept="hat-robot")
+        return wires, *run("AttnDBMicroConcept", concept="hatted-robot")
 
 
 def overlap(mask, truth):
@@ -27,7 +27,7 @@ def test_the_masks_lie_on_the_subject_and_on_nothing_else(run, micro):
     found = [overlap(mask, true) for mask, true in zip(masks, truth, strict=True)]
     # whoever marks all of a photo, or the middle of it, gets less
     middle = torch.zeros_like(truth[0])
-    middle[16:48, 16:48] = 1
+    middle[32:96, 32:96] = 1
     for least in (torch.ones_like(middle), middle):
         assert sum(found) > sum(overlap(least[None], true) for true in truth)
     assert sum(found) / len(found) > 0.5
@@ -38,8 +38,8 @@ def test_the_masks_lie_on_the_subject_and_on_nothing_else(run, micro):
 def test_photos_of_several_sizes_get_masks_of_their_own(run, micro, caplog):
     wires, photos, category, _ = micro
     wide = torch.cat([photos[:1], photos[:1].flip(2)], dim=2)[:, :61, :100]
-    [masks] = run(MASK, **wires, images=[photos[:1], wide], category=category, resolution=64)
-    assert [mask.shape for mask in masks] == [(1, 64, 64), (1, 61, 100)]
+    [masks] = run(MASK, **wires, images=[photos[:1], wide], category=category)
+    assert [mask.shape for mask in masks] == [(1, 128, 128), (1, 61, 100)]
     [grown] = run(MASK, **wires, images=photos[:1], category=category, grow=0.1)
     assert grown[0].sum() > masks[0].sum() and (grown[0] >= masks[0]).all()
     data = run(
@@ -49,7 +49,7 @@ def test_photos_of_several_sizes_get_masks_of_their_own(run, micro, caplog):
         placeholder="<x>",
         masks=masks,
     )[0]
-    assert [photo.mask.size for photo in data.photos] == [(64, 64), (100, 61)]
+    assert [photo.mask.size for photo in data.photos] == [(128, 128), (100, 61)]
 
 
 def test_the_models_on_the_wires_stay_as_they_are(run, micro):

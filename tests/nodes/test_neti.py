@@ -24,7 +24,7 @@ def micro(run):
 
 @pytest.fixture(scope="module")
 def trained(run, micro):
-    photos, category, *_ = run("AttnDBMicroConcept", concept="hat-robot")
+    photos, category, *_ = run("AttnDBMicroConcept", concept="hatted-robot")
     node = "AttnDBConceptDatasetFromImages"
     robot = run(node, images=photos, category=category, placeholder="<my-robot>")[0]
     method = {
@@ -221,7 +221,7 @@ def test_what_it_cannot_do_is_refused(run, trained, micro):
     wires = {"model": micro["model"], "clip": micro["clip"]}
     with refuses("correction = 0.2: the word <my-robot> has no one vector to turn"):
         run("AttnDBApplyConcept", **wires, concept=concept, strength=1.0, correction=0.2)
-    photos, category, *_ = run("AttnDBMicroConcept", concept="hat-robot")
+    photos, category, *_ = run("AttnDBMicroConcept", concept="hatted-robot")
     node = "AttnDBConceptDatasetFromImages"
     robot = run(node, images=photos, category=category, placeholder="<my-robot>")[0]
     with refuses("was trained by neti, which adds to the model"):

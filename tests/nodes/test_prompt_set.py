@@ -109,7 +109,7 @@ def test_a_clip_with_its_projection_reads_texts_beside_its_pictures(run, vision)
     torch.manual_seed(4)
     projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
     projection.copy_(torch.randn_like(projection))
-    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(128), clip=clip)
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(192), clip=clip)
     texts = ["a robot in the snow", "a cat"]
     theirs = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
     assert encoder.reads_text and torch.equal(encoder.texts(texts), torch.cat(theirs))
@@ -164,7 +164,7 @@ def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, vision):
 
 def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, vision):
     clip = run("AttnDBLoadMicroModel")[1]  # its projection is an identity, as of an SD checkpoint
-    with refuses("texts have 128 features, pictures 16"):
+    with refuses("texts have 192 features, pictures 16"):
         run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(), clip=clip)
     with refuses("clip has no text projection"):
-        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(128), clip=clip)
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(192), clip=clip)

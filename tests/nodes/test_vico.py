@@ -26,7 +26,7 @@ def micro(run):
 
 @pytest.fixture(scope="module")
 def photos(run):
-    return run("AttnDBMicroConcept", concept="hat-robot")
+    return run("AttnDBMicroConcept", concept="hatted-robot")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def train(run, micro, photos):
         own = {"images": photos[0], "category": photos[1], "placeholder": placeholder}
         method = {"method": "ViCo", "steps": 6, "learning_rate": 1e-2, "batch_size": 2}
         method |= {"templates": "dataset", "image_learning_rate": 1e-3, "map_weight": 5e-4}
-        shared = {"resolution": 64, "augmentation": "none", "precision": "fp32"}
+        shared = {"resolution": 128, "augmentation": "none", "precision": "fp32"}
         wires = {**micro, **shared, "dataset": run(node, **own)[0]}
         return run(NODE, **wires, method={**method, **changes})
 
@@ -70,12 +70,12 @@ def draw(model: Any, clip: Any, prompt: str = PROMPT, sampler: str = "euler", **
     """Samples of the embedded model by the stock nodes."""
     import nodes
 
-    values = {"negative": "", "steps": 3, "cfg": 3.0, "batch": 1, "side": 8, **changes}
+    values = {"negative": "", "steps": 3, "cfg": 3.0, "batch": 1, "side": 16, **changes}
     positive, negative = (
         nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, values["negative"])
     )
     channels = model.model.latent_format.latent_channels
-    latent = {"samples": torch.zeros(values["batch"], channels, 8, values["side"])}
+    latent = {"samples": torch.zeros(values["batch"], channels, 16, values["side"])}
     return nodes.KSampler().sample(
         *(model, 5, values["steps"], values["cfg"], sampler, "normal"),
         *(positive, negative, latent, 1.0),
@@ -243,7 +243,7 @@ def test_a_correction_turns_its_word(run, trained, micro, latents):
 def test_concepts_are_compared_and_evaluated_with_a_photo(run, trained, micro, photos, latents):
     wires = {"model": micro["model"], "clip": micro["clip"], "vae": micro["vae"]}
     drawing = {"concepts": {"concept_0": trained[0]}, "prompts": "a photo of a {} on the beach"}
-    drawing |= {"before_training": False, "steps": 3, "cfg": 3.0, "width": 64, "height": 64}
+    drawing |= {"before_training": False, "steps": 3, "cfg": 3.0, "width": 128, "height": 128}
     drawn = [
         run("AttnDBCompareConcepts", **wires, **drawing, words="<my-robot>", reference=latent)[1][0]
         for latent in latents
@@ -270,7 +270,7 @@ def test_what_it_cannot_do_is_refused(run, trained, micro, photos):
 def test_a_preview_looks_at_the_photo(micro, trained, latents):
     from attndreambooth.nodes.host.ui.preview import PreviewSampler, PreviewSettings
 
-    concept, size = trained[0], {"width": 64, "height": 64}
+    concept, size = trained[0], {"width": 128, "height": 128}
     settings = PreviewSettings(prompt=PROMPT, every=1, **size, steps=3, seed=0, cfg=3.0)
     wires = (micro["model"], micro["clip"], micro["vae"])
     unet = micro["model"].model.diffusion_model

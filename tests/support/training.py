@@ -100,7 +100,7 @@ def training(
 ) -> Node:
     """A stage on the embedded model; its concept saved, its loss curve shown."""
     base = graph.add("AttnDBLoadMicroModel")
-    photos = graph.add("AttnDBMicroConcept", concept="hat-robot")
+    photos = graph.add("AttnDBMicroConcept", concept="hatted-robot")
     dataset = graph.add(
         "AttnDBConceptDatasetFromImages",
         images=photos[0],

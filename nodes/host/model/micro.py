@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ import torch
 from torch import Tensor
 
 from ....micro import weight_files as weights
-from ....micro.autoencoder import DOWNSCALE, LATENT_CHANNELS, MicroAutoencoder
-from ....micro.micro2 import autoencoder as second_autoencoder
-from ....micro.micro2 import text as second_text
-from ....micro.micro2 import unet as second_unet
+from ....micro.autoencoder import DOWNSCALE, LATENT_CHANNELS, Autoencoder
+from ....micro.shipped import AUTOENCODER
 from ....micro.text import TEXT_CONFIG, Vocabulary
 from ....micro.unet import UNET_CONFIG
 
@@ -32,61 +29,28 @@ log = logging.getLogger(__name__)
 
 
 class MicroLatent(comfy.latent_formats.LatentFormat):
-    """8 x 8 px per latent pixel, 24 whitened channels: no scale factor."""
+    """8 x 8 px per latent pixel, 32 channels as the autoencoder orders them: no scale factor."""
 
     scale_factor = 1.0
     latent_channels = LATENT_CHANNELS
     spacial_downscale_ratio = DOWNSCALE
 
 
-class SecondMicroLatent(MicroLatent):
-    """8 x 8 px per latent pixel, 32 channels as the autoencoder orders them: no scale factor."""
-
-    latent_channels = second_autoencoder.LATENT_CHANNELS
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What one version of the model is made of."""
-
-    unet: dict[str, Any]
-    text: dict[str, Any]
-    latent: type[MicroLatent]
-    autoencoder: type[torch.nn.Module]
-    prediction: comfy.model_base.ModelType
-
-
-VERSIONS = {
-    "1": Parts(
-        UNET_CONFIG,
-        TEXT_CONFIG,
-        MicroLatent,
-        MicroAutoencoder,
-        comfy.model_base.ModelType.EPS,
-    ),
-    "2": Parts(
-        second_unet.UNET_CONFIG,
-        second_text.TEXT_CONFIG,
-        SecondMicroLatent,
-        second_autoencoder.Autoencoder,
-        comfy.model_base.ModelType.V_PREDICTION,
-    ),
-}
-"""By the file's metadata `version`; a file without one is of the first."""
+VERSION = "2"
+"""Of the model, in the file's metadata."""
 
 
 class AttnDBMicro(comfy.supported_models_base.BASE):
-    """The model family: a U-Net with the schedule of Stable Diffusion."""
-
-    prediction = comfy.model_base.ModelType.EPS
+    """The model family: a U-Net with the schedule of Stable Diffusion, as SD 2.1-768 predicting
+    velocities."""
 
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 (the host's own class attribute)
     latent_format = MicroLatent
     memory_usage_factor = 1.0
 
     def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> Any:
-        """What the U-Net predicts: noise in the first version, velocity in the second."""
-        return self.prediction
+        """Velocity prediction."""
+        return comfy.model_base.ModelType.V_PREDICTION
 
     def inpaint_model(self) -> bool:
         """False: its many latent channels are not a mask."""
@@ -96,12 +60,10 @@ class AttnDBMicro(comfy.supported_models_base.BASE):
 class MicroTokenizer(comfy.sd1_clip.SDTokenizer):
     """CLIP's tokenizer; says once which words of a prompt the model does not know."""
 
-    def __init__(
-        self, embedding_directory=None, tokenizer_data=None, vocabulary=None, width=0
-    ) -> None:
+    def __init__(self, embedding_directory=None, tokenizer_data=None, vocabulary=None) -> None:
         super().__init__(
             embedding_directory=embedding_directory,
-            embedding_size=width or TEXT_CONFIG["hidden_size"],
+            embedding_size=TEXT_CONFIG["hidden_size"],
             embedding_key="clip_l",
             tokenizer_data=tokenizer_data or {},
         )
@@ -172,28 +134,27 @@ def from_tensors(
     *,
     disable_dynamic: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) from the tensors of the shipped file; WeightsError for a later version."""
+    """(MODEL, CLIP, VAE) from the tensors of the shipped file; WeightsError for another version."""
     version = metadata.get("version", "1")
-    if version not in VERSIONS:
+    if version != VERSION:
         raise weights.WeightsError(
-            f"{weights.MODEL} is of version {version}; this pack knows {list(VERSIONS)}. "
+            f"{weights.MODEL} is of version {version}; this pack draws with version {VERSION}. "
             "Update the pack as a whole"
         )
-    parts = VERSIONS[version]
-    vae = _vae(weights.take(tensors, "first_stage_model."), parts)
-    model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model, parts)
+    vae = _vae(weights.take(tensors, AUTOENCODER))
+    model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model)
     vocabulary = Vocabulary([int(token) for token in metadata["vocabulary"].split()])
     text = weights.take(tensors, "cond_stage_model.")
-    clip = _clip(text, vocabulary, embedding_directory, parts, disable_dynamic)
+    clip = _clip(text, vocabulary, embedding_directory, disable_dynamic)
     return model, clip, vae
 
 
-def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module, parts: Parts) -> Any:
+def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module) -> Any:
     management = comfy.model_management
-    config = AttnDBMicro(copy.deepcopy(parts.unet))
-    config.latent_format, config.prediction = parts.latent(), parts.prediction
+    config = AttnDBMicro(copy.deepcopy(UNET_CONFIG))
+    config.latent_format = MicroLatent()
     device, offload = management.get_torch_device(), management.unet_offload_device()
-    dtypes = [torch.float32]  # 14 MB in half precision: nothing to gain from less
+    dtypes = [torch.float32]  # 24 MB in half precision: nothing to gain from less
     dtype = management.unet_dtype(
         model_params=sum(v.numel() for v in state.values()), supported_dtypes=dtypes
     )
@@ -224,10 +185,9 @@ def _clip(
     state: dict[str, Tensor],
     vocabulary: Vocabulary,
     embedding_directory: list[str] | None,
-    parts: Parts,
     disable_dynamic: bool,
 ) -> Any:
-    state, width = dict(state), parts.text["hidden_size"]
+    state, width = dict(state), TEXT_CONFIG["hidden_size"]
     table = "text_model.embeddings.token_embedding.weight"
     state[table] = vocabulary.expand(state[table])
     state["text_projection.weight"] = torch.eye(width)
@@ -238,26 +198,26 @@ def _clip(
         target,
         embedding_directory=embedding_directory,
         tokenizer_data={
-            "clip_l_tokenizer_class": partial(MicroTokenizer, vocabulary=vocabulary, width=width),
+            "clip_l_tokenizer_class": partial(MicroTokenizer, vocabulary=vocabulary),
         },
         parameters=sum(v.numel() for v in state.values()),
         state_dict={f"clip_l.transformer.{key}": value for key, value in state.items()},
-        model_options={"clip_l_model_config": dict(parts.text), "dtype": torch.float32},
+        model_options={"clip_l_model_config": dict(TEXT_CONFIG), "dtype": torch.float32},
         disable_dynamic=disable_dynamic,
     )
 
 
-def _vae(state: dict[str, Tensor], parts: Parts) -> Any:
+def _vae(state: dict[str, Tensor]) -> Any:
     """The host's VAE object around our autoencoder.
 
     The host builds its VAE from the layouts that it knows; it is made with its smallest one, and
     everything that depends on the network is then set as its constructor sets it.
     """
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
-    network = parts.autoencoder().to(torch.float32).eval().requires_grad_(False)
+    network = Autoencoder().to(torch.float32).eval().requires_grad_(False)
     network.load_state_dict(state)
     vae.first_stage_model = network
-    vae.latent_channels = parts.latent.latent_channels
+    vae.latent_channels = LATENT_CHANNELS
     vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
     vae.memory_used_encode = lambda shape, dtype: 200 * shape[2] * shape[3] * 4
     vae.memory_used_decode = lambda shape, dtype: 400 * 64 * shape[2] * shape[3] * 4

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..text import LENGTH
 from .autoencoder import LATENT_CHANNELS, Autoencoder
 from .stock import to_pictures
+from .text import LENGTH
 from .train_diffusion import DiffusionTrainer
 
 
