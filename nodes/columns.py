@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.viz.map_figure import MapFigure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
 from ..attndb.viz.heatmaps import HeatmapStyle

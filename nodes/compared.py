@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.config.compared import COMPARED, published
 from ..attndb.config.image_attention import ImageAttentionConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.config.choices import MaskSource
 from ..attndb.config.printable import printable, quoted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..attndb.config.choices import Augmentation, CategoryToken
 from ..attndb.config.data import DataConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .errors import naming_node
 from .host.image_encoders import WiredEncoder, folder_encoder, micro_encoder

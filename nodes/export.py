@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.file_name import check_new_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept, weight_file_keys
 from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept, extraction_table

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.config.choices import Checkpointing, LowMemory, OptimizerName, Schedule
 from ..attndb.config.data import DataConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.tied_words import tied_columns
 from ..attndb.config import regularization as config

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..attndb.evaluation.prompts import context, whole
 from ..attndb.evaluation.score_table import score_table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 Dataset = io.Custom("ATTNDB_DATASET")
 Concept = io.Custom("ATTNDB_CONCEPT")

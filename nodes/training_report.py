@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from ..attndb.artifacts.concept_files import check_new_name
