@@ -104,3 +104,26 @@ def test_another_precision_is_another_file_and_the_first_one_stays(run, trained,
     assert [path.read_bytes() for path in paths("sizes")] == before
     again = run("AttnDBSaveConcept", concept=trained, name="sizes", precision=other)[0]
     assert again == "sizes-2"
+
+
+def test_what_stage_2_trains_of_sd21_is_101_mb_in_half_precision(host):
+    """The weight file of a real SD 2.1, counted on the meta device."""
+    import comfy.supported_models
+    import torch
+
+    from attndreambooth.attndb.methods.trained_weights import trained_parameters
+
+    config = {
+        **{"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320},
+        **{"num_res_blocks": [2] * 4, "channel_mult": [1, 2, 4, 4], "num_head_channels": 64},
+        **{"use_spatial_transformer": True, "use_linear_in_transformer": True},
+        **{"transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_middle": 1},
+        **{"transformer_depth_output": [1] * 9 + [0] * 3, "context_dim": 1024},
+    }
+    family = comfy.supported_models.SD20(config)
+    family.set_inference_dtype(torch.float16, None)
+    unet = family.get_model({}, "", device=torch.device("meta")).diffusion_model
+    assert sum(p.numel() for p in unet.parameters()) == 865_910_724  # as published
+    trained = trained_parameters(unet, frozenset({"cross-attention"}))
+    assert trained and all(".attn2." in name for name in trained)
+    assert 100e6 < 2 * sum(weight.numel() for weight in trained.values()) < 101e6

@@ -1,0 +1,101 @@
+"""Shipped graphs on the embedded model run in a real server; one short stage stands for all."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+from support.outcome import Outcome
+from support.server import HostServer
+from support.workflow import default_of, ui_workflow_to_api
+
+from attndreambooth.attndb.artifacts.concept_files import RECORD_KEY
+from attndreambooth.devkit.pack import ROOT
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+STAGE = "AttnDBStage3TrainUNet"
+
+
+class Shipped:
+    """A graph's prompt, its trainings and drawings cut short."""
+
+    def __init__(self, server: HostServer, name: str) -> None:
+        known = server.object_info()
+        text = (ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")
+        self.server, self.prompt = server, ui_workflow_to_api(json.loads(text), known)
+        side = self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
+        for node in self.prompt.values():
+            if node["class_type"] == "KSampler":
+                node["inputs"]["steps"] = 2
+            if node["class_type"] == "AttnDBAllStages":
+                inputs = _one_stage(node["inputs"], known[STAGE], side)
+                node.update(class_type=STAGE, inputs=inputs)
+
+    def ids(self, kind: str) -> list[str]:
+        return [key for key, node in self.prompt.items() if node["class_type"] == kind]
+
+    def run(self) -> Outcome:
+        return self.server.run(self.prompt)
+
+
+def _one_stage(asked: dict[str, Any], info: dict[str, Any], side: int) -> dict[str, Any]:
+    """The inputs of a stage with the wires of Train Concept; `side`: of the pictures, in pixels."""
+    widgets = info["input"]["required"]
+    wires = {name: value for name, value in asked.items() if isinstance(value, list)}
+    given = {name: default_of(spec) for name, spec in widgets.items() if name not in wires}
+    return {**given, **wires, "steps": 2, "batch_size": 2, "resolution": side}
+
+
+def record_of(server: HostServer, name: str) -> dict[str, Any]:
+    path = server.base / "models" / "loras" / f"{name}.safetensors"
+    with safe_open(str(path), "np") as file:
+        return json.loads(file.metadata()[RECORD_KEY])
+
+
+def saved(graph: Shipped, name: str) -> None:
+    """The graph keeps its concept, too."""
+    [train] = graph.ids(STAGE)
+    inputs = {"concept": [train, 0], "name": name}
+    graph.prompt["saved"] = {"class_type": "AttnDBSaveConcept", "inputs": inputs}
+
+
+def test_masks_and_captions_trains_with_both_and_shows_them(server):
+    graph = Shipped(server, "Masks and captions")
+    saved(graph, "toy-masked")
+    outcome = graph.run()
+    [preview], [picture] = graph.ids("AttnDBPreviewDataset"), graph.ids("SaveImage")
+    assert outcome.outputs[picture]["images"]
+    [shown] = outcome.outputs[preview]["text"]
+    [dataset] = graph.ids("AttnDBConceptDatasetFromImages")
+    captions = graph.prompt[dataset]["inputs"]["captions"].splitlines()
+    assert len(captions) > 1 and all(f"| {text.split()[-1]}\n" in shown for text in captions)
+    shares = [int(share) for share in re.findall(r"subject (\d+)%", shown)]
+    assert len(shares) == len(captions) and all(0 < share < 90 for share in shares)
+    photos = record_of(server, "toy-masked")["photos"]
+    assert [photo["caption"] for photo in photos] == captions
+
+
+def test_no_class_images_trains_held_to_the_base(server):
+    graph = Shipped(server, "No class images")
+    saved(graph, "toy-held")
+    outcome = graph.run()
+    assert all(outcome.outputs[key]["images"] for key in graph.ids("SaveImage"))
+    [stage] = record_of(server, "toy-held")["stages"]
+    assert stage["prior_prediction"] == 1.0 and "prior_prediction" in stage["loss_names"]
+
+
+def test_extract_lora_draws_the_whole_and_the_thin_one_and_keeps_it(server):
+    graph = Shipped(server, "Extract LoRA")
+    outcome = graph.run()
+    pictures = graph.ids("SaveImage")
+    assert len(pictures) == 2 and all(outcome.outputs[key]["images"] for key in pictures)
+    [save] = graph.ids("AttnDBSaveConcept")
+    name = graph.prompt[save]["inputs"]["name"]
+    record = record_of(server, name)
+    [extract] = graph.ids("AttnDBExtractLoRA")
+    assert record["extraction"]["rank"] == graph.prompt[extract]["inputs"]["rank"]
+    assert (server.base / "models" / "embeddings" / f"{name}.safetensors").is_file()
