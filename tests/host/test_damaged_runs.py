@@ -19,7 +19,7 @@ from attndreambooth.attndb.artifacts.tensor_file import read_tensors, write_whol
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
-STEPS, STOPPED = 6, 4
+STEPS, STOPPED = 3, 2
 
 
 def saved(stage: int = 2, **widgets) -> dict:
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_named_and_the_stage_ends_in_the_same_bytes(faul
     assert without_aside(kept(faulty.base, "rotten")) == expected
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", ["one flipped bit", "a shortened loss list"])
 def test_a_damaged_result_is_named_and_trained_again(faulty, expected, kind):
     faulty.run(saved())
     result = faulty.run_folder() / "result.safetensors"
