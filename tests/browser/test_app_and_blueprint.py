@@ -50,6 +50,10 @@ WIRE_UP = """({short, name}) => {
 }"""
 
 
+PICTURED = """() => (app.rootGraph ?? app.graph)._nodes.some(
+    n => n.subgraph && Object.keys(app.nodePreviewImages).includes(String(n.id)))"""
+
+
 def saved(server: HostServer, name: str) -> list[Path]:
     """The two files of a saved concept."""
     kinds = ("embeddings", "loras")
@@ -118,6 +122,21 @@ def test_the_blueprint_is_found_by_its_name_and_runs(front_end, server):
     keep_screenshot(front_end, "blueprint-after")
     assert front_end.errors == []
     assert all(path.is_file() for path in saved(server, "from-the-blueprint"))
+
+
+def test_a_training_in_a_blueprint_is_told_of_on_its_node(front_end, server):
+    """The curve of the stage inside, with how far it is: the page has no text on such a node."""
+    front_end.load(json.loads(BLUEPRINT.read_text(encoding="utf-8")))
+    page = front_end.page
+    long = {**SHORT, "steps": 4000}
+    page.evaluate(WIRE_UP, {"short": long, "name": "not-finished"})
+    front_end.start()
+    try:
+        page.wait_for_function(PICTURED, timeout=240_000, polling=500)
+        keep_screenshot(front_end, "blueprint-while-training")
+    finally:
+        front_end.cancel()
+    assert front_end.errors == []
 
 
 def test_the_blueprint_holds_the_stages_with_the_published_steps():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support.graph import Graph
 from support.layout import overlapping, overlaps
-from support.workflow import is_ui_workflow, ui_workflow_to_api
+from support.workflow import BYPASS, NEVER, is_ui_workflow, ui_workflow_to_api
 
 from attndreambooth.devkit.pack import ROOT
 
@@ -71,6 +71,21 @@ def test_our_conversion_to_a_prompt_is_the_front_ends(front_end, workflow, serve
     theirs = {k: {**v, "_meta": None} for k, v in front_end.prompt().items()}
     ours = ui_workflow_to_api(workflow, server.object_info())
     assert {k: {**v, "_meta": None} for k, v in ours.items()} == theirs
+
+
+@pytest.mark.parametrize("mode", [NEVER, BYPASS])
+@pytest.mark.parametrize("name", ["Stage by stage", "Evaluate a concept"])
+def test_muted_and_bypassed_nodes_leave_the_prompt_as_we_say(front_end, server, name, mode):
+    """Each of our nodes in turn; docs/chaining.md has the rule of it for every node."""
+    saved = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    ours = [node["id"] for node in saved["nodes"] if node["type"].startswith("AttnDB")]
+    for out in ours:
+        for node in saved["nodes"]:
+            node["mode"] = mode if node["id"] == out else 0
+        front_end.load(saved)
+        theirs = {key: {**node, "_meta": None} for key, node in front_end.prompt().items()}
+        made = ui_workflow_to_api(saved, server.object_info())
+        assert {key: {**node, "_meta": None} for key, node in made.items()} == theirs, out
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)

@@ -29,6 +29,26 @@ def shown(host, monkeypatch):
     return texts
 
 
+@pytest.mark.parametrize(
+    ("node", "title"), [("7", "Stage 1"), ("12:7", "Stage 1   step 1/9"), (None, "Stage 1")]
+)
+def test_in_a_subgraph_the_curve_says_how_far_it_is(shown, monkeypatch, node, title):
+    """The page shows pictures on the subgraph's node, and texts inside alone."""
+    from attndreambooth.nodes.host.ui import progress
+
+    sys.modules["server"].PromptServer.instance.last_node_id = node
+    titles, plain = [], progress.loss_curve
+
+    def curve(denoising, regularization, title, **more):
+        titles.append(title)
+        return plain(denoising, regularization, title, **more)
+
+    monkeypatch.setattr(progress, "loss_curve", curve)
+    monkeypatch.setattr(progress, "_CURVE_EVERY_S", 0.0)
+    progress.TrainingProgress("Stage 1", 9)(StepLoss(0, 0.1, 0.2), training())
+    assert titles == [title]
+
+
 def training(micro_batch=8, batch_size=8, recomputes="off"):
     optimizer = OptimizerConfig(learning_rate=1e-3)
     config = StageConfig(stage=2, steps=500, batch_size=batch_size, optimizer=optimizer)

@@ -19,6 +19,7 @@ from .status import (
     TrainingStatus,
     encoding_line,
     finished_text,
+    in_a_subgraph,
     more_losses,
     show_text,
     stopped_text,
@@ -74,11 +75,11 @@ class TrainingProgress:
         if now - self._logged >= _LOG_EVERY_S or done in (self._first + 1, self._steps):
             self._logged = now
             self._log(loss, done, now)
+        self._status.after_step(loss, training)
         picture = None
         if drawn or now - self._drawn >= _CURVE_EVERY_S:
             self._drawn = now
             picture = ("JPEG", self._picture(), 768)
-        self._status.after_step(loss, training)
         self._watcher.step(self._plan, loss)
         self._bar.update_absolute(self._plan.done, max(1, self._plan.total), picture)
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -98,11 +99,13 @@ class TrainingProgress:
         )
 
     def _picture(self) -> Image.Image:
-        """The loss curve, with the latest preview on its left."""
+        """The loss curve, with the latest preview on its left; in a subgraph, whose node shows no
+        text, also how far it is."""
+        title = f"{self._title}   {self._status.line}" if in_a_subgraph() else self._title
         curve = loss_curve(
             [loss.denoising for loss in self._losses],
             [loss.regularization for loss in self._losses],
-            self._title,
+            title,
             prior=[loss.prior for loss in self._losses],
             others=others_of(self._losses),
         )

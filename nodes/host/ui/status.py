@@ -36,6 +36,13 @@ def show_text(text: str) -> bool:
     return True
 
 
+def in_a_subgraph() -> bool:
+    """Whether the node that is running is inside a subgraph: the page shows its pictures on the
+    subgraph's node as well, and its texts only where one looks inside."""
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    return ":" in str(_running_node(server) or "")
+
+
 def _running_node(server: object) -> str | None:
     try:
         from comfy_execution.utils import get_executing_context
@@ -106,6 +113,8 @@ class TrainingStatus:
         self._recomputes = ""
         self._shown = -_EVERY_S
         self._said: list[str] = []
+        self.line = ""
+        """Of the last step: how far, how fast, how long yet."""
 
     def after_step(self, loss: StepLoss, training: Training) -> None:
         """Told after every step."""
@@ -124,13 +133,14 @@ class TrainingStatus:
             self._notes.append(f"out of memory: gradient_checkpointing -> {self._recomputes}")
         plan, rate = self._plan, self._pace.step(loss.step + 1)
         plan.step(loss.step + 1, rate)
+        self.line = step_line(plan, rate)
         notes = [*self._notes, *filter(None, [self._trouble()])]
         now, last = self._clock(), plan.done == plan.total
         if now - self._shown >= _EVERY_S or notes != self._said or last:
             self._shown, self._said = now, notes
             title = [plan.title] if len(plan.stages) > 1 else []
             # The front end shows two short lines and scrolls to the rest.
-            show_text("\n".join([step_line(plan, rate), *notes, *title, loss_line(loss)]))
+            show_text("\n".join([self.line, *notes, *title, loss_line(loss)]))
 
 
 def step_line(plan: NodePlan, rate: float | None) -> str:
