@@ -42,19 +42,19 @@ def _grid(steps: Sequence[int], rates: Sequence[float]) -> tuple[Pairs, ...]:
 TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
     OURS: (
         ((120, 1e-2), (100, 2e-4), (300, 1e-4)),
-        ((120, 5e-3), (100, 2e-4), (300, 1e-4)),
-        ((120, 2e-2), (100, 2e-4), (300, 1e-4)),
+        ((120, 5e-3), (100, 1e-4), (300, 5e-5)),
         ((120, 1e-2), (100, 4e-4), (300, 2e-4)),
-        ((120, 1e-2), (100, 1e-4), (300, 5e-5)),
         ((240, 1e-2), (200, 2e-4), (300, 1e-4)),
     ),
-    "textual_inversion": _grid((300, 1000), (5e-3, 1e-2, 2e-2)),
-    "dreambooth": _grid((300, 600), (5e-5, 1e-4, 2e-4)),
-    "ti_dreambooth": _grid((300, 600), (5e-5, 1e-4, 2e-4)),
-    "custom_diffusion": _grid((300, 600), (1e-4, 3e-4, 1e-3)),
-    "oft": _grid((300, 600), (1e-4, 3e-4, 1e-3)),
+    "textual_inversion": _grid((300, 1000), (5e-3, 2e-2)),
+    "dreambooth": _grid((300, 600), (5e-5, 2e-4)),
+    "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4)),
+    "custom_diffusion": _grid((300, 600), (3e-4, 1e-3)),
+    "oft": _grid((300, 600), (3e-4, 1e-3)),
+    "neti": _grid((300, 600), (1e-3, 5e-3)),
+    "vico": _grid((200, 400), (5e-3, 2e-2)),
 }
-"""Six each, at batch 4."""
+"""Four each, at batch 4."""
 
 
 def trial(method: MethodName, pairs: Pairs) -> Contestant:

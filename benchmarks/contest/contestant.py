@@ -13,6 +13,7 @@ from ...attndb.config.methods import MethodName
 from ...attndb.config.presets import paper
 from ...attndb.config.regularization import Regularization
 from ...attndb.config.stage import StageConfig
+from ...attndb.config.words import WordsConfig
 from ...micro.world import SIZE
 
 RECIPES = Path(__file__).with_name("recipes.json")
@@ -27,7 +28,11 @@ TITLES: Mapping[MethodName, str] = {
     "ti_dreambooth": "TI+DB",
     "custom_diffusion": "Custom Diffusion",
     "oft": "OFT",
+    "neti": "NeTI",
+    "vico": "ViCo",
 }
+KNOWN_TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")
+"""Of the embedded model's own words: most words of the published templates it does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,8 @@ Pairs = Sequence[tuple[int, float]]
 def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
     """A method with so many steps at such rates, and else as published, at batch 4.
 
-    Without prior images: every method sees the photos alone. ValueError for another number of
-    stages than the method has.
+    Without prior images: every method sees the photos alone. A method with templates of its own
+    gets KNOWN_TEMPLATES. ValueError for another number of stages than the method has.
     """
     stages = paper() if method == OURS else (published(method),)
     if len(pairs) != len(stages):
@@ -67,10 +72,15 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
                 batch_size=BATCH,
                 optimizer=replace(stage.optimizer, learning_rate=rate),
                 data=data,
+                words=_known_words(stage.words),
             )
             for stage, (steps, rate) in zip(stages, pairs, strict=True)
         ),
     )
+
+
+def _known_words(words: WordsConfig) -> WordsConfig:
+    return replace(words, templates=KNOWN_TEMPLATES) if words.templates else words
 
 
 def recipes(path: Path = RECIPES) -> dict[str, list[tuple[int, float]]]:

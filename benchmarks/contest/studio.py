@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,16 +102,19 @@ class Studio:
     def draw(
         self, concept: Concept, learned: TrainedConcept | None, correction: float, seed: int
     ) -> NDArray[np.uint8]:
-        """Pictures (N, 128, 128, 3) of all prompts; of the plain category without a learned one."""
+        """Pictures (N, 128, 128, 3) of all prompts; of the plain category without a learned one.
+
+        A concept whose pictures look at a photo gets the first of the five.
+        """
+        from ...nodes.host.model.added_parts import looks_at_a_photo
+
         model, clip, words = self.model, self.clip, concept.category
         if learned is not None:
-            model, clip, *_ = self.graph(
-                "AttnDBApplyConcept",
-                model=model,
-                clip=clip,
-                concept=learned,
-                correction=correction,
-            )
+            given: dict[str, Any] = {"concept": learned, "correction": correction}
+            if looks_at_a_photo(learned):
+                photo = torch.from_numpy(concept.photos()[0][0].picture).float()[None] / 255.0
+                given["reference"] = {"samples": self.vae.encode(photo)}
+            model, clip, *_ = self.graph("AttnDBApplyConcept", model=model, clip=clip, **given)
             words = learned.trigger
         texts = [prompt.text(words, concept) for prompt in self.prompts]
         drawn = sample(*(model, clip, self.vae, texts), seed=seed, steps=STEPS, guidance=GUIDANCE)

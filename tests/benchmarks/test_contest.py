@@ -9,6 +9,7 @@ import pytest
 from attndreambooth.attndb.training.folder_lock import FolderLock
 from attndreambooth.benchmarks.contest.contestant import (
     BATCH,
+    KNOWN_TEMPLATES,
     OURS,
     ablations,
     all_contestants,
@@ -50,6 +51,8 @@ def test_a_contestant_is_its_method_with_other_steps_and_rates():
     assert {c.data.resolution for c in ours.stages} == {128}
     oft = contestant("oft", [(7, 1e-3)])
     assert oft.stages[0].method == "oft" and oft.stages[0].words.initial == "qwe"
+    assert contestant("neti", [(7, 1e-3)]).stages[0].words.templates == KNOWN_TEMPLATES
+    assert contestant("dreambooth", [(7, 1e-3)]).stages[0].words.templates == ()
     with pytest.raises(ValueError, match="oft has 1 stage"):
         contestant("oft", PAIRS)
 

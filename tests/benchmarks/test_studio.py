@@ -68,6 +68,24 @@ def test_it_is_trained_drawn_and_scored(folder, tmp_path, monkeypatch):
     assert scored.values["joint"] == 0.0 and oracle.missed
 
 
+@pytest.mark.parametrize("method", ["neti", "vico"])
+def test_methods_with_parts_of_their_own_are_drawn(folder, tmp_path, monkeypatch, method):
+    import folder_paths
+
+    from attndreambooth.benchmarks.contest.studio import Studio
+
+    for name in ("output_directory", "input_directory"):
+        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
+    own = {**folder_paths.folder_names_and_paths}
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", own)
+    monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 2)
+    with torch.inference_mode():
+        studio = Studio(tmp_path, PROMPTS[:1], images=1, folder=folder)
+        learned, _ = studio.train(contestant(method, [(1, 1e-2)]), TUNING[0], "many", 0)
+        pictures = studio.draw(TUNING[0], learned, 0.0, 5)
+    assert learned.trigger == "<my-butterfly>" and pictures.shape == (1, 128, 128, 3)
+
+
 def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
     """With a perfect autoencoder it is present in every picture."""
     from attndreambooth.benchmarks.contest import studio as module
