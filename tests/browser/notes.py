@@ -55,7 +55,7 @@ With your own photos: *Load Checkpoint*, *Load Concept Dataset*, a folder of CLI
 Encoder*, the short prompts, 512 px."""
 PRIOR_NOTE = """# Keep the category
 
-The base model draws 64 pictures of the plain category. Stages 2 and 3 train on them as well, so \
+The base model draws 32 pictures of the plain category. Stages 2 and 3 train on them as well, so \
 that not every robot becomes yours.
 
 The last pictures are your robot and a plain one."""

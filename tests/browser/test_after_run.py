@@ -31,6 +31,8 @@ def growing(front_end, name: str, vue: bool) -> list[tuple[int, float, float, fl
             node["widgets_values"] = [7919 if v == 0 else v for v in node["widgets_values"][:2]] + (
                 node["widgets_values"][2:]
             )
+        if node["type"] == "EmptyLatentImage":  # class images are drawn before the training
+            node["widgets_values"][2] = min(4, node["widgets_values"][2])
     front_end.load(workflow)
     front_end.start()
     try:

@@ -71,7 +71,7 @@ def prior_images() -> Spec:
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
     dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
-    plain = drawing(graph, base, base, ["a photo of a robot"], "", batch=64, seed=1)
+    plain = drawing(graph, base, base, ["a photo of a robot"], "", batch=32, seed=1)
     sampled, decoded = plain["samplers"]
     graph.prompt[str(plain["saved"][0])] = {
         "class_type": "AttnDBAddPriorImages",
