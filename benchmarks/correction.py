@@ -1,4 +1,4 @@
-"""`python benchmarks/correction.py`: what the embedding correction of *Apply Concept* does to scores.
+"""`python benchmarks/correction.py`: what *Apply Concept*'s embedding correction does to scores.
 
 AttnDreamBooth on evaluation concepts of the embedded model, by the recorded recipe; then the same
 concepts drawn with corrections from 0 to 1, on the same prompts and noise.

@@ -31,7 +31,8 @@ def test_evaluate_a_concept_scores_every_stage_and_writes_a_report(server):
     [table] = outcome.outputs[keys["AttnDBEvaluateConcept"]]["text"]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == list(CELLS)
-    assert "Best by identity and text: after stage" in table
+    # of pictures after two steps which is best is chance: that one of them is named is not
+    assert any(f"Best by identity and text: {cell}" in table for cell in CELLS)
     [file, _] = outcome.outputs[keys["AttnDBTrainingReport"]]["text"][0].splitlines()
     assert file.endswith("report.html")
     page = (server.base / "output" / "reports").rglob("report.html")
