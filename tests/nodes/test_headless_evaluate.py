@@ -90,7 +90,7 @@ def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, maske
         masks=masks,
         prompts=PROMPTS,
         images_per_prompt=2,
-        **{"seed": 3, "steps": 2, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64},
+        **{"seed": 3, "steps": 2, "cfg": 3.0, "width": 64, "height": 64, "cell_size": 64},
     )
     for line, row in zip((before, own), scores, strict=True):
         assert line.pop("event") == "scores" and line.pop("notes") == []

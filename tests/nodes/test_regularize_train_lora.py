@@ -47,6 +47,7 @@ def train(model: Any, positive: list[Any], micro: Any, **changes: Any) -> tuple[
     known = inspect.signature(TrainLoraNode.execute).parameters
     values = {name: value for name, value in {**values, **changes}.items() if name in known}
     listed = {name: [value] for name, value in values.items()}
+    torch.manual_seed(0)  # the node draws a LoRA's first values before it takes its own seed
     lora, losses, *_ = TrainLoraNode.execute(**listed, positive=positive).args
     return lora, losses["loss"]
 
