@@ -116,16 +116,10 @@ class FakeWorld:
 
 
 @pytest.fixture
-def world(host, monkeypatch):
-    import folder_paths
-
+def world(own_folders):
     from attndreambooth.devkit.in_process import Graph
     from attndreambooth.nodes.host.model.micro import load_micro
 
-    for name in ("output_directory", "input_directory"):
-        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    own = {**folder_paths.folder_names_and_paths}
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", own)
     with torch.inference_mode():
         yield FakeWorld(Graph(), load_micro())
 

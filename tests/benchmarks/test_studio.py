@@ -42,16 +42,9 @@ def folder(host, tmp_path_factory):
     return place
 
 
-def test_it_is_trained_drawn_and_scored(folder, tmp_path, monkeypatch):
-    import folder_paths
-
+def test_it_is_trained_drawn_and_scored(folder, own_folders, tmp_path, monkeypatch):
     from attndreambooth.benchmarks.contest.studio import Studio
 
-    for name in ("output_directory", "input_directory"):
-        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    monkeypatch.setattr(
-        folder_paths, "folder_names_and_paths", {**folder_paths.folder_names_and_paths}
-    )
     monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 2)
     concept = TUNING[0]
     with torch.inference_mode():
@@ -69,15 +62,11 @@ def test_it_is_trained_drawn_and_scored(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["neti", "vico"])
-def test_methods_with_parts_of_their_own_are_drawn(folder, tmp_path, monkeypatch, method):
-    import folder_paths
-
+def test_methods_with_parts_of_their_own_are_drawn(
+    folder, own_folders, tmp_path, monkeypatch, method
+):
     from attndreambooth.benchmarks.contest.studio import Studio
 
-    for name in ("output_directory", "input_directory"):
-        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    own = {**folder_paths.folder_names_and_paths}
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", own)
     monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 2)
     with torch.inference_mode():
         studio = Studio(tmp_path, PROMPTS[:1], images=1, folder=folder)
@@ -99,16 +88,9 @@ def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
         assert truth > 0.99 and present
 
 
-def test_its_trainings_can_be_observed(folder, tmp_path, monkeypatch):
-    import folder_paths
-
+def test_its_trainings_can_be_observed(folder, own_folders, tmp_path, monkeypatch):
     from attndreambooth.benchmarks.observed.world import MicroWorld
 
-    for name in ("output_directory", "input_directory"):
-        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    monkeypatch.setattr(
-        folder_paths, "folder_names_and_paths", {**folder_paths.folder_names_and_paths}
-    )
     monkeypatch.setattr("attndreambooth.benchmarks.contest.studio.STEPS", 1)
     with torch.inference_mode():
         world = MicroWorld(tmp_path, 1, folder)

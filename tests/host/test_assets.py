@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import time
 from collections.abc import Iterator
 
 import pytest
-import torch
-from PIL import Image
 from support.graph import Graph
+from support.pictured import pictured
 from support.server import HostServer
 
-from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.artifacts.concept_files import concept_files
 from attndreambooth.attndb.artifacts.tensor_file import write_whole
 from attndreambooth.devkit.pack import host_root, on_cpu
@@ -22,23 +18,6 @@ from attndreambooth.devkit.pack import host_root, on_cpu
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 KINDS = ("embeddings", "loras")
-WEIGHT = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-
-
-def trained() -> TrainedConcept:
-    """Of SD 1.5, with the small picture that a training leaves in it."""
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16), "teal").save(file, "JPEG")
-    picture = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return TrainedConcept(
-        placeholder="<my-robot>",
-        category="robot",
-        text_key="clip_l",
-        vectors=torch.ones(1, 768),
-        delta={WEIGHT: torch.ones(320, 768)},
-        base_family="SD 1.5",
-        record={"stages": [], "thumbnail": picture},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +29,7 @@ def with_assets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostServer
     arguments = (*(("--cpu",) if on_cpu() else ()), "--enable-assets")
     server = HostServer(base, arguments=arguments)
     paths = [base / "models" / kind / "first.safetensors" for kind in KINDS]
-    write_whole(concept_files(trained(), "first", *paths))
+    write_whole(concept_files(pictured(), "first", *paths))
     with server:
         yield server
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
+from support.pictured import pictured
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.devkit.pack import host_root
-
-WEIGHT = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 
 
 @pytest.fixture
@@ -33,19 +28,7 @@ def scanner(host):
 
 @pytest.fixture
 def concept() -> TrainedConcept:
-    """Of SD 1.5, with the small picture that a training leaves in it."""
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16), "teal").save(file, "JPEG")
-    picture = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return TrainedConcept(
-        placeholder="<my-robot>",
-        category="robot",
-        text_key="clip_l",
-        vectors=torch.ones(1, 768),
-        delta={WEIGHT: torch.ones(320, 768)},
-        base_family="SD 1.5",
-        record={"stages": [], "thumbnail": picture},
-    )
+    return pictured()
 
 
 def saved(home: Path, run, concept: TrainedConcept, name: str, metadata: str) -> list[Path]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.in_diffusers import saved_unet
+from support.in_diffusers import pipeline_parts, saved_unet
 from support.stages import refuses, small
 
 NODE = "AttnDBExportToDiffusers"
@@ -58,7 +58,7 @@ def test_the_same_noise_and_text_give_the_same_prediction(made, run):
 
 def pipeline(made, folder):
     """StableDiffusionPipeline as the exported README says; its other parts are the wires'."""
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     from attndreambooth.devkit.pack import host_root
@@ -80,25 +80,13 @@ def pipeline(made, folder):
     }
     text.load_state_dict({key: state[key] for key in text.state_dict()})
     pad = {} if sd15 else {"pad_token": "!"}
-    vae = AutoencoderKL(
-        block_out_channels=[8] * 4,
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        norm_num_groups=4,
-    )
     pipe = StableDiffusionPipeline(
-        vae=vae,
         text_encoder=text,
         tokenizer=CLIPTokenizer.from_pretrained(
             host_root() / "comfy" / "sd1_tokenizer", model_max_length=77, **pad
         ),
         unet=saved_unet(folder),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="linspace",
-        ),
+        **pipeline_parts(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.in_diffusers import saved_unet
+from support.in_diffusers import pipeline_parts, saved_unet
 from support.stages import small
 
 NODE = "AttnDBExportToDiffusers"
@@ -141,7 +141,7 @@ def text_encoder(kind, ours, act):
 
 def pipeline(made, folder):
     """StableDiffusionXLPipeline as the exported README says; its other parts are the wires'."""
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from diffusers import StableDiffusionXLPipeline
     from safetensors.torch import load_file
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -150,23 +150,12 @@ def pipeline(made, folder):
     clip, words = made.wires.clip.cond_stage_model, host_root() / "comfy" / "sd1_tokenizer"
     pad = {"pad_token": "!"}  # number 0, with which the second encoder's text is filled up
     pipe = StableDiffusionXLPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=[8] * 4,
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            norm_num_groups=4,
-        ),
         text_encoder=text_encoder(CLIPTextModel, clip.clip_l, "quick_gelu"),
         text_encoder_2=text_encoder(CLIPTextModelWithProjection, clip.clip_g, "gelu"),
         tokenizer=CLIPTokenizer.from_pretrained(words, model_max_length=77),
         tokenizer_2=CLIPTokenizer.from_pretrained(words, model_max_length=77, **pad),
         unet=saved_unet(folder),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="linspace",
-        ),
+        **pipeline_parts(),
         add_watermarker=False,
     )
     word = load_file(Path(folder) / "learned_embeds.safetensors")

@@ -35,6 +35,25 @@ def in_diffusers(model: Any) -> tuple[Any, dict[str, str]]:
     return unet, layers
 
 
+def pipeline_parts() -> dict[str, Any]:
+    """A small autoencoder, which nobody asks, and Euler's scheduler with the host's schedule."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler
+
+    vae = AutoencoderKL(
+        block_out_channels=[8] * 4,
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        norm_num_groups=4,
+    )
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="linspace",
+    )
+    return {"vae": vae, "scheduler": scheduler}
+
+
 def saved_unet(folder: Any) -> Any:
     """What diffusers loads of an exported folder; nothing missing, nothing left."""
     from diffusers import UNet2DConditionModel
