@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ..attndb.artifacts.tensor_file import text_writer, write_whole
+from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
 from ..attndb.evaluation.report import report_html
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.weight_files import FOLDER
@@ -127,11 +127,9 @@ def _write(
     ]
     made = report(points, courses[0].ends, caption, settings)
     output = options.output or options.rows
-    output.mkdir(parents=True, exist_ok=True)
-    picture = made.sections[0].figures[0].picture
     files = {
         output / PAGE: text_writer(report_html(made)),
-        output / PICTURE: lambda file: picture.save(file, "PNG"),
+        output / PICTURE: png_writer(made.sections[0].figures[0].picture),
     }
     if options.json:
         text = json.dumps({"caption": caption, "points": [asdict(p) for p in points]}, indent=1)

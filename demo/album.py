@@ -15,11 +15,11 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import json
 import logging
-import os
 from dataclasses import asdict
 
 from PIL import Image
 
+from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
 from ..micro.concepts import CONCEPTS
 from ..micro.world import SIZE
 
@@ -30,7 +30,6 @@ def write_concept(name: str, folder: Path, side: int = SIZE) -> list[Path]:
     """Write photo-1.png ... into `folder`, masks and attributes into `folder`/truth; the photos,
     of `side` px.
     """
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
     concept, paths, scenes = CONCEPTS[name], [], []
     for number, (photo, scene) in enumerate(concept.photos(), start=1):
         paths.append(folder / f"photo-{number}.png")
@@ -38,14 +37,12 @@ def write_concept(name: str, folder: Path, side: int = SIZE) -> list[Path]:
         _save(Image.fromarray(photo.mask), folder / "truth" / paths[-1].name, side)
         scenes.append(asdict(scene))
     record = {"name": concept.name, "category": concept.category, "scenes": scenes}
-    (folder / "truth" / "scenes.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_whole({folder / "truth" / "scenes.json": text_writer(json.dumps(record, indent=1))})
     return paths
 
 
 def _save(image: Image.Image, path: Path, side: int) -> None:
-    part = path.with_suffix(".part")
-    image.resize((side, side), Image.Resampling.NEAREST).save(part, format="PNG")
-    os.replace(part, path)
+    write_whole({path: png_writer(image.resize((side, side), Image.Resampling.NEAREST))})
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
 from ..attndb.training.session import StageRequest, train_stage
@@ -232,10 +233,7 @@ def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    image.save(part, format="PNG")
-    part.replace(path)
+    write_whole({path: png_writer(image)})
 
 
 def _fresh(folder: Path) -> Path:

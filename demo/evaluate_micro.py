@@ -20,12 +20,12 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import json
 import logging
-import os
 import time
 
 import numpy as np
 import torch
 
+from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..devkit.pack import host_on_path
 from ..micro.following import GOALS, following, prompt_scenes
 from ..micro.gate import gate, gate_table, through
@@ -102,7 +102,5 @@ def main(arguments: Sequence[str]) -> int:
             "steps": options.steps,
             "guidance": options.guidance,
         }
-        part = options.json.with_suffix(options.json.suffix + ".part")
-        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        os.replace(part, options.json)
+        write_whole({options.json: text_writer(json.dumps(record, indent=1))})
     return 0

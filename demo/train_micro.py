@@ -23,7 +23,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict
 from typing import get_args
 
@@ -33,6 +32,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..attndb.models.precision import computes_in_bf16
 from ..devkit.pack import ROOT, host_on_path
@@ -147,7 +147,8 @@ class Workshop:
         def sheet(trainer: DiffusionTrainer) -> None:
             if trainer.steps % options.sheet_every == 0:
                 pictures = preview(trainer, model, prompts)
-                _save(contact_sheet(pictures), self.work / f"sheet-{trainer.steps:05d}.png")
+                path = self.work / f"sheet-{trainer.steps:05d}.png"
+                write_whole({path: png_writer(contact_sheet(pictures))})
 
         train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet)
 
@@ -205,12 +206,6 @@ def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
     rows = len(pictures) // columns
     grid = pictures[: rows * columns].reshape(rows, columns, *pictures.shape[1:])
     return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in grid]))
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    part = path.with_suffix(".part")
-    image.save(part, format="PNG")
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..attndb.artifacts.concept import ConceptFileError
 from ..attndb.artifacts.concept_files import load_concept
-from ..attndb.artifacts.tensor_file import write_whole
+from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.printable import printable
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo import Photo
@@ -104,8 +104,7 @@ def _concepts(
         firsts = range(0, len(shots), options.images)
         pictures = [[pictured(own[n]) for own in figures] for n in firsts]
         sheet = evaluation_sheet(reference.photos, options.lines, pictures, names, _CELL)
-        options.grid.parent.mkdir(parents=True, exist_ok=True)
-        write_whole({options.grid: lambda file: to_picture(sheet).save(file, "PNG")})
+        write_whole({options.grid: png_writer(to_picture(sheet))})
     own = [n for n, column in enumerate(columns) if column.concept is not None]
     best = own[best_row([rows[n] for n in own], options.best_by)]
     return rows, names[best], said_of_best(rows, own, best, options.best_by)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+from ..attndb.artifacts.tensor_file import text_writer, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +70,9 @@ def save(
     name: str, tensors: dict[str, Tensor], metadata: dict[str, str], folder: Path = FOLDER
 ) -> str:
     """Write a file in one move and give its sha256; the card is the writer's to update."""
-    folder.mkdir(parents=True, exist_ok=True)
     tidy = {key: value.detach().cpu().contiguous() for key, value in sorted(tensors.items())}
     data = safetensors.torch.save(tidy, metadata)
-    part = folder / (name + ".part")
-    part.write_bytes(data)
-    os.replace(part, folder / name)
+    write_whole({folder / name: lambda file: file.write(data)})
     digest = hashlib.sha256(data).hexdigest()
     log.info("%s: %.1f MB, sha256 %s", folder / name, len(data) / 1e6, digest)
     return digest
@@ -93,6 +91,4 @@ def put_hash(name: str, digest: str, folder: Path = FOLDER) -> None:
     text, count = re.subn(pattern, rf"\g<1>{digest}\g<2>", text)
     if count != 1:
         raise WeightsError(f"{path} must name {name} with its sha256 once; found {count} times")
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_whole({path: text_writer(text)})

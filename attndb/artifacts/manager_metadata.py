@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from .concept import TrainedConcept
-from .tensor_file import Writer
+from .tensor_file import Writer, png_writer
 
 _BASE_VERSIONS = {
     "SD 1.5": "sd_v1",
@@ -52,7 +52,7 @@ def preview_writer(concept: TrainedConcept) -> Writer | None:
         image = Image.open(io.BytesIO(picture)).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    return lambda handle: image.save(handle, "PNG")
+    return png_writer(image)
 
 
 def without_photos(concept: TrainedConcept) -> TrainedConcept:

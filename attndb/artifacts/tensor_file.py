@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import safetensors
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .partial_files import forget_partials, partial_neighbour
@@ -75,6 +76,11 @@ def text_writer(text: str) -> Writer:
         handle.write(text.encode())
 
     return write
+
+
+def png_writer(image: Image.Image) -> Writer:
+    """A writer of a picture."""
+    return lambda handle: image.save(handle, "PNG")
 
 
 def read_tensors(path: Path, *, mapped: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:

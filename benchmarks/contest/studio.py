@@ -20,15 +20,13 @@ from ...devkit.in_process import Graph, host_folders
 from ...micro.concepts import Concept
 from ...micro.gate import through
 from ...micro.prompts import PROMPTS, Prompt
-from ...micro.sampling import sample
+from ...micro.sampling import GUIDANCE, STEPS, sample
 from ...micro.scores import Score, Truth, score_pictures, summary
 from ...micro.shipped import load_autoencoder, load_judges, load_micro_clip
 from ...micro.text import host_captions
 from ...micro.weight_files import FOLDER
 from ...micro.world import render
 from .contestant import Contestant
-
-GUIDANCE, STEPS = 3.0, 20
 
 
 @dataclass(frozen=True, kw_only=True)

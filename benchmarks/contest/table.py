@@ -11,10 +11,11 @@ from ...attndb.config.choices import Precision
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
 from ...micro.concepts import Concept
 from ...micro.prompts import PROMPTS
+from ...micro.sampling import GUIDANCE, STEPS
 from ...micro.weight_files import card_hashes
 from .contestant import Contestant
 from .rows import Row, answered, digest_of, read_rows, save_row
-from .studio import GUIDANCE, STEPS, Scored, Studio
+from .studio import Scored, Studio
 
 log = logging.getLogger(__name__)
 

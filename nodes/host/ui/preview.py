@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ....attndb.artifacts.lineage import Lineage
-from ....attndb.artifacts.tensor_file import write_whole
+from ....attndb.artifacts.tensor_file import png_writer, write_whole
 from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
@@ -134,7 +134,7 @@ class PreviewPictures:
         self.latest = picture
         path = self._folder / f"step-{done:05d}.png"
         try:
-            write_whole({path: lambda handle: picture.save(handle, "PNG")})
+            write_whole({path: png_writer(picture)})
         except OSError as error:
             log.warning("the preview of step %d was not saved: %s", done, error)
         return True
