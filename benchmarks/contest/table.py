@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 ORACLE, BASE = "oracle", "base model"
 """Rows that nobody trains: the true renderings through the autoencoder, and the plain category."""
+POLL_S = 2.0
+"""Seconds between two looks for the rows of another process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +60,15 @@ class Table:
     def fill(
         self, studio: Studio, contestants: Sequence[Contestant], concepts: Sequence[Concept]
     ) -> None:
-        """Make every row that is missing and that no other process is making."""
+        """Make every row that is missing; wait for those that another process is making."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for concept in concepts:
-            for name in (ORACLE, BASE):
-                self._make(studio, name, None, concept)
-            for contestant in contestants:
-                self._make(studio, contestant.name, contestant, concept)
+        wanted = [
+            (name, contestant, concept)
+            for concept in concepts
+            for name, contestant in _named(contestants)
+        ]
+        while wanted := [row for row in wanted if not self._make(studio, *row)]:
+            time.sleep(POLL_S)
 
     def _empty(self, name: str, contestant: Contestant | None, concept: str) -> Row:
         return Row(
@@ -81,21 +86,23 @@ class Table:
 
     def _make(
         self, studio: Studio, name: str, contestant: Contestant | None, concept: Concept
-    ) -> None:
+    ) -> bool:
+        """Whether the row is there; not while another process makes it."""
         empty = self._empty(name, contestant, concept.name)
         lock = FolderLock(self.folder / f"{empty.file}.lock")
         try:
             lock.acquire()
         except FolderLockedError:
-            return  # the other process makes it
+            return False
         try:
             if answered(empty, read_rows(self.folder)):
-                return
+                return True
             scored, seconds = self._scored(studio, name, contestant, concept)
             made = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
             save_row(Row(**made), self.folder)
             values = ", ".join(f"{key} {value:.3f}" for key, value in scored.values.items())
             log.info("%s, %s: %s, %.0f s", name, concept.name, values, seconds)
+            return True
         finally:
             lock.release()
 
@@ -115,11 +122,13 @@ class Table:
     def found(self, contestants: Sequence[Contestant], concepts: Sequence[Concept]) -> list[Row]:
         """The rows that answer, in the order of the table; others of the folder are left out."""
         rows = read_rows(self.folder) if self.folder.is_dir() else []
-        wanted: list[tuple[str, Contestant | None]] = [(ORACLE, None), (BASE, None)]
-        wanted += [(contestant.name, contestant) for contestant in contestants]
         found = []
-        for name, contestant in wanted:
+        for name, contestant in _named(contestants):
             for concept in concepts:
                 empty = self._empty(name, contestant, concept.name)
                 found += [row for row in rows if row.key == empty.key]
         return found
+
+
+def _named(contestants: Sequence[Contestant]) -> list[tuple[str, Contestant | None]]:
+    return [(ORACLE, None), (BASE, None), *((c.name, c) for c in contestants)]

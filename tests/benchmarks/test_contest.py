@@ -1,7 +1,9 @@
 """The table of compared methods: what is trained, what is kept, and how it is summed up."""
 
 import json
+import shutil
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from attndreambooth.benchmarks.contest.standings import (
 )
 from attndreambooth.benchmarks.contest.studio import Scored
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
-from attndreambooth.benchmarks.search_recipes import TRIALS, best_of, trial
+from attndreambooth.benchmarks.search_recipes import THEN, TRIALS, Search, best_of, trial
 from attndreambooth.micro.concepts import EVALUATION
 
 PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
@@ -85,7 +87,31 @@ def test_every_method_gets_the_same_number_of_trials():
     names = {trial(method, p).name for method, trials in TRIALS.items() for p in trials}
     assert len(names) == sum(map(len, TRIALS.values()))
     rows = [_row("a", "x", 0.2), _row("b", "x", 0.3)]
-    assert best_of(standings(rows)) == "b"
+    assert best_of(standings(rows)) == ["b"]
+
+
+def test_the_best_two_of_each_method_see_the_other_concepts(tmp_path, monkeypatch):
+    height = {0: 0.2, 1: 0.6, 2: 0.1, 3: 0.5}
+
+    class Judged(FakeStudio):
+        def train(self, contestant, concept, places, seed):
+            super().train(contestant, concept, places, seed)
+            return contestant, 1.0
+
+        def draw(self, concept, learned, correction, seed):
+            first = 0.0 if learned is None else height[names.index(learned.name) % 4]
+            return np.full((1, 8, 8, 3), first * 100, np.uint8)
+
+    search, studio = Search(Table(Asked(), tmp_path), ["dreambooth", "oft"]), Judged()
+    names = [c.name for c in search.everyone]
+    search.run(studio)
+    trained = [c[1:] for c in studio.calls if c[0] == "train"]
+    assert len(trained) == 8 * 2 + 4 * 2
+    later = {name for name, concept in trained if concept in {c.name for c in THEN}}
+    assert later == {names[i] for i in (1, 3, 5, 7)}
+    found = search.record()
+    assert found["recipes"] == {m: TRIALS[m][1] for m in ("dreambooth", "oft")}
+    assert [t["concepts"] for t in found["trials"]["oft"].values()] == [2, 4, 2, 4]
 
 
 def test_the_interval_is_the_percentile_bootstrap():
@@ -181,15 +207,19 @@ def test_rows_of_other_settings_are_not_mixed_in(tmp_path, other):
     assert all(row.method in (ORACLE, BASE) for row in rows) and (other == "stages" or not rows)
 
 
-def test_a_row_that_another_process_makes_is_left_to_it(tmp_path):
-    table, studio = Table(Asked(), tmp_path), FakeStudio()
+def test_a_row_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("attndreambooth.benchmarks.contest.table.POLL_S", 0.01)
+    table, studio, theirs = Table(Asked(), tmp_path), FakeStudio(), tmp_path / "theirs"
     ours = all_contestants(recipes())[0]
-    lock = FolderLock(tmp_path / "attndreambooth--hatted-robot--many-0.json.lock")
+    Table(Asked(), theirs).fill(FakeStudio(), [ours], EVALUATION[:1])
+    name = "attndreambooth--hatted-robot--many-0.json"
+    lock = FolderLock(tmp_path / f"{name}.lock")
     lock.acquire()
-    try:
-        table.fill(studio, [ours], EVALUATION[:1])
-    finally:
-        lock.release()
-    assert not any(c[0] == "train" for c in studio.calls)
-    table.fill(studio, [ours], EVALUATION[:1])
-    assert any(c[0] == "train" for c in studio.calls)
+    filling = Thread(target=table.fill, args=(studio, [ours], EVALUATION[:1]))
+    filling.start()
+    filling.join(0.3)
+    assert filling.is_alive()
+    shutil.copy(theirs / name, tmp_path)
+    lock.release()
+    filling.join(30)
+    assert not filling.is_alive() and not any(c[0] == "train" for c in studio.calls)
