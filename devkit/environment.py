@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .console import ROOT, SetupError, call, step
+from .console import ROOT, SetupError, call, say, step
 from .hosts import DEFAULT_HOST
 
 LOCK = ROOT / "tests" / "requirements.txt"
@@ -18,6 +19,8 @@ ALONE = ROOT / "tests" / "requirements-alone.txt"
 SHARED = ROOT / ".venv"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """Pinned to the lock's: an older host's open ranges must not swap torch for another build."""
+NEEDED_GB = 12
+"""What is installed (7 GB), the downloads while it is, and the suite's own folders."""
 STAMP = "attndb-setup.sha256"
 
 
@@ -47,6 +50,9 @@ def install_lock() -> None:
     """Install what the lock pins into `.venv`, once."""
     if _stamped(SHARED, [LOCK, ALONE]):
         return
+    free = shutil.disk_usage(ROOT).free / 2**30
+    if free < NEEDED_GB:
+        say(f"{free:.1f} GB are free here, setup and tests may need {NEEDED_GB}: make room first")
     _install(SHARED, LOCK, note=" (several GB the first time: PyTorch)")
     _install(SHARED, ALONE, "--no-deps")
     _stamp(SHARED, [LOCK, ALONE])
