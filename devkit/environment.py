@@ -20,7 +20,7 @@ SHARED = ROOT / ".venv"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """Pinned to the lock's: an older host's open ranges must not swap torch for another build."""
 NEEDED_GB = 15
-"""What is installed (7 GB), the downloads while it is, small checkpoints (4), and tests' folders."""
+"""What is installed (7 GB), the downloads meanwhile, small checkpoints (4), tests' folders."""
 STAMP = "attndb-setup.sha256"
 
 
