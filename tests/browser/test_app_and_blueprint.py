@@ -4,6 +4,7 @@ in and run in the page, on the embedded model."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -52,6 +53,18 @@ WIRE_UP = """({short, name}) => {
 
 PICTURED = """() => (app.rootGraph ?? app.graph)._nodes.some(
     n => n.subgraph && Object.keys(app.nodePreviewImages).includes(String(n.id)))"""
+
+TOLD = """(text) => {
+    const told = app.graph._nodes.find(n => n.subgraph).badges
+        .map(badge => (typeof badge === 'function' ? badge() : badge).text)
+        .filter(each => each?.startsWith(text));
+    return told.length === 1;
+}"""
+SAVED = """() => {
+    const {properties, inputs, widgets_values} =
+        app.graph._nodes.find(node => node.subgraph).serialize();
+    return {properties, widgets_values, inputs: inputs.map(slot => slot.name)};
+}"""
 
 
 def saved(server: HostServer, name: str) -> list[Path]:
@@ -125,17 +138,25 @@ def test_the_blueprint_is_found_by_its_name_and_runs(front_end, server):
 
 
 def test_a_training_in_a_blueprint_is_told_of_on_its_node(front_end, server):
-    """The curve of the stage inside, with how far it is: the page has no text on such a node."""
+    """Curve and text of the stage inside, in both renderers; what would be saved of it stays."""
     front_end.load(json.loads(BLUEPRINT.read_text(encoding="utf-8")))
     page = front_end.page
     long = {**SHORT, "steps": 4000}
     page.evaluate(WIRE_UP, {"short": long, "name": "not-finished"})
+    before = page.evaluate(SAVED)
     front_end.start()
     try:
         page.wait_for_function(PICTURED, timeout=240_000, polling=500)
+        page.wait_for_function(TOLD, arg="step ", timeout=60_000, polling=500)
         keep_screenshot(front_end, "blueprint-while-training")
+        front_end.vue_nodes(True)
+        page.get_by_text(re.compile(r"step \d+/4000")).first.wait_for(timeout=60_000)
+        keep_screenshot(front_end, "blueprint-while-training-nodes-2.0")
     finally:
+        front_end.vue_nodes(False)
         front_end.cancel()
+    page.wait_for_function(TOLD, arg="kept at step ", timeout=60_000, polling=500)
+    assert page.evaluate(SAVED) == before
     assert front_end.errors == []
 
 

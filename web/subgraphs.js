@@ -1,0 +1,45 @@
+// Subgraphs: what a training inside says, as a badge of the subgraph's node. The page shows the
+// text under the node inside alone, and lets nobody add a widget to a subgraph's node.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+const OURS = "AttnDB";
+const badges = new WeakMap(); // of subgraphs' nodes
+
+/** The nodes of an execution id, `5:3:8`: from the outermost subgraph's node to the one inside. */
+function path(id) {
+  const found = [];
+  let graph = app.rootGraph ?? app.graph;
+  for (const part of `${id}`.split(":")) {
+    const node = graph?.nodes?.find((each) => `${each.id}` === part);
+    if (!node) return [];
+    found.push(node);
+    graph = node.subgraph;
+  }
+  return found;
+}
+
+/** Puts a line over a node, in the place of the one before. */
+function tell(node, line) {
+  const before = badges.get(node);
+  const badge = new window.LGraphBadge({ text: line });
+  badges.set(node, badge);
+  node.badges = [...node.badges.filter((each) => each !== before), badge];
+  const change = { property: "badges", oldValue: before, newValue: node.badges };
+  const type = "node:property:changed"; // what Nodes 2.0 listens to
+  node.graph?.trigger?.(type, { type, nodeId: node.id, ...change });
+  node.graph?.setDirtyCanvas?.(true, true);
+}
+
+app.registerExtension({
+  name: "AttnDreamBooth.Subgraphs",
+  setup() {
+    if (!window.LGraphBadge) return;
+    api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
+      const nodes = path(nodeId);
+      const inside = nodes.pop();
+      if (!text || !inside?.comfyClass?.startsWith(OURS)) return;
+      nodes.forEach((node) => tell(node, text.split("\n")[0]));
+    });
+  },
+});
