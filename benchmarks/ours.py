@@ -25,7 +25,8 @@ from .sizes import CATEGORY, FIRST_NEW_ID, PROMPT, TOKENS, Inputs, Size, Weights
 def our_backend(size: Size, weights: Weights, device: torch.device) -> PrivateModel:
     """The private U-Net and text encoder that a stage node trains on, without a VAE."""
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
-    unet = private_unet(size.unet, weights.unet, device)
+    own = {name: weight.clone() for name, weight in weights.unet.items()}
+    unet = private_unet(size.unet, own, device)
     text = {"clip_l": text_encoder(size, weights.text, device)}
     return PrivateModel(unet, text, diffusion, device)
 

@@ -28,7 +28,7 @@ _MIXING_LAYERS = 4
 """Of SDXL's large text encoder: 650 M random values would take a minute."""
 CACHE = ROOT / ".cache" / "checkpoints"
 
-Kind = Literal["sd15", "sd21", "sd21v", "sdxl", "sdxl_whole"]
+Kind = Literal["sd15", "sd21", "sd21v", "sd21_whole", "sdxl", "sdxl_whole"]
 Part = Literal["clip", "vae"]
 
 _TWO_LEVELS = {
@@ -46,8 +46,13 @@ _FOUR_LEVELS = {  # twelve output blocks: the loader tells velocity from noise b
     "transformer_depth_middle": 1,
 }
 _SD2 = {"context_dim": 1024, "use_linear_in_transformer": True, "num_head_channels": 64}
-
-
+_WHOLE = {
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
 _VEGA = {
     **_SD2,
     "context_dim": 2048,
@@ -79,6 +84,7 @@ _FAMILIES: dict[str, _Family] = {
     ),
     "sd21": _Family("SD20", {**_TWO_LEVELS, **_SD2}, ("clip_h",)),
     "sd21v": _Family("SD20", {**_FOUR_LEVELS, **_SD2}, ("clip_h",), velocity=True),
+    "sd21_whole": _Family("SD20", {**_WHOLE, **_SD2}, ("clip_h",)),  # 2.4 GB in fp16
     "sdxl": _Family("Segmind_Vega", _VEGA),  # the U-Net alone (of a distilled SDXL)
     "sdxl_whole": _Family("Segmind_Vega", _VEGA, ("clip_l", "clip_g")),  # 1.8 GB in fp16
 }

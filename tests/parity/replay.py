@@ -197,8 +197,8 @@ def replay(path: Path) -> dict[str, dict[str, float]]:
     )
     text = text_encoder(recording)
     device = torch.device("cpu")
-    base = {key: value.float() for key, value in recording.part("unet.").items()}
-    unet = private_unet(recording.json("unet_config"), base, device)
+    own = {k: value.to(torch.float32, copy=True) for k, value in recording.part("unet.").items()}
+    unet = private_unet(recording.json("unet_config"), own, device)
     backend = PrivateModel(unet, {"clip_l": text}, diffusion, device)
     vectors = initial_vectors(recording, text)
     report: dict[str, dict[str, float]] = {}

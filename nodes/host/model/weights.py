@@ -108,10 +108,10 @@ def private_unet(
 ) -> UNetModel:
     """A new fp32 U-Net with these weights, trainable, with attention that has a backward pass.
 
-    For a CPU they are copied. For a card they are these very tensors, which wait in main memory:
-    the training puts on the device what it needs there, in the precision in which it keeps it.
+    It owns these very tensors from now on, in main memory. A training on a card puts on it what it
+    needs there, in the precision in which it keeps it.
     """
-    waits = device.type not in ("cpu", "meta")
+    real = device.type != "meta"
     config = {
         key: value
         for key, value in unet_config.items()
@@ -121,11 +121,11 @@ def private_unet(
         unet = UNetModel(
             **config,
             dtype=torch.float32,
-            device="meta" if waits else device,
+            device="meta",
             operations=comfy.ops.disable_weight_init,
         )
-        given = {name: w.cpu() if waits else w for name, w in weights.items()}
-        unet.load_state_dict(given, strict=True, assign=waits)
+        given = {name: w.cpu() if real else w for name, w in weights.items()}
+        unet.load_state_dict(given, strict=True, assign=real)
         unet.requires_grad_(False).eval()
     for module in unet.modules():
         if isinstance(module, CrossAttention):
@@ -156,17 +156,17 @@ def compile_blocks(unet: nn.Module) -> None:
 
 
 def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch.device) -> Any:
-    """A deep copy of a host module with these weights in fp32: normal tensors, no gradients."""
+    """A deep copy of a host module with these weights, which become its own where they are on the
+    device already: normal tensors in fp32, no gradients."""
     with torch.inference_mode(False):
         copied = copy.deepcopy(module).requires_grad_(False).eval()
+        buffers = dict(copied.named_buffers())
         for name, parameter in [*copied.named_parameters(), *copied.named_buffers()]:
             owner = copied.get_submodule(name.rpartition(".")[0])
-            value = weights[name].to(device) if name in weights else parameter.to(device)
-            if name in dict(copied.named_buffers()):
-                setattr(owner, name.rpartition(".")[2], value.clone())
-            else:
-                fresh = nn.Parameter(value.clone(), requires_grad=False)
-                setattr(owner, name.rpartition(".")[2], fresh)
+            value = (weights[name] if name in weights else parameter.clone()).to(device)
+            if name not in buffers:
+                value = nn.Parameter(value, requires_grad=False)
+            setattr(owner, name.rpartition(".")[2], value)
         for submodule in copied.modules():
             if hasattr(submodule, "weight_function"):
                 submodule.weight_function, submodule.bias_function = [], []
