@@ -56,14 +56,16 @@ MAPPED = (0, 1)
 """Scenes whose attention maps are shown."""
 
 
-def draw(wires: tuple[Any, Any], positive: Any, negative: Any, seed: int) -> tuple:
+def draw(
+    wires: tuple[Any, Any], positive: Any, negative: Any, seed: int, steps: int
+) -> tuple[Any, torch.Tensor]:
     """Latent and picture (1, Y, X, 3) by the stock KSampler and VAEDecode."""
     import nodes
 
     model, vae = wires
     empty = nodes.EmptyLatentImage().generate(SIZE, SIZE, 1)[0]
     latent = nodes.KSampler().sample(
-        *(model, seed, STEPS, GUIDANCE, SAMPLER, SCHEDULER), positive, negative, empty, 1.0
+        *(model, seed, steps, GUIDANCE, SAMPLER, SCHEDULER), positive, negative, empty, 1.0
     )[0]
     return latent, nodes.VAEDecode().decode(vae, latent)[0]
 
@@ -74,7 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--concept", choices=list(CONCEPTS), default="hatted-robot")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")
-    parser.add_argument("--steps", type=int, default=0, help="of a stage at most: does it run")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="of a stage and of a sampler, at most: does it run"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of training and pictures")
     options = parser.parse_args(arguments)
     recipe = tuple(
@@ -83,14 +87,18 @@ def main(arguments: Sequence[str]) -> int:
     )
     if options.steps:
         recipe = tuple(config.with_(steps=min(config.steps, options.steps)) for config in recipe)
+    drawn = min(STEPS, options.steps or STEPS)
     host_on_path(cpu=not torch.cuda.is_available())
     with torch.inference_mode():
-        personalise(options.concept, options.output.resolve(), recipe, options.seed)
+        personalise(options.concept, options.output.resolve(), recipe, options.seed, drawn)
     return 0
 
 
-def personalise(name: str, output: Path, recipe: Sequence[StageConfig], seed: int) -> None:
-    """Trains the three stages on a concept and writes everything below `output`."""
+def personalise(
+    name: str, output: Path, recipe: Sequence[StageConfig], seed: int, steps: int
+) -> None:
+    """Trains the three stages on a concept and writes everything below `output`; `steps`: of the
+    sampler."""
     start = time.monotonic()
     host_folders(output)
     from ..nodes.host.model.micro import load_micro
@@ -111,7 +119,7 @@ def personalise(name: str, output: Path, recipe: Sequence[StageConfig], seed: in
     model, clip, vae = load_micro([str(output / "models" / "embeddings")])
     rows = [_photo_row(dataset.photos)]
     drawn = [f"{words[0]} {words[1]}", words[1]]
-    rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, output))
+    rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, steps, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
     from ..nodes.host.ui.plan import plan_of
@@ -126,8 +134,8 @@ def personalise(name: str, output: Path, recipe: Sequence[StageConfig], seed: in
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)
-        rows.append(_scene_row(title, trained, drawn[0], seed, output))
-        maps.append(_map_row(title, graph, trained, words, seed))
+        rows.append(_scene_row(title, trained, drawn[0], seed, steps, output))
+        maps.append(_map_row(title, graph, trained, words, seed, steps))
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{words[1]}")
     _save(
         loss_curve(
@@ -163,6 +171,7 @@ def _scene_row(
     wires: tuple[Any, Any, Any],
     subject: str,
     seed: int,
+    steps: int,
     output: Path,
 ) -> list[Cell]:
     import nodes
@@ -172,7 +181,7 @@ def _scene_row(
     cells = []
     for number, (scene, short) in enumerate(SCENES.items()):
         positive = nodes.CLIPTextEncode().encode(clip, scene.format(subject))[0]
-        _, picture = draw((model, vae), positive, negative, seed + number)
+        _, picture = draw((model, vae), positive, negative, seed + number, steps)
         cells.append(Cell(f"{title}: {short}", picture[0]))
         _save(
             _picture(picture[0]),
@@ -187,6 +196,7 @@ def _map_row(
     wires: tuple[Any, Any, Any],
     words: tuple[str, str],
     seed: int,
+    steps: int,
 ) -> list[Cell]:
     import nodes
 
@@ -198,7 +208,7 @@ def _map_row(
         captured, capture, positive = graph(
             "AttnDBCaptureAttention", model=model, clip=clip, text=text, words=", ".join(words)
         )
-        latent, picture = draw((captured, vae), positive, negative, seed + number)
+        latent, picture = draw((captured, vae), positive, negative, seed + number, steps)
         cells.append(Cell(f"after {title}", picture[0]))
         for word in words:
             mask = graph(

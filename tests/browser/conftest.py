@@ -20,8 +20,17 @@ def _page(server: HostServer) -> Iterator[FrontEnd]:
         yield front_end
 
 
+@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
+def renderer(request) -> bool:
+    """Which of its two renderers the front end has: whether it is Nodes 2.0."""
+    return request.param
+
+
 @pytest.fixture
-def front_end(_page: FrontEnd) -> FrontEnd:
-    """The open front end; its `errors` are of this test, and of its start if they are ours."""
+def front_end(_page: FrontEnd, request) -> FrontEnd:
+    """The open front end, classic unless the test asks for a `renderer`; its `errors` are of this
+    test, and of its start if they are ours."""
+    vue = "renderer" in request.fixturenames and request.getfixturevalue("renderer")
+    _page.vue_nodes(vue)  # nothing where the last test had the same one
     del _page.errors[_page.start_errors :]
     return _page

@@ -15,14 +15,6 @@ TOYS = ("Teach a subject (toy model)", "Two concepts", "Prior images", "Compare 
 TRAINS = ("AttnDBAllStages", "AttnDBStage1LearnEmbedding")
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
-def renderer(front_end, request) -> bool:
-    """The page with one of its two renderers; the classic one again afterwards."""
-    front_end.vue_nodes(request.param)
-    yield request.param
-    front_end.vue_nodes(False)
-
-
 def growing(front_end, name: str, vue: bool) -> list[tuple[int, float, float, float, float]]:
     """Boxes of all nodes of a shipped graph when its first training shows text and picture."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))

@@ -46,13 +46,11 @@ def photo(name: str, seed: int, kind: str = "JPEG") -> dict:
     return {"name": name, "mimeType": f"image/{kind.lower()}", "buffer": buffer.getvalue()}
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
-def page(front_end, server, request):
+@pytest.fixture
+def page(front_end, server, renderer):
     """The page with one of its renderers, and input/ as it was afterwards."""
     there = set((server.base / "input").iterdir())
-    front_end.vue_nodes(request.param)
     yield front_end.page
-    front_end.vue_nodes(False)
     for path in set((server.base / "input").iterdir()) - there:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

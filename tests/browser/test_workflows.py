@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.host, pytest.mark.browser]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 
+@pytest.fixture(scope="module")
+def info(server) -> dict:
+    """Every node that the server knows."""
+    return server.object_info()
+
+
 @pytest.fixture(params=WORKFLOWS, ids=lambda p: p.stem)
 def workflow(request) -> dict:
     return json.loads(request.param.read_text(encoding="utf-8"))
@@ -42,14 +48,11 @@ def test_a_shipped_workflow_is_laid_out_without_overlaps(workflow):
     assert overlaps(workflow) == []
 
 
-def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(front_end, workflow):
+def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(
+    front_end, renderer, workflow
+):
     front_end.load(workflow)
-    classic = overlapping(front_end.settled_boxes(False))
-    front_end.vue_nodes(True)
-    try:
-        assert (classic, overlapping(front_end.settled_boxes(True))) == ([], [])
-    finally:
-        front_end.vue_nodes(False)
+    assert overlapping(front_end.settled_boxes(renderer)) == []
 
 
 def test_a_shipped_workflow_samples_behind_apply_concept_so_that_a_bypass_keeps_the_concept(
@@ -66,16 +69,16 @@ def test_a_shipped_workflow_does_not_change_its_seeds_by_itself(workflow):
     assert "randomize" not in values
 
 
-def test_our_conversion_to_a_prompt_is_the_front_ends(front_end, workflow, server):
+def test_our_conversion_to_a_prompt_is_the_front_ends(front_end, workflow, info):
     front_end.load(workflow)
     theirs = {k: {**v, "_meta": None} for k, v in front_end.prompt().items()}
-    ours = ui_workflow_to_api(workflow, server.object_info())
+    ours = ui_workflow_to_api(workflow, info)
     assert {k: {**v, "_meta": None} for k, v in ours.items()} == theirs
 
 
 @pytest.mark.parametrize("mode", [NEVER, BYPASS])
 @pytest.mark.parametrize("name", ["Stage by stage", "Evaluate a concept"])
-def test_muted_and_bypassed_nodes_leave_the_prompt_as_we_say(front_end, server, name, mode):
+def test_muted_and_bypassed_nodes_leave_the_prompt_as_we_say(front_end, info, name, mode):
     """Each of our nodes in turn; docs/chaining.md has the rule of it for every node."""
     saved = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     ours = [node["id"] for node in saved["nodes"] if node["type"].startswith("AttnDB")]
@@ -84,7 +87,7 @@ def test_muted_and_bypassed_nodes_leave_the_prompt_as_we_say(front_end, server, 
             node["mode"] = mode if node["id"] == out else 0
         front_end.load(saved)
         theirs = {key: {**node, "_meta": None} for key, node in front_end.prompt().items()}
-        made = ui_workflow_to_api(saved, server.object_info())
+        made = ui_workflow_to_api(saved, info)
         assert {key: {**node, "_meta": None} for key, node in made.items()} == theirs, out
 
 

@@ -132,10 +132,10 @@ class Captured:
 
 
 def test_a_tall_picture_with_control_net_and_a_foreign_replacement_gives_maps(server):
-    captured = Captured(size=(512, 768), steps=1, cfg=1.0, control=True, foreign="after")
+    captured = Captured(size=(128, 192), steps=1, cfg=1.0, control=True, foreign="after")
     outcome = server.run(captured.graph.prompt, timeout=600)
-    assert picture_of(server, outcome, captured.picture).shape == (768, 512, 3)
-    assert picture_of(server, outcome, captured.mask).shape == (768, 512, 3)
+    assert picture_of(server, outcome, captured.picture).shape == (192, 128, 3)
+    assert picture_of(server, outcome, captured.mask).shape == (192, 128, 3)
     report = outcome.outputs[captured.report.id]["text"][0]
     assert len(report.splitlines()) == 1 + len(TEXT.split())  # a heading and a line for each word
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 STEPS, EVERY, KILLED_AT = 12, 5, 8
 
 
-def graph() -> dict:
+def graph(seed: int = 3) -> dict:
     """Stage 2 on the embedded model, saved."""
     wires = Graph()
     base = wires.add("AttnDBLoadMicroModel")
@@ -37,7 +36,7 @@ def graph() -> dict:
         steps=STEPS,
         learning_rate=1e-4,
         batch_size=4,
-        seed=3,
+        seed=seed,
         resolution=64,
         micro_batch=0,
         precision="fp32",
@@ -51,52 +50,49 @@ def graph() -> dict:
     return wires.prompt
 
 
-def kept(base: Path) -> dict[str, bytes]:
+def kept(base: Path, run: str) -> dict[str, bytes]:
     """What the training left, by path below its base."""
-    files = [*base.glob("models/*/crashed.safetensors"), *base.glob("output/attndb/*/*")]
+    files = [*base.glob("models/*/crashed.safetensors"), *base.glob(f"output/attndb/{run}/*")]
     return {str(f.relative_to(base)): f.read_bytes() for f in files if f.name != "lock"}
 
 
-def test_a_killed_training_queued_again_ends_in_the_same_bytes(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    with HostServer(whole) as server:
-        server.run(graph(), timeout=600)
-    expected = kept(whole)
-    assert sum(name.endswith("result.safetensors") for name in expected) == 1
+def test_a_killed_training_queued_again_ends_in_the_same_bytes(server: HostServer, tmp_path):
+    server.run(graph(), timeout=600)
 
-    with HostServer(broken) as server:
+    broken = tmp_path / "broken"
+    with HostServer(broken) as crashing:
 
         def kill(event):
             data = event["data"]
             if event["type"] == "progress" and data.get("max") == STEPS:
                 if data["value"] >= KILLED_AT:
-                    server.kill()
+                    crashing.kill()
 
         with pytest.raises(HostError):
-            server.run(graph(), timeout=600, on_event=kill)
+            crashing.run(graph(), timeout=600, on_event=kill)
     [run] = broken.glob("output/attndb/*")
     assert (run / "checkpoint.safetensors").is_file()
     assert not (run / "result.safetensors").exists()
     assert len((run / "losses.jsonl").read_text().splitlines()) >= KILLED_AT
 
-    with HostServer(broken) as server:
-        server.run(graph(), timeout=600)
-        assert f"resuming at step {EVERY + 1}" in server.log()
-    assert kept(broken) == expected
+    with HostServer(broken) as again:
+        again.run(graph(), timeout=600)
+        assert f"resuming at step {EVERY + 1}" in again.log()
+    expected = kept(server.base, run.name)
+    assert sum(name.endswith("result.safetensors") for name in expected) == 1
+    assert kept(broken, run.name) == expected
 
 
-def test_a_run_folder_that_another_process_holds_is_refused(tmp_path):
+def test_a_run_folder_that_another_process_holds_is_refused(server: HostServer):
     fcntl = pytest.importorskip("fcntl", reason="the lock is taken by flock here")
 
-    base = tmp_path / "base"
-    with HostServer(base) as server:
-        server.run(graph(), timeout=600)
-        [run] = base.glob("output/attndb/*")
-        request = json.loads((run / "run.json").read_text())
-        assert request["config"]["steps"] == STEPS
-        shutil.rmtree(base / "models" / "loras")
-        server.free()
-        with (run / "lock").open("ab") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            with pytest.raises(Exception, match="in use by another training"):
-                server.run(graph(), timeout=600)
+    before = set(server.base.glob("output/attndb/*"))
+    server.run(graph(seed=4), timeout=600)
+    [run] = set(server.base.glob("output/attndb/*")) - before
+    request = json.loads((run / "run.json").read_text())
+    assert request["config"]["steps"] == STEPS
+    server.free()
+    with (run / "lock").open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(Exception, match="in use by another training"):
+            server.run(graph(seed=4), timeout=600)

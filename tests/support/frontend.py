@@ -54,6 +54,7 @@ class FrontEnd:
         self.page = page
         self.errors: list[str] = []
         self.start_errors = 0
+        self.vue = False
         page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         page.on("console", self._on_console)
         page.on("response", self._on_response)
@@ -149,9 +150,11 @@ class FrontEnd:
         raise TimeoutError(f"the queue is not empty after {timeout} s")
 
     def vue_nodes(self, on: bool) -> None:
-        """Switch between Nodes 2.0 (drawn as HTML) and the classic canvas."""
-        self.page.evaluate(SET_RENDERER, on)
-        self.page.wait_for_timeout(1000)
+        """Switch between Nodes 2.0 (drawn as HTML) and the classic canvas, which it begins with."""
+        if on != self.vue:
+            self.page.evaluate(SET_RENDERER, on)
+            self.page.wait_for_timeout(1000)
+            self.vue = on
 
     def start(self) -> None:
         """Press Run, and do not wait."""
@@ -175,16 +178,18 @@ class FrontEnd:
         return [(int(box[0]), *map(float, box[1:])) for box in found]
 
     def settled_boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
-        """The boxes once they have stood still for a second and a half, however slow the page is.
+        """The boxes once they have stood still for a second, in which the page was drawn each time
+        that they were looked at, however slow it is.
 
         Raises TimeoutError if they still move after a minute.
         """
         still, last = 0, self.boxes(vue)
-        for _ in range(120):
-            self.page.wait_for_timeout(500)
+        for _ in range(240):
+            self.page.wait_for_timeout(250)
+            self.page.evaluate(DRAWN)
             now = self.boxes(vue)
             still, last = (still + 1 if now == last and now else 0), now
-            if still == 3:
+            if still == 4:
                 return last
         raise TimeoutError("the nodes of the page do not come to rest")
 
@@ -207,6 +212,9 @@ class FrontEnd:
 IDLE = """async () => {
     const queue = await (await fetch('/queue')).json();
     return queue.queue_running.length + queue.queue_pending.length === 0;
+}"""
+DRAWN = """async () => {  // what is to be laid out has been, twice
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
 }"""
 CANCEL = """async () => {
     await fetch('/queue', {method: 'POST', body: JSON.stringify({clear: true})});

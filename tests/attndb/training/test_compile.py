@@ -13,9 +13,10 @@ from attndreambooth.devkit.training import train_stage
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 MANY_SHAPES = {  # as in Stable Diffusion: more than torch.compile takes of one function by itself
     "channel_mult": [1, 2, 4, 4],
-    "num_res_blocks": [2, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [0, 0, 0, *[1] * 9],
+    "num_res_blocks": [1, 1, 1, 1],
+    "transformer_depth": [1, 0, 0, 0],
+    "transformer_depth_middle": 0,
+    "transformer_depth_output": [0, 0, 0, 0, 0, 0, 1, 1],
 }
 
 
@@ -44,6 +45,6 @@ def test_every_block_is_compiled_and_trains_as_before(monkeypatch, changes):
     torch._dynamo.reset()
     losses = trained(True, **changes).losses
     frames = counters["frames"]
-    assert frames["ok"] == frames["total"] > 20
+    assert frames["ok"] == frames["total"] > 10
     for a, b in zip(losses, trained(False, **changes).losses, strict=True):
         assert a.total == pytest.approx(b.total, rel=1e-4)
