@@ -45,7 +45,7 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
     """The workflow (as the front end would save it) of a spec; see the head of this file."""
     if "prompt" not in spec:
         spec = {"prompt": spec}
-    front_end.load_prompt(_whole(spec["prompt"], front_end.object_info()))
+    front_end.load_prompt(whole(spec["prompt"], front_end.object_info()))
     workflow = front_end.graph()
     groups = [
         Group(**{**g, "columns": {int(k): v for k, v in g.get("columns", {}).items()}})
@@ -82,10 +82,10 @@ def author(front_end: FrontEnd, spec: dict[str, Any]) -> dict[str, Any]:
     return {**{key: saved[key] for key in KEPT if key in saved}, "extra": extra}
 
 
-def _whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+def whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The prompt with every widget's default where it says nothing: the front end would leave the
     value that a node of the same id had in the graph before."""
-    whole = {}
+    found = {}
     for key, node in prompt.items():
         named = info[node["class_type"]]["input"]
         known: dict[str, Any] = {}
@@ -102,8 +102,8 @@ def _whole(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
             value = options.get("default", choices[0] if choices else None)
             if value is not None:
                 known[name] = value
-        whole[key] = {**node, "inputs": {**known, **node["inputs"]}}
-    return whole
+        found[key] = {**node, "inputs": {**known, **node["inputs"]}}
+    return found
 
 
 def _note(key: int, note: dict[str, Any]) -> dict[str, Any]:

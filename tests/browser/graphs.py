@@ -9,6 +9,7 @@ from parts import (
     LIVE,
     SAID,
     SD15,
+    SD_VALUES,
     SDXL,
     Spec,
     apply,
@@ -23,6 +24,7 @@ from parts import (
     toy_photos,
 )
 from side_by_side import compare_methods, compare_stages, evaluate_concept
+from stable_diffusion import control_net, fast
 from support.graph import Graph
 from toys import (
     extract_lora,
@@ -31,8 +33,6 @@ from toys import (
     prior_images,
     two_concepts,
 )
-
-SD_VALUES = {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
 
 
 def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
@@ -158,9 +158,11 @@ def stages() -> Spec:
 GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject": lambda: teach(toy=False),
     "Teach a subject (toy model)": lambda: teach(toy=True),
+    "Teach a subject (fast)": fast,
     "Teach a subject (SDXL)": lambda: teach(toy=False, model=SDXL),
     "Teach a subject (app)": app_form,
     "Stage by stage": stages,
+    "Concept with ControlNet": control_net,
     "Two concepts": two_concepts,
     "Prior images": prior_images,
     "Masks and captions": masks_and_captions,

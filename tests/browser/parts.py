@@ -19,6 +19,14 @@ SDXL = {
     "sd_xl_base_1.0.safetensors",
     "directory": "checkpoints",
 }
+CANNY = {
+    "name": "control_v11p_sd15_canny_fp16.safetensors",
+    "url": "https://huggingface.co/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
+    "control_v11p_sd15_canny_fp16.safetensors",
+    "directory": "controlnet",
+}
+"""A ControlNet for SD 1.5 that follows edges."""
+SD_VALUES = {"size": 512, "cfg": 7.5, "steps": 50, "batch": 1}
 LIVE = 330
 """Pixels that a training node grows by while it runs: its text and its live picture."""
 

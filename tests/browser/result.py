@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from PIL import Image
+from support.outcome import Outcome
 from support.server import HostServer
 from support.workflow import ui_workflow_to_api
 
@@ -43,6 +44,12 @@ def card(rows: list[list[Image.Image]], width: int = WIDTH) -> Image.Image:
     return sheet
 
 
+def shown(server: HostServer, outcome: Outcome, key: str) -> list[Image.Image]:
+    """The pictures that a node of a run shows or saves."""
+    files = outcome.outputs[key]["images"]
+    return [Image.open(io.BytesIO(server.view(file))).convert("RGB") for file in files]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("workflow", type=Path)
@@ -55,9 +62,8 @@ def main() -> int:
         rows = []
         for kind in SHOWN:
             for key in (key for key, node in prompt.items() if node["class_type"] == kind):
-                files = outcome.outputs[key]["images"]
-                rows.append([Image.open(io.BytesIO(server.view(file))) for file in files])
-    card([[picture.convert("RGB") for picture in row] for row in rows]).save(target, quality=90)
+                rows.append(shown(server, outcome, key))
+    card(rows).save(target, quality=90)
     print(f"{target} written")
     return 0
 

@@ -1,4 +1,4 @@
-"""The card of the SDXL workflow: a drawing, for it was never run on trained weights, and says so.
+"""Cards of workflows that have no result here, for they need trained weights: drawings that say so.
 
 .venv/bin/python tests/browser/schematic.py "workflows/Teach a subject (SDXL).jpg"
 """
@@ -6,27 +6,60 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE, PAPER, INK, FRAME = (1000, 560), (24, 25, 29), (222, 224, 230), (127, 159, 176)
-STAGES = (
-    ("1  Learn the word", "one placeholder,\ntwo vectors:\nclip_l and clip_g"),
-    ("2  Tie its attention", "70 cross-attention\nlayers, pooled text,\nsizes of every crop"),
-    ("3  Learn the looks", "the whole U-Net,\n1024 px, batch 4"),
-)
 WIDTH, HEIGHT, TOP, GAP = 270, 210, 190, 55
 
 
-def card() -> Image.Image:
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What a card says."""
+
+    head: str
+    boxes: tuple[tuple[str, str], ...]
+    """Title and text of each, from left to right."""
+    seen: str
+    """What was run, and what was not."""
+
+
+CARDS = {
+    "Teach a subject (SDXL)": Drawing(
+        head="3-6 photos  >  three stages  >  embedding and weights for stock nodes",
+        boxes=(
+            ("1  Learn the word", "one placeholder,\ntwo vectors:\nclip_l and clip_g"),
+            (
+                "2  Tie its attention",
+                "70 cross-attention\nlayers, pooled text,\nsizes of every crop",
+            ),
+            ("3  Learn the looks", "the whole U-Net,\n1024 px, batch 4"),
+        ),
+        seen="Checked on a small SDXL of random weights (docs/sdxl.md).",
+    ),
+    "Concept with ControlNet": Drawing(
+        head="saved concept  +  outlines of a picture  >  your subject in its place",
+        boxes=(
+            ("1  The concept", "Load Concept,\nApply Concept:\nMODEL and CLIP"),
+            ("2  The outlines", "Load Image, Canny,\nLoad ControlNet:\nany for SD 1.5"),
+            ("3  Draw", "Apply ControlNet\non the prompts,\nstock sampler"),
+        ),
+        seen="Checked on a small SD 1.5 and ControlNet of random weights.",
+    ),
+}
+"""By the workflow's name."""
+
+
+def card(name: str) -> Image.Image:
     """Three boxes with arrows, and below them what nobody has seen yet."""
-    sheet = Image.new("RGB", SIZE, PAPER)
+    drawing, sheet = CARDS[name], Image.new("RGB", SIZE, PAPER)
     draw = ImageDraw.Draw(sheet)
-    _line(draw, 60, "Teach a subject (SDXL)", 44)
-    _line(draw, 122, "3-6 photos  >  three stages  >  embedding and weights for stock nodes", 24)
+    _line(draw, 60, name, 44)
+    _line(draw, 122, drawing.head, 24)
     left = (SIZE[0] - 3 * WIDTH - 2 * GAP) // 2
-    for number, (title, text) in enumerate(STAGES):
+    for number, (title, text) in enumerate(drawing.boxes):
         x = left + number * (WIDTH + GAP)
         draw.rounded_rectangle((x, TOP, x + WIDTH, TOP + HEIGHT), 14, outline=FRAME, width=3)
         draw.text((x + 18, TOP + 18), title, INK, _font(26))
@@ -36,7 +69,7 @@ def card() -> Image.Image:
             draw.line((x - GAP + 10, y, x - 16, y), INK, 4)
             draw.polygon([(x - 22, y - 9), (x - 22, y + 9), (x - 6, y)], INK)
     _line(draw, 440, "A drawing: never run on trained weights nor on a GPU.", 28)
-    _line(draw, 486, "Checked on a small SDXL of random weights (docs/sdxl.md).", 24)
+    _line(draw, 486, drawing.seen, 24)
     return sheet
 
 
@@ -49,4 +82,5 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 if __name__ == "__main__":
-    card().save(Path(sys.argv[1]), quality=90)
+    target = Path(sys.argv[1])
+    card(target.stem).save(target, quality=90)

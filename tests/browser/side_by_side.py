@@ -22,7 +22,7 @@ def compare_stages() -> Spec:
     photos = Node(str(int(dataset.id) - 1), {})
     shown = titled(graph, graph.add("PreviewImage", images=photos[0]), "The photos")
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
-    trained = _stage_by_stage(graph, wires, dataset)
+    trained = stage_by_stage(graph, wires, dataset)
     figure = graph.add(
         "AttnDBCompareConcepts",
         **wires,
@@ -45,7 +45,7 @@ def compare_stages() -> Spec:
     }
 
 
-def _stage_by_stage(graph: Graph, wires: dict[str, Any], dataset: Node) -> list[Node]:
+def stage_by_stage(graph: Graph, wires: dict[str, Any], dataset: Node) -> list[Node]:
     """A node for each stage, with the settings of preset micro."""
     kinds = ("1LearnEmbedding", "2TrainCrossAttention", "3TrainUNet")
     trained: list[Node] = []
@@ -65,7 +65,7 @@ def evaluate_concept() -> Spec:
     dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
     photos = Node(str(int(dataset.id) - 1), {})
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
-    trained = _stage_by_stage(graph, wires, dataset)
+    trained = stage_by_stage(graph, wires, dataset)
     prompts = graph.add("AttnDBPromptSet", prompts=list(SETS)[-1], count=4)
     encoder = graph.add("AttnDBLoadImageEncoder", encoder="toy model")
     scored = graph.add(

@@ -11,7 +11,10 @@ from attndreambooth.devkit.pack import ROOT
 
 pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.slow]
 
-TOYS = ("Teach a subject (toy model)", "Two concepts", "Prior images", "Compare stages")
+TOYS = (
+    *("Teach a subject (toy model)", "Two concepts", "Prior images"),
+    *("Compare stages", "Compare methods"),
+)
 TRAINS = ("AttnDBAllStages", "AttnDBStage1LearnEmbedding")
 
 

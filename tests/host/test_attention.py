@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.control_net import control_net_file
 from support.graph import Graph, Node
 from support.outcome import ExecutionFailed, Interrupted
 from support.server import HostServer
@@ -41,22 +40,12 @@ def server(tmp_path_factory, host):
     """A server with a second pack that replaces attention, and a ControlNet."""
     base = tmp_path_factory.mktemp("attention")
     (base / "custom_nodes").mkdir()
+    (base / "models" / "controlnet").mkdir(parents=True)
     (base / "custom_nodes" / "foreign_attention.py").write_text(FOREIGN_PACK)
     with HostServer(base) as running:
         running.add_model(make_checkpoint("sd15"))
-        running.add_model(control_net_file(base), "controlnet")
+        running.add_model(control_net_file(base / "small_control.safetensors"), "controlnet")
         yield running
-
-
-def control_net_file(base: Path) -> Path:
-    from safetensors.torch import save_file
-
-    from attndreambooth.devkit.wires import control_net, load
-
-    path = base / "small_control.safetensors"
-    os.makedirs(base / "models" / "controlnet", exist_ok=True)
-    save_file(control_net(load("sd15")).control_model.state_dict(), str(path))
-    return path
 
 
 def picture_of(server: HostServer, outcome, node: Node) -> np.ndarray:

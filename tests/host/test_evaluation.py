@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from support.shipped import Shipped
 from support.workflow import ui_workflow_to_api
 
 from attndreambooth.devkit.pack import ROOT
@@ -43,3 +44,21 @@ def test_evaluate_a_concept_scores_every_stage_and_writes_a_report(server):
     [shown] = outcome.outputs[keys["AttnDBTrainingReport"]]["images"]
     picture = np.asarray(Image.open(io.BytesIO(server.view(shown))).convert("RGB"))
     assert picture.shape[1] == 1200 and picture.shape[0] > 1000
+
+
+def test_compare_methods_scores_every_method(server):
+    graph = Shipped(server, "Compare methods", 128)
+    for node in graph.prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "AttnDBTrainComparedMethod":
+            inputs |= {"method.steps": 1, "method.batch_size": 2}
+        elif node["class_type"] == "AttnDBEvaluateConcept":
+            inputs |= {"steps": 2, "images_per_prompt": 1}
+        elif node["class_type"] == "AttnDBPromptSet":
+            inputs["count"] = 2
+    outcome = graph.run()
+    [scored], [picture] = graph.ids("AttnDBEvaluateConcept"), graph.ids("SaveImage")
+    rows = [line for line in outcome.outputs[scored]["text"][0].splitlines() if line[:2] == "| "]
+    methods = ["before training", "AttnDreamBooth", "Textual Inversion", "DreamBooth"]
+    assert [row.split(" | ")[0].strip("| ") for row in rows[1:]] == methods
+    assert outcome.outputs[picture]["images"]
