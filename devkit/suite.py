@@ -89,9 +89,9 @@ def plan(arguments: Sequence[str]) -> Plan:
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):
         return Plan([*quick, *rest], limit, not chosen.quick)
     workers = min(WORKERS, os.cpu_count() or 1)
-    shared = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
-    if shared and chosen.quick:
-        shared.append("--no-loadscope-reorder")  # the nearest first
+    # the order stays: the nearest first, or what takes long (tests/conftest.py)
+    shared = ["-n", str(workers), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    shared = shared if workers > 1 else []
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if shared else {}
     return Plan([*quick, *shared, *rest], {**threads, **limit}, not chosen.quick)
 

@@ -3,6 +3,7 @@ be mistaken for the host's `nodes` module (devkit/pack.py)."""
 
 import functools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -25,15 +26,39 @@ _SERVERS = {"server": "server", "front_end": "server", "faulty": "faulty"}
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why; keep together what shares something."""
+    of_file: dict[str, set[str]] = {}
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        groups = of_file.setdefault(_file(item), set())
+        groups |= {group for name, group in _SERVERS.items() if name in names}
     for item in items:
         names = getattr(item, "fixturenames", ())
         groups = {group for name, group in _SERVERS.items() if name in names}
-        group = min(groups) if groups else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not groups and len(of_file[_file(item)]) == 1:  # fixtures of its file are there, too
+            groups = of_file[_file(item)]
+        item.add_marker(pytest.mark.xdist_group(min(groups) if groups else _file(item)))
         if item.get_closest_marker("cuda") is not None and not _cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("cpu") is not None and not on_cpu():
             item.add_marker(pytest.mark.skip(reason="is about the CPU"))
+
+    if SECONDS not in os.environ:  # the quick part has the nearest first
+        items.sort(key=functools.partial(_turn, slow={_file(i) for i in items if _is_slow(i)}))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def _turn(item: pytest.Item, slow: set[str]) -> int:
+    """What takes long begins first, so that no worker has it alone at the end."""
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark is not None else ""
+    return 0 if group in _SERVERS.values() else 1 if _file(item) in slow else 2
 
 
 @functools.cache
@@ -64,6 +89,10 @@ def host() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostServer]:
-    """One real server with the pack installed, for all tests that do not harm it."""
-    with HostServer(tmp_path_factory.mktemp("host")) as running:
+    """One real server with the pack installed, for all tests that do not harm it; another pack of
+    it replaces attention."""
+    shared = HostServer(tmp_path_factory.mktemp("host"))
+    other = Path(__file__).parent / "support" / "foreign_attention.py"
+    shutil.copy2(other, shared.base / "custom_nodes")
+    with shared as running:
         yield running

@@ -17,35 +17,15 @@ from attndreambooth.devkit.checkpoints import make_checkpoint
 pytestmark = pytest.mark.host
 
 TEXT = "a photo of a cat on a wooden table"
-FOREIGN_PACK = '''
-class ForeignAttention:
-    """Replaces one attn2, as IP-Adapter packs do, whatever was there."""
-    INPUT_TYPES = classmethod(lambda s: {"required": {"model": ("MODEL",)}})
-    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "patch", "test"
-
-    def patch(self, model):
-        from comfy.ldm.modules.attention import optimized_attention
-        def attend(q, k, v, extra_options):
-            return 0.5 * optimized_attention(q, k, v, extra_options["n_heads"])
-        clone = model.clone()
-        clone.set_model_attn2_replace(attend, "input", 1)
-        return (clone,)
-
-NODE_CLASS_MAPPINGS = {"TestForeignAttention": ForeignAttention}
-'''
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, host):
-    """A server with a second pack that replaces attention, and a ControlNet."""
-    base = tmp_path_factory.mktemp("attention")
-    (base / "custom_nodes").mkdir()
-    (base / "models" / "controlnet").mkdir(parents=True)
-    (base / "custom_nodes" / "foreign_attention.py").write_text(FOREIGN_PACK)
-    with HostServer(base) as running:
-        running.add_model(make_checkpoint("sd15"))
-        running.add_model(control_net_file(base / "small_control.safetensors"), "controlnet")
-        yield running
+@pytest.fixture(scope="module", autouse=True)
+def models(server: HostServer, host) -> None:
+    """A checkpoint and a ControlNet for it are among the server's."""
+    server.add_model(make_checkpoint("sd15"))
+    (server.base / "models" / "controlnet").mkdir(exist_ok=True)
+    file = control_net_file(server.base / "small_control.safetensors")
+    server.add_model(file, "controlnet")
 
 
 def picture_of(server: HostServer, outcome, node: Node) -> np.ndarray:

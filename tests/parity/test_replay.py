@@ -175,9 +175,11 @@ def test_an_altered_recording_does_not_pass(module, recording, tmp_path, change)
     assert not module.passes(report), report
 
 
-def test_the_command_says_so_with_its_exit_code(recording, tmp_path):
-    code, report = replay(recording)
-    assert (code, report["pass"]) == (0, True)
+def test_the_command_says_so_with_its_exit_code(module, recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["replay.py", str(recording)])
+    assert module.main() == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pass"] is True
     assert_close(report)
     code, report = replay(changed(recording, tmp_path / "bad.safetensors", **TAMPERED["a loss"]))
     assert (code, report["pass"]) == (1, False)
