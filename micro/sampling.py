@@ -8,12 +8,17 @@ from torch import Tensor
 SAMPLER, SCHEDULER, STEPS, GUIDANCE = "dpmpp_2m", "normal", 20, 3.0
 
 
-def condition(clip: Any, prompts: list[str]) -> list:
-    """The host's CONDITIONING of several prompts, stacked along the batch."""
-    encoded = [clip.encode_from_tokens(clip.tokenize(p), return_pooled=True) for p in prompts]
-    states = torch.cat([state for state, _ in encoded])  # (B, 77, 192)
-    pooled = torch.cat([vector for _, vector in encoded])
-    return [[states, {"pooled_output": pooled}]]
+def conditions(clip: Any, prompts: list[str]) -> list:
+    """The host's CONDITIONING of several prompts, as *CLIP Text Encode* makes it: one of all,
+    stacked along the batch, or one each where it says more than the text (a word that is made while
+    drawing) or the prompts are of several lengths."""
+    encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(p)) for p in prompts]
+    alike = {tuple(states.shape) for [[states, _]] in encoded}
+    if len(alike) > 1 or any(set(said) != {"pooled_output"} for [[_, said]] in encoded):
+        return encoded
+    states = torch.cat([states for [[states, _]] in encoded])  # (B, 77, 192)
+    pooled = torch.cat([said["pooled_output"] for [[_, said]] in encoded])
+    return [[[states, {"pooled_output": pooled}]]]
 
 
 def sample(
@@ -38,23 +43,30 @@ def sample(
 
     pictures = []
     with torch.inference_mode():
-        negative = condition(clip, [""])
+        [negative] = conditions(clip, [""])
         for start in range(0, len(prompts), batch):
             part = prompts[start : start + batch]
             empty = torch.zeros(len(part), vae.latent_channels, side, side)
             noise = comfy.sample.prepare_noise(empty, seed + start, None)
-            latents = comfy.sample.sample(
-                model,
-                noise,
-                steps,
-                guidance,
-                sampler,
-                scheduler,
-                condition(clip, part),
-                negative,
-                empty,
-                disable_pbar=True,
-                seed=seed + start,
+            positives = conditions(clip, part)
+            each = len(part) // len(positives)
+            latents = torch.cat(
+                [
+                    comfy.sample.sample(
+                        model,
+                        noise[i * each : (i + 1) * each],
+                        steps,
+                        guidance,
+                        sampler,
+                        scheduler,
+                        positive,
+                        negative,
+                        empty[:each],
+                        disable_pbar=True,
+                        seed=seed + start,
+                    )
+                    for i, positive in enumerate(positives)
+                ]
             )
             images = vae.decode(latents).clamp(0, 1)  # (B, H, W, 3)
             pictures.append((images * 255).round().to(torch.uint8).cpu())

@@ -58,12 +58,15 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
     """A method with so many steps at such rates, and else as published, at batch 4.
 
     Without prior images: every method sees the photos alone. A method with templates of its own
-    gets KNOWN_TEMPLATES. ValueError for another number of stages than the method has.
+    gets KNOWN_TEMPLATES. OFT is without COFT's limit, which grows with the square of a layer's
+    width and holds these narrow layers still. ValueError for another number of stages than the
+    method has.
     """
     stages = paper() if method == OURS else (published(method),)
     if len(pairs) != len(stages):
         raise ValueError(f"{method} has {len(stages)} stage(s), but there are {len(pairs)} pairs")
     data = DataConfig(resolution=SIZE, augmentation="none")
+    unlimited = {"constraint": 0.0} if method == "oft" else {}
     return Contestant(
         name=name or TITLES.get(method, method),
         stages=tuple(
@@ -73,6 +76,7 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
                 optimizer=replace(stage.optimizer, learning_rate=rate),
                 data=data,
                 words=_known_words(stage.words),
+                orthogonal=replace(stage.orthogonal, **unlimited),
             )
             for stage, (steps, rate) in zip(stages, pairs, strict=True)
         ),

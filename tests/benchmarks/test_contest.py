@@ -53,6 +53,7 @@ def test_a_contestant_is_its_method_with_other_steps_and_rates():
     assert {c.data.resolution for c in ours.stages} == {128}
     oft = contestant("oft", [(7, 1e-3)])
     assert oft.stages[0].method == "oft" and oft.stages[0].words.initial == "qwe"
+    assert oft.stages[0].orthogonal.constraint == 0 != ours.stages[0].orthogonal.constraint
     assert contestant("neti", [(7, 1e-3)]).stages[0].words.templates == KNOWN_TEMPLATES
     assert contestant("dreambooth", [(7, 1e-3)]).stages[0].words.templates == ()
     with pytest.raises(ValueError, match="oft has 1 stage"):

@@ -1,5 +1,7 @@
 """A contestant through the real trainer and the host's sampler, on untrained weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,9 @@ def folder(host, tmp_path_factory):
     attention.optimized_attention = before
     known = {"vocabulary": " ".join(map(str, words.vocabulary.tokens))}
     torch.manual_seed(0)
+    for weight in trainer.average:  # what is begun with zeros would let nothing through
+        if weight.dim() > 1 and not weight.any():
+            weight.normal_(std=0.1)
     coder = Autoencoder()
     files = {
         weight_files.MODEL: (exported(trainer, coder), known | {"version": "2"}),
@@ -72,7 +77,9 @@ def test_methods_with_parts_of_their_own_are_drawn(
         studio = Studio(tmp_path, PROMPTS[:1], images=1, folder=folder)
         learned, _ = studio.train(contestant(method, [(1, 1e-2)]), TUNING[0], "many", 0)
         pictures = studio.draw(TUNING[0], learned, 0.0, 5)
+        plain = studio.draw(TUNING[0], replace(learned, modules={}), 0.0, 5)
     assert learned.trigger == "<my-butterfly>" and pictures.shape == (1, 128, 128, 3)
+    assert not np.array_equal(pictures, plain), "its parts do nothing"
 
 
 def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_the_hosts_vae_decodes_and_encodes_pictures_of_128_px(trained):
 
 
 def test_the_hosts_sampler_draws(trained):
-    from attndreambooth.micro.sampling import condition
+    from attndreambooth.micro.sampling import conditions
 
     _, _, (model, clip, vae) = trained
     import comfy.sample
@@ -115,8 +115,8 @@ def test_the_hosts_sampler_draws(trained):
             model,
             comfy.sample.prepare_noise(empty, 0, None),
             *(2, 3.0, "dpmpp_2m", "normal"),
-            condition(clip, [CAPTION]),
-            condition(clip, [""]),
+            *conditions(clip, [CAPTION]),
+            *conditions(clip, [""]),
             empty,
             disable_pbar=True,
             seed=0,
