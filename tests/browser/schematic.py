@@ -39,15 +39,6 @@ CARDS = {
         ),
         seen="Checked on a small SDXL of random weights (docs/sdxl.md).",
     ),
-    "Concept with ControlNet": Drawing(
-        head="saved concept  +  outlines of a picture  >  your subject in its place",
-        boxes=(
-            ("1  The concept", "Load Concept,\nApply Concept:\nMODEL and CLIP"),
-            ("2  The outlines", "Load Image, Canny,\nLoad ControlNet:\nany for SD 1.5"),
-            ("3  Draw", "Apply ControlNet\non the prompts,\nstock sampler"),
-        ),
-        seen="Checked on a small SD 1.5 and ControlNet of random weights.",
-    ),
 }
 """By the workflow's name."""
 
