@@ -203,7 +203,7 @@ def test_started_again_it_answers_from_what_is_there_and_people_see_a_bar(done, 
 
 def test_two_processes_together_train_what_one_does(done, base, tmp_path):
     """Under torchrun: stages and losses (to 1e-5) of one process; one of them saves."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     program = command(base / "subjects.yaml", "--together", "--only", "my-robot", base=tmp_path)[1:]
     ended = subprocess.run(
         [*start, *program, "--output-directory", str(tmp_path / "output")],
@@ -247,7 +247,7 @@ def folders(tmp_path_factory) -> Path:
 
 def test_processes_share_the_subjects_of_a_folder(folders, tmp_path):
     """Two of torchrun's: each trains its own and saves them."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     asked = (folders / "all.yaml", "--subjects", folders / "subjects", "--json")
     ended = subprocess.run(
         [*start, *command(*asked, base=tmp_path)[1:]],
