@@ -24,12 +24,13 @@ import time
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import torch
 
 from ..devkit.checkpoints import CACHE, Kind, make_checkpoint
 from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
-from .recipe import NODES, write_photos
+from .recipe import NODES, photo_dataset, write_photos
 
 RESOLUTION = 64
 
@@ -52,8 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 def resident_mb() -> float:
     """What the process holds in main memory, after the C library gave back what is free."""
     ctypes.CDLL(None).malloc_trim(0)
-    fields = Path("/proc/self/status").read_text(encoding="utf-8").split()
-    return int(fields[fields.index("VmRSS:") + 1]) / 1024
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def measured(kind: Kind, work: Path) -> list[dict[str, Any]]:
@@ -79,13 +79,7 @@ def measured(kind: Kind, work: Path) -> list[dict[str, Any]]:
         trained = graph(node, **wires, dataset=dataset, concept=concept, **settings)[0]
         return trained, time.monotonic() - start
 
-    dataset = graph(
-        "AttnDBLoadConceptDataset",
-        folder="(typed path)",
-        path=str(work / "photos"),
-        category="doll",
-        placeholder="<v>",
-    )[0]
+    dataset = photo_dataset(graph, work / "photos")
     wires, concept = load(), None
     before = resident_mb()
     for stage, node in enumerate(NODES[:2], 1):

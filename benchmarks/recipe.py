@@ -26,6 +26,8 @@ from torch import Tensor
 from ..attndb.config.data import POOL
 from ..attndb.config.presets import paper
 from ..attndb.data.augmentation import draw_crop, render
+from ..attndb.data.dataset import ConceptDataset
+from ..devkit.in_process import Graph, host_folders
 from .crops import scene
 from .measure import PeakMemory, collect
 from .reference_step import PublishedModel, PublishedStep
@@ -53,6 +55,17 @@ def write_photos(folder: Path, size: tuple[int, int] = MEGAPIXELS) -> None:
     for i in range(PHOTOS):
         turned = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if i % 2 else whole
         turned.rotate(180 * (i // 2)).save(folder / f"{i}.jpg", quality=92)
+
+
+def photo_dataset(graph: Graph, folder: Path) -> ConceptDataset:
+    """The written photos as the dataset node loads them."""
+    return graph(
+        "AttnDBLoadConceptDataset",
+        folder="(typed path)",
+        path=str(folder),
+        category="doll",
+        placeholder="<v>",
+    )[0]
 
 
 def write_checkpoint(path: Path) -> None:
@@ -94,7 +107,6 @@ def ours(size: Size, precision: str, work: Path, shorter: int = SHORTER) -> dict
     from ..attndb.training import session
     from ..attndb.training.run import Run
     from ..attndb.training.training import Training
-    from ..devkit.in_process import Graph, host_folders
     from ..nodes.host import workbench
 
     host_folders(work)
@@ -113,13 +125,7 @@ def ours(size: Size, precision: str, work: Path, shorter: int = SHORTER) -> dict
     with _measured() as taken, torch.inference_mode(), watch.watching(parts), watch.part("other"):
         model, clip, vae = stock.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT)
         concept = None
-        dataset = graph(
-            "AttnDBLoadConceptDataset",
-            folder="(typed path)",
-            path=str(work / "photos"),
-            category="doll",
-            placeholder="<v>",
-        )[0]
+        dataset = photo_dataset(graph, work / "photos")
         for node, steps in zip(NODES, steps_of(shorter), strict=True):
             concept = graph(
                 node,

@@ -30,7 +30,7 @@ from attndreambooth.devkit.in_process import Graph, host_folders
 from attndreambooth.devkit.pack import ROOT, host_on_path
 from attndreambooth.devkit.wires import Loaded, control_net
 from attndreambooth.micro.latents import encoded
-from attndreambooth.micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS, condition
+from attndreambooth.micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS, conditions
 from attndreambooth.micro.shipped import load_autoencoder
 from attndreambooth.micro.stock import JUDGE_TEST, TRAIN, make_scenes, rendered
 from attndreambooth.micro.train_diffusion import alphas_cumprod
@@ -141,7 +141,8 @@ def _words(clip: Any, scenes: list[Scene]) -> Tensor:
     """Text states (N, 77, D) of a caption for each scene, in fp16."""
     rng = np.random.default_rng(SEED)
     texts = ["" if rng.random() < PLAIN else random_caption(scene, rng) for scene in scenes]
-    return torch.cat([condition(clip, [text])[0][0].half() for text in texts])
+    [[[states, _]]] = conditions(clip, texts)
+    return states.half()
 
 
 def _outlines(pictures: np.ndarray) -> Tensor:
