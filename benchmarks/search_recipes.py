@@ -52,7 +52,7 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
     "dreambooth": _grid((300, 600), (5e-5, 2e-4)),
     "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4)),
     "custom_diffusion": _grid((300, 600), (3e-4, 1e-3)),
-    "oft": _grid((300, 600), (1e-3, 5e-3)),
+    "oft": _grid((300, 600), (2e-4, 1e-3)),
     "neti": _grid((300, 600), (1e-3, 5e-3)),
     "vico": _grid((200, 400), (5e-3, 2e-2)),
 }
