@@ -20,16 +20,12 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import json
 from dataclasses import asdict
-from tempfile import TemporaryDirectory
-from typing import get_args
-
-import torch
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
-from ..attndb.config.choices import Precision
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
+from .contest.command import add_options, asked_by, open_studio
 from .contest.contestant import OUR_TITLE, all_contestants, recipes
 from .contest.rows import Row
 from .contest.standings import (
@@ -40,8 +36,7 @@ from .contest.standings import (
     standings,
     standings_table,
 )
-from .contest.studio import Studio
-from .contest.table import Asked, Table
+from .contest.table import Table
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
 """Methods of the quick table."""
@@ -79,19 +74,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--concepts", nargs="+", choices=sorted(CONCEPTS))
     parser.add_argument("--tuning", action="store_true", help="on the four tuning concepts")
     parser.add_argument("--places", choices=sorted(PHOTO_SETS), default="many")
-    parser.add_argument("--images", type=int, default=4, help="for each prompt")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="0: as PyTorch chooses")
-    parser.add_argument("--rows", type=Path, default=ROOT / ".cache" / "evaluate")
+    add_options(parser, ROOT / ".cache" / "evaluate", images=4)
     parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     if options.quick:
         options.images = 1
-    host_on_path(cpu=not torch.cuda.is_available())
+    asked = asked_by(options, options.places)
     contestants = all_contestants(recipes())
     chosen = options.methods or (QUICK if options.quick else [c.name for c in contestants])
     unknown = set(chosen) - {c.name for c in contestants}
@@ -104,16 +93,9 @@ def main(arguments: Sequence[str]) -> int:
         concepts = [CONCEPTS[name] for name in options.concepts]
     elif options.quick:
         concepts = concepts[:2]
-    asked = Asked(
-        places=options.places,
-        seed=options.seed,
-        images=options.images,
-        precision=options.precision,
-    )
     table = Table(asked, options.rows)
     if not options.only_print:
-        with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
-            studio = Studio(Path(folder), images=options.images, precision=options.precision)
+        with open_studio(asked) as studio:
             table.fill(studio, contestants, concepts)
     rows = table.found(contestants, concepts)
     if not rows:

@@ -45,6 +45,11 @@ class Contestant:
     """Embedding correction of *Apply Concept*."""
 
     @property
+    def pairs(self) -> list[tuple[int, float]]:
+        """(steps, learning rate) of each stage."""
+        return [(c.steps, c.optimizer.learning_rate) for c in self.stages]
+
+    @property
     def samples(self) -> int:
         """Training samples of all stages: what the training costs, but for the regulariser."""
         return sum(c.steps * c.batch_size for c in self.stages)

@@ -27,6 +27,7 @@ from ...micro.text import host_captions
 from ...micro.weight_files import FOLDER
 from ...micro.world import render
 from .contestant import Contestant
+from .rows import digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class Studio:
         self.judges, self.coder = load_judges(folder), load_autoencoder(folder)
         self.clip_scores = load_micro_clip(host_captions(), folder)
         self._truths: dict[str, dict[Prompt, Truth]] = {}
+        self._seconds: dict[str, float] = {}
 
     def dataset(self, concept: Concept, places: str) -> ConceptDataset:
         """A photo set of a concept, as the node makes one of it."""
@@ -82,20 +84,24 @@ class Studio:
     def train(
         self, contestant: Contestant, concept: Concept, places: str, seed: int
     ) -> tuple[TrainedConcept, float]:
-        """The learned concept and the seconds that it took."""
+        """The learned concept and the seconds that it took; a stage that another contestant
+        trained before is answered from its run folder, and counts what it took then."""
         from ...nodes.host.ui.plan import plan_of
         from ...nodes.host.workbench import HostWorkbench
 
         dataset = self.dataset(concept, places)
-        start, learned = time.monotonic(), None
+        total, learned, asked = 0.0, None, [concept.name, places, str(seed)]
         for number, config in enumerate(contestant.stages, 1):
             config = config.with_(seed=seed, precision=self.precision)
             title = f"{contestant.name}, {concept.name}, stage {number}"
             bench = HostWorkbench(self.model, self.clip, self.vae, plan_of([title], [config]))
             request = StageRequest(dataset=dataset, config=config, concept=learned, title=title)
+            start = time.monotonic()
             learned, _ = train_stage(bench, request)
+            asked.append(digest_of(config.identity()))
+            total += self._seconds.setdefault(" ".join(asked), time.monotonic() - start)
         assert learned is not None
-        return learned, time.monotonic() - start
+        return learned, total
 
     def draw(
         self, concept: Concept, learned: TrainedConcept | None, correction: float, seed: int

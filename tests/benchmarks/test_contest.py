@@ -20,6 +20,7 @@ from attndreambooth.benchmarks.contest.contestant import (
     recipes,
 )
 from attndreambooth.benchmarks.contest.rows import Row, RowError, read_row, read_rows, save_row
+from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
 from attndreambooth.benchmarks.contest.standings import (
     SCORES,
     difference_table,
@@ -31,7 +32,7 @@ from attndreambooth.benchmarks.contest.standings import (
 )
 from attndreambooth.benchmarks.contest.studio import Scored
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
-from attndreambooth.benchmarks.search_recipes import THEN, TRIALS, Search, best_of, trial
+from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
 
 PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
@@ -103,15 +104,16 @@ def test_the_best_two_of_each_method_see_the_other_concepts(tmp_path, monkeypatc
             first = 0.0 if learned is None else height[names.index(learned.name) % 4]
             return np.full((1, 8, 8, 3), first * 100, np.uint8)
 
-    search, studio = Search(Table(Asked(), tmp_path), ["dreambooth", "oft"]), Judged()
+    trials = {m: [trial(m, pairs) for pairs in TRIALS[m]] for m in ("dreambooth", "oft")}
+    search, studio = Search(Table(Asked(), tmp_path), trials), Judged()
     names = [c.name for c in search.everyone]
     search.run(studio)
     trained = [c[1:] for c in studio.calls if c[0] == "train"]
     assert len(trained) == 8 * 2 + 4 * 2
     later = {name for name, concept in trained if concept in {c.name for c in THEN}}
     assert later == {names[i] for i in (1, 3, 5, 7)}
-    found = search.record()
-    assert found["recipes"] == {m: TRIALS[m][1] for m in ("dreambooth", "oft")}
+    found = record(search)
+    assert found["recipes"] == {m: list(TRIALS[m][1]) for m in ("dreambooth", "oft")}
     assert [t["concepts"] for t in found["trials"]["oft"].values()] == [2, 4, 2, 4]
 
 

@@ -57,6 +57,10 @@ def test_it_is_trained_drawn_and_scored(folder, own_folders, tmp_path, monkeypat
         ours = contestant(OURS, [(1, 1e-2), (1, 1e-3), (1, 1e-3)])
         learned, seconds = studio.train(ours, concept, "many", 0)
         assert learned.trigger == "<my-butterfly> butterfly" and seconds > 0 and learned.delta
+        again, counted = studio.train(ours, concept, "many", 0)
+        assert counted == seconds, "answered from its run folder, it counts as the training"
+        assert torch.equal(again.vectors, learned.vectors)
+        assert studio.train(ours, concept, "many", 1)[1] != seconds
         pictures = studio.draw(concept, learned, 0.0, 5)
         assert pictures.shape == (2, 128, 128, 3) and pictures.dtype == np.uint8
         assert np.array_equal(pictures, studio.draw(concept, learned, 0.0, 5))
