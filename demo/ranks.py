@@ -28,10 +28,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ..attndb.artifacts.concept_files import concept_files
 from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept
 from ..attndb.viz.axes import CURVES, FONT, INK, PAPER, Axes
+from ..devkit.in_process import host_folders
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.concepts import CONCEPTS
 from .category import SCENES, Measured
-from .demo import Host
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     host_on_path(cpu=not torch.cuda.is_available())
     with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
-        Host(Path(folder))
+        host_folders(Path(folder))
         measured = Measured(options.concept, options.share, options.seed)
         points = measured_points(measured, options.ranks, options.each)
     sys.stdout.write(HEAD + "".join(f"{point.row}\n" for point in points))
