@@ -27,6 +27,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _MOST_PROFILE_BYTES = 16 << 20
+_SAME_CURVE = 8.0
+"""Of 255, in the mean over all greys: a linear curve is 48 away, a gamma of 2.2 is 2."""
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -99,17 +101,25 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = ImageCms.getProfileDescription(source).strip()
-        if "srgb" in name.lower():
+        if "srgb" in name.lower() and _acts_as_srgb(source):
             return image
-        converted = ImageCms.profileToProfile(
-            image,
-            source,
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
-        )
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, srgb, outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
         log.warning("a colour profile is not used: %s", printable(error, 200))
         return image
     assert converted is not None  # only a conversion in place gives none
     log.info("colours converted from %s to sRGB", printable(name, 80))
     return converted
+
+
+def _acts_as_srgb(source: ImageCms.ImageCmsProfile) -> bool:
+    """Whether grey has sRGB's curve: some editors write a linear profile with sRGB in its name."""
+    grey = Image.linear_gradient("L").convert("RGB")
+    found = ImageCms.profileToProfile(grey, source, ImageCms.createProfile("sRGB"))
+    return found is not None and _mean_difference(found, grey) <= _SAME_CURVE
+
+
+def _mean_difference(one: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, dtype=np.float32) - np.asarray(other)).mean())

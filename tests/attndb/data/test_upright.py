@@ -22,8 +22,13 @@ def blocks(side=32):
     return Image.fromarray(grain).resize((side, side), Image.Resampling.NEAREST)
 
 
-def rgb_profile(gamma):
-    """A display profile with sRGB's primaries and another curve; its bytes."""
+SRGB_PRIMARIES = ((0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+P3_PRIMARIES = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+"""Of red, green and blue, as ICC profiles hold them (D50)."""
+
+
+def rgb_profile(gamma, name="gamma", primaries=SRGB_PRIMARIES):
+    """A display profile with a curve; its bytes."""
     from struct import pack
 
     def s15(value):
@@ -32,15 +37,13 @@ def rgb_profile(gamma):
     def xyz(*values):
         return b"XYZ \0\0\0\0" + b"".join(map(s15, values))
 
-    text = b"gamma"
+    text = name.encode()
     described = b"desc\0\0\0\0" + pack(">I", len(text) + 1) + text + b"\0" + b"\0" * 78
     tags = {
         b"desc": described,
         b"cprt": b"text\0\0\0\0none\0",
         b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.4360, 0.2225, 0.0139),
-        b"gXYZ": xyz(0.3851, 0.7169, 0.0971),
-        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
+        **{tag: xyz(*p) for tag, p in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)},
     }
     curve = b"curv\0\0\0\0" + pack(">IH", 1, round(gamma * 256))
     tags.update(dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
@@ -70,6 +73,31 @@ def test_another_curve_becomes_srgb_as_the_formula_says(caplog):
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     assert np.abs(found - 255 * srgb).max() <= 1.5
     assert "colours converted from gamma to sRGB" in caplog.text
+
+
+def test_a_wide_phone_photo_becomes_srgb_as_the_matrices_say(caplog):
+    """Display P3's primaries; colours that sRGB has, so that nothing is clipped."""
+    values = np.random.default_rng(5).integers(90, 166, (4, 4, 3), dtype=np.uint8)
+    picture = Image.fromarray(values).resize((32, 32), Image.Resampling.NEAREST)
+    profile = rgb_profile(2.2, "Display P3", P3_PRIMARIES)
+    with caplog.at_level(logging.INFO):
+        found = np.asarray(upright(saved(picture, icc_profile=profile))).astype(float)
+    to_xyz, from_xyz = np.array(P3_PRIMARIES).T, np.linalg.inv(np.array(SRGB_PRIMARIES).T)
+    linear = (np.asarray(picture) / 255.0) ** 2.2 @ to_xyz.T @ from_xyz.T
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(found - 255 * srgb).max() <= 2
+    assert np.abs(found - np.asarray(picture)).max() > 8
+    assert "colours converted from Display P3 to sRGB" in caplog.text
+
+
+def test_a_linear_profile_with_srgb_in_its_name_is_converted(caplog):
+    named, plain = (
+        upright(saved(blocks(), icc_profile=rgb_profile(1.0, name)))
+        for name in ("GIMP built-in Linear sRGB", "gamma")
+    )
+    assert named.tobytes() == plain.tobytes() != blocks().tobytes()
+    near = rgb_profile(2.2, "sRGB IEC61966-2.1")
+    assert upright(saved(blocks(), icc_profile=near)).tobytes() == blocks().tobytes()
 
 
 def test_an_srgb_profile_changes_no_byte():
