@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .artifacts.concept import ConceptFileError
 from .artifacts.concept_files import RECORD_KEY, read_record
-from .artifacts.tensor_file import read_metadata
+from .artifacts.concept_record import check_finite, check_values
+from .artifacts.tensor_file import read_metadata, read_tensors
 from .artifacts.tensor_header import read_header
 from .config.printable import printable
 from .data.caption import read_caption
@@ -20,6 +22,8 @@ from .data.scan import scan
 from .diffusers_inspection import PICKLES, diffusers_facts, embedding_facts, is_diffusers
 
 _LARGEST_JSON = 64_000_000
+_TOLD = 5
+"""Tensors of a file that are named as bad; the others are counted."""
 NODE_PREFIX = "AttnDB"
 """Of the ids of this pack's nodes."""
 
@@ -116,6 +120,7 @@ def _tensors(path: Path) -> Inspection:
     found.facts = {"tensors": len(shapes), "bytes": path.stat().st_size}
     if len(shapes) <= 4:
         found.facts["shapes"] = shapes
+    found.problems += _bad_values(path, embedding, exact=embedding or RECORD_KEY in metadata)
     if RECORD_KEY not in metadata:
         found.facts["record"] = "none: not saved by this pack"
         return found
@@ -125,6 +130,24 @@ def _tensors(path: Path) -> Inspection:
     found.facts["record"] = {key: record[key] for key in wanted if key in record}
     found.facts["stages"] = [_stage(stage) for stage in record.get("stages", [])]
     return found
+
+
+def _bad_values(path: Path, embedding: bool, exact: bool) -> list[str]:
+    """A line for each tensor whose values the nodes would refuse. `exact`: also coarse types, which
+    a checkpoint of others may have and a concept's files may not."""
+    problems = []
+    for name, value in read_tensors(path, mapped=True)[0].items():
+        shown = printable(name)
+        try:
+            if exact:
+                own = {shown: value}
+                check_values({} if embedding else own, path.name, own if embedding else {})
+            else:
+                check_finite(f"{path.name}: {shown}", value)
+        except ConceptFileError as error:
+            problems.append(printable(error))
+    more = len(problems) - _TOLD
+    return problems[:_TOLD] + ([f"{more} more tensors like these"] if more > 0 else [])
 
 
 def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,9 +92,10 @@ def test_a_prompt_for_the_server_is_a_workflow_too(tmp_path):
 
 
 def test_an_embedding_and_a_weight_file_are_told_apart(tmp_path):
-    save_file({"clip_l": torch.zeros(2, 768)}, tmp_path / "e.safetensors")
+    save_file({"clip_l": torch.ones(2, 768)}, tmp_path / "e.safetensors")
     save_file({"diffusion_model.x.diff": torch.zeros(3)}, tmp_path / "w.safetensors")
     embedding, weights = (inspect(tmp_path / f"{name}.safetensors") for name in "ew")
+    assert embedding.problems == weights.problems == []
     assert embedding.kind == "embedding" and weights.kind == "weights"
     assert embedding.facts["shapes"] == {"clip_l": "F32 (2, 768)"}
     assert "not saved by this pack" in embedding.facts["record"]
@@ -106,6 +107,17 @@ def test_a_file_that_is_cut_off_is_a_problem(tmp_path):
     for size in (0, 5, 20, len(whole) - 100):
         (tmp_path / "e.safetensors").write_bytes(whole[:size])
         assert inspect(tmp_path / "e.safetensors").problems, size
+
+
+def test_values_that_the_nodes_would_refuse_are_problems(tmp_path):
+    zero, path = torch.zeros(2, 768), tmp_path / "e.safetensors"
+    for value, told in ((zero, "zero vector"), (zero + torch.nan, "NaN"), (zero.char(), "int8")):
+        save_file({"clip_l": value}, path)
+        [problem] = inspect(path).problems
+        assert problem.startswith("e.safetensors: clip_l holds ") and told in problem
+    weights = {f"w{number}": torch.full((3,), torch.inf) for number in range(7)}
+    save_file({**weights, "sound": torch.ones(3).to(torch.float8_e4m3fn)}, path)
+    assert len(inspect(path).problems) == 6 and "2 more tensors" in inspect(path).problems[-1]
 
 
 def test_the_shipped_workflows_name_their_nodes():
