@@ -2,7 +2,7 @@
 
 Every method learns the twelve evaluation concepts of the embedded world; what it draws for 26
 prompts is compared with the true rendering of that very prompt, and judged. Rows are kept: a
-stopped table goes on, and two processes with the same --rows share the work.
+stopped table goes on, and processes with the same --rows share the work (--jobs starts them).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
-from .contest.command import add_options, asked_by, open_studio
+from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OUR_TITLE, all_contestants, recipes
 from .contest.rows import Row
 from .contest.standings import (
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         concepts = concepts[:2]
     table = Table(asked, options.rows)
     if not options.only_print:
-        with open_studio(asked) as studio:
+        with beside(options, __file__, arguments), open_studio(asked) as studio:
             table.fill(studio, contestants, concepts)
     rows = table.found(contestants, concepts)
     if not rows:

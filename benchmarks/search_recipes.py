@@ -25,7 +25,7 @@ from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.methods import MethodName
 from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
-from .contest.command import add_options, asked_by, open_studio
+from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import BATCH, OURS, RECIPES, TITLES, Contestant, Pairs, contestant
 from .contest.search import FINALISTS, FIRST, Search
 from .contest.standings import standings_table
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = asked_by(options)
     trials = {m: [trial(m, pairs) for pairs in TRIALS[m]] for m in options.methods}
     search = Search(Table(asked, options.rows), trials)
-    with open_studio(asked) as studio:
+    with beside(options, __file__, arguments), open_studio(asked) as studio:
         search.run(studio)
     sys.stdout.write(standings_table(search.rows(search.everyone, TUNING)) + "\n\n")
     kept, found = json.loads(RECIPES.read_text(encoding="utf-8")), record(search)

@@ -28,7 +28,7 @@ from ..attndb.config.choices import Schedule
 from ..attndb.config.stage import StageConfig
 from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
-from .contest.command import add_options, asked_by, open_studio
+from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OURS, Contestant, recipes
 from .contest.search import FIRST, Search
 from .contest.standings import standings_table
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = asked_by(options)
     recipe = trial(OURS, recipes()[OURS])
     search = Search(Table(asked, options.rows), {KIND: turbos(recipe)}, FINALISTS)
-    with open_studio(asked) as studio:
+    with beside(options, __file__, arguments), open_studio(asked) as studio:
         search.table.fill(studio, [recipe], TUNING)
         search.run(studio)
     rows = search.rows([recipe, *search.everyone], TUNING)
