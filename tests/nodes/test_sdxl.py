@@ -9,6 +9,8 @@ import torch
 from support.comparing import snapshot
 from support.stages import STAGES, Wires, dataset, draw, photos, refuses, small
 
+from attndreambooth.devkit.small_models import small_model
+
 PROMPT = "a photo of a <astro> person on the beach"
 
 
@@ -125,6 +127,19 @@ def test_what_is_drawn_is_what_was_trained(sdxl, run, train, privately, trained)
     untouched, clip, _ = run("AttnDBApplyConcept", **base)
     assert torch.equal(draw(untouched, clip, PROMPT), draw(sdxl.model, clip, PROMPT))
     assert not torch.equal(draw(model, clip, PROMPT), draw(sdxl.model, clip, PROMPT))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+def test_half_precision_weights_are_trained_in_fp32_and_drawn_in_their_own(
+    sdxl, train, privately, dtype
+):
+    model = small_model("sdxl", dtype=dtype)
+    assert model.model.get_dtype() == dtype
+    concept, applied, clip, *_ = train(3, Wires(model, sdxl.clip, sdxl.vae))
+    assert {p.dtype for p in privately["backend"].unet.parameters()} == {torch.float32}
+    assert {value.dtype for value in concept.delta.values()} == {torch.float16}
+    with_it, without = draw(applied, clip, PROMPT), draw(model, clip, PROMPT)
+    assert with_it.isfinite().all() and not torch.equal(with_it, without)
 
 
 def test_the_saved_files_work_in_the_stock_nodes(sdxl, run, trained, home):

@@ -109,10 +109,18 @@ def main(folder: Path, rank: int, size: int) -> None:
         told["stopped"] = error_of(
             lambda: trained("stage2", Ranks(together=True), callback=stop, run=run)
         )
+    begun_alone = folder / "begun"
+    if rank == 0:
+        with Run(begun_alone, REQUEST) as run:
+            error_of(lambda: trained("stage2", callback=Raising(1), run=run))
+    with Run(begun_alone, REQUEST) if rank == 0 else Nothing() as run:
+        result = trained("stage2", Ranks(together=True), run=run)
+    save_file(result_tensors(result), folder / f"begun-{rank}.safetensors")
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     begun = time.monotonic()
     dies = Raising(0, dies=True) if rank == 1 else None
-    dead = error_of(lambda: trained("stage2", Ranks(together=True), callback=dies))
+    with Run(folder / "dead", REQUEST) if rank == 0 else Nothing() as run:
+        dead = error_of(lambda: trained("stage2", Ranks(together=True), callback=dies, run=run))
     words = {"dead": dead, "seconds": time.monotonic() - begun}
     (folder / f"dead-{rank}.json").write_text(json.dumps(words))
     os._exit(0)  # the group cannot be left in good order any more

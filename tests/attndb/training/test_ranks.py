@@ -113,6 +113,28 @@ def test_two_that_were_asked_for_different_trainings_are_refused_with_what_diffe
 def test_one_that_is_stopped_stops_the_other_and_one_process_goes_on_with_their_work(two, alone):
     assert told(two, 0)["stopped"].startswith("KeyboardInterrupt")
     assert told(two, 1)["stopped"].startswith("RankStoppedError: another process")
+    made, result = gone_on_with(two / "kept")
+    assert made == [2], "two of the three steps were in the checkpoint"
+    check_weights(result, alone)
+
+
+def test_what_one_process_began_two_go_on_with(two, alone):
+    first, second = (load_file(two / f"begun-{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    check_weights(first, alone)
+
+
+def test_one_that_dies_ends_the_other_with_words_within_a_minute_and_the_run_resumes(two, alone):
+    left = json.loads((two / "dead-0.json").read_text())
+    assert left["dead"].startswith("RankLostError: another process of this training has died")
+    assert left["seconds"] < 60
+    made, result = gone_on_with(two / "dead")
+    assert made == [1, 2], "the step before it died was in the checkpoint"
+    check_weights(result, alone)
+
+
+def gone_on_with(folder: Path) -> tuple[list[int], dict[str, torch.Tensor]]:
+    """The steps that one process makes of what several left there, and what comes of it."""
     made: list[int] = []
 
     class Noted:
@@ -122,17 +144,15 @@ def test_one_that_is_stopped_stops_the_other_and_one_process_goes_on_with_their_
         def __call__(self, loss, training):
             made.append(loss.step)
 
-    with Run(two / "kept", REQUEST) as run:
+    with Run(folder, REQUEST) as run:
         result = trained("stage2", callback=Noted(), run=run)
-    assert made == [2], "two of the three steps were in the checkpoint"
+    return made, result_tensors(result)
+
+
+def check_weights(found: dict[str, torch.Tensor], alone) -> None:
+    """Those of one process, undisturbed."""
     for key, value in result_tensors(alone["stage2"]).items():
-        assert torch.allclose(result_tensors(result)[key], value, rtol=1e-5, atol=1e-5)
-
-
-def test_one_that_dies_ends_the_other_with_words_within_a_minute(two):
-    left = json.loads((two / "dead-0.json").read_text())
-    assert left["dead"].startswith("RankLostError: another process of this training has died")
-    assert left["seconds"] < 60
+        assert torch.allclose(found[key], value, rtol=1e-5, atol=1e-5)
 
 
 def test_updates_inside_the_backward_pass_are_refused(host, monkeypatch):
