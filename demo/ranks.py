@@ -20,7 +20,7 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -41,7 +41,7 @@ SIZE = (768, 340)
 
 @dataclass(frozen=True)
 class Point:
-    """One rank, or the whole change."""
+    """No change, one rank, or the whole change."""
 
     name: str
     error: float
@@ -66,16 +66,18 @@ HEAD = (
 
 
 def measured_points(measured: Measured, ranks: Sequence[int], each: int) -> list[Point]:
-    """Every rank, then the whole change, on the same prompts and noise."""
+    """No change of weights, every rank, the whole change, on the same prompts and noise."""
     whole, points = measured.trained(), []
-    for rank in (*ranks, None):
+    for rank in (0, *ranks, None):
         concept, error = whole, 0.0
-        if rank is not None:
+        if rank == 0:
+            concept, error = replace(whole, delta={}), 1.0
+        elif rank is not None:
             with torch.inference_mode(False), torch.no_grad():
                 concept, extraction = extract_concept(whole, ExtractionConfig(rank=rank))
             error = extraction.error
         identity, place, style = measured.subject(concept, each)
-        name = "whole" if rank is None else str(rank)
+        name = "whole" if rank is None else str(rank or "none")
         points.append(Point(name, error, identity, (place + style) / 2, _file_size(concept)))
         log.info("rank %s: %s", name, points[-1])
     return points

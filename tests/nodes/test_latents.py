@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import shutil
 
 import pytest
+import torch
 from support.stages import dataset
 
 POOL = {"latent_pool": 1}
@@ -43,6 +45,25 @@ def test_the_next_stage_and_the_next_training_encode_nothing(
     assert len(encoded) == 6 and again.digest() == third.digest()
     train(3, sd15, chain[1], seed=8, **POOL)
     assert len(encoded) == 9, "another seed draws other crops"
+
+
+def test_another_vae_and_another_dtype_of_it_are_noticed(sd15, output):
+    from attndreambooth.nodes.host.ui.plan import NodePlan, StagePlan
+    from attndreambooth.nodes.host.workbench import HostWorkbench
+
+    def cache_of(vae):
+        bench = HostWorkbench(sd15.model, sd15.clip, vae, NodePlan([StagePlan("x", 1)]))
+        return bench.pool(64).cache
+
+    key, crops = {"photo": "a"}, [(torch.ones(4, 8, 8), torch.ones(1, 8, 8))]
+    cache_of(sd15.vae).write(key, crops)
+    assert cache_of(copy.copy(sd15.vae)).read(key, 1) is not None
+    half, patched = copy.copy(sd15.vae), copy.copy(sd15.vae)
+    half.vae_dtype = torch.float16  # as --fp16-vae makes it; the weights are the same
+    patched.patcher = sd15.vae.patcher.clone()
+    name, weight = next(iter(sd15.vae.first_stage_model.state_dict().items()))
+    assert patched.patcher.add_patches({name: ("diff", (torch.ones_like(weight),))}, 1.0) == [name]
+    assert cache_of(half).read(key, 1) is cache_of(patched).read(key, 1) is None
 
 
 def test_the_owner_can_have_nothing_kept(sd15, train, chain, output, encoded, monkeypatch):
@@ -134,7 +155,6 @@ def test_the_bar_follows_batches_and_begins_anew_for_prior_images(host, monkeypa
 
 def test_how_many_are_encoded_at_once_is_the_machines(sd15, monkeypatch):
     import comfy.model_management as management
-    import torch
 
     from attndreambooth.nodes.host.model.encoding import crops_at_once
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from attndreambooth.attndb.config.compared import COMPARED, published
-from attndreambooth.attndb.config.presets import fast, micro, paper
+from attndreambooth.attndb.config.presets import PRESETS, fast, micro, paper
 from attndreambooth.attndb.jobs.job import MICRO
 from attndreambooth.attndb.jobs.job_file import JobFileError, read_jobs
 from attndreambooth.devkit.pack import ROOT
@@ -228,6 +228,13 @@ def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):
 def test_a_value_that_stands_for_itself_does_not_hang(write):
     found = problems(write(ONE + "    settings: &a {data: *a}\n"))
     assert found
+
+
+def test_the_document_names_every_preset_and_method():
+    text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
+    for key, names in (("preset", PRESETS), ("method", COMPARED)):
+        [line] = [line for line in text.splitlines() if line.startswith(f"| `{key}` |")]
+        assert set(re.findall(r"`(\w+)`", line)) == {key, *names}
 
 
 def test_the_examples_of_the_document_are_right(write, tmp_path):
