@@ -86,6 +86,8 @@ def measured_points(measured: Measured, ranks: Sequence[int], each: int) -> list
 def _file_size(concept: object) -> int:
     weights = Path("w.safetensors")
     files = concept_files(concept, "x", Path("e.safetensors"), weights)  # type: ignore[arg-type]
+    if weights not in files:
+        return 0
     buffer = io.BytesIO()
     files[weights](buffer)
     return len(buffer.getvalue())
