@@ -11,6 +11,8 @@ from .digest import tensors_digest
 
 _SAME_START = ("base_sha256", "prompt", "tied_token_id")
 _PHOTOS_NAMED = 3
+KEPT = "lineage"
+"""In a record from which what the key is made of was taken: the key itself."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ def lineage(concept: TrainedConcept) -> Lineage:
     record = concept.record
     stages = record.get("stages") or []
     photos = [photo for photo in record.get("photos") or [] if isinstance(photo, dict)]
-    if stages:
+    kept = record.get(KEPT)
+    if isinstance(kept, str):
+        key = kept
+    elif stages:
         start = {name: record.get(name) for name in _SAME_START}
         start["photos"] = [photo.get("sha256") for photo in photos]
         start["stage"] = stages[0]

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from .concept import TrainedConcept
+from .lineage import KEPT, lineage
 from .tensor_file import Writer, png_writer
 
 _BASE_VERSIONS = {
@@ -56,9 +57,10 @@ def preview_writer(concept: TrainedConcept) -> Writer | None:
 
 
 def without_photos(concept: TrainedConcept) -> TrainedConcept:
-    """The concept without the picture and the names of its photos in the record."""
+    """The concept without the picture and the names of its photos in the record, which still says
+    of what beginning it is."""
     kept = {key: v for key, v in concept.record.items() if key not in ("thumbnail", "photos")}
-    return concept.with_record(kept)
+    return concept.with_record({**kept, KEPT: lineage(concept).key})
 
 
 def record_thumbnail(record: Mapping[str, Any]) -> bytes | None:

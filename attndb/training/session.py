@@ -68,7 +68,10 @@ def train_stage(
     say_what_is_trained(request, texts)
     identity = bench.identity(request.dataset)
     concept = request.concept
-    if concept is not None and concept.record.get("base_sha256") != identity["base_sha256"]:
+    if (
+        concept is not None
+        and concept.record.get("base_sha256", identity["base_sha256"]) != (identity["base_sha256"])
+    ):
         log.warning(
             "%s: the concept was trained on another %s checkpoint than this MODEL; going on from "
             "it anyway",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..artifacts.concept import TrainedConcept
+from ..artifacts.lineage import KEPT, lineage
 from ..artifacts.weight_delta import cast_delta
 from ..config.stage import StageConfig
 from .micro_batches import record_of
@@ -14,6 +15,9 @@ from .step_loss import StepLoss
 from .texts import Texts
 from .training import StageResult
 from .workbench import Workbench
+
+_BASE = ("base_sha256", "prediction_type", "schedule_sha256")
+"""What a record says of the model that the concept was trained on."""
 
 
 def stage_concept(
@@ -27,7 +31,10 @@ def stage_concept(
     """What the stage went on from, with what it learned under these settings. Of a training that
     goes on the record says after how many steps it is, of one that went on with another micro-batch
     from which steps on it had which."""
-    concept = request.concept or _new_concept(bench, request, texts, result, identity)
+    if request.concept is None:
+        concept = _new_concept(bench, request, texts, result, identity)
+    else:
+        concept = _of_a_known_base(request.concept, identity)
     delta = {name: cast_delta(d, bench.weights_dtype) for name, d in result.delta.items()}
     done = len(result.losses)
     record: dict[str, Any] = {
@@ -42,6 +49,15 @@ def stage_concept(
         record["prior"] = request.dataset.prior.record()
     vectors = result.embeddings[concept.text_key]
     return concept.with_stage(vectors, delta, record, result.embeddings, result.modules)
+
+
+def _of_a_known_base(concept: TrainedConcept, identity: dict[str, Any]) -> TrainedConcept:
+    """A concept that was never trained here, of other programs' files: its record says from now on
+    what it is trained on, and still of what beginning it is."""
+    if concept.record.get("stages"):
+        return concept
+    base = {name: identity[name] for name in _BASE}
+    return concept.with_record({**base, **concept.record, KEPT: lineage(concept).key})
 
 
 def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
@@ -64,9 +80,7 @@ def _new_concept(
         vectors=result.embeddings[first],
         base_family=identity["base_family"],
         record={
-            "base_sha256": identity["base_sha256"],
-            "prediction_type": identity["prediction_type"],
-            "schedule_sha256": identity["schedule_sha256"],
+            **{name: identity[name] for name in _BASE},
             "prompt": dataset.prompt,
             **({"templates": list(dataset.templates)} if len(dataset.templates) > 1 else {}),
             "tie": category.tie,

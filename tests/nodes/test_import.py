@@ -60,8 +60,10 @@ def test_it_can_be_saved_and_trained_on(sd15, run, train, files, home):
     run("AttnDBSaveConcept", concept=concept, name="imported")
     loaded, _ = run("AttnDBLoadConcept", name="imported")
     assert loaded.digest() == concept.digest() and loaded.placeholder == "<astro>"
-    more = train(2, sd15, loaded, steps=1)[0]
+    has_it = run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=concept)[:2]
+    more, model, clip, *_ = train(2, type(sd15)(*has_it, sd15.vae), loaded, steps=1)
     assert len(more.record["stages"]) == 1 and more.delta
+    run("AttnDBApplyConcept", model=model, clip=clip, concept=loaded)  # the earlier one instead
 
 
 def test_files_of_another_family_and_bad_words_are_refused(sd21, sd15, run, files):

@@ -60,8 +60,9 @@ def test_a_later_stage_takes_the_place_of_an_earlier_one(run, wires, chain):
         assert torch.equal(draw(**twice, prompt=PROMPT), draw(**once, prompt=PROMPT))
 
 
-def test_a_saved_and_loaded_concept_is_still_the_same_one(run, wires, trained, home):
-    (name, _) = run("AttnDBSaveConcept", concept=trained, name="again")
+@pytest.mark.parametrize("metadata", ["record", "no photos"])
+def test_a_saved_and_loaded_concept_is_still_the_same_one(run, wires, trained, home, metadata):
+    (name, _) = run("AttnDBSaveConcept", concept=trained, name="again", metadata=metadata)
     loaded, _ = run("AttnDBLoadConcept", name=name)
     twice = applied(run, applied(run, wires, trained), loaded)
     assert torch.equal(

@@ -10,6 +10,7 @@ import torch
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.artifacts.lineage import check_not_another, lineage
+from attndreambooth.attndb.artifacts.manager_metadata import without_photos
 
 RECORD = {
     "base_sha256": "b",
@@ -71,6 +72,15 @@ def test_without_a_record_the_vectors_are_the_beginning():
     bare = concept(record={})
     assert lineage(bare) == lineage(concept(record={}))
     assert lineage(bare).key != lineage(concept(record={}, vectors=torch.zeros(1, 4))).key
+
+
+def test_without_its_photos_a_record_is_still_of_the_same_beginning():
+    bare = without_photos(concept())
+    assert not {"photos", "thumbnail"} & set(bare.record)
+    later = bare.with_stage(torch.zeros(1, 4), {}, {"stage": 2})
+    assert lineage(bare) == lineage(without_photos(later))
+    assert lineage(bare).key == lineage(later).key == lineage(concept()).key
+    assert lineage(concept(record={**RECORD, "lineage": 5})) == lineage(concept())
 
 
 def test_odd_names_of_photos_do_no_harm_to_the_message():

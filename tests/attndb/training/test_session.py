@@ -6,8 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from support.tiny_workbench import TinyWorkbench, request_of
 
+from attndreambooth.attndb.artifacts.concept import TrainedConcept
+from attndreambooth.attndb.artifacts.lineage import lineage
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
 from attndreambooth.attndb.training.session import train_stage
@@ -60,6 +63,25 @@ def test_only_a_lora_is_a_run_of_the_code_that_changed_it(tmp_path, request_, ch
     config = request_.config.with_(steps=1, **change)
     train_stage(TinyWorkbench(tmp_path), replace(request_, config=config))
     assert run_json(tmp_path)["code_version"] == version
+
+
+def test_what_goes_on_from_an_imported_concept_descends_from_it_and_names_its_base(
+    tmp_path, request_, caplog
+):
+    trained, _ = train_stage(TinyWorkbench(tmp_path), request_)
+    imported = TrainedConcept(
+        placeholder=request_.dataset.placeholder,
+        category=request_.dataset.category,
+        text_key="clip_l",
+        vectors=torch.full_like(trained.vectors, 0.1),
+        record={"imported": {"embedding": "a.pt"}, "stages": []},
+    )
+    caplog.clear()
+    one, _ = train_stage(TinyWorkbench(tmp_path), replace(request_, concept=imported))
+    two, _ = train_stage(TinyWorkbench(tmp_path), replace(request_, concept=one))
+    assert lineage(imported).key == lineage(one).key == lineage(two).key
+    assert one.record["prediction_type"] == "epsilon" and one.record["schedule_sha256"] == "11"
+    assert "another" not in caplog.text, "nobody knows on which checkpoint it was trained"
 
 
 def test_captions_make_another_run_and_are_in_the_record(tmp_path, request_):
