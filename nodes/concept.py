@@ -20,9 +20,10 @@ from .host.foreign_concept import (
     foreign_state,
     foreign_unets,
 )
+from .host.linked import LinkedFiles
 from .host.model.concept_patches import apply_to_model
 from .host.model.text import corrected_clip
-from .host.paths import embedding_path, find_concept, saved_concepts, weights_path
+from .host.paths import concept_state, embedding_path, find_concept, saved_concepts, weights_path
 from .socket_types import Concept
 from .sockets import reference_socket
 
@@ -190,6 +191,9 @@ class SaveConcept(io.ComfyNode):
         return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))
 
 
+_loaded, _imported = LinkedFiles(concept_state), LinkedFiles(foreign_state)
+
+
 class LoadConcept(io.ComfyNode):
     """A saved concept."""
 
@@ -222,18 +226,15 @@ class LoadConcept(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str) -> str:
-        """Changes when the files do."""
-        try:
-            paths = [path for path in find_concept(name) if path is not None]
-            return repr([(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths])
-        except OSError as error:
-            return str(error)
+    def fingerprint_inputs(cls, name: str | None = None) -> str:
+        """Changes when the files do. What comes over a wire is None here."""
+        return _loaded.state() if name is None else concept_state(name)
 
     @classmethod
     @naming_node
     def execute(cls, name: str) -> io.NodeOutput:
         concept = load_concept(*find_concept(check_name(name)))
+        _loaded.were_read(name)
         return io.NodeOutput(concept, concept.trigger)
 
 
@@ -299,9 +300,15 @@ class ImportConcept(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, embedding: str = "", lora: str = "", unet: str = NO_WEIGHTS, **_: object
+        cls,
+        embedding: str | None = None,
+        lora: str | None = None,
+        unet: str | None = NO_WEIGHTS,
+        **_: object,
     ) -> str:
-        """Changes when the files do."""
+        """Changes when the files do. What comes over a wire is None here."""
+        if None in (embedding, lora, unet):
+            return _imported.state() + foreign_state(embedding, lora, unet)
         return foreign_state(embedding, lora, unet)
 
     @classmethod
@@ -316,6 +323,7 @@ class ImportConcept(io.ComfyNode):
         unet: str = NO_WEIGHTS,
     ) -> io.NodeOutput:
         concept = foreign_concept(model, embedding, lora, placeholder, category, unet)
+        _imported.were_read(embedding, lora, unet)
         return io.NodeOutput(concept, concept.trigger)
 
 

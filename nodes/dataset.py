@@ -16,7 +16,8 @@ from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.placeholder import default_placeholder
 from .errors import naming_node
-from .host.photo_folders import LinkedFolders, folder_state, photo_folders, read_folder
+from .host.linked import LinkedFiles
+from .host.photo_folders import folder_state, photo_folders, read_folder
 from .host.ui.images import contact_strip, to_image
 from .socket_types import Dataset
 from .wires import lines_of, one_value, separate_images, separate_masks
@@ -102,7 +103,7 @@ def _result(dataset: ConceptDataset, placeholder: str) -> io.NodeOutput:
     return io.NodeOutput(dataset, strip)
 
 
-_linked = LinkedFolders()
+_linked = LinkedFiles(folder_state)
 
 
 class LoadConceptDataset(io.ComfyNode):
@@ -198,7 +199,7 @@ class LoadConceptDataset(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = path if folder == TYPED else folder
         photos = read_folder(chosen, skip_broken, captions == "text files", masks)
-        _linked.was_read(chosen)
+        _linked.were_read(chosen)
         word = placeholder if placeholder.strip() else default_placeholder(chosen.strip("\"' "))
         return _result(
             ConceptDataset(

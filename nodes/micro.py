@@ -96,7 +96,7 @@ class MicroConcept(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, concept: object) -> bool | str:
         """Subjects of the first version are not in this one: the answer says what to do."""
-        if concept in CONCEPTS:
+        if concept is None or concept in CONCEPTS:  # None is a link
             return True
         return (
             f"concept = {quoted(concept)} is no subject of attndb-micro: choose one of "

@@ -283,8 +283,9 @@ class TrainingOptionsNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, low_memory: object) -> bool | str:
-        """Workflows from before `auto` hold true or false."""
-        known = isinstance(low_memory, bool) or low_memory in get_args(LowMemory)
+        """Workflows from before `auto` hold true or false; None is a link."""
+        known = low_memory is None or isinstance(low_memory, bool)
+        known = known or low_memory in get_args(LowMemory)
         return known or f"low_memory = {low_memory!r}: choose {', '.join(get_args(LowMemory))}"
 
     @classmethod

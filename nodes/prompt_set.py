@@ -8,10 +8,12 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.evaluation.prompts import SETS, prompt_lines
 from .errors import naming_node
+from .host.linked import LinkedFiles
 from .host.prompt_file import prompt_file_state, read_prompt_file
 
 CATEGORY = "AttnDreamBooth/evaluation"
 TYPED, FILE = "my own", "text file"
+_linked = LinkedFiles(prompt_file_state)
 
 
 class PromptSet(io.ComfyNode):
@@ -69,14 +71,17 @@ class PromptSet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prompts: object = None, file: object = None, **_: object) -> str:
-        """Changes when the text file does."""
-        return prompt_file_state(file) if prompts == FILE else ""
+        """Changes when the text file does. What comes over a wire is None here."""
+        if prompts is not None and prompts != FILE:
+            return ""
+        return _linked.state() if None in (prompts, file) else prompt_file_state(file)
 
     @classmethod
     @naming_node
     def execute(cls, prompts: str, text: str, file: str, count: int) -> io.NodeOutput:
         if prompts == FILE:
             lines = prompt_lines(read_prompt_file(file))
+            _linked.were_read(file)
         elif prompts == TYPED:
             lines = prompt_lines(text)
         else:

@@ -35,9 +35,9 @@ def check_new_name(name: str) -> str:
     where the host ends a name at spaces, brackets and commas, and legal on every system."""
     checked = check_name(name)
     reserved = [p for p in checked.split("/") if p.split(".")[0].upper() in RESERVED_NAMES]
-    if reserved or re.search(r"[\s()\[\],]", checked):
+    if reserved or not checked.isprintable() or re.search(r"[\s()\[\],]", checked):
         raise ValueError(
-            f"name {name!r} cannot be a file name that works as embedding:{name} in a prompt: use "
+            f"name {name!r} cannot be a file name that works as embedding:name in a prompt: use "
             "letters, digits, '-', '_' and '/', e.g. my-sloth"
         )
     return checked

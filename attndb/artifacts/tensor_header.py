@@ -16,7 +16,10 @@ def read_header(path: Path) -> dict[str, Any]:
         length = int.from_bytes(handle.read(8), "little")
         if size < 8 or length > min(size - 8, _LARGEST_HEADER):
             raise ValueError("not a safetensors file, or cut off: its header is longer than it")
-        header = json.loads(handle.read(length))
+        try:
+            header = json.loads(handle.read(length))
+        except RecursionError as error:
+            raise ValueError("not a safetensors file: its header is nested too deeply") from error
     if not isinstance(header, dict):
         raise ValueError("not a safetensors file: its header is no object")
     header.pop("__metadata__", None)

@@ -112,7 +112,7 @@ def _config(folder: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}): download it again") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is no table of settings: download it again")

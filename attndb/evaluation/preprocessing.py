@@ -19,6 +19,7 @@ from torch import Tensor
 
 FILES = ("preprocessor_config.json", "processor_config.json")
 """Where the values stand; in the second within `image_processor`."""
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return _parsed(values.get("image_processor", values))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNUSABLE as error:
         raise ValueError(f"{path} cannot be used ({error}): download it again") from error
 
 

@@ -218,7 +218,7 @@ class AttentionMonitor:
             try:
                 look = AttentionReading(**json.loads(line))
                 maps = read_tensors(self._folder / f"maps-{look.step:05d}.safetensors")[0]["maps"]
-            except (OSError, ValueError, TypeError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
                 log.warning("%s: an earlier look cannot be read: %s", self._folder, error)
                 continue
             if maps.ndim == 3 and len(maps) == len(self._names) and 0 <= look.step <= self._total:

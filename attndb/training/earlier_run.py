@@ -42,7 +42,7 @@ def earlier_run(folder: Path, request: Mapping[str, Any]) -> EarlierRun | None:
     for path in sorted(folder.parent.glob(f"{kind}-*/run.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if not isinstance(found, dict) or _without_steps(found) != wanted:
             continue

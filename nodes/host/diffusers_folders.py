@@ -14,7 +14,7 @@ import folder_paths
 from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES, weight_file
 from ...attndb.config.printable import quoted
-from .paths import model_files
+from .paths import can_be_path, is_file, is_folder, model_files
 
 KIND = "diffusers"
 SINGLE_FILES = "diffusion_models"
@@ -62,11 +62,11 @@ def unet_file(name: str) -> Path:
 
 def _below(name: str, widget: str) -> Path:
     """A path below one of the host's folders of diffusers models."""
-    if "\0" in name:
+    if not can_be_path(name):
         raise ValueError(f"{widget} = {quoted(name)} is no path: choose one from the list")
     for root in _roots():
         path = root / name
-        if path.exists():
+        if is_file(path) or is_folder(path):
             _check_inside(path, name, widget)
             return path
     raise FileNotFoundError(

@@ -19,6 +19,7 @@ from ...attndb.config.printable import quoted
 from ...attndb.evaluation.hugging_face import WANTED, FolderEncoder, load_folder_encoder
 from ...micro.clip_encoder import MicroClipEncoder, micro_clip_encoder
 from .model.weights import merged_weights
+from .paths import can_be_path, is_folder
 
 OWNERS_KEY = "attndb_encoders"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
@@ -133,16 +134,21 @@ def folder_encoder(text: str) -> ManagedEncoder:
 
 def _resolved(text: str) -> Path:
     cleaned = text.strip().strip("\"'").strip()
-    if not cleaned or "\0" in cleaned:
+    if not cleaned:
         there = ", ".join(known_folders()[:_MOST_NAMED]) or "none yet"
         raise ValueError(
             f"folder is empty: type the folder of {WANTED} below ComfyUI's models/, e.g. "
             f"clip_vision/clip-vit-base-patch32. There: {there}"
         )
+    if not can_be_path(cleaned):
+        raise ValueError(
+            f"folder = {quoted(text)} is no path: type the folder of {WANTED} below ComfyUI's "
+            "models/"
+        )
     roots = encoder_roots()
     path = Path(cleaned)
     places = [path] if path.is_absolute() else [root / path for root in roots]
-    folder = next((place for place in places if place.is_dir()), places[0])
+    folder = next((place for place in places if is_folder(place)), places[0])
     real = Path(os.path.realpath(folder))
     if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
         raise ValueError(
@@ -150,6 +156,8 @@ def _resolved(text: str) -> Path:
             f"folders are read only if the server's owner allows them, with the line "
             f"'{OWNERS_KEY}: /path/to/encoders' in extra_model_paths.yaml"
         )
+    if not is_folder(folder):
+        raise ValueError(f"there is no folder {quoted(folder, 300)}: type the folder of {WANTED}")
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import folder_paths
@@ -12,7 +13,32 @@ from ...attndb.artifacts.concept_files import read_record
 log = logging.getLogger(__name__)
 
 _MOST_KNOWN = 10_000
+_LONGEST_PATH = 1024
 _known: dict[Path, tuple[tuple[int, int, int] | None, bool]] = {}
+
+
+def can_be_path(text: str) -> bool:
+    """Whether a typed text can name a file at all on this system."""
+    try:
+        return len(text) <= _LONGEST_PATH and "\0" not in text and bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that the system does not take is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that the system does not take is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def embedding_folders() -> list[str]:
@@ -80,6 +106,15 @@ def _carries_record(path: Path) -> bool:
             del _known[next(iter(_known))]
         _known[path] = (state, read_record(path) is not None)
     return bool(_known[path][1])
+
+
+def concept_state(name: str) -> str:
+    """Changes when the files of a saved concept do."""
+    try:
+        paths = [path for path in find_concept(name) if path is not None]
+        return repr([(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths])
+    except OSError as error:
+        return str(error)
 
 
 def find_concept(name: str) -> tuple[Path, Path | None]:

@@ -17,6 +17,7 @@ from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
 from ...attndb.data.scan import image_suffixes, scan
+from .paths import can_be_path, is_folder
 
 OWNERS_KEY = "attndb_photos"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
@@ -24,8 +25,6 @@ _MOST_NAMES = 200
 _MOST_ENTRIES = 20_000
 _FIRST_FILES = 50
 _FRESH_S = 5.0
-_WATCHED = 8
-_LONGEST = 1024
 _LONGEST_NAME = 60
 
 
@@ -46,14 +45,14 @@ def resolve_folder(text: object) -> Path:
     cleaned = text.strip().strip("\"'").strip()
     if not text.strip():
         raise ValueError("folder is empty: choose one under input/, or type a path")
-    if not _can_be_path(text):
+    if not can_be_path(text):
         raise ValueError(f"folder = {quoted(text)} is no path: choose a folder, or type one")
     candidates = _places(text)  # as it is: names may have blanks, quotes and ~
-    if not any(map(_is_folder, candidates)):
+    if not any(map(is_folder, candidates)):
         if not cleaned:
             raise ValueError("folder is empty: choose one under input/, or type a path")
         candidates += [*_places(cleaned), *_places(_home(cleaned))]
-    folder = next((path for path in candidates if _is_folder(path)), candidates[-1])
+    folder = next((path for path in candidates if is_folder(path)), candidates[-1])
     real = Path(os.path.realpath(folder))
     if any(real.is_relative_to(os.path.realpath(root)) for root in photo_roots()):
         return folder
@@ -82,13 +81,6 @@ def claim_folder(wanted: str) -> str:
     raise OSError(f"{_MOST_ENTRIES} folders are named {name}")
 
 
-def _can_be_path(text: str) -> bool:
-    try:
-        return len(text) <= _LONGEST and "\0" not in text and bool(os.fsencode(text))
-    except UnicodeEncodeError:
-        return False
-
-
 def _home(text: str) -> str:
     try:
         return str(Path(text).expanduser())
@@ -109,13 +101,6 @@ def _places(text: str) -> list[Path]:
         if path.parts[:1] == (root.name,):  # as the list of the widget has it
             places.append(root.parent / path)
     return [*places[1:], places[0]]
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def read_folder(
@@ -142,31 +127,6 @@ def folder_state(text: object) -> str:
     except (ValueError, OSError) as error:
         return str(error)
     return repr((files, listing.unusable))
-
-
-class LinkedFolders:
-    """Folders that came over a wire, which the host does not tell before the node runs: whether
-    one of those read lately has changed since."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, str] = {}
-        self._changes = 0
-
-    def was_read(self, text: str) -> None:
-        """A node has just read this folder."""
-        self._states.pop(text, None)
-        self._states[text] = folder_state(text)
-        for oldest in list(self._states)[:-_WATCHED]:
-            del self._states[oldest]
-
-    def state(self) -> str:
-        """Changes when one of the folders did."""
-        for text, before in self._states.items():
-            now = folder_state(text)
-            if now != before:
-                self._states[text] = now
-                self._changes += 1
-        return f"linked {self._changes}"
 
 
 _listed: dict[str, Any] = {"key": None, "at": 0.0, "names": []}

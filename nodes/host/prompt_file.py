@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ...attndb.config.printable import quoted
+from .paths import can_be_path, is_file
 from .photo_folders import photo_roots
 
 _LARGEST = 1 << 20
@@ -35,20 +36,25 @@ def prompt_file_state(text: object) -> str:
 
 def _resolved(text: str) -> Path:
     cleaned = text.strip().strip("\"'").strip()
-    if not cleaned or "\0" in cleaned:
+    if not cleaned:
         raise ValueError("file is empty: type the name of a .txt file in ComfyUI's input folder")
+    if not can_be_path(cleaned):
+        raise ValueError(
+            f"file = {quoted(text)} is no path: type the name of a .txt file in ComfyUI's input "
+            "folder"
+        )
     if not cleaned.lower().endswith(".txt"):
         raise ValueError(f"file {quoted(text, 200)} is no .txt file: prompts are one in a line")
     path, roots = Path(cleaned), photo_roots()
     places = [path] if path.is_absolute() else [root / path for root in roots]
-    file = next((place for place in places if place.is_file()), places[0])
+    file = next((place for place in places if is_file(place)), places[0])
     real = Path(os.path.realpath(file))
     if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
         raise ValueError(
             f"file {quoted(text, 200)} lies outside of ComfyUI's input/ and datasets/ folders: put "
             "it there"
         )
-    if not file.is_file():
+    if not is_file(file):
         raise ValueError(
             f"there is no file {quoted(file, 200)}: put it into ComfyUI's input folder"
         )

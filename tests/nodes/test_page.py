@@ -43,7 +43,7 @@ def test_a_folder_is_described_by_its_photos_in_order_and_its_place_below_input(
     assert len({photo["version"] for photo in found["photos"]}) == 3
 
 
-@pytest.mark.parametrize("folder", ["", "..", "/", "dog\0", 7])
+@pytest.mark.parametrize("folder", ["", "..", "/", "dog\0", 7, "x" * 300])
 def test_a_folder_that_cannot_be_read_is_described_by_its_error(inputs, folder):
     from attndreambooth.nodes.host.page.pictures import describe_folder
 

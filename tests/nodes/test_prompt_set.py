@@ -45,6 +45,8 @@ def test_a_changed_file_runs_the_graph_again(host, home):
         ({"prompts": "my own", "text": "a dog"}, "Prompt Set: prompt 'a dog' needs {}"),
         ({"prompts": "text file"}, "file is empty: type the name of a .txt file"),
         ({"prompts": "text file", "file": "none.txt"}, "there is no file"),
+        ({"prompts": "text file", "file": "x" * 300 + ".txt"}, "there is no file"),
+        ({"prompts": "text file", "file": "\ud800.txt"}, r"'\\ud800.txt' is no path"),
         ({"prompts": "text file", "file": "photo.png"}, "is no .txt file"),
         ({"prompts": "text file", "file": "../../etc/x.txt"}, "lies outside of ComfyUI's input"),
     ],
@@ -120,6 +122,9 @@ def test_a_clip_with_its_projection_reads_texts_beside_its_pictures(run, vision)
     [
         ("nowhere", "Load Image Encoder: there is no folder .*nowhere"),
         ("/etc", "lies outside of ComfyUI's models/"),
+        ("x" * 300, "Load Image Encoder: there is no folder .*x"),
+        ("no\ud800where", r"folder = 'no\\ud800where' is no path: type the folder"),
+        ("no\0where", r"folder = 'no\\x00where' is no path: type the folder"),
         ("clip_vision", "has no config.json"),
     ],
 )

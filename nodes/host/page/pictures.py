@@ -55,7 +55,7 @@ def describe_folder(folder: str) -> dict[str, object]:
     shown: dict[str, object] = {"suffixes": sorted(image_suffixes())}
     nothing = {"photos": [], "count": 0, "subfolder": None}
     try:
-        if not resolve_folder(folder).exists():
+        if not _is_there(resolve_folder(folder)):
             return {**shown, **nothing, "error": ""}
         photos = list_photos(folder)
     except ValueError as error:
@@ -108,6 +108,13 @@ def _described(name: str) -> dict[str, str] | None:
     words = f"{record.get('placeholder', '')} {record.get('category', '')}".strip()
     version = _short((name, found.st_size, found.st_mtime_ns))
     return {"name": name, "trigger": printable(words, 200), "version": version}
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # a name that the system does not take: scan() says so
+        return True
 
 
 def _below_input(folder: Path) -> str | None:

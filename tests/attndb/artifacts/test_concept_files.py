@@ -297,7 +297,21 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["my sloth", "a[b]", "a(b)", "a,b", "con", "x/NUL.v2", "a\tb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my sloth",
+        "a[b]",
+        "a(b)",
+        "a,b",
+        "con",
+        "x/NUL.v2",
+        "a\tb",
+        "a\ud800",
+        "a\x1b[2J",
+        "\u202ea",
+    ],
+)
 def test_a_new_name_works_in_prompts_and_on_every_system(name):
     with pytest.raises(ValueError, match="cannot be a file name"):
         check_new_name(name)

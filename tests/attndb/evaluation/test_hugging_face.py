@@ -147,6 +147,8 @@ def broken(folder, tmp_path, **changes):
         ("clip", {"config.json": '{"model_type": "bert"}'}, "its config.json says .*'bert'"),
         ("clip", {"config.json": "[1]"}, "is no table of settings"),
         ("clip", {"config.json": "{"}, "config.json cannot be read"),
+        ("clip", {"config.json": "[" * 100_000}, "config.json cannot be read"),
+        ("clip", {"preprocessor_config.json": "[" * 100_000}, "cannot be used"),
         ("clip", {"model.safetensors": None}, "holds no .safetensors file"),
         ("clip", {"model.safetensors": "no weights"}, "weights cannot be loaded"),
         ("clip", {"preprocessor_config.json": None}, "lacks preprocessor_config.json"),

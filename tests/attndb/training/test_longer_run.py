@@ -114,6 +114,18 @@ def test_another_training_is_not_gone_on_with(tmp_path, asked, changes):
     assert bench.steps == [0, 1, 0, 1, 2]
 
 
+def test_a_damaged_description_beside_it_is_passed_over(tmp_path, asked):
+    bench = Counting(tmp_path)
+    train_stage(bench, with_steps(asked, 2))
+    [folder] = tmp_path.iterdir()
+    beside = folder.with_name(f"{folder.name.rpartition('-')[0]}-damaged")
+    beside.mkdir()
+    for steps, text in enumerate(("[" * 100_000, '{"config": 1}'), 3):
+        (beside / "run.json").write_text(text)
+        _, losses = train_stage(bench, with_steps(asked, steps))
+        assert len(losses) == steps
+
+
 def test_a_rate_with_a_course_begins_anew_with_other_steps(tmp_path, asked):
     bench = Counting(tmp_path)
     linear = OptimizerConfig(learning_rate=1e-3, schedule="linear")
