@@ -32,7 +32,7 @@ from .concept_store import keep_checkpoint
 from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
-from .model.encoding import crops_at_once, encoder_identity, room_for_latents
+from .model.encoding import crops_at_once, encoder_device, encoder_identity, room_for_latents
 from .model.families import check_trainable, family, resolution_warning, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, encoder_names
@@ -97,6 +97,8 @@ class HostWorkbench:
 
     def identity(self, dataset: ConceptDataset) -> dict[str, Any]:
         """What decides a training besides the request: weights, schedule, precision, versions."""
+        device = comfy.model_management.get_torch_device()
+        encodes_on = encoder_device(self._vae, device).type
         return {
             "base_family": family(self._model),
             "base_sha256": unet_digest(self._model, dataset.placeholder),
@@ -104,8 +106,9 @@ class HostWorkbench:
             "clip_layer": self._clip.layer_idx,
             "vae_sha256": autoencoder_digest(self._vae),
             "vae_dtype": str(getattr(self._vae, "vae_dtype", None)).removeprefix("torch."),
+            **({} if encodes_on == device.type else {"vae_device": encodes_on}),
             **sampling_identity(self._model),
-            "device": str(comfy.model_management.get_torch_device().type),
+            "device": str(device.type),
             "versions": versions(),
         }
 

@@ -26,6 +26,19 @@ def test_the_vaes_dtype_is_part_of_a_run(sd15, train, output):
     assert first == second
 
 
+def test_where_the_vae_encodes_is_part_of_a_run_and_of_kept_latents(sd15, train, output):
+    from attndreambooth.nodes.host.model.encoding import encoder_identity
+
+    train(2, sd15, steps=0)
+    elsewhere = copy.copy(sd15.vae)
+    elsewhere.device = torch.device("meta")  # as --cpu-vae moves it away from the card
+    train(2, dataclasses.replace(sd15, vae=elsewhere), steps=0)
+    first, second = asked(output)
+    assert second.pop("vae_device") == "meta" and first == second
+    here, there = (encoder_identity(v, torch.device("cpu")) for v in (sd15.vae, elsewhere))
+    assert (here.pop("device"), there.pop("device")) == ("cpu", "meta") and here == there
+
+
 @pytest.mark.parametrize(
     ("prediction", "zsnr", "changed"),
     [("v_prediction", False, "prediction_type"), ("eps", True, "schedule_sha256")],

@@ -39,8 +39,14 @@ def room_for_latents() -> float:
     return comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE
 
 
+def encoder_device(vae: Any, device: torch.device) -> torch.device:
+    """Where a VAE encodes, which the owner may have moved away from `device` (--cpu-vae)."""
+    return torch.device(getattr(vae, "device", None) or device)
+
+
 def encoder_identity(vae: Any, device: torch.device) -> dict[str, Any]:
     """All of a VAE and its device that decides latents, as plain data."""
+    device = encoder_device(vae, device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "vae_sha256": autoencoder_digest(vae),
