@@ -100,6 +100,35 @@ def test_auto_recomputes_when_memory_is_short_and_the_outcome_is_the_same(
     assert tight == roomy
 
 
+def test_low_memory_is_auto_by_default_said_recorded_and_kept(
+    sd15, train, log, monkeypatch, caplog
+):
+    """As on a card: a CPU is never asked to."""
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.model import memory
+    from attndreambooth.nodes.host.ui import progress
+    from attndreambooth.nodes.options import NO_OPTIONS
+
+    assert NO_OPTIONS.low_memory_if_needed
+    plain, shown = workbench.fit_to_memory, []
+
+    def with_both(title, model, vae, choices, *rest):
+        return plain(title, model, vae, [*choices, choices[0].with_(low_memory=True)], *rest)
+
+    monkeypatch.setattr(progress, "show_text", shown.append)
+    with monkeypatch.context() as short:
+        short.setattr(workbench, "fit_to_memory", with_both)
+        short.setattr(memory, "free_memory", lambda _: 0)
+        first = train(3, sd15)[0]
+    assert first.record["stages"][0]["low_memory"] is True
+    assert any("; low_memory auto: on; gradient_checkpointing auto: " in line for line in log())
+    assert "low_memory was turned on, so that it fits" in shown[-1]
+    caplog.clear()
+    again = train(3, sd15)[0]  # with room for the whole
+    assert again.digest() == first.digest()
+    assert any("finished before" in line for line in log())
+
+
 def _needed(lines):
     [found] = [m for m in map(NEEDS.search, lines) if m]
     return float(found[1]) * {"G": 1000, "M": 1}[found[2]]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from attndreambooth.attndb.config.presets import paper
-from attndreambooth.attndb.memory.advice import advice, with_fitting_checkpointing
+from attndreambooth.attndb.memory.advice import advice, first_fitting, with_fitting_checkpointing
 
 GB = 1_000_000_000
 
@@ -41,6 +41,25 @@ def advised(config, free):
 
 def auto(stage):
     return paper()[stage - 1]
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "low_memory"),
+    [
+        (32, "off", False),
+        (31, "light", False),
+        (27, "full", False),
+        (23, "light", True),
+        (19, "full", True),
+        (1, "full", True),
+    ],
+)
+def test_auto_takes_the_mildest_that_fits_and_else_what_needs_least(free, level, low_memory):
+    choices = [auto(3), auto(3).with_(low_memory=True)]
+    config, chosen, estimate = first_fitting(Needs(), choices, free * GB)
+    assert config is choices[low_memory]
+    assert (chosen.recomputes, chosen.low_memory) == (level, low_memory)
+    assert estimate.total == Needs()(chosen).total
 
 
 def off(stage):
