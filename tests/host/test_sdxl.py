@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from support.graph import Graph, Node
@@ -41,9 +42,9 @@ WIDGETS = {
 }
 
 
-@pytest.fixture(scope="module")
-def checkpoint(server: HostServer, host) -> str:
-    return server.add_model(make_checkpoint("sdxl_whole"))
+@pytest.fixture(scope="module", params=["float16", "bfloat16"])
+def checkpoint(request, server: HostServer, host) -> str:
+    return server.add_model(make_checkpoint("sdxl_whole", dtype=getattr(torch, request.param)))
 
 
 def trained(graph: Graph, checkpoint: str, photos: Path) -> tuple[Node, Node]:
@@ -71,13 +72,15 @@ def pixels(server: HostServer, outcome, node: Node) -> np.ndarray:
 
 def test_three_stages_and_the_files_in_stock_nodes(server, checkpoint):
     photos = server.base / "input" / "xl photos"
-    write_photos(photos, 3)
+    if not photos.exists():
+        write_photos(photos, 3)
     graph = Graph()
     base, stage = trained(graph, checkpoint, photos)
-    graph.add("AttnDBSaveConcept", concept=stage[0], name=NAME)
+    name = f"{NAME}-{Path(checkpoint).stem}"
+    graph.add("AttnDBSaveConcept", concept=stage[0], name=name)
     ours = graph.sample(stage[1], stage[2], base[2], TEXT)
     outcome = server.run(graph.prompt, timeout=1800)
-    with safe_open(server.base / f"models/embeddings/{NAME}.safetensors", "np") as file:
+    with safe_open(server.base / f"models/embeddings/{name}.safetensors", "np") as file:
         shapes = {key: file.get_tensor(key).shape for key in file.keys()}
     assert shapes == {"clip_l": (1, 768), "clip_g": (1, 1280)}
 
@@ -85,10 +88,10 @@ def test_three_stages_and_the_files_in_stock_nodes(server, checkpoint):
     base = stock.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
     loaded = stock.add(
         "LoraLoader",
-        **{"model": base[0], "clip": base[1], "lora_name": f"{NAME}.safetensors"},
+        **{"model": base[0], "clip": base[1], "lora_name": f"{name}.safetensors"},
         **{"strength_model": 1.0, "strength_clip": 1.0},
     )
-    spelt = TEXT.replace(WORD, f"embedding:{NAME}")
+    spelt = TEXT.replace(WORD, f"embedding:{name}")
     theirs = stock.sample(loaded[0], loaded[1], base[2], spelt)
     plain = stock.sample(base[0], base[1], base[2], TEXT.replace(f"{WORD} ", ""))
     drawn = server.run(stock.prompt, timeout=900)
