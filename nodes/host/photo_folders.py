@@ -82,11 +82,15 @@ def claim_folder(wanted: str) -> str:
 
 
 def _home(text: str) -> str:
+    """With the server's own ~ spelt out. Another user's stays as it is: the answer would tell who
+    has an account."""
+    if not re.match(r"~([/\\]|$)", text):
+        return text
     try:
         return str(Path(text).expanduser())
     except RuntimeError as error:
         raise ValueError(
-            f"folder {quoted(text, 200)}: there is no such user; type the whole path"
+            f"folder {quoted(text, 200)}: the server has no home folder; type the whole path"
         ) from error
 
 

@@ -141,7 +141,8 @@ def test_links_that_leave_the_folders_are_not_followed(load, refused, inputs, tm
     [
         ("", "folder is empty"),
         (" ' ' ", "folder is empty"),
-        ("~nosuchuser/photos", "'~nosuchuser/photos': there is no such user"),
+        ("~nosuchuser/photos", "~nosuchuser/photos does not exist"),
+        ("~root", "~root does not exist"),
         ("a\0b", "'a\\x00b' is no path"),
         ("x" * 5000, "is no path"),
         ("x" * 300, "cannot be opened: File name too long"),
