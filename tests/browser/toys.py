@@ -105,6 +105,10 @@ def _subject_and_category(graph: Graph, base: Node, train: Node, save: str) -> l
     applied = apply(graph, base, train)
     texts = ["a photo of a <my-robot> robot in a forest", "a photo of a robot in a forest"]
     drawn = drawing(graph, base, applied, texts, save)
+    for saved, title in zip(
+        drawn["saved"], ("The subject", "A plain robot, after it"), strict=True
+    ):
+        titled(graph, Node(str(saved), {}), title)
     return [[*ids(applied), *drawn["words"]], drawn["samplers"], drawn["saved"]]
 
 
