@@ -5,7 +5,8 @@ TEACH_NOTE = """# Teach a model your subject
 1. Choose a checkpoint: SD 1.5 or SD 2.1.
 2. Drop 3-6 photos on *Load Concept Dataset*.
 3. **category**: the plain word for the subject. **placeholder**: a new word for yours.
-4. Press **Run**. Cancel keeps the work; Run goes on."""
+4. In *Prompt* write both in the place of `<my-dog> dog`.
+5. Press **Run**. Cancel keeps the work; Run goes on."""
 FAST_NOTE = """# Teach a subject, fast
 
 The published fast recipe: stages 1 and 2 as in *Teach a subject*, then **200 steps of stage 3 at \
@@ -14,7 +15,8 @@ batch 4** with five times the rate. 2,080 samples in all instead of 5,280.
 The paper calls it very close for short prompts and slightly worse for complex ones: then *Teach a \
 subject*.
 
-Drop the photos, write **category** and **placeholder**, press **Run**."""
+Drop the photos, write **category** and **placeholder**, in *Prompt* both in the place of \
+`<my-dog> dog`, and press **Run**."""
 CONTROL_NOTE = """# Your subject in the outlines of a picture
 
 1. Choose the checkpoint that the concept was trained on, and a saved concept.
@@ -26,7 +28,8 @@ ControlNet is put in the same way: behind *Apply Concept*, on the prompts."""
 SDXL_NOTE = """# Teach SDXL your subject
 
 As *Teach a subject*, with an SDXL checkpoint and **preset sdxl**: 1024 px, batch 4. Its numbers \
-are derived from the paper's and **nobody has run them on trained weights yet**.
+are derived from the paper's and **nobody has run them on trained weights yet**. In *Prompt* write \
+your words in the place of `<my-dog> dog`.
 
 A 24 GB card for all three stages, by the estimate; *Train Concept* says before it starts what it \
 needs."""
@@ -48,7 +51,10 @@ STAGES_NOTE = """# One node for each stage
 Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \
 Concept* applies what was learned.
 
-Every stage keeps its work: only what you change trains again."""
+Every stage keeps its work: only what you change trains again.
+
+Drop your photos, write **category** and **placeholder**, in *Prompt* both in the place of \
+`<my-dog> dog`, and press **Run**."""
 TWO_NOTE = """# Two subjects, one model
 
 Two concepts are learned apart and put onto one model by two *Apply Concept* nodes in a row. Each \

@@ -56,13 +56,16 @@ SIZES = {
     "SaveImage": [400, 420],
 }
 TALLER = {
-    "AttnDBLoadConceptDataset": 110,
-    "AttnDBConceptDatasetFromImages": 60,
-    "AttnDBMicroConcept": 40,
-    "AttnDBLoadMicroModel": 30,
-    "CheckpointLoaderSimple": 30,
-    "AttnDBApplyConcept": 60,
-    "LoraModelLoader": 40,
+    **dict.fromkeys(("AttnDBLoadConceptDataset", "AttnDBAddPriorImages", "AttnDBMicroConcept"), 40),
+    **dict.fromkeys(("AttnDBLoadMicroModel", "CheckpointLoaderSimple", "LoraModelLoader"), 40),
+    **dict.fromkeys(("AttnDBAllStages", "AttnDBApplyConcept", "AttnDBExtractLoRA"), 60),
+    **dict.fromkeys(("AttnDBMaskSubject",), 60),
+    "AttnDBConceptDatasetFromImages": 80,
+    **dict.fromkeys(("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention"), 70),
+    **dict.fromkeys(("AttnDBStage3TrainUNet", "AttnDBCompareConcepts", "AttnDBPromptSet"), 70),
+    "AttnDBTrainingPreview": 70,
+    **dict.fromkeys(("AttnDBEvaluateConcept", "AttnDBTrainComparedMethod"), 90),
+    "AttnDBTrainingOptions": 90,
     "StringReplace": 120,
 }
 """Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""
