@@ -125,7 +125,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="dev.py", description=str(__doc__).split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     setup_help = "make .venv, install what is pinned, fetch ComfyUI"
-    test_help = "setup, lint, types, tests [--quick] [--device cuda] [pytest arguments]; --host"
+    test_help = (
+        "setup, lint, types, tests [--quick] [--browser] [--device cuda] [pytest arguments]; --host"
+    )
     named = {"setup": setup_help, "test": test_help} | {n: text for n, (_, text) in SCRIPTS.items()}
     for name, text in named.items():
         command = commands.add_parser(

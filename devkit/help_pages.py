@@ -21,28 +21,33 @@ def with_tables(page: str, schema: Any) -> str:
 
 
 def tables(schema: Any) -> str:
-    """Inputs, with their defaults, and outputs as Markdown tables."""
+    """Inputs, with their defaults, and outputs as Markdown tables of two columns: the page's panel
+    is narrow."""
     parts = []
     if schema.inputs:
         rows = [row for item in schema.inputs for row in _rows(item)]
-        parts.append(_table(("Input", "Default", "Meaning"), rows))
+        parts.append(_table(("Input", "Meaning"), rows))
     if schema.outputs:
         rows = [(out.display_name or out.id, out.tooltip) for out in schema.outputs]
         parts.append(_table(("Output", "Meaning"), rows))
     return "\n\n".join(parts)
 
 
-def _rows(item: Any) -> list[tuple[str, str, str]]:
+def _rows(item: Any) -> list[tuple[str, str]]:
     """An input, and for one with settings of each choice (DynamicCombo) these below it."""
     choices = [o for o in getattr(item, "options", None) or [] if hasattr(o, "inputs")]
     if not choices:
-        return [(_name(item), _default(item), item.tooltip)]
+        return [(_name(item), _meaning(item.tooltip, _default(item)))]
     inner = [
-        (f"{choice.key}: {_name(own)}", _default(own), own.tooltip)
+        (f"{choice.key}: {_name(own)}", _meaning(own.tooltip, _default(own)))
         for choice in choices
         for own in choice.inputs
     ]
-    return [(_name(item), f"`{choices[0].key}`", item.tooltip), *inner]
+    return [(_name(item), _meaning(item.tooltip, f"`{choices[0].key}`")), *inner]
+
+
+def _meaning(tooltip: str, default: str) -> str:
+    return f"{tooltip} Default: {default}." if default else tooltip
 
 
 def _name(item: Any) -> str:

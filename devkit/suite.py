@@ -36,6 +36,8 @@ CORE = [
     *("tests/nodes/test_help_pages.py", "tests/nodes/test_concept.py"),
 ]
 """What `--quick` runs where nothing was touched."""
+SHOTS = "ATTNDB_SHOTS"
+"""Environment variable: the folder where tests in the page leave pictures of it."""
 QUICK_FILES = 40
 """Most files of tests that `--quick` collects: the nearest."""
 QUICK_SECONDS = 65
@@ -67,6 +69,7 @@ def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The suite's own options, and what pytest is given."""
     parser = argparse.ArgumentParser(prog="dev.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="what was touched, no server")
+    parser.add_argument("--browser", action="store_true", help="in the page; keeps its pictures")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--piece", choices=list(CUDA), action="append", help="with --device cuda")
     return parser.parse_known_args(arguments)
@@ -79,6 +82,13 @@ def plan(arguments: Sequence[str]) -> Plan:
     `--quick` takes the tests nearest to what git says was touched, as many as its time allows.
     """
     chosen, rest = options(arguments)
+    if chosen.browser:
+        folder = Path(os.environ.get(SHOTS) or ROOT / ".cache" / "browser")
+        folder.mkdir(parents=True, exist_ok=True)
+        return Plan(
+            [*(["tests/browser"] if all(t.startswith("-") for t in rest) else []), *rest],
+            {SHOTS: str(folder)},
+        )
     quick, limit = [], {}
     if chosen.quick:
         near = touched.tests_of(touched.touched_files())

@@ -12,7 +12,7 @@ A spec is an API prompt, or an object with
     "labels"  {id: {widget: what the page calls it}}
     "app"     {"inputs": [[id, widget]], "outputs": [ids]}: the form that the page shows of it
     "models"  {id: [{"name", "url", "directory"}]}, which the page offers to a user who lacks them
-The workflow's picture (same name, .jpg) is made by card.py.
+The workflow's picture (same name, .jpg) is made by result.py.
 """
 
 from __future__ import annotations

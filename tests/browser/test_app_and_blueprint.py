@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.frontend import keep_screenshot
 from support.server import HostServer
 
 from attndreambooth.devkit.pack import ROOT
 
 sys.path.append(str(Path(__file__).parent))
-from test_photos import choose, keep_screenshot, photo
+from test_photos import choose, photo
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 

@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from support.frontend import keep_screenshot
 from support.graph import Graph
 from support.training import training
 
@@ -200,10 +201,3 @@ def save(server, name: str, seed: int) -> None:
     graph = Graph()
     training(graph, save=name, steps=1, seed=seed)
     server.run(graph.prompt)
-
-
-def keep_screenshot(front_end, name: str) -> None:
-    """A picture of the page in the folder ATTNDB_SHOTS, for whoever wants to look."""
-    if folder := os.environ.get("ATTNDB_SHOTS"):
-        vue = front_end.page.evaluate("() => LiteGraph.vueNodesMode")
-        front_end.page.screenshot(path=f"{folder}/{name}-{'vue' if vue else 'classic'}.png")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.frontend import keep_screenshot
 from support.graph import Graph
-from support.layout import overlapping, overlaps
+from support.layout import TITLE, overlapping, overlaps
 from support.workflow import BYPASS, NEVER, is_ui_workflow, ui_workflow_to_api
 
 from attndreambooth.devkit.pack import ROOT
@@ -19,6 +20,23 @@ from author import author
 
 pytestmark = [pytest.mark.host, pytest.mark.browser]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+CUT_TITLES = """() => {
+    const canvas = app.canvas.ctx;
+    canvas.save();
+    const cut = app.graph._nodes.filter(node => {
+        canvas.font = node.titleFontStyle;
+        return canvas.measureText(node.getTitle()).width > node.size[0] - 40;  // the dot, a margin
+    }).map(node => node.getTitle());
+    canvas.restore();
+    return cut;
+}"""
+ROWS = """() => {  // advanced widgets: those that show, the count of the others
+    const ours = app.graph._nodes.filter(node => node.type.startsWith('AttnDB'));
+    const rare = ours.flatMap(node => (node.widgets ?? []).filter(w => w.options?.advanced)
+        .map(widget => [node.isWidgetVisible(widget), `${node.type}.${widget.name}`]));
+    return [rare.filter(([shows]) => shows).map(([, name]) => name),
+            rare.filter(([shows]) => !shows).length];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +67,56 @@ def test_a_shipped_workflow_is_laid_out_without_overlaps(workflow):
 
 
 def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(
-    front_end, renderer, workflow
+    front_end, renderer, workflow, request
 ):
     front_end.load(workflow)
-    assert overlapping(front_end.settled_boxes(renderer)) == []
+    boxes = front_end.settled_boxes(renderer)
+    front_end.fit()
+    keep_screenshot(front_end, f"workflow-{request.node.callspec.params['workflow'].stem}")
+    assert overlapping(boxes) == []
+
+
+def test_a_shipped_workflow_has_no_cut_title_and_folds_what_is_rarely_changed(front_end, workflow):
+    front_end.load(workflow)
+    assert front_end.page.evaluate(CUT_TITLES) == []
+    shown, folded = front_end.page.evaluate(ROWS)
+    assert shown == [] and folded > 0
+
+
+def test_rarely_changed_widgets_unfold_and_go_on_saying_their_values(front_end):
+    graph = Graph()
+    graph.add("AttnDBStage1LearnEmbedding", checkpoint_every=7)
+    front_end.load_prompt(graph.prompt)
+    [(_, _, top, _, bottom)] = front_end.settled_boxes(False)
+    assert front_end.prompt()["1"]["inputs"]["checkpoint_every"] == 7
+    front_end.page.evaluate("() => app.graph._nodes[0].toggleAdvanced()")
+    [(_, _, _, _, lower)] = front_end.settled_boxes(False)
+    assert lower - bottom > (bottom - top) / 3
+    assert front_end.page.evaluate(ROWS)[0] != []
+    assert front_end.errors == []
+
+
+def test_a_shipped_workflow_reads_from_left_to_right_and_its_groups_hold_their_nodes(workflow):
+    """In a column of a group downwards; a lower row of groups begins at the left again."""
+    by_id = {node["id"]: node for node in workflow["nodes"]}
+    boxes = [group["bounding"] for group in workflow["groups"]]
+    home = {}
+    for key, node in by_id.items():
+        (x, y), (width, height) = node["pos"], node["size"]
+        home[key] = [
+            number
+            for number, (left, top, wide, high) in enumerate(boxes)
+            if left <= x
+            and top <= y - TITLE
+            and x + width <= left + wide
+            and y + height <= top + high
+        ]
+        assert len(home[key]) == 1, node["type"]
+    for _, origin, _, target, _, _ in workflow["links"]:
+        (x, y), (other_x, other_y) = by_id[origin]["pos"], by_id[target]["pos"]
+        lower = boxes[home[target][0]][1] > boxes[home[origin][0]][1]
+        forward = other_x > x or (other_x == x and other_y > y) or lower
+        assert forward, (origin, target)
 
 
 def test_a_shipped_workflow_samples_behind_apply_concept_so_that_a_bypass_keeps_the_concept(
@@ -94,7 +158,7 @@ def test_muted_and_bypassed_nodes_leave_the_prompt_as_we_say(front_end, info, na
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_a_shipped_workflow_has_a_picture_for_the_template_browser(path, server):
     picture = path.with_suffix(".jpg")
-    assert picture.is_file(), f"make it: python dev.py picture {path.relative_to(ROOT)}"
+    assert picture.is_file(), f"make it: python tests/browser/result.py {path.relative_to(ROOT)}"
     assert min(Image.open(picture).size) >= 200
     listed = server.get("/workflow_templates")
     assert path.stem in next(v for k, v in listed.items() if "attndreambooth" in k.lower())

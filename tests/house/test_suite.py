@@ -136,3 +136,13 @@ def test_every_piece_on_a_card_leaves_a_json_and_a_failed_one_is_told(monkeypatc
 def test_every_piece_names_tests_that_are_there():
     for paths in suite.CUDA.values():
         assert all((suite.ROOT / path).exists() for path in paths)
+
+
+def test_browser_runs_the_pages_tests_and_keeps_their_pictures(monkeypatch, tmp_path):
+    monkeypatch.setenv(suite.SHOTS, str(tmp_path / "shots"))
+    plan = suite.plan(["--browser"])
+    assert plan.arguments == ["tests/browser"]
+    assert plan.environ == {suite.SHOTS: str(tmp_path / "shots")}
+    assert (tmp_path / "shots").is_dir()
+    named = suite.plan(["--browser", "tests/browser/test_help.py", "-x"])
+    assert named.arguments == ["tests/browser/test_help.py", "-x"]

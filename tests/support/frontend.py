@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attndreambooth.devkit.suite import SHOTS
+
 START_MS = 240_000
 MARGIN = 60  # pixels of canvas around a graph in its picture
 HEADER = 40  # a node's title bar lies above its position
@@ -193,6 +195,11 @@ class FrontEnd:
                 return last
         raise TimeoutError("the nodes of the page do not come to rest")
 
+    def fit(self) -> None:
+        """Show the whole graph."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(600)  # it glides there
+
     def picture(self, path: Path, width: int = 1800) -> None:
         """Save a picture (JPEG or PNG by its name) of the whole graph, fitted, without menus."""
         box = self.page.evaluate(BOUNDING_BOX)
@@ -207,6 +214,13 @@ class FrontEnd:
         kind = "png" if path.suffix == ".png" else "jpeg"
         options: dict[str, Any] = {} if kind == "png" else {"quality": 88}
         self.page.screenshot(path=str(path), type=kind, **options)
+
+
+def keep_screenshot(front_end: FrontEnd, name: str) -> None:
+    """A picture of the page in the folder ATTNDB_SHOTS, for whoever wants to look."""
+    if folder := os.environ.get(SHOTS):
+        kind = "nodes-2.0" if front_end.vue else "classic"
+        front_end.page.screenshot(path=f"{folder}/{name}-{kind}.png")
 
 
 IDLE = """async () => {

@@ -1,0 +1,164 @@
+"""Pictures of the nodes in use, for their help pages: web/docs/pictures/ID.png.
+
+    .venv/bin/python tests/browser/node_pictures.py [ID...]
+
+Each shows a node of a shipped workflow, or of a small graph below, as the classic canvas draws it,
+with the nodes that it is wired to, folded. The names of its inputs are in the file, so that a test
+sees when the picture is of another schema.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from support.frontend import ONLY_THE_GRAPH, SHOW, FrontEnd, browser_page, find_chromium
+from support.graph import Graph
+from support.server import HostServer
+
+from attndreambooth.devkit.pack import ROOT
+
+PICTURES = ROOT / "web" / "docs" / "pictures"
+INPUTS = "inputs"
+"""Name of the text in a picture: the inputs of the node that it shows."""
+SCALE, COLORS = 1.25, 96
+BADGES = "Comfy.NodeBadge.NodeSourceBadgeMode"
+"""A setting of the page: whether the pack's name stands over its nodes."""
+FIRST = (
+    *("Teach a subject", "Stage by stage", "Concept with ControlNet", "Compare stages"),
+    *("Where each word looks", "Evaluate a concept"),
+)
+"""Workflows that are looked in first; then the others, by name."""
+ALONE = """({type, gap}) => {
+    const graph = app.graph, node = graph._nodes.find(each => each.type === type);
+    const links = [...graph.links.values()];
+    const before = links.filter(l => l.target_id === node.id).map(l => l.origin_id);
+    const behind = links.filter(l => l.origin_id === node.id).map(l => l.target_id);
+    const kept = new Set([node.id, ...before, ...behind]);
+    for (const each of [...graph._nodes]) if (!kept.has(each.id)) graph.remove(each);
+    for (const link of [...graph.links.values()]) {
+        if (![link.origin_id, link.target_id].includes(node.id)) graph.removeLink(link.id);
+    }
+    graph._groups.length = 0;
+    node.size = [Math.max(node.size[0], 330), Math.min(node.size[1], node.computeSize()[1] + 20)];
+    const stack = (ids, x) => [...new Set(ids)].forEach((id, row) => {
+        const each = graph.getNodeById(id);
+        if (!each.flags.collapsed) each.collapse(true);
+        each.pos = [x, 30 + row * 44];
+    });
+    const width = 210;
+    stack(before, 0);
+    node.pos = [before.length ? width + gap : 0, 0];
+    stack(behind.filter(id => !before.includes(id)), node.pos[0] + node.size[0] + gap);
+    const rows = Math.max(new Set(before).size, new Set(behind).size) * 44;
+    const right = node.pos[0] + node.size[0] + (behind.length ? gap + width : 0);
+    return {
+        box: [-10, -46, right + 20, Math.max(node.size[1], rows) + 56],
+        inputs: node.inputs.map(slot => slot.name).sort(),
+    };
+}"""
+
+
+def elsewhere() -> dict[str, Graph]:
+    """Small graphs of the nodes that no shipped workflow has, by the node's id."""
+    graphs: dict[str, Graph] = {}
+
+    def begin(kind: str) -> Graph:
+        return graphs.setdefault(kind, Graph())
+
+    graph = begin("AttnDBAttentionMapRegularization")
+    tied = graph.add("AttnDBAttentionMapRegularization")
+    graph.add("AttnDBStage2TrainCrossAttention", regularization=tied[0])
+    graph = begin("AttnDBCompareAttention")
+    maps = [graph.add("AttnDBAttentionMaps")[2] for _ in range(2)]
+    compared = graph.add(
+        "AttnDBCompareAttention",
+        **{"maps_1": maps[0], "maps_2": maps[1], "labels": "before training\nafter stage 3"},
+    )
+    graph.add("SaveImage", images=compared[0])
+    graph = begin("AttnDBImportConcept")
+    base = graph.add("CheckpointLoaderSimple")
+    taken = graph.add(
+        "AttnDBImportConcept",
+        **{"model": base[0], "embedding": "learned_embeds.safetensors"},
+        **{"category": "cat", "placeholder": "<my-cat>"},
+    )
+    graph.add("AttnDBApplyConcept", concept=taken[0])
+    graph = begin("AttnDBExportToDiffusers")
+    base, concept = graph.add("CheckpointLoaderSimple"), graph.add("AttnDBLoadConcept")
+    folder = graph.add("AttnDBExportToDiffusers", model=base[0], concept=concept[0])
+    graph.add("PreviewAny", source=folder[0])
+    graph = begin("AttnDBLoadImageEncoder")
+    encoder = graph.add("AttnDBLoadImageEncoder", folder="clip-vit-base-patch32")
+    graph.add("AttnDBScoreImages", **{"encoders.encoder_0": encoder[0]})
+    graph = begin("AttnDBScoreImages")
+    drawn, photos = graph.add("VAEDecode"), graph.add("LoadImage")
+    encoder = graph.add("AttnDBLoadImageEncoder")
+    scored = graph.add(
+        "AttnDBScoreImages",
+        **{"images": drawn[0], "photos": photos[0], "encoders.encoder_0": encoder[0]},
+        **{"prompt": "a {} in the snow", "category": "cat"},
+    )
+    graph.add("PreviewAny", source=scored[0])
+    return graphs
+
+
+def workflows() -> list[dict[str, Any]]:
+    """The shipped workflows, the plainest first."""
+    folder = ROOT / "workflows"
+    names = [*FIRST, *sorted(p.stem for p in folder.glob("*.json") if p.stem not in FIRST)]
+    return [json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in names]
+
+
+def picture(front_end: FrontEnd, kind: str, path: Path) -> None:
+    """Writes the picture of a node."""
+    if graph := elsewhere().get(kind):
+        front_end.load_prompt(graph.prompt)
+    else:
+        shipped = (w for w in workflows() if kind in {node["type"] for node in w["nodes"]})
+        front_end.load(next(shipped))
+    page = front_end.page
+    found = page.evaluate(ALONE, {"type": kind, "gap": 60})
+    left, top, width, height = found["box"]
+    offset = {"scale": SCALE, "offset": [80 - left, 60 - top]}  # clear of the page's own bars
+    page.evaluate(SHOW, offset)
+    page.wait_for_timeout(900)
+    clip = {"x": 80 * SCALE, "y": 60 * SCALE, "width": width * SCALE, "height": height * SCALE}
+    shot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    said = PngInfo()
+    said.add_text(INPUTS, " ".join(found["inputs"]))
+    shot.quantize(COLORS, dither=Image.Dither.NONE).save(path, pnginfo=said, optimize=True)
+
+
+def main(kinds: list[str]) -> int:
+    chromium = find_chromium()
+    if chromium is None:
+        print("no Chromium found: install one, or set ATTNDB_CHROMIUM to its program")
+        return 1
+    PICTURES.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as base,
+        HostServer(Path(base)) as server,
+        browser_page(chromium) as page,
+    ):
+        front_end = FrontEnd(page)
+        front_end.open(server.address)
+        page.set_viewport_size({"width": 1600, "height": 1400})
+        page.add_style_tag(content=ONLY_THE_GRAPH)
+        page.evaluate("(name) => app.extensionManager.setting.set(name, 'None')", BADGES)
+        for kind in kinds or sorted(p.stem for p in PICTURES.parent.glob("*.md")):
+            picture(front_end, kind, PICTURES / f"{kind}.png")
+            print(f"{PICTURES / kind}.png written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
