@@ -52,7 +52,7 @@ def example() -> str:
     """The document's file, a few steps long, with a subject in the middle that cannot be."""
     text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
     first = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
-    short = re.sub(r"steps: \d+", f"steps: {STEPS}", first)
+    short = re.sub(r"steps: \d+", f"steps: {STEPS}", first).replace("128, aug", "64, aug")
     photos = "photos: {folder: photos/hatted-robot, category: robot, masks: alpha}"
     return short.replace("  - name: my-robot-both", f"  - {photos}\n\n  - name: my-robot-both")
 

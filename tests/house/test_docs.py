@@ -1,0 +1,64 @@
+"""What the documents say of the tree is there, and the figure has the paper's numbers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from attndreambooth.attndb.config.presets import PRESETS
+from attndreambooth.devkit.pack import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
+NAMED = re.compile(
+    r"(?<![\w/])((?:attndb|benchmarks|demo|devkit|docs|headless|micro|nodes|tests|web|workflows)"
+    r"/[\w./-]+\.(?:py|md|json|png|jpg|safetensors))"
+)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES], ids=lambda path: path.stem)
+def test_files_that_a_document_names_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    linked = [target.replace("%20", " ") for target in LINK.findall(text)]
+    linked = [target.replace("%28", "(").replace("%29", ")") for target in linked]
+    missing = [target for target in linked if not (path.parent / target).exists()]
+    named = [name for name in NAMED.findall(text) if not re.search(r"/(NAME|ID)\.", name)]
+    missing += [name for name in named if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_a_test_that_a_document_names_by_its_file_alone_is_there():
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in DOCUMENTS:
+        named = re.findall(r"\btest_\w+\.py", path.read_text(encoding="utf-8"))
+        assert set(named) <= there, path.name
+
+
+def test_the_figure_of_the_three_stages_has_the_presets_numbers():
+    figure = (ROOT / "docs" / "how_it_works.svg").read_text(encoding="utf-8")
+    said = re.findall(r"(\d+) steps, rate (\S+), batch (\d+)<", figure)
+    tied = re.findall(r">weights ([\d.]+) / ([\d.]+)<", figure)
+    paper = PRESETS["paper"]()
+    assert [(int(steps), float(rate), int(batch)) for steps, rate, batch in said] == [
+        (stage.steps, stage.optimizer.learning_rate, stage.batch_size) for stage in paper
+    ]
+    ours = [(s.regularization.mean_weight, s.regularization.variance_weight) for s in paper]
+    assert [(float(mean), float(variance)) for mean, variance in tied] == ours
+
+
+@pytest.mark.host
+def test_the_readme_names_every_node(host):
+    from attndreambooth.nodes import all_nodes
+
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Nodes")[2]
+    table = table.partition("## Workflows")[0]
+    titles = [node.define_schema().display_name.removesuffix(" (demo)") for node in all_nodes()]
+    assert [title for title in titles if title not in table] == []
+
+
+def test_the_readme_names_every_workflow():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [path.stem for path in (ROOT / "workflows").glob("*.json")]
+    assert [name for name in names if f"[{name}](" not in text] == []
