@@ -183,7 +183,7 @@ def result_sockets() -> list[io.Output]:
             "clip", tooltip="CLIP that understands the placeholder, e.g. '<my-sloth> sloth'."
         ),
         io.Image.Output("losses", tooltip="The loss curves as a picture."),
-        io.Custom("LOSS_MAP").Output(
+        io.LossMap.Output(
             "loss_map", tooltip="The total loss of every step, for the stock Plot Loss Graph node."
         ),
     ]
