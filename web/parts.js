@@ -18,7 +18,7 @@ const STYLE = `
   overflow-wrap: anywhere; color: var(--descrip-text, #999); }
 .attndb-says.attndb-wrong { color: var(--error-text, #ff6b6b); }
 .attndb-pictures { display: flex; flex-wrap: wrap; align-content: flex-start; gap: 4px; flex: 1;
-  min-height: 0; overflow-y: auto; }
+  min-height: 0; overflow-y: auto; contain: size; }
 .attndb-picture { flex: none; width: 64px; height: 64px; border-radius: 4px; overflow: hidden;
   display: flex; align-items: center; justify-content: center; text-align: center;
   font-size: 11px; overflow-wrap: anywhere; background: var(--comfy-menu-bg, #353535); }

@@ -4,7 +4,9 @@ saved, in both renderers."""
 from __future__ import annotations
 
 import base64
+import functools
 import io
+import json
 import os
 import shutil
 
@@ -194,6 +196,27 @@ def test_load_concept_shows_saved_concepts_and_finds_a_new_one_after_a_run(front
     assert "write: <my-robot> robot" in page.locator(BOX).inner_text()
     keep_screenshot(front_end, "concepts")
     assert front_end.errors == []
+
+
+def tell(text: str, route, _request) -> None:
+    route.fulfill(body=text, content_type="application/json")
+
+
+def test_many_saved_concepts_make_the_node_no_taller(front_end, page, renderer):
+    said = {"trigger": "<my-robot> robot", "version": "1"}
+    heights = []
+    for count in (1, 20):
+        answer = {"concepts": [{"name": f"many-{n}", **said} for n in range(count)]}
+        told = functools.partial(tell, json.dumps(answer))
+        page.route("**/attndreambooth/concepts", told)
+        show(front_end, "AttnDBLoadConcept", name="many-0")
+        page.wait_for_function(
+            f"() => document.querySelectorAll('.attndb-card').length === {count}"
+        )
+        [(_, _, top, _, bottom)] = front_end.settled_boxes(renderer)
+        heights.append(bottom - top)
+        page.unroute("**/attndreambooth/concepts")
+    assert heights[0] == pytest.approx(heights[1], abs=1)
 
 
 def save(server, name: str, seed: int) -> None:
