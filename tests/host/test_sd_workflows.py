@@ -59,6 +59,14 @@ def test_fast_draws_and_saves(stocked, taught):
         assert (stocked.base / "models" / kind / "my-dog.safetensors").is_file()
 
 
+def test_the_main_job_draws_and_saves(stocked):
+    graph = Shipped(stocked, "Teach a subject", SIDE)
+    [save] = graph.ids("AttnDBSaveConcept")
+    graph.prompt[save]["inputs"]["name"] = "my-dog-in-full"
+    assert drawn(stocked, graph, graph.run(), "SaveImage").shape == (SIDE, SIDE, 3)
+    assert (stocked.base / "models" / "loras" / "my-dog-in-full.safetensors").is_file()
+
+
 def test_a_saved_concept_is_drawn_in_the_outlines_of_a_picture(stocked, taught):
     graph = Shipped(stocked, "Concept with ControlNet", SIDE)
     pictures = {}

@@ -65,3 +65,13 @@ def test_extract_lora_draws_the_whole_and_the_thin_one_and_keeps_it(server):
     [extract] = graph.ids("AttnDBExtractLoRA")
     assert record["extraction"]["rank"] == graph.prompt[extract]["inputs"]["rank"]
     assert (server.base / "models" / "embeddings" / f"{name}.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["Teach a subject (toy model)", "Two concepts", "Prior images"])
+def test_a_graph_draws_every_picture_that_it_saves(server, name):
+    graph = Shipped(server, name)
+    for key in graph.ids("AttnDBSaveConcept"):  # other tests want the shipped name for theirs
+        graph.prompt[key]["inputs"]["name"] = "toy-as-shipped"
+    outcome = graph.run()
+    pictures = graph.ids("SaveImage")
+    assert pictures and all(outcome.outputs[key]["images"] for key in pictures)
