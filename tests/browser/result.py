@@ -32,6 +32,7 @@ TITLE = 26
 TALLEST, EVEN, ALIKE = 0.9, 12, 0.8
 """Of a long sheet: its card's height by its width, the largest difference of 255 in a row of pixels
 that shows nothing, and the share of the widest gap that is as wide."""
+WIDE = 1.2
 SHOWN = ("PreviewImage", "AttnDBPreviewDataset", "SaveImage")
 
 
@@ -81,6 +82,14 @@ def shown(server: HostServer, outcome: Outcome, key: str) -> list[Image.Image]:
     return [head(picture) for picture in pictures]
 
 
+def seen(row: list[Image.Image], kind: str) -> list[Image.Image]:
+    """What a card shows of a node's pictures: of wide sheets the first, so that its words can be
+    read, and no single preview (a mask), which would fill it."""
+    if kind == "PreviewImage" and len(row) == 1:
+        return []
+    return row[:1] if row[0].width > WIDE * row[0].height else row
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("workflow", type=Path)
@@ -90,10 +99,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as base, HostServer(Path(base)) as server:
         prompt = ui_workflow_to_api(workflow, server.object_info())
         outcome = server.run(prompt, timeout=SECONDS)
-        keys = [key for kind in SHOWN for key in prompt if prompt[key]["class_type"] == kind]
-        rows = [shown(server, outcome, key) for key in keys]
+        found = {
+            key: shown(server, outcome, key)
+            for kind in SHOWN
+            for key in prompt
+            if prompt[key]["class_type"] == kind
+        }
+    rows = {key: seen(row, prompt[key]["class_type"]) for key, row in found.items()}
+    rows = {key: row for key, row in rows.items() if row}
     own = {str(node["id"]): node.get("title", "") for node in workflow["nodes"]}
-    card(rows, titles=[own.get(key, "") for key in keys]).save(target, quality=90)
+    titles = [own.get(key, "") for key in rows]
+    card(list(rows.values()), titles=titles).save(target, quality=90)
     print(f"{target} written")
     return 0
 
