@@ -31,9 +31,9 @@ def growing(front_end, name: str, vue: bool) -> list[tuple[int, float, float, fl
     front_end.load(workflow)
     front_end.start()
     try:
-        front_end.wait_for_text("step ", seconds=240)
+        front_end.wait_for_text("step ", seconds=900)
         front_end.page.wait_for_timeout(4000)  # the first live picture comes after two seconds
-        return front_end.boxes(vue)
+        return front_end.settled_boxes(vue)
     finally:
         front_end.cancel()
 

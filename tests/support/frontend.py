@@ -141,7 +141,7 @@ class FrontEnd:
         self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
         shown.wait_for()
 
-    def run(self, timeout: float = 300) -> None:
+    def run(self, timeout: float = 1200) -> None:
         """Press Run, and wait until the queue is empty again."""
         self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
         for _ in range(int(timeout * 2)):

@@ -185,7 +185,7 @@ class HostServer:
         self,
         prompt: dict[str, Any],
         *,
-        timeout: float = 300,
+        timeout: float = 1200,
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> Outcome:
         """Post an API-format prompt, follow it to its end, and return what it made.
