@@ -32,9 +32,13 @@ from .contest.standings import standings_table
 from .contest.table import Table
 
 
-def _grid(steps: Sequence[int], rates: Sequence[float]) -> tuple[Pairs, ...]:
+def _grid(steps: Sequence[int], rates: Sequence[float], *others: Pairs) -> tuple[Pairs, ...]:
     """Trials of a method of one stage."""
-    return tuple(((n, rate),) for n in steps for rate in rates)
+    return (*(((n, rate),) for n in steps for rate in rates), *others)
+
+
+def _one(steps: int, rate: float) -> Pairs:
+    return ((steps, rate),)
 
 
 TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
@@ -43,16 +47,18 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
         ((120, 5e-3), (100, 1e-4), (300, 5e-5)),
         ((120, 1e-2), (100, 4e-4), (300, 2e-4)),
         ((240, 1e-2), (200, 2e-4), (300, 1e-4)),
+        ((120, 5e-3), (100, 1e-4), (600, 5e-5)),
+        ((120, 1e-3), (100, 1e-4), (300, 5e-5)),
     ),
-    "textual_inversion": _grid((300, 1000), (5e-3, 2e-2)),
-    "dreambooth": _grid((300, 600), (5e-5, 2e-4)),
-    "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4)),
-    "custom_diffusion": _grid((300, 600), (3e-4, 1e-3)),
-    "oft": _grid((300, 600), (2e-4, 1e-3)),
-    "neti": _grid((300, 600), (1e-3, 5e-3)),
-    "vico": _grid((200, 400), (5e-3, 2e-2)),
+    "textual_inversion": _grid((300, 1000), (5e-3, 2e-2), _one(300, 1e-3), _one(1000, 1e-3)),
+    "dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
+    "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
+    "custom_diffusion": _grid((300, 600), (3e-4, 1e-3), _one(1000, 3e-4), _one(1000, 1e-3)),
+    "oft": _grid((300, 600), (2e-4, 1e-3), _one(300, 5e-5), _one(1000, 2e-4)),
+    "neti": _grid((300, 600), (1e-3, 5e-3), _one(300, 2e-2), _one(1000, 1e-3)),
+    "vico": _grid((200, 400), (5e-3, 2e-2), _one(400, 5e-2), _one(800, 2e-2)),
 }
-"""Four each, at batch 4."""
+"""Six each, at batch 4: a grid, and two beyond its edge on the side of its better ones."""
 
 
 def trial(method: MethodName, pairs: Pairs) -> Contestant:
