@@ -11,6 +11,7 @@ from support.server import HostServer
 from support.workflow import default_of, ui_workflow_to_api
 
 STAGE = "AttnDBStage3TrainUNet"
+PREVIEW = "AttnDBTrainingPreview"
 
 
 class Shipped:
@@ -23,9 +24,9 @@ class Shipped:
         self.server, self.prompt = server, ui_workflow_to_api(json.loads(text), known)
         side = side or self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
         for node in self.prompt.values():
-            if node["class_type"] in ("EmptyLatentImage", "ImageScale"):
+            if node["class_type"] in ("EmptyLatentImage", "ImageScale", PREVIEW):
                 node["inputs"] |= {"width": side, "height": side}
-            if node["class_type"] == "KSampler":
+            if node["class_type"] in ("KSampler", PREVIEW):
                 node["inputs"]["steps"] = 2
             if node["class_type"] == "AttnDBAllStages":
                 inputs = _one_stage(node["inputs"], known[STAGE], side)
