@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 from graphs import GRAPHS
-from support.frontend import FrontEnd, browser_page, find_chromium
+from support.frontend import FrontEnd
 from support.layout import Group, arrange, overlaps
-from support.server import HostServer
+from support.page import opened_page
 from support.workflow import DYNAMIC_COMBO, default_of, dynamic_options
 
 from attndreambooth.devkit.pack import ROOT
@@ -129,23 +128,13 @@ def main() -> int:
     parser.add_argument("spec", type=Path, nargs="?", help="default: all of them")
     parser.add_argument("workflow", type=Path, nargs="?")
     arguments = parser.parse_args()
-    chromium = find_chromium()
-    if chromium is None:
-        print("no Chromium found: install one, or set ATTNDB_CHROMIUM to its program")
-        return 1
     if arguments.spec is None:
         wanted = {ROOT / "workflows" / f"{name}.json": make() for name, make in GRAPHS.items()}
         for path in sorted((ROOT / "tests/browser/specs").glob("*.json")):
             wanted[ROOT / "workflows" / path.name] = json.loads(path.read_text(encoding="utf-8"))
     else:
         wanted = {arguments.workflow: json.loads(arguments.spec.read_text(encoding="utf-8"))}
-    with (
-        tempfile.TemporaryDirectory() as base,
-        HostServer(Path(base)) as server,
-        browser_page(chromium) as page,
-    ):
-        front_end = FrontEnd(page)
-        front_end.open(server.address)
+    with opened_page() as front_end:
         for path, spec in wanted.items():
             text = json.dumps(author(front_end, spec), indent=1, ensure_ascii=True) + "\n"
             path.write_text(text, encoding="utf-8", newline="\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from graphs import stages
-from support.frontend import FrontEnd, browser_page, find_chromium
-from support.server import HostServer
+from support.frontend import FrontEnd
+from support.page import opened_page
 
 from attndreambooth.devkit.pack import ROOT
 
@@ -52,18 +51,8 @@ def blueprint(front_end: FrontEnd) -> dict[str, Any]:
 
 
 def main() -> int:
-    chromium = find_chromium()
-    if chromium is None:
-        print("no Chromium found: install one, or set ATTNDB_CHROMIUM to its program")
-        return 1
     target = ROOT / "subgraphs" / f"{NAME}.json"
-    with (
-        tempfile.TemporaryDirectory() as base,
-        HostServer(Path(base)) as server,
-        browser_page(chromium) as page,
-    ):
-        front_end = FrontEnd(page)
-        front_end.open(server.address)
+    with opened_page() as front_end:
         text = json.dumps(blueprint(front_end), indent=1, ensure_ascii=True) + "\n"
     target.parent.mkdir(exist_ok=True)
     target.write_text(text, encoding="utf-8", newline="\n")

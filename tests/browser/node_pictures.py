@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from support.frontend import ONLY_THE_GRAPH, SHOW, FrontEnd, browser_page, find_chromium
+from support.frontend import ONLY_THE_GRAPH, SHOW, FrontEnd
 from support.graph import Graph
-from support.server import HostServer
+from support.page import opened_page
 
 from attndreambooth.devkit.pack import ROOT
 
@@ -139,18 +138,9 @@ def picture(front_end: FrontEnd, kind: str, path: Path) -> None:
 
 
 def main(kinds: list[str]) -> int:
-    chromium = find_chromium()
-    if chromium is None:
-        print("no Chromium found: install one, or set ATTNDB_CHROMIUM to its program")
-        return 1
     PICTURES.mkdir(exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as base,
-        HostServer(Path(base)) as server,
-        browser_page(chromium) as page,
-    ):
-        front_end = FrontEnd(page)
-        front_end.open(server.address)
+    with opened_page() as front_end:
+        page = front_end.page
         page.set_viewport_size({"width": 1600, "height": 1400})
         page.add_style_tag(content=ONLY_THE_GRAPH)
         page.evaluate("(name) => app.extensionManager.setting.set(name, 'None')", BADGES)

@@ -58,8 +58,8 @@ SIZES = {
 TALLER = {
     **dict.fromkeys(("AttnDBLoadConceptDataset", "AttnDBAddPriorImages", "AttnDBMicroConcept"), 40),
     **dict.fromkeys(("AttnDBLoadMicroModel", "CheckpointLoaderSimple", "LoraModelLoader"), 40),
-    **dict.fromkeys(("AttnDBAllStages", "AttnDBApplyConcept", "AttnDBExtractLoRA"), 60),
-    **dict.fromkeys(("AttnDBMaskSubject",), 60),
+    **dict.fromkeys(("AttnDBAllStages", "AttnDBApplyConcept"), 60),
+    **dict.fromkeys(("AttnDBExtractLoRA", "AttnDBMaskSubject"), 60),
     "AttnDBConceptDatasetFromImages": 80,
     **dict.fromkeys(("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention"), 70),
     **dict.fromkeys(("AttnDBStage3TrainUNet", "AttnDBCompareConcepts", "AttnDBPromptSet"), 70),

@@ -61,9 +61,9 @@ def main() -> int:
     photos = graph.add("PreviewImage", images=Node(str(int(dataset.id) - 1), {})[0])
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
     stages = stage_by_stage(graph, wires, dataset)
-    shorter = stage_by_stage(graph, wires, dataset)[-1]
-    graph.prompt[shorter.id]["inputs"] |= {"concept": stages[1][0]}
-    graph.prompt[shorter.id]["inputs"] |= {"steps": STEPS, "learning_rate": RATE}
+    third = graph.prompt[stages[-1].id]
+    fast = {**third["inputs"], "steps": STEPS, "learning_rate": RATE}
+    shorter = graph.add(third["class_type"], **fast)
     after = {f"After stage {n}": draws(graph, base, one, SCENES) for n, one in enumerate(stages, 1)}
     last = list(after.values())[-1]
     cards: dict[str, Mapping[str, list[Node]]] = {
