@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 from PIL import Image
+from support.apart import read_apart
 from support.bad_files import ENDINGS, bad_files, good_file
 
 from attndreambooth.attndb.data.upright import LARGEST
-from attndreambooth.devkit.pack import ROOT
 
 READER = """
-import json, resource, sys, time
-from pathlib import Path
-
-def peak_kb():
-    # A process that another starts takes over that one's ru_maxrss, so Linux is asked for its own.
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(status.read_text().split("VmHWM:")[1].split()[0])
-
-sys.path.insert(0, sys.argv[1])
-from pack import load_pack
-load_pack()
 from attndreambooth.attndb.data.photo import DatasetError
 from attndreambooth.attndb.data.photo_file import read_photo
 
-for path in sorted(Path(sys.argv[2]).iterdir()):
+for path in FILES:
     start, error, size = time.process_time(), None, None
     try:
         size = read_photo(path, path.name).image.size
     except DatasetError as caught:
         error = str(caught)
-    told = [path.name, size, error, time.process_time() - start, peak_kb()]
-    sys.stdout.write(json.dumps(told) + chr(10))
-    sys.stdout.flush()
+    tell(path.name, size, error, time.process_time() - start, peak_kb())
 """
 MOST_KB = 1 << 20
 MOST_S = 20.0
@@ -67,16 +49,7 @@ def told(corpus, tmp_path_factory):
 def read(folder):
     """For each file of a folder, in a process of its own: name, size of the photo, error, seconds,
     peak memory so far in KB."""
-    done = subprocess.run(
-        [sys.executable, "-c", READER, str(ROOT / "devkit"), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (lines[-1:], done.stderr[-2000:])
-    return lines
+    return read_apart(READER, folder)
 
 
 def test_the_corpus_is_large_and_the_same_every_time(corpus):
