@@ -7,6 +7,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.training.folder_lock import FolderLock
 from attndreambooth.benchmarks.contest.contestant import (
@@ -30,7 +31,6 @@ from attndreambooth.benchmarks.contest.standings import (
     standings,
     standings_table,
 )
-from attndreambooth.benchmarks.contest.studio import Scored
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
@@ -92,21 +92,13 @@ def test_every_method_gets_the_same_number_of_trials():
     assert best_of(standings(rows)) == ["b"]
 
 
-def test_the_best_two_of_each_method_see_the_other_concepts(tmp_path, monkeypatch):
+def test_the_best_two_of_each_method_see_the_other_concepts(tmp_path):
     height = {0: 0.2, 1: 0.6, 2: 0.1, 3: 0.5, 4: 0.3, 5: 0.4}
 
-    class Judged(FakeStudio):
-        def train(self, contestant, concept, places, seed):
-            super().train(contestant, concept, places, seed)
-            return contestant, 1.0
-
-        def draw(self, concept, learned, correction, seed):
-            first = 0.0 if learned is None else height[names.index(learned.name) % 6]
-            return np.full((1, 8, 8, 3), first * 100, np.uint8)
-
     trials = {m: [trial(m, pairs) for pairs in TRIALS[m]] for m in ("dreambooth", "oft")}
-    search, studio = Search(Table(Asked(), tmp_path), trials), Judged()
+    search = Search(Table(Asked(), tmp_path), trials)
     names = [c.name for c in search.everyone]
+    studio = JudgingStudio({name: height[i % 6] for i, name in enumerate(names)})
     search.run(studio)
     trained = [c[1:] for c in studio.calls if c[0] == "train"]
     assert len(trained) == 12 * 2 + 4 * 2
@@ -161,28 +153,6 @@ def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):
         path.write_text(text)
         with pytest.raises(RowError, match=f"{row.file}.*delete it"):
             read_row(path)
-
-
-class FakeStudio:
-    """Counts what it is asked for."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple] = []
-
-    def train(self, contestant, concept, places, seed):
-        self.calls.append(("train", contestant.name, concept.name))
-        return "learned", 3.04
-
-    def draw(self, concept, learned, correction, seed):
-        self.calls.append(("draw", learned, correction))
-        return np.zeros((1, 8, 8, 3), np.uint8)
-
-    def true(self, concept):
-        return np.ones((1, 8, 8, 3), np.uint8)
-
-    def score(self, pictures, concept, places):
-        values = dict.fromkeys(SCORES, float(pictures.mean()))
-        return Scored(values=values, by_kind={"short": {"joint": 0.5}}, missed={})
 
 
 def test_a_table_is_filled_once_and_goes_on_where_it_stopped(tmp_path):

@@ -2,14 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
+from support.studio import JudgingStudio
 
 from attndreambooth.benchmarks import search_turbo
 from attndreambooth.benchmarks.contest.contestant import OURS, recipes
 from attndreambooth.benchmarks.contest.search import Search
-from attndreambooth.benchmarks.contest.standings import SCORES
-from attndreambooth.benchmarks.contest.studio import Scored
 from attndreambooth.benchmarks.contest.table import Asked, Table
 from attndreambooth.benchmarks.search_recipes import trial
 from attndreambooth.micro.concepts import TUNING
@@ -43,29 +41,9 @@ def test_trials_differ_from_the_recipe_as_they_say():
         assert own.schedule == "cosine" and own.warmup_steps == cosine.steps // 10 > 0
 
 
-class Judged:
-    """A studio in which every contestant has a height."""
-
-    def __init__(self, heights):
-        self.heights = heights
-
-    def train(self, contestant, concept, places, seed):
-        return contestant, 1.0
-
-    def draw(self, concept, learned, correction, seed):
-        height = self.heights.get(learned.name, 0.1) if learned else 0.0
-        return np.full((1, 8, 8, 3), height * 100, np.uint8)
-
-    def true(self, concept):
-        return np.ones((1, 8, 8, 3), np.uint8)
-
-    def score(self, pictures, concept, places):
-        return Scored(values=dict.fromkeys(SCORES, float(pictures.mean())), by_kind={}, missed={})
-
-
 @pytest.mark.parametrize(("height", "reaches"), [(0.6, True), (0.5, True), (0.4, False)])
 def test_the_record_says_whether_the_best_reaches_the_recipe(tmp_path, height, reaches):
-    studio = Judged({RECIPE.name: 0.5, TRIALS[4].name: height, TRIALS[2].name: 0.3})
+    studio = JudgingStudio({RECIPE.name: 0.5, TRIALS[4].name: height, TRIALS[2].name: 0.3})
     search = Search(Table(Asked(), tmp_path), {search_turbo.KIND: TRIALS}, search_turbo.FINALISTS)
     search.table.fill(studio, [RECIPE], TUNING)
     search.run(studio)
