@@ -85,10 +85,8 @@ def plan(arguments: Sequence[str]) -> Plan:
     if chosen.browser:
         folder = Path(os.environ.get(SHOTS) or ROOT / ".cache" / "browser")
         folder.mkdir(parents=True, exist_ok=True)
-        return Plan(
-            [*(["tests/browser"] if all(t.startswith("-") for t in rest) else []), *rest],
-            {SHOTS: str(folder)},
-        )
+        named = any((ROOT / text.partition("::")[0]).exists() for text in rest)
+        return Plan([*([] if named else ["tests/browser"]), *rest], {SHOTS: str(folder)})
     quick, limit = [], {}
     if chosen.quick:
         near = touched.tests_of(touched.touched_files())

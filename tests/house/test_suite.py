@@ -146,3 +146,4 @@ def test_browser_runs_the_pages_tests_and_keeps_their_pictures(monkeypatch, tmp_
     assert (tmp_path / "shots").is_dir()
     named = suite.plan(["--browser", "tests/browser/test_help.py", "-x"])
     assert named.arguments == ["tests/browser/test_help.py", "-x"]
+    assert suite.plan(["--browser", "-k", "photos"]).arguments == ["tests/browser", "-k", "photos"]
