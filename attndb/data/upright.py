@@ -118,8 +118,6 @@ def _acts_as_srgb(source: ImageCms.ImageCmsProfile) -> bool:
     """Whether grey has sRGB's curve: some editors write a linear profile with sRGB in its name."""
     grey = Image.linear_gradient("L").convert("RGB")
     found = ImageCms.profileToProfile(grey, source, ImageCms.createProfile("sRGB"))
-    return found is not None and _mean_difference(found, grey) <= _SAME_CURVE
-
-
-def _mean_difference(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, dtype=np.float32) - np.asarray(other)).mean())
+    assert found is not None  # only a conversion in place gives none
+    away = np.abs(np.asarray(found, dtype=np.float32) - np.asarray(grey)).mean()
+    return bool(away <= _SAME_CURVE)

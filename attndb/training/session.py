@@ -70,7 +70,7 @@ def train_stage(
     concept = request.concept
     if (
         concept is not None
-        and concept.record.get("base_sha256", identity["base_sha256"]) != (identity["base_sha256"])
+        and concept.record.get("base_sha256", identity["base_sha256"]) != identity["base_sha256"]
     ):
         log.warning(
             "%s: the concept was trained on another %s checkpoint than this MODEL; going on from "

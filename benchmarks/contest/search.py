@@ -35,7 +35,7 @@ class Search:
         trials: Mapping[str, Sequence[Contestant]],
         finalists: int = FINALISTS,
     ) -> None:
-        self.table, self.trials, self._places = table, trials, finalists
+        self.table, self.trials, self._finalists = table, trials, finalists
 
     @property
     def everyone(self) -> list[Contestant]:
@@ -50,7 +50,7 @@ class Search:
     def finalists(self, kind: str) -> list[Contestant]:
         """The best of the first round."""
         trials = self.trials[kind]
-        names = best_of(standings(self.rows(trials, FIRST)), self._places)
+        names = best_of(standings(self.rows(trials, FIRST)), self._finalists)
         return [c for c in trials if c.name in names]
 
     def run(self, studio: Studio) -> None:
