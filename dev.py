@@ -153,7 +153,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(argv: Sequence[str]) -> int:
     arguments, rest = parse(argv)
     try:
-        if arguments.command == "test" and "cuda" in rest:
+        if arguments.command == "test" and suite.options(rest)[0].device == "cuda":
             return suite.run_on_card(rest, os.environ)  # with what is there: no setup, no network
         if arguments.command == "test":
             tests = [*(SMOKE if arguments.smoke else ()), *rest]

@@ -34,7 +34,8 @@ from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.methods.denoising import Denoising
-from ..attndb.training.session import StageRequest, train_stage
+from ..attndb.training.session import train_stage
+from ..attndb.training.stage_request import StageRequest
 from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 

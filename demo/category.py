@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
-from ..attndb.training.session import StageRequest, train_stage
+from ..attndb.training.session import train_stage
+from ..attndb.training.stage_request import StageRequest
 from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS

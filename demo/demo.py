@@ -29,7 +29,8 @@ from PIL import Image
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
-from ..attndb.training.session import StageRequest, train_stage
+from ..attndb.training.session import train_stage
+from ..attndb.training.stage_request import StageRequest
 from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve

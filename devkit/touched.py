@@ -19,10 +19,13 @@ BASES = ("origin/main", "main", "origin/HEAD")
 READ_BY = {
     "web/": ("tests/nodes/test_help_pages.py",),
     "workflows/": ("tests/house/test_layout.py",),
+    "docs/": ("tests/house/test_docs.py",),
+    "README.md": ("tests/house/test_docs.py",),
+    "CONTRIBUTING.md": ("tests/house/test_docs.py",),
 }
 """By where a file lies that is no Python: the tests that read it."""
 _NODE_ID = re.compile(r'node_id="(\w+)"')
-_FOLDERS = ("attndb", "micro", "nodes", "devkit", "demo", "benchmarks", "tests")
+_FOLDERS = ("attndb", "micro", "nodes", "headless", "devkit", "demo", "benchmarks", "tests")
 
 
 def touched_files(root: Path = ROOT) -> list[str]:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from .judges import NONE, Judges, attributes_of
 from .stock import PROMPTS, scene_rng
-from .world import COLOURS, Scene, random_scene
+from .world import Scene, random_scene
 from .world.captions import kept_clauses
+from .world.vocabulary import COLOURS
 
 # Key of a table's row -> share of prompts that must be followed.
 GOALS = {

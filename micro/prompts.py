@@ -6,12 +6,12 @@ from typing import Any
 
 from .concepts import Concept
 from .judges import NONE
-from .world import COLOURS, Companion, Scene
+from .world import Companion, Scene
 from .world.captions import companion_phrase
 from .world.casting import HALVES, X_CENTRES
 from .world.scene import stands
 from .world.shapes import BADGE, BODY, HAT, HELD, SECOND
-from .world.vocabulary import HATS, LIGHTS, PLACES, POSES, STYLES
+from .world.vocabulary import COLOURS, HATS, LIGHTS, PLACES, POSES, STYLES
 
 # Fields of a look, and the parts of the subject that they decide.
 ROLES_OF = {

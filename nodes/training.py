@@ -12,7 +12,8 @@ from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.training.ranks import Ranks
-from ..attndb.training.session import StageRequest, train_stage
+from ..attndb.training.session import train_stage
+from ..attndb.training.stage_request import StageRequest
 from ..attndb.training.step_loss import StepLoss, others_of
 from ..attndb.viz.loss_curve import loss_curve
 from .host.model.concept_patches import apply_to_model

@@ -9,7 +9,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from ..attndb.artifacts.concept_files import check_new_name
+from ..attndb.artifacts.file_name import check_new_name
 from ..attndb.evaluation.report import png, report_html, report_picture, to_picture
 from ..attndb.evaluation.scores import Scores
 from ..attndb.evaluation.training_report import training_report

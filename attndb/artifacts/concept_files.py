@@ -19,9 +19,6 @@ from .concept import (
     weight_file_keys,
 )
 from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
-from .file_name import RESERVED_NAMES as RESERVED_NAMES  # also known from here
-from .file_name import check_name as check_name
-from .file_name import check_new_name as check_new_name
 from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
 from .weight_delta import WeightDelta, delta_tensors
 

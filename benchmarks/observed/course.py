@@ -11,7 +11,8 @@ from pathlib import Path
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.config.stage import StageConfig
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
-from ...attndb.training.session import StageRequest, train_stage
+from ...attndb.training.session import train_stage
+from ...attndb.training.stage_request import StageRequest
 from ...devkit.in_process import host_folders
 from ..contest.contestant import Contestant
 from ..contest.rows import digest_of

@@ -4,17 +4,9 @@ from .captions import full_caption, random_caption
 from .casting import random_identity, random_scene
 from .render import Rendered, render
 from .scene import SIZE, Companion, Look, Scene, Words
-from .vocabulary import CATEGORIES, COLOURS, LIGHTS, PATTERNS, PLACES, RELATIONS, STYLES
 
 __all__ = [
-    "CATEGORIES",
-    "COLOURS",
-    "LIGHTS",
-    "PATTERNS",
-    "PLACES",
-    "RELATIONS",
     "SIZE",
-    "STYLES",
     "Companion",
     "Look",
     "Rendered",

@@ -11,7 +11,7 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
-from ...attndb.artifacts.concept_files import RESERVED_NAMES
+from ...attndb.artifacts.file_name import RESERVED_NAMES
 from ...attndb.config.choices import MaskSource
 from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder

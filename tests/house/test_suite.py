@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 
@@ -49,7 +50,12 @@ def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
 
 def test_quick_runs_a_changed_test_and_no_other(two_cores, monkeypatch):
     changed = "tests/attndb/data/test_mask.py"
-    assert quick(monkeypatch, changed, "README.md") == ["tests/structure", changed]
+    assert quick(monkeypatch, changed, "LICENSE") == ["tests/structure", changed]
+
+
+def test_quick_knows_the_programs_without_a_server_and_the_documents(two_cores, monkeypatch):
+    assert "tests/nodes/test_headless_evaluate.py" in quick(monkeypatch, "headless/evaluate.py")
+    assert quick(monkeypatch, "README.md") == ["tests/structure", "tests/house/test_docs.py"]
 
 
 def test_quick_finds_the_tests_of_a_node_by_its_id_and_those_of_a_page(two_cores, monkeypatch):
@@ -106,6 +112,24 @@ def test_a_test_beyond_the_time_is_left_out(monkeypatch, request):
     [setup] = [p for p in request.config.pluginmanager.get_plugins() if hasattr(p, "_SERVERS")]
     with pytest.raises(pytest.skip.Exception, match="left out"):
         setup.pytest_runtest_setup(request.node)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran"),
+    [
+        (["--device", "cuda"], "on_card"),
+        (["--device=cuda", "--piece", "core"], "on_card"),
+        (["--device", "cpu"], "tests"),
+        (["-k", "cuda"], "tests"),
+    ],
+)
+def test_a_card_is_asked_for_by_the_device_alone(monkeypatch, arguments, ran):
+    monkeypatch.syspath_prepend(suite.ROOT)
+    dev, done = importlib.import_module("dev"), []
+    monkeypatch.setattr(dev.suite, "run_on_card", lambda *_: done.append("on_card") or 0)
+    monkeypatch.setattr(dev, "setup", lambda _: {})
+    monkeypatch.setattr(dev, "run_tests", lambda *_: done.append("tests") or 0)
+    assert (dev.main(["test", *arguments]), done) == (0, [ran])
 
 
 def test_every_piece_on_a_card_leaves_a_json_and_a_failed_one_is_told(monkeypatch, tmp_path):

@@ -17,14 +17,7 @@ from attndreambooth.micro.stock import (
     scene_rng,
 )
 from attndreambooth.micro.world import (
-    CATEGORIES,
-    COLOURS,
-    LIGHTS,
-    PATTERNS,
-    PLACES,
-    RELATIONS,
     SIZE,
-    STYLES,
     Companion,
     Look,
     Scene,
@@ -36,7 +29,19 @@ from attndreambooth.micro.world import (
 )
 from attndreambooth.micro.world.captions import UNKNOWN_WORD, caption_words, clauses
 from attndreambooth.micro.world.shapes import BADGE, BODY, HAT, HELD, SECOND
-from attndreambooth.micro.world.vocabulary import BADGES, FINISHES, HATS, INDOORS
+from attndreambooth.micro.world.vocabulary import (
+    BADGES,
+    CATEGORIES,
+    COLOURS,
+    FINISHES,
+    HATS,
+    INDOORS,
+    LIGHTS,
+    PATTERNS,
+    PLACES,
+    RELATIONS,
+    STYLES,
+)
 from attndreambooth.micro.world.vocabulary import HELD as THINGS
 
 LOOK = Look(

@@ -5,7 +5,8 @@ import numpy as np
 from attndreambooth.demo.evaluate_micro import table
 from attndreambooth.micro.following import GOALS, asked_of, following, prompt_scenes
 from attndreambooth.micro.judges import ATTRIBUTES, NONE, attributes_of
-from attndreambooth.micro.world import COLOURS, PLACES, full_caption
+from attndreambooth.micro.world import full_caption
+from attndreambooth.micro.world.vocabulary import COLOURS, PLACES
 
 SCENES = prompt_scenes(0, 300)
 PICTURES = np.zeros((len(SCENES), 1, 1, 3), np.uint8)

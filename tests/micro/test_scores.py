@@ -24,10 +24,11 @@ from attndreambooth.micro.scores import (
     summary,
 )
 from attndreambooth.micro.stock import JUDGE_TRAIN, make_scenes
-from attndreambooth.micro.world import COLOURS, Scene, random_identity, render
+from attndreambooth.micro.world import Scene, random_identity, render
 from attndreambooth.micro.world.captions import caption_words
 from attndreambooth.micro.world.places import sharp_place
 from attndreambooth.micro.world.shapes import BODY, HAT, HELD
+from attndreambooth.micro.world.vocabulary import COLOURS
 
 ROBOT = CONCEPTS["hatted-robot"]
 LAYOUT = {"x": 48.0, "half": 30.0, "side": -1, "variant": 3}

@@ -22,7 +22,8 @@ def robot(run):
 
 
 def trained(micro, dataset, method, rate, steps=40):
-    from attndreambooth.attndb.training.session import StageRequest, train_stage
+    from attndreambooth.attndb.training.session import train_stage
+    from attndreambooth.attndb.training.stage_request import StageRequest
     from attndreambooth.nodes.host.ui.plan import plan_of
     from attndreambooth.nodes.host.workbench import HostWorkbench
 

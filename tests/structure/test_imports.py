@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,7 @@ ROOMS = {
     "devkit": {"attndb", "micro", "nodes"},
     "demo": {"attndb", "micro", "nodes", "devkit"},
     "benchmarks": {"attndb", "micro", "nodes", "devkit"},
+    "": {"nodes"},  # the root's own `__init__`, where the host comes in
 }
 NOT_BELOW = {
     # of those that may import all of attndb: the rooms that build on them
@@ -51,11 +54,16 @@ NOT_BELOW = {
 }
 HOST_ROOMS = ("nodes/host", "micro", "headless", "demo", "benchmarks", "devkit")
 """Where the host's insides may be touched. micro/ builds the host's own U-Net classes."""
-HIDDEN = {"importlib.import_module", "__import__", "importlib.util.spec_from_file_location"}
+HIDDEN = {
+    *("import_module", "__import__", "spec_from_file_location", "spec_from_loader"),
+    *("SourceFileLoader", "run_path", "run_module"),
+}
+"""Calls that import, by whatever name their module goes."""
 MAY_HIDE = {"devkit/pack.py", "attndb/__main__.py", "attndb/training/optimizers.py"}
 """The bootstraps (of tests and programs; of the commands that need the host, which the core hands
 on without knowing it), and the optional packages of other people."""
-CHECKED = python_files("attndb", "micro", "nodes", "headless", "devkit", "demo", "benchmarks")
+FOLDERS = ("attndb", "micro", "nodes", "headless", "devkit", "demo", "benchmarks")
+CHECKED = [ROOT / "__init__.py", *python_files(*FOLDERS)]
 
 
 def room_of(name: str) -> str:
@@ -80,10 +88,10 @@ def violations(source: str, path) -> list[str]:
 
         place = item.name.replace(".", "/")
         if not item.inside:
-            if item.top in {"attndb", "micro", "demo", "devkit", "benchmarks"}:
+            if item.top in {*FOLDERS, "tests", "support"} - {"nodes"}:  # that is the host's
                 bad("inside the pack imports are relative")
             if item.top in HOST_MODULES and not within(room, set(HOST_ROOMS)):
-                if not (room == "nodes" and item.top == "comfy_api"):
+                if not (room in ("", "nodes") and item.top == "comfy_api"):
                     bad("only nodes/host touches the host's insides")
         elif item.name.startswith("<outside>") or not item.name:
             bad("leaves the pack")
@@ -95,7 +103,7 @@ def violations(source: str, path) -> list[str]:
         found += [
             f"{node.lineno}: hides an import behind {ast.unparse(node.func)}"
             for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in HIDDEN
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in HIDDEN
         ]
     return found
 
@@ -128,6 +136,34 @@ def test_the_core_has_no_import_cycle():
         visit(name, ())
 
 
+def test_no_folder_of_the_tree_is_left_out():
+    there = {path.parent.name for path in ROOT.glob("*/*.py")} - {".venv", ".host", ".cache"}
+    assert there <= {*FOLDERS, "tests"}, "the tests stand on top, and import what they will"
+
+
+def test_dev_py_needs_the_standard_library_alone():
+    seen: set[Path] = set()
+    waiting = [ROOT / "dev.py"]
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            stem = getattr(node, "module", None)
+            named = [alias.name for alias in node.names]
+            level = getattr(node, "level", 0)
+            if level or stem == "devkit" or str(stem).startswith("devkit."):
+                whole = stem in (None, "devkit")
+                stems = named if whole else [str(stem).removeprefix("devkit.")]
+                found = [ROOT / "devkit" / f"{name}.py" for name in stems]
+                waiting += [file for file in found if file not in seen]
+            else:
+                tops = {name.split(".")[0] for name in ([stem] if stem else named)}
+                assert tops <= {*sys.stdlib_module_names}, (path.name, tops)
+    assert ROOT / "devkit" / "touched.py" in seen
+
+
 @pytest.mark.parametrize(
     ("place", "source"),
     [
@@ -139,6 +175,11 @@ def test_the_core_has_no_import_cycle():
         ("attndb/config/x.py", "from ..data.tokens import locate"),
         ("attndb/training/x.py", "from ..memory.estimate import MemoryEstimator"),
         ("attndb/training/x.py", "import importlib\nimportlib.import_module('x')"),
+        ("attndb/training/x.py", "from importlib import import_module\nimport_module('x')"),
+        ("demo/x.py", "import runpy as r\nr.run_path('x.py')"),
+        ("__init__.py", "from .attndb.training.session import train_stage"),
+        ("nodes/x.py", "from headless import program"),
+        ("benchmarks/x.py", "from support.studio import Studio"),
         ("micro/x.py", "from ..nodes import stages"),
         ("micro/x.py", "from ..attndb.training.trainer import train_stage"),
         ("nodes/x.py", "import comfy.utils"),

@@ -15,7 +15,7 @@ from attndreambooth.attndb.data.latent_pool import PoolSettings
 from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
 from attndreambooth.attndb.training.ranks import Ranks
-from attndreambooth.attndb.training.session import StageRequest
+from attndreambooth.attndb.training.stage_request import StageRequest
 from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, prompt_of, tiny_model
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import folder_paths
 from PIL import Image
 
-from ....attndb.artifacts.concept_files import check_name, read_record
+from ....attndb.artifacts.concept_files import read_record
+from ....attndb.artifacts.file_name import check_name
 from ....attndb.artifacts.manager_metadata import record_thumbnail
 from ....attndb.config.printable import printable
 from ....attndb.data.photo_file import read_picture
