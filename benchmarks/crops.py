@@ -62,7 +62,7 @@ def _measure(name: str, image: Image.Image, crops: list[Crop], resolution: int) 
     once, _ = _timed(lambda: [large.render_bytes(Crop(angle=1.0)), large.render_bytes(Crop())])
     after, new = _timed(lambda: [as_floats(*large.render_bytes(crop)) for crop in crops])
     log.info(
-        "%s at %d px: %.3f s a sample before, %.3f s now, and %.2f s once a photo (processor time)",
+        "%s at %d px: %.3f s a sample before, %.3f s now, and %.2f s once a photo (CPU time)",
         name,
         resolution,
         before / len(crops),

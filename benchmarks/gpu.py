@@ -1,13 +1,13 @@
-"""Training on a CUDA card at full size: time, FLOP/s, peak memory, whole recipes.
+"""Training on a CUDA GPU at full size: time, FLOP/s, peak memory, whole recipes.
 
     python benchmarks/gpu.py [--piece PIECE ...] [--mode MODE ...] [--json FILE] [--steps N]
                              [--seconds S]
 
 SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from a bare copy of the
-repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A card is
+repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A GPU is
 often lent for minutes: each piece (`stage-1` to `stage-3`, `paper`, `fast`) runs by itself, the
 file is written after every row, and no row is begun after `--seconds`. A row that does not fit the
-card says so and the rest goes on. What a card has to decide (channels_last, compile, CUDA graphs)
+GPU says so and the rest goes on. What a GPU has to decide (channels_last, compile, CUDA graphs)
 is a mode; a row's first step is timed apart. The published step is measured in fp32 and, for
 comparison, under bf16 autocast.
 """
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     import torch
 
     if not (options.dry_run or torch.cuda.is_available()):
-        raise SystemExit("no CUDA card here; --dry-run runs the same code on the CPU")
+        raise SystemExit("no CUDA GPU here; --dry-run runs the same code on the CPU")
     from .card import MODES
 
     if unknown := set(options.mode or ()) - set(MODES):

@@ -2,7 +2,7 @@
 
     python benchmarks/lora.py [--size sd15-small] [--rank 8] [--rounds 5] [--json FILE]
 
-Rows: stage and precision, with processor seconds of a step of the whole weights, of a LoRA whose
+Rows: stage and precision, with CPU seconds of a step of the whole weights, of a LoRA whose
 changed weights are formed, W + U D, and of ours, W x + U (D x). All are timed in turn, on the CPU.
 """
 
@@ -116,6 +116,6 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['size']} stage {row['stage']} {row['precision']} rank {row['rank']}: whole "
         f"{row['processor_whole_s']:.3f} s, weights formed {row['processor_formed_s']:.3f} s, LoRA "
-        f"{row['processor_lora_s']:.3f} s (processor time); {row['ratio_to_whole']:.2f} and "
+        f"{row['processor_lora_s']:.3f} s (CPU time); {row['ratio_to_whole']:.2f} and "
         f"{row['ratio_to_formed']:.2f} times as fast"
     )

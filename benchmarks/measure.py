@@ -30,7 +30,7 @@ class Timing:
     wall: float
     """Seconds on the clock."""
     processor: float
-    """Seconds of processor time of this process, all threads: hardly moved by other processes."""
+    """Seconds of CPU time of this process, all threads: hardly moved by other processes."""
 
 
 def time_in_turn(

@@ -1,10 +1,10 @@
-"""How true the memory estimate is, and what it says of full-size models on a card.
+"""How true the memory estimate is, and what it says of full-size models on a GPU.
 
     python benchmarks/memory.py [--predict] [--json FILE]
 
 Every stage is trained for two steps on the CPU, each case in a fresh process, and its peak is put
 next to the estimate (sd15-small, 256 px, batch 2). --predict adds SD 1.5 and SD 2.1 at full size,
-512 px, batch 8, and SDXL, 1024 px, batch 4, in bf16 on a CUDA card: these rows are estimates alone,
+512 px, batch 8, and SDXL, 1024 px, batch 4, in bf16 on a CUDA GPU: these rows are estimates alone,
 nothing of them was measured.
 """
 
@@ -37,7 +37,7 @@ HEAD = (
 def main(arguments: Sequence[str]) -> int:
     """Prints Markdown tables; with --json writes the rows as well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--predict", action="store_true", help="full-size models on a card too")
+    parser.add_argument("--predict", action="store_true", help="full-size models on a GPU too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

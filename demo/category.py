@@ -156,7 +156,7 @@ class Measured:
 
 HEAD = (
     "| held by | category: mean change of a pixel (0..1) | category: likeness to the subject | "
-    "subject: identity | place / style obeyed | squared change of weights | processor time |\n"
+    "subject: identity | place / style obeyed | squared change of weights | CPU time |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 

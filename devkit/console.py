@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class SetupError(Exception):
-    """Something a person has to mend; the message says what."""
+    """Something a person has to fix; the message says what."""
 
 
 def say(text: str) -> None:

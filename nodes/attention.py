@@ -52,8 +52,8 @@ class CaptureAttention(io.ComfyNode):
                 io.String.Input(
                     "words",
                     default="",
-                    tooltip="Words to record, parted by commas: cat, guinea pig, <my-sloth>, a#2 "
-                    "(the second a). Empty records every word of the prompt.",
+                    tooltip="Words to record, separated by commas: cat, guinea pig, <my-sloth>, "
+                    "a#2 (the second a). Empty records every word of the prompt.",
                 ),
                 io.Int.Input(
                     "time_slices",
@@ -130,8 +130,8 @@ class AttentionMaps(io.ComfyNode):
                 io.String.Input(
                     "words",
                     default="",
-                    tooltip="Words to show, parted by commas, out of those captured. Empty shows "
-                    "all.",
+                    tooltip="Words to show, separated by commas, out of those captured. Empty "
+                    "shows all.",
                 ),
                 io.String.Input(
                     "word",
@@ -216,7 +216,7 @@ class AttentionMaps(io.ComfyNode):
                     default="",
                     advanced=True,
                     tooltip="For layers = listed: resolutions (16x24, or 16) or beginnings of "
-                    "layer names (input_blocks.1.), parted by commas.",
+                    "layer names (input_blocks.1.), separated by commas.",
                 ),
             ],
             outputs=[

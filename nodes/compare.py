@@ -86,7 +86,7 @@ class CompareAttention(io.ComfyNode):
                 io.String.Input(
                     "words",
                     default="",
-                    tooltip="Words to compare, parted by commas, a row of maps for each. A word "
+                    tooltip="Words to compare, separated by commas, a row of maps for each. A word "
                     "that one prompt lacks is left out there. Empty takes the words of the last "
                     "column.",
                 ),

@@ -61,8 +61,8 @@ class CompareConcepts(io.ComfyNode):
                 io.String.Input(
                     "words",
                     default="",
-                    tooltip="Words whose maps are shown, parted by commas, a row for each. Empty: "
-                    "the new word and its category.",
+                    tooltip="Words whose maps are shown, separated by commas, a row for each. "
+                    "Empty: the new word and its category.",
                     advanced=True,
                 ),
                 labels_widget(),

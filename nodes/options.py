@@ -243,7 +243,7 @@ class TrainingOptionsNode(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="Rank of a LoRA in stages 2 and 3, for small cards and small files; 4 "
+                    tooltip="Rank of a LoRA in stages 2 and 3, for small GPUs and small files; 4 "
                     "to 64 is usual, with a higher learning rate (about 1e-4). 0: whole weights, "
                     "as published.",
                 ),
@@ -254,7 +254,7 @@ class TrainingOptionsNode(io.ComfyNode):
                     tooltip="Compute activations again instead of keeping them: exactly the same "
                     "result with less memory. light: norms and activation functions, little time; "
                     "full: whole blocks, about a third more time. auto: as much as the free memory "
-                    "asks for.",
+                    "asks for. A training that was begun goes on with another choice.",
                 ),
                 io.Combo.Input(
                     "low_memory",
@@ -262,7 +262,8 @@ class TrainingOptionsNode(io.ComfyNode):
                     default="auto",
                     tooltip="For small GPUs: the U-Net in bf16, activations recomputed, and in "
                     "stage 3 every weight updated the moment its gradient is there. A third of the "
-                    "memory and some more time; the result differs a little, as bf16 does. auto: "
+                    "memory and some more time; the result differs a little, as bf16 does, "
+                    "so a training begins anew with another choice. auto: "
                     "on where a stage would not fit into the GPU without it, and said then; off on "
                     "a CPU.",
                 ),
@@ -270,7 +271,7 @@ class TrainingOptionsNode(io.ComfyNode):
                     "compile",
                     default=False,
                     tooltip="Compile the U-Net's blocks (torch.compile): faster steps after a "
-                    "minute or two of compiling. Needs Triton on a card, a C++ compiler on a CPU.",
+                    "minute or two of compiling. Needs Triton on a GPU, a C++ compiler on a CPU.",
                     advanced=True,
                 ),
                 *_augmentation_widgets(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.tied_words import tied_columns
 from ..attndb.config import regularization as config
+from ..attndb.config.choices import LayerChoice
 from .errors import naming_node
 from .host.capture.prompt import encode, prompt_words
 from .host.capture.stock_training import TiedCaption, regularize_stock_training
@@ -50,7 +51,7 @@ class AttentionMapRegularization(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "layers",
-                    options=["all", "down", "middle", "up"],
+                    options=list(get_args(LayerChoice)),
                     default="all",
                     tooltip="Which cross-attention layers of the U-Net are tied. Published: all.",
                     advanced=True,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.choices import Augmentation, CategoryToken, Precision
 from ..attndb.config.data import AUTO, POOL
 from ..attndb.config.stage import StageConfig
 from .socket_types import Concept, Dataset, Options, Preview
@@ -96,20 +99,21 @@ def shared_widgets(resolution: int | None) -> list[io.Input]:
             min=0,
             max=64,
             tooltip="Samples per forward pass; the batch is made of several with exactly the same "
-            "gradient. 0: the whole batch at once. Lower it when memory runs out.",
+            "gradient. 0: the whole batch at once. Lower it when memory runs out: a training that "
+            "was begun goes on with another one.",
             advanced=True,
         ),
         io.Combo.Input(
             "precision",
-            options=["auto", "fp32", "bf16"],
+            options=list(get_args(Precision)),
             default="auto",
-            tooltip="Compute precision; weights always stay fp32. auto: bf16 on a CUDA card that "
-            "has it, fp32 elsewhere.",
+            tooltip="Compute precision; what is trained stays fp32 unless low_memory is on. auto: "
+            "bf16 on a CUDA GPU that has it, fp32 elsewhere.",
             advanced=True,
         ),
         io.Combo.Input(
             "augmentation",
-            options=[*(["preset"] if by_preset else []), "reference", "none"],
+            options=[*(["preset"] if by_preset else []), *get_args(Augmentation)],
             default="preset" if by_preset else "reference",
             tooltip="reference: random rotation, flip and crop, as published. none: centre crop."
             + (" preset: the preset's own." if by_preset else ""),
@@ -134,7 +138,7 @@ def shared_widgets(resolution: int | None) -> list[io.Input]:
         ),
         io.Combo.Input(
             "category_tie",
-            options=["last word", "first token"],
+            options=list(get_args(CategoryToken)),
             default="last word",
             tooltip="Which part of a category of several words or tokens the new token starts from "
             "and is tied to. first token: as the published code does.",

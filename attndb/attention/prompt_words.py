@@ -48,7 +48,7 @@ class Word:
 
 
 def split_queries(text: str) -> list[str]:
-    """Words or phrases that were typed into one field, parted by commas or line ends."""
+    """Words or phrases that were typed into one field, separated by commas or line ends."""
     return [part.strip() for part in re.split(r"[,\n]", text) if part.strip()]
 
 

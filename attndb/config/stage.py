@@ -41,7 +41,8 @@ out of records, so that what an earlier version recorded or began is the same ru
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage of the recipe."""
+    """One stage of the recipe. Every field decides the outcome, with all that it holds, and another
+    value is another run, unless its text says Runtime."""
 
     stage: int
     """1: embedding alignment, 2: attention map, 3: subject identity. A method of one stage: 1."""
@@ -63,22 +64,22 @@ class StageConfig:
     vectors: int = 1
     """Vectors of the placeholder token when stage 1 (or a stage without a concept) creates it."""
     precision: Precision = "auto"
-    """Compute precision of the U-Net: weights stay fp32, `bf16` runs under autocast. `auto` is
-    bf16 on a CUDA card that has it, fp32 elsewhere."""
+    """Compute precision of the U-Net: `bf16` runs under autocast, and what is trained stays fp32
+    unless low_memory says otherwise. `auto` is bf16 on a CUDA GPU that has it, fp32 elsewhere."""
     gradient_checkpointing: Checkpointing = "auto"
     """Compute activations again in the backward pass instead of keeping them: the same gradient to
     the bit, less memory, more time. `light` repeats what is cheap (norms, activation functions, the
     first half of the feed-forward), `full` whole blocks. `auto`: as much as the free memory asks
     for; where nobody knows what is free, `full` with low_memory and `off` without. Runtime."""
     low_memory: bool = False
-    """Train on a small card: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
+    """Train on a small GPU: frozen matrices in bf16, activations recomputed, and in stage 3 bf16
     weights and running means, rounded by chance, with the update inside the backward pass. Changes
     the result a little, as bf16 does, so another setting is another run."""
     compile: bool = False
     """Compile the U-Net's blocks with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA),
     takes a minute or two at the start. Fuses operations, so another setting is another run."""
     lora_rank: int = 0
-    """Rank of a low-rank change in stages 2 and 3 (LoRA), for small cards and small files; 0 trains
+    """Rank of a low-rank change in stages 2 and 3 (LoRA), for small GPUs and small files; 0 trains
     the weights themselves, as published. Biases and norms stay as they are with a rank."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of what is trained, which becomes the result; 0: the

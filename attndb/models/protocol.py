@@ -57,7 +57,8 @@ class TextAttention(Protocol):
 
 
 class Runtime(Protocol):
-    """How a private model computes: none of it changes what comes out."""
+    """How a private model computes. Checkpointing and offload change nothing that comes out;
+    compiled blocks round otherwise, so that `compile` is part of what a run is known by."""
 
     def checkpoint_activations(self, level: Checkpointing) -> None:
         """From now on the denoiser computes activations again in the backward pass, as `light` or

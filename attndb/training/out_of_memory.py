@@ -36,6 +36,13 @@ class MemoryFallback:
             self.recomputes = "full"
             self._recompute(self.recomputes)
             return "gradient_checkpointing is now full"
+        if self.recomputes != "full":
+            raise ValueError(
+                "out of memory with one sample at a time, and compiled blocks cannot begin to "
+                "compute activations again. The last checkpoint is kept: set "
+                "gradient_checkpointing to full in Training Options and queue again to go on from "
+                "it"
+            )
         raise ValueError(
             "out of memory with one sample at a time and gradient checkpointing. The last "
             "checkpoint is kept: close what else uses the device and queue again to go on from it. "

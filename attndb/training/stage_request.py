@@ -23,14 +23,15 @@ class StageRequest:
     title: str
     """Named in the log and in messages."""
     checkpoint_every: int = 100
-    """Steps between checkpoints; 0: only when it is stopped. Does not change the outcome."""
+    """Steps between checkpoints; 0: only when it is stopped. Runtime."""
     keep_state: bool = False
     """Keep the last checkpoint of the finished training, so that it goes on when `steps` is raised.
-    Takes three times the room of what is trained. Does not change the outcome."""
+    Takes three times the room of what is trained. Runtime."""
     concepts_every: int = 0
-    """Steps between concepts that are kept among the host's models while it trains; 0: none."""
+    """Steps between concepts that are kept among the host's models while it trains; 0: none.
+    Runtime."""
     concepts_kept: int = 5
-    """How many of these stay: the newest."""
+    """How many of these stay: the newest. Runtime."""
     low_memory_if_needed: bool = False
     """Turn low_memory on where the stage would not fit without it. What was decided is part of the
     run: it goes on as it began, on whatever machine."""

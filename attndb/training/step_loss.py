@@ -72,9 +72,9 @@ class StepLoss:
             if not math.isfinite(value):
                 said = _SPOKEN.get(name, short_name(name))
                 raise TrainingDivergedError(
-                    f"step {self.step + 1}: the {said} loss is {value}. The "
-                    "last good checkpoint is kept. Lower the learning rate, or set precision to "
-                    "fp32"
+                    f"step {self.step + 1}: the {said} loss is {value}. Lower the learning rate, "
+                    "or set precision to fp32: either changes the result, so this stage starts "
+                    "from step 1. The last good checkpoint of these settings is kept"
                 )
 
 

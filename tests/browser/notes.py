@@ -31,7 +31,7 @@ As *Teach a subject*, with an SDXL checkpoint and **preset sdxl**: 1024 px, batc
 are derived from the paper's and **nobody has run them on trained weights yet**. In *Prompt* write \
 your words in the place of `<my-dog> dog`.
 
-A 24 GB card for all three stages, by the estimate; *Train Concept* says before it starts what it \
+A 24 GB GPU for all three stages, by the estimate; *Train Concept* says before it starts what it \
 needs."""
 APP_NOTE = """# As a form
 

@@ -15,6 +15,13 @@ NAMED = re.compile(
     r"(?<![\w/])((?:attndb|benchmarks|demo|devkit|docs|headless|micro|nodes|tests|web|workflows)"
     r"/[\w./-]+\.(?:py|md|json|png|jpg|safetensors))"
 )
+SENTENCE = re.compile(r"(?<=[.!?;])[\"*)]*\s+|:\s")
+LONGEST = 30  # words; a sentence has fewer
+ODD = re.compile(
+    r"\bparted by commas|\bmend(?:s|ed)?\b|processor (?:time|seconds)|\bcards?\b", re.I
+)
+"""What the field calls: separated by commas, fix, CPU time, GPU."""
+OTHER_CARDS = re.compile(r"\[card\]|model\s+card|(?:workflow's|second's|its) card", re.I)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -34,6 +41,29 @@ def test_a_test_that_a_document_names_by_its_file_alone_is_there():
     for path in DOCUMENTS:
         named = re.findall(r"\btest_\w+\.py", path.read_text(encoding="utf-8"))
         assert set(named) <= there, path.name
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_a_sentence_is_short(name):
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.S)
+    blocks = re.split(r"\n\s*\n|\n(?=[-|#>]|\d+\.)", re.sub(r"\]\([^)]*\)", "]", text))
+    parts = [part for block in blocks for part in block.split("|")]
+    sentences = [sentence for part in parts for sentence in SENTENCE.split(part)]
+    assert [s for s in sentences if len(re.findall(r"\S*\w\S*", s)) >= LONGEST] == []
+
+
+def test_the_tree_of_contributing_names_every_room():
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    line_of = {line.split()[0]: line for line in tree.splitlines() if line[:1].isalpha()}
+    for place in ("attndb", "nodes/host"):
+        rooms = {path.parent.name for path in (ROOT / place).glob("*/__init__.py")}
+        assert [room for room in sorted(rooms) if room not in line_of[f"{place}/"]] == []
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES], ids=lambda path: path.stem)
+def test_what_users_read_has_the_words_of_the_field(path):
+    if path.stem != "CONTRIBUTING":  # its cards are those of workflows
+        assert ODD.findall(OTHER_CARDS.sub("", path.read_text(encoding="utf-8"))) == []
 
 
 def test_the_figure_of_the_three_stages_has_the_presets_numbers():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +13,8 @@ from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.presets import PRESETS
 from attndreambooth.attndb.config.regularization import Regularization
-from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.config.stage import RUNTIME_FIELDS, StageConfig
+from attndreambooth.attndb.training.stage_request import StageRequest
 
 PUBLISHED = {  # METHOD, section 4: steps, rate, batch, lambda_mu, lambda_sigma
     "paper": [(60, 1e-3, 8, 0.1, 0.0), (100, 2e-5, 8, 2.0, 5.0), (500, 2e-6, 8, 2.0, 5.0)],
@@ -77,3 +81,20 @@ def test_a_regularization_without_weights_is_not_active():
     assert not Regularization(mean_weight=0, variance_weight=0).active
     assert Regularization(mean_weight=0, variance_weight=1).active
     assert isinstance(PRESETS["fast"]()[0], StageConfig)
+
+
+def texts_of(kind: type) -> dict[str, str]:
+    """What stands below each field of a dataclass."""
+    body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+    return {
+        str(field.target.id): str(text.value.value)
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def test_a_field_says_whether_it_is_only_how_a_training_runs():
+    told = texts_of(StageConfig)
+    assert {name for name, text in told.items() if "Runtime" in text} == {*RUNTIME_FIELDS}
+    ways = {"checkpoint_every", "keep_state", "concepts_every", "concepts_kept"}
+    assert {name for name, text in texts_of(StageRequest).items() if "Runtime" in text} == ways

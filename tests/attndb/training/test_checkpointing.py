@@ -13,6 +13,7 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.memory.advice import with_fitting_checkpointing
+from attndreambooth.attndb.training.out_of_memory import MemoryFallback
 from attndreambooth.devkit.tiny_model import (
     RandomBatches,
     prompt_of,
@@ -111,6 +112,16 @@ def test_when_that_is_too_much_as_well_the_error_names_what_is_left():
     backend.denoise = full
     with pytest.raises(ValueError, match=r"one sample at a time.*low_memory.*lora_rank"):
         trained(stage(3, "auto", precision="fp32"), backend)
+
+
+def test_compiled_blocks_cannot_begin_to_compute_again_and_the_error_says_what_can_be_done():
+    fallback = MemoryFallback(stage(3, "light", compile=True, micro_batch=1), lambda _: None)
+    with pytest.raises(ValueError, match=r"set gradient_checkpointing to full .* to go on from it"):
+        fallback.give_way(consistent=True)
+    assert fallback.recomputes == "light"
+    fallback = MemoryFallback(stage(3, "full", compile=True, micro_batch=1), lambda _: None)
+    with pytest.raises(ValueError, match=r"gradient checkpointing.*they start from step 1"):
+        fallback.give_way(consistent=True)
 
 
 def test_it_is_asked_for_again_and_again():
