@@ -17,7 +17,7 @@ from .data.photo import Photo
 from .data.photo_advice import crop_advice, photo_advice
 from .data.sharpness import sharpness
 from .data.training_crops import TrainingCrop, training_crops, whole_counted
-from .viz.dataset_sheet import SheetRow, dataset_sheet, squared, veiled
+from .viz.dataset_grid import GridRow, dataset_grid, squared, veiled
 from .viz.heatmaps import Cell
 
 MOST_PHOTOS = 12
@@ -57,12 +57,12 @@ def dataset_preview(
     for number, (photo, own, sharp_one) in enumerate(each, start=1):
         heading = f"{number}. {printable(photo.name, 60)}, {_size(photo)}"
         prompts = [tokens.get(prompt, prompt) for prompt in dataset.prompts_of(photo)]
-        rows.append(SheetRow(f"{heading}: {prompts[0]}", _cells(photo, own, dataset.background)))
+        rows.append(GridRow(f"{heading}: {prompts[0]}", _cells(photo, own, dataset.background)))
         lines += _lines(heading, prompts, own, sharp_one)
     if (more := len(dataset.photos) - len(rows)) > 0:
         lines.append(f"and {more} more photos")
     lines += [f"! {line}" for line in advice]
-    picture = dataset_sheet(title, rows, advice, _CELL)
+    picture = dataset_grid(title, rows, advice, _CELL)
     return DatasetPreview(picture, "\n".join(lines), tuple(advice))
 
 

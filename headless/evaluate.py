@@ -120,6 +120,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--size", type=int, help="of the pictures, in pixels")
     add("--best-by", choices=BEST_BY, default=BOTH)
     add("--no-before", action="store_true", help="no row of the model before training")
-    add("--grid", type=Path, metavar="FILE.png", help="also write the pictures as a sheet")
+    add("--grid", type=Path, metavar="FILE.png", help="also write the pictures as a grid")
     add("--json", action="store_true", help="JSON lines on standard output")
     return parser.parse_args(arguments)

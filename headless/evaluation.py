@@ -23,7 +23,7 @@ from ..attndb.evaluation.score_table import best_row, score_table
 from ..attndb.evaluation.scores import Reference, Sample, Scores, score
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO
-from ..attndb.viz.evaluation_sheet import evaluation_sheet
+from ..attndb.viz.evaluation_grid import evaluation_grid
 from ..nodes.columns import columns_of, draw, labels_of
 from ..nodes.evaluate_concept import (
     check_best_by,
@@ -103,8 +103,8 @@ def _concepts(
     if options.grid is not None:
         firsts = range(0, len(shots), options.images)
         pictures = [[pictured(own[n]) for own in figures] for n in firsts]
-        sheet = evaluation_sheet(reference.photos, options.lines, pictures, names, _CELL)
-        write_whole({options.grid: png_writer(to_picture(sheet))})
+        grid = evaluation_grid(reference.photos, options.lines, pictures, names, _CELL)
+        write_whole({options.grid: png_writer(to_picture(grid))})
     own = [n for n, column in enumerate(columns) if column.concept is not None]
     best = own[best_row([rows[n] for n in own], options.best_by)]
     return rows, names[best], said_of_best(rows, own, best, options.best_by)

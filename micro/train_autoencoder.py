@@ -104,8 +104,8 @@ class CoderTrainer:
         y = model.decode(z + level * torch.randn(z.shape, generator=generator))
         loss = coder_loss(y, x, c.square, c.gradient)
         loss.backward()
-        grown = [p for p in [*self.convolutions, *self.others] if p.grad is not None]
-        nn.utils.clip_grad_norm_(grown, 1.0)
+        updated = [p for p in [*self.convolutions, *self.others] if p.grad is not None]
+        nn.utils.clip_grad_norm_(updated, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

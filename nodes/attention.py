@@ -275,26 +275,26 @@ class AttentionMaps(io.ComfyNode):
             end=end_percent,
         )
         maps = word_maps_of(record, selection).choose(split_queries(words))
-        panel = MapFigure(capture.prompt, maps, image)
+        figure = MapFigure(capture.prompt, maps, image)
         subject = word.strip() or maps.words[0].label
-        found = panel.measure(subject, other=other_word.strip() or None, mask=mask)
+        found = figure.measure(subject, other=other_word.strip() or None, mask=mask)
         style = HeatmapStyle(
             cell=cell_size, opacity=opacity, normalization=normalization, columns=columns
         )
-        picture = panel.sheet(style)
-        word_mask = panel.mask(subject, binary=mask_output == "otsu")
+        picture = figure.grids(style)
+        word_mask = figure.mask(subject, binary=mask_output == "otsu")
         remarks = [note] if note else []
-        if mask is not None and tuple(mask.shape[-2:]) != panel.size:
+        if mask is not None and tuple(mask.shape[-2:]) != figure.size:
             remarks.append(
                 f"The mask of {mask.shape[-1]} x {mask.shape[-2]} was resized to "
-                f"{panel.size[1]} x {panel.size[0]}."
+                f"{figure.size[1]} x {figure.size[0]}."
             )
             log.info("Attention Maps: %s", remarks[-1])
-        report = "\n".join([panel.report(mask=mask), *remarks])
+        report = "\n".join([figure.report(mask=mask), *remarks])
         return io.NodeOutput(
             picture,
             word_mask,
-            panel,
+            figure,
             found.mass,
             found.entropy,
             found.iou or 0.0,

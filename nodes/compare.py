@@ -107,11 +107,11 @@ class CompareAttention(io.ComfyNode):
         **maps: MapFigure | None,
     ) -> io.NodeOutput:
         numbered = (maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1))
-        panels = [panel for panel in numbered if panel is not None]
+        figures = [figure for figure in numbered if figure is not None]
         style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
-        shown = split_queries(words) or [word.label for word in panels[-1].maps.words]
+        shown = split_queries(words) or [word.label for word in figures[-1].maps.words]
         names = [line.strip() for line in labels.splitlines() if line.strip()]
-        picture = comparison(panels, names, shown, style)
+        picture = comparison(figures, names, shown, style)
         return io.NodeOutput(picture)
 
 

@@ -118,10 +118,10 @@ class CompareConcepts(io.ComfyNode):
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it
         figures = [
-            comparison(panels, names, shown, style, title=line)
-            for line, panels in zip(lines, drawn, strict=True)
+            comparison(row, names, shown, style, title=line)
+            for line, row in zip(lines, drawn, strict=True)
         ]
-        pictures = [panel.pictures for panels in drawn for panel in panels]
+        pictures = [figure.pictures for row in drawn for figure in row]
         return io.NodeOutput(figures, pictures)
 
 

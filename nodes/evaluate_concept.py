@@ -14,7 +14,7 @@ from ..attndb.attention import map_metrics
 from ..attndb.evaluation.prompts import context, prompt_lines, whole
 from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table, won
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores, score
-from ..attndb.viz.evaluation_sheet import evaluation_sheet
+from ..attndb.viz.evaluation_grid import evaluation_grid
 from ..attndb.viz.map_figure import MapFigure
 from .columns import (
     Column,
@@ -195,10 +195,10 @@ class EvaluateConcept(io.ComfyNode):
         table = f"{score_table(rows)}\n\n{said_of_best(rows, concepts_at, best, by)}"
         first_of_each = [[pictured(f[r * count]) for f in figures] for r in range(len(lines))]
         cell = widgets["cell_size"]
-        sheet = evaluation_sheet(reference.photos, lines, first_of_each, names, cell)[None]
+        grid = evaluation_grid(reference.photos, lines, first_of_each, names, cell)[None]
         pictures = [figure.pictures for column in figures for figure in column]
-        shown = {**ui.PreviewImage(sheet).as_dict(), **ui.PreviewText(table).as_dict()}
-        return io.NodeOutput(sheet, table, columns[best].concept, tuple(rows), pictures, ui=shown)
+        shown = {**ui.PreviewImage(grid).as_dict(), **ui.PreviewText(table).as_dict()}
+        return io.NodeOutput(grid, table, columns[best].concept, tuple(rows), pictures, ui=shown)
 
 
 def check_best_by(by: str, encoders: Sequence[Any]) -> None:

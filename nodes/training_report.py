@@ -95,7 +95,7 @@ class TrainingReport(io.ComfyNode):
         report = training_report(
             first(concept),
             photos=_pictures(photos),
-            sheets=_pictures(pictures),
+            pictures=_pictures(pictures),
             scores=_rows(scores),
             maps=_pictures(attention_maps),
             text=one_value("text", text),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from ..config.choices import CategoryToken
+from ..config.choices import CategoryToken, require_choice
 
 CONTEXT_LENGTH = 77
 """Tokens of one CLIP chunk, start and end tokens included."""
@@ -19,15 +20,14 @@ class CategoryWord:
     """As the user typed it, e.g. `stuffed animal`."""
     words: tuple[tuple[int, ...], ...]
     """Token ids, grouped by word: one group per word, one id per sub-token."""
-    tie: CategoryToken = "last word"
+    category_token: CategoryToken = "last word"  # noqa: S105 (a word, no secret)
     """`last word`: the noun, by its last sub-token, the first place of a causal text encoder that
     has read the whole word. `first token`: the published code's choice."""
 
     def __post_init__(self) -> None:
         if not any(self.words):
             raise ValueError("category is empty: type the word for what the subject is, e.g. dog")
-        if self.tie not in ("last word", "first token"):
-            raise ValueError(f"category_tie = {self.tie!r}: choose 'last word' or 'first token'")
+        require_choice("category_tie", self.category_token, get_args(CategoryToken))
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -35,14 +35,18 @@ class CategoryWord:
         return tuple(token for word in self.words for token in word)
 
     @property
+    def _by_its_first(self) -> bool:
+        return self.category_token == "first token"  # noqa: S105 (as above)
+
+    @property
     def tied_offset(self) -> int:
         """Position, within the category's tokens, of the one whose map the placeholder follows."""
-        return 0 if self.tie == "first token" else len(self.ids) - 1
+        return 0 if self._by_its_first else len(self.ids) - 1
 
     @property
     def initial_ids(self) -> tuple[int, ...]:
         """Token ids whose mean embedding the placeholder starts from."""
-        return self.ids[:1] if self.tie == "first token" else self.words[-1]
+        return self.ids[:1] if self._by_its_first else self.words[-1]
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def _fitted(picture: Image.Image) -> Tensor:
     if shown.width > WIDTH:
         shown = shown.resize((WIDTH, max(1, round(shown.height * WIDTH / shown.width))))
     ground = text_panel([" "], WIDTH, 10)[:1, :1]
-    sheet = ground.expand(shown.height, WIDTH, 3).clone()
+    whole = ground.expand(shown.height, WIDTH, 3).clone()
     left = (WIDTH - shown.width) // 2
-    sheet[:, left : left + shown.width] = torch.from_numpy(np.array(shown)).float() / 255
-    return sheet
+    whole[:, left : left + shown.width] = torch.from_numpy(np.array(shown)).float() / 255
+    return whole

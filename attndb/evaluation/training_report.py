@@ -21,7 +21,7 @@ def training_report(
     concept: TrainedConcept,
     *,
     photos: Sequence[Tensor] = (),
-    sheets: Sequence[Tensor] = (),
+    pictures: Sequence[Tensor] = (),
     maps: Sequence[Tensor] = (),
     scores: Sequence[Scores] = (),
     text: str = "",
@@ -35,7 +35,7 @@ def training_report(
         sections=(
             Section(title="The concept", rows=words_of(concept), head=False, text=text),
             Section(title="Photos", pictures=strip),
-            Section(title="Pictures", pictures=[("", to_picture(sheet)) for sheet in sheets]),
+            Section(title="Pictures", pictures=[("", to_picture(picture)) for picture in pictures]),
             Section(title="Scores", rows=rows),
             Section(
                 title="What the scores mean",

@@ -143,8 +143,8 @@ class AttentionMonitor:
                 caption = f"{name}, " + ("before" if step == 0 else f"step {step}")
                 row.append(Cell(caption, photo, heat, format_value(float(heat.mean()))))
             rows.append(row)
-        sheet = table(rows, HeatmapStyle(cell=192, normalization="shared"))
-        return Image.fromarray((sheet.numpy() * 255).round().astype(np.uint8))
+        grid = table(rows, HeatmapStyle(cell=192, normalization="shared"))
+        return Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))
 
     def curves_picture(self) -> Image.Image:
         """Means and variances of both columns over the steps."""

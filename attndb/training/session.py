@@ -63,8 +63,7 @@ def train_stage(
         )
     request, prior = with_its_prior(bench, request)
     has = None if request.concept is None else len(request.concept.vectors)
-    tie = request.category_token
-    texts = texts_of(bench, request.dataset, request.config, tie, has, prior)
+    texts = texts_of(bench, request.dataset, request.config, request.category_token, has, prior)
     say_what_is_trained(request, texts)
     identity = bench.identity(request.dataset)
     concept = request.concept

@@ -41,7 +41,7 @@ def texts_of(
     bench: Workbench,
     dataset: ConceptDataset,
     config: StageConfig,
-    tie: CategoryToken,
+    category_token: CategoryToken,
     vectors: int | None,
     prior: TokenizedText | None,
 ) -> Texts:
@@ -51,7 +51,7 @@ def texts_of(
     if vectors is None:
         initial = bench.token_ids(words.initial) if words.initial else ()
         vectors = len(initial) or config.vectors
-    prompts, category = bench.tokenize(dataset, vectors, tie)
+    prompts, category = bench.tokenize(dataset, vectors, category_token)
     own: tuple[TokenizedText, ...] = ()
     if words.templates or not words.with_category:
         subject = words.subject(dataset.placeholder, dataset.category)

@@ -42,7 +42,7 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
     title_lines = _wrap(title, _font(font_size + 1), _row_width(rows, width))
     top = _GAP + (len(title_lines) * int(font_size * 1.5) + _GAP if title_lines else 0)
     bar = int(font_size * 5.5) if shared else 0
-    sheet = Image.new(
+    canvas = Image.new(
         "RGB",
         (
             _row_width(rows, width) + 2 * _GAP + bar,
@@ -50,7 +50,7 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
         ),
         BACKGROUND,
     )
-    draw = ImageDraw.Draw(sheet)
+    draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(title_lines):
         place = (_GAP, _GAP + number * int(font_size * 1.5))
         draw.text(place, line, font=_font(font_size + 1), fill=TEXT)
@@ -59,14 +59,14 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
             left = _GAP + c * (width + _GAP)
             upper = top + r * (height + label_height + _GAP)
             span = (low, high) if shared else _range([cell.heat])
-            sheet.paste(_picture_of(cell, width, height, span, style.opacity), (left, upper))
+            canvas.paste(_picture_of(cell, width, height, span, style.opacity), (left, upper))
             _label(
-                draw, sheet, cell, left, upper + height, width, font_size, None if shared else span
+                draw, canvas, cell, left, upper + height, width, font_size, None if shared else span
             )
     if shared:
-        upright = sheet.height - top - label_height - _GAP
-        _upright_bar(draw, sheet, sheet.width - bar + _GAP, top, upright, font_size, (low, high))
-    return torch.from_numpy(np.array(sheet)).float() / 255
+        upright = canvas.height - top - label_height - _GAP
+        _upright_bar(draw, canvas, canvas.width - bar + _GAP, top, upright, font_size, (low, high))
+    return torch.from_numpy(np.array(canvas)).float() / 255
 
 
 def _columns_for(count: int) -> int:
@@ -127,7 +127,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _label(
     draw: ImageDraw.ImageDraw,
-    sheet: Image.Image,
+    canvas: Image.Image,
     cell: Cell,
     left: int,
     top: int,
@@ -156,12 +156,12 @@ def _label(
     length = width - low_width - high_width
     if length > 8:
         strip = np.repeat(colour_table(length)[None], max(4, font_size // 2), axis=0)
-        sheet.paste(Image.fromarray(strip), (left + low_width, line + font_size // 4))
+        canvas.paste(Image.fromarray(strip), (left + low_width, line + font_size // 4))
 
 
 def _upright_bar(
     draw: ImageDraw.ImageDraw,
-    sheet: Image.Image,
+    canvas: Image.Image,
     left: int,
     top: int,
     height: int,
@@ -171,7 +171,7 @@ def _upright_bar(
     """The shared colour bar with the values at five places."""
     thickness = max(10, font_size)
     strip = np.repeat(colour_table(height)[::-1, None], thickness, axis=1)
-    sheet.paste(Image.fromarray(strip), (left, top))
+    canvas.paste(Image.fromarray(strip), (left, top))
     small = _font(max(10, font_size - 2))
     for step in range(5):
         value = span[0] + (span[1] - span[0]) * step / 4

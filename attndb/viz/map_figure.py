@@ -62,16 +62,16 @@ class MapFigure:
         """One picture, (Y, X, 3)."""
         return None if self.pictures is None else self.pictures[index]
 
-    def sheet(self, style: HeatmapStyle) -> Tensor:
+    def grids(self, style: HeatmapStyle) -> Tensor:
         """A grid for each picture: the picture, then its map of each word; (B, Y, X, 3)."""
-        sheets = []
+        grids = []
         for index in range(self.count):
             cells = [] if self.pictures is None else [Cell("picture", self.picture(index))]
             for word, heat in zip(self.maps.words, self.maps.maps[index], strict=True):
                 detail = f"mass {format_value(float(map_metrics.mass(heat)))}"
                 cells.append(Cell(word.label, self.picture(index), heat, detail))
-            sheets.append(grid(cells, style, title=self.prompt))
-        return torch.stack(sheets)
+            grids.append(grid(cells, style, title=self.prompt))
+        return torch.stack(grids)
 
     def mask(self, word: str, *, binary: bool) -> Tensor:
         """The map of one word at the pictures' size, (B, Y, X).
@@ -127,7 +127,7 @@ class MapFigure:
 
 
 def comparison(
-    panels: Sequence[MapFigure],
+    figures: Sequence[MapFigure],
     labels: Sequence[str],
     words: Sequence[str | Sequence[str]],
     style: HeatmapStyle,
@@ -135,40 +135,43 @@ def comparison(
     title: str = "",
 ) -> Tensor:
     """Panels side by side, picture over map: a column for each, a row for each word, or for each
-    set of words with one for every panel.
+    set of words with one for every figure.
 
-    (B, Y, X, 3), as many as the panel with the fewest pictures. A word that a panel's prompt
+    (B, Y, X, 3), as many as the figure with the fewest pictures. A word that a figure's prompt
     lacks (a placeholder before it was learned) leaves a remark in its place.
     """
-    if not panels:
+    if not figures:
         raise ValueError("nothing to compare: connect at least one set of maps")
-    of_rows = [[word] * len(panels) if isinstance(word, str) else word for word in words]
+    of_rows = [[word] * len(figures) if isinstance(word, str) else word for word in words]
     for row in of_rows:
-        if all(_map_of(panel, word, 0) is None for panel, word in zip(panels, row, strict=True)):
-            panels[0].maps.of(row[0])  # raises, with the words there are
-    names = [*labels, *(f"{number + 1}" for number in range(len(labels), len(panels)))]
-    sheets = []
-    for index in range(min(panel.count for panel in panels)):
+        if all(_map_of(figure, word, 0) is None for figure, word in zip(figures, row, strict=True)):
+            figures[0].maps.of(row[0])  # raises, with the words there are
+    names = [*labels, *(f"{number + 1}" for number in range(len(labels), len(figures)))]
+    grids = []
+    for index in range(min(figure.count for figure in figures)):
         rows = [
-            [Cell(name, panel.picture(index)) for name, panel in zip(names, panels, strict=False)]
+            [
+                Cell(name, figure.picture(index))
+                for name, figure in zip(names, figures, strict=False)
+            ]
         ]
         if all(cell.picture is None for cell in rows[0]):
             rows = []
         for of_row in of_rows:
             row = []
-            for panel, word in zip(panels, of_row, strict=True):
-                heat = _map_of(panel, word, index)
+            for figure, word in zip(figures, of_row, strict=True):
+                heat = _map_of(figure, word, index)
                 detail = "" if heat is None else format_value(float(map_metrics.mass(heat)))
                 caption = word if heat is not None else f"{word}: not in this prompt"
-                picture = panel.picture(index) if heat is not None else None
+                picture = figure.picture(index) if heat is not None else None
                 row.append(Cell(caption, picture, heat, detail and f"mass {detail}"))
             rows.append(row)
-        sheets.append(table(rows, style, title=title))
-    return torch.stack(sheets)
+        grids.append(table(rows, style, title=title))
+    return torch.stack(grids)
 
 
-def _map_of(panel: MapFigure, word: str, index: int) -> Tensor | None:
+def _map_of(figure: MapFigure, word: str, index: int) -> Tensor | None:
     try:
-        return panel.maps.of(word)[index]
+        return figure.maps.of(word)[index]
     except ValueError:
         return None

@@ -53,16 +53,16 @@ def test_every_input_and_output_has_a_tooltip_and_ids_have_the_prefix(host):
             assert socket.tooltip, (schema.node_id, socket.id)
 
 
-def test_a_sheet_a_mask_and_numbers_come_out(drawn):
+def test_a_grid_a_mask_and_numbers_come_out(drawn):
     handle, samples = drawn
-    picture, mask, panel, mass, entropy, iou, similarity, report = maps(
+    picture, mask, figure, mass, entropy, iou, similarity, report = maps(
         handle, samples, image=torch.rand(2, 64, 96, 3), word="cats", other_word="guitarist"
     )
     assert picture.shape[0] == 2 and picture.shape[3] == 3
     assert 0 <= picture.min() and picture.max() <= 1
     assert mask.shape == (2, 64, 96)
     assert 0 < mass < 1 and 0 < entropy < 1 and iou == 0 and 0 < similarity < 1
-    assert mass == pytest.approx(float(panel.maps.of("cats").mean()))
+    assert mass == pytest.approx(float(figure.maps.of("cats").mean()))
     for word in handle.words:
         assert word.label in report
 
@@ -83,8 +83,8 @@ def test_a_mask_of_another_size_is_resized_and_said(drawn):
 
 def test_words_are_shown_in_the_asked_order(drawn):
     handle, samples = drawn
-    panel = maps(handle, samples, words="cats, guitarist")[2]
-    assert [word.label for word in panel.maps.words] == ["cats", "guitarist"]
+    figure = maps(handle, samples, words="cats, guitarist")[2]
+    assert [word.label for word in figure.maps.words] == ["cats", "guitarist"]
 
 
 def test_one_head_can_be_shown(drawn):
@@ -139,10 +139,10 @@ def test_pictures_are_compared_side_by_side(drawn, sd15):
 
     handle, samples = drawn
     image = torch.rand(2, 64, 96, 3)
-    panel = maps(handle, samples, image=image)[2]
+    figure = maps(handle, samples, image=image)[2]
     (sheet,) = CompareAttention.execute(
         labels="one\ntwo", words="cats", normalization="shared", opacity=0.65, cell_size=64,
-        maps_1=panel, maps_2=panel, maps_3=None,
+        maps_1=figure, maps_2=figure, maps_3=None,
     ).args  # fmt: skip
     assert sheet.shape[0] == 2
     assert sheet.shape[2] > 2 * 74

@@ -18,7 +18,7 @@ from attndreambooth.attndb.data.photo_batches import PhotoBatches
 from attndreambooth.attndb.data.tokens import TokenizedPrompt
 from attndreambooth.attndb.data.training_crops import training_crops
 from attndreambooth.attndb.dataset_preview import MOST_PHOTOS, dataset_preview
-from attndreambooth.attndb.viz.dataset_sheet import UNCOUNTED, squared, veiled
+from attndreambooth.attndb.viz.dataset_grid import UNCOUNTED, squared, veiled
 from attndreambooth.devkit.tiny_model import prompt_of
 
 SIDE = 64

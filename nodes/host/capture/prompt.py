@@ -26,11 +26,13 @@ def prompt_words(clip: Any, text: str) -> PromptWords:
     return PromptWords(text, prompt_tokens(clip, text), known_placeholders(clip))
 
 
-def training_token_lines(clip: Any, dataset: ConceptDataset, tie: CategoryToken) -> dict[str, str]:
+def training_token_lines(
+    clip: Any, dataset: ConceptDataset, category_token: CategoryToken
+) -> dict[str, str]:
     """Each training prompt of a dataset as a line of its tokens. ValueError names what could not
     be trained with."""
     check_text_encoder(clip)
-    prompts, _ = tokenize_training_prompts(clip, dataset, 1, tie)
+    prompts, _ = tokenize_training_prompts(clip, dataset, 1, category_token)
     marked = with_blank_vectors(clip, dataset.placeholder, 1)
     return {p.text: token_line(p, prompt_tokens(marked, p.text)) for p in prompts}
 

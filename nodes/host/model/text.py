@@ -47,7 +47,7 @@ def words_of(clip: Any, text: str) -> tuple[tuple[int, ...], ...]:
 
 
 def tokenize_training_prompts(
-    clip: Any, dataset: ConceptDataset, vectors: int, tie: CategoryToken
+    clip: Any, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
 ) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:
     """The dataset's prompts, in its order, as the stock text encode node would see them, and its
     category.
@@ -61,7 +61,7 @@ def tokenize_training_prompts(
             f"placeholder {dataset.placeholder!r} is already a word that the model knows: choose a "
             f"new one in the dataset node, e.g. <my-{dataset.placeholder}>"
         )
-    category = CategoryWord(dataset.category, words_of(clip, dataset.category), tie)
+    category = CategoryWord(dataset.category, words_of(clip, dataset.category), category_token)
     marked = with_blank_vectors(clip, dataset.placeholder, vectors)
     prompts = []
     for prompt in dataset.prompts:
@@ -143,8 +143,8 @@ def _tokens(clip: Any, prompt: str, source: str) -> list[int | None]:
 def category_embeddings(clip: Any, concept: TrainedConcept) -> dict[str, Tensor]:
     """Where the concept's placeholder would start in this CLIP: the mean token embedding (D,) of
     its category by text encoder, patches on CLIP merged. ValueError if CLIP has no word for it."""
-    tie = "first token" if concept.record.get("tie") == "first token" else "last word"
-    category = CategoryWord(concept.category, words_of(clip, concept.category), tie)
+    category_token = "first token" if concept.record.get("tie") == "first token" else "last word"
+    category = CategoryWord(concept.category, words_of(clip, concept.category), category_token)
     means = {}
     for name, weight in token_embeddings(clip).items():
         [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]

@@ -19,10 +19,10 @@ STUFFED_ANIMAL = ((9, 8), (7, 6))
 
 
 @pytest.mark.parametrize(
-    ("tie", "offset", "initial"), [("last word", 3, (7, 6)), ("first token", 0, (9,))]
+    ("category_token", "offset", "initial"), [("last word", 3, (7, 6)), ("first token", 0, (9,))]
 )
-def test_a_category_of_several_tokens_is_tied_as_asked(tie, offset, initial):
-    category = CategoryWord("stuffed animal", STUFFED_ANIMAL, tie)
+def test_a_category_of_several_tokens_is_tied_as_asked(category_token, offset, initial):
+    category = CategoryWord("stuffed animal", STUFFED_ANIMAL, category_token)
     assert category.ids == (9, 8, 7, 6)
     assert (category.tied_offset, category.initial_ids) == (offset, initial)
     found = locate("text", prompt(1, 2, None, 9, 8, 7, 6, 3), category)
@@ -31,8 +31,8 @@ def test_a_category_of_several_tokens_is_tied_as_asked(tie, offset, initial):
 
 
 def test_both_ties_agree_on_a_category_of_one_token():
-    for tie in ("last word", "first token"):
-        category = CategoryWord("dog", ((5,),), tie)
+    for category_token in ("last word", "first token"):
+        category = CategoryWord("dog", ((5,),), category_token)
         assert (category.tied_offset, category.initial_ids) == (0, (5,))
 
 

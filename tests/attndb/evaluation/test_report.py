@@ -69,7 +69,7 @@ def whole(**changes):
         concept(),
         **{
             "photos": [torch.rand(40, 60, 3), torch.rand(30, 30, 1)],
-            "sheets": [torch.rand(90, 50, 3)],
+            "pictures": [torch.rand(90, 50, 3)],
             "maps": [torch.rand(50, 90, 3)],
             "scores": SCORES,
             "text": "My dog, <b>twice</b>.\nSecond line",
@@ -82,7 +82,7 @@ def test_the_page_holds_all_of_it_and_asks_for_nothing():
     page = Page(report_html(whole()))
     assert page.open == []
     assert all(address.startswith("data:image/") for address in page.addresses)
-    assert len(page.addresses) == 3 + 3  # photos, sheet, maps; a curve for each stage
+    assert len(page.addresses) == 3 + 3  # photos, pictures, maps; a curve for each stage
     for address in page.addresses:
         Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).verify()
     said = " ".join(page.said)
@@ -103,7 +103,7 @@ def test_the_picture_is_as_wide_as_it_says_and_grows_with_what_is_in_it():
     large = report_picture(whole())
     assert small.shape[1:] == large.shape[1:] == (WIDTH, 3) and large.shape[0] > small.shape[0]
     assert 0.0 <= float(large.min()) <= float(large.max()) <= 1.0
-    wide = report_picture(whole(sheets=[torch.rand(10, 3000, 3)]))
+    wide = report_picture(whole(pictures=[torch.rand(10, 3000, 3)]))
     assert wide.shape[1] == WIDTH
 
 

@@ -7,7 +7,7 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training import adamw_in_backward as streamed
+from attndreambooth.attndb.training import adamw_in_backward
 from attndreambooth.attndb.training.adamw_in_backward import AdamWInBackward
 from attndreambooth.attndb.training.callback import NoCallback
 from attndreambooth.attndb.training.run import Run
@@ -38,7 +38,7 @@ def network():
 
 
 def test_in_fp32_it_is_adamw(monkeypatch):
-    monkeypatch.setattr(streamed, "PIECE", 37)  # matrices are updated in several pieces
+    monkeypatch.setattr(adamw_in_backward, "PIECE", 37)  # matrices are updated in several pieces
     inputs = torch.randn(5, 6, 8)
     plain, ours = network(), network()
     theirs = torch.optim.AdamW(plain.parameters(), **CONSTANTS)

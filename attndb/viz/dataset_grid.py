@@ -1,4 +1,4 @@
-"""DatasetSheet: photos and the crops that training sees of them, in rows, with words and advice.
+"""DatasetGrid: photos and the crops that training sees of them, in rows, with words and advice.
 
 Pictures are (Y, X, 3) fp32 in 0..1, weights (Y, X) in 0..1.
 """
@@ -23,7 +23,7 @@ _GAP = 10
 
 
 @dataclass(frozen=True)
-class SheetRow:
+class GridRow:
     """One photo."""
 
     title: str
@@ -50,8 +50,8 @@ def squared(picture: Tensor, side: int) -> Tensor:
     return ground
 
 
-def dataset_sheet(
-    title: str, rows: Sequence[SheetRow], advice: Sequence[str], cell: int = 192
+def dataset_grid(
+    title: str, rows: Sequence[GridRow], advice: Sequence[str], cell: int = 192
 ) -> Tensor:
     """All rows below a title and above the advice, (Y, X, 3) in 0..1."""
     style = HeatmapStyle(cell=cell, normalization="shared")

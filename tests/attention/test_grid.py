@@ -1,4 +1,4 @@
-"""The drawn sheet shows the maps' values in the right place and colour."""
+"""The drawn grid shows the maps' values in the right place and colour."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def hot_left(height=8, width=8) -> torch.Tensor:
     return heat
 
 
-def colour_at(sheet: torch.Tensor, y: int, x: int) -> list[int]:
-    return (sheet[y, x] * 255).round().int().tolist()
+def colour_at(drawn: torch.Tensor, y: int, x: int) -> list[int]:
+    return (drawn[y, x] * 255).round().int().tolist()
 
 
 def table(index: int) -> list[int]:
@@ -36,17 +36,17 @@ def test_colours_rise_in_lightness_from_end_to_end():
 
 
 def test_a_map_alone_shows_its_extremes_in_the_end_colours():
-    sheet = grid([Cell("cat", heat=hot_left())], BARE)
-    assert colour_at(sheet, 40, 14) == table(255)
-    assert colour_at(sheet, 40, 70) == table(0)
+    drawn = grid([Cell("cat", heat=hot_left())], BARE)
+    assert colour_at(drawn, 40, 14) == table(255)
+    assert colour_at(drawn, 40, 70) == table(0)
 
 
 def test_a_shared_scale_shows_a_weaker_map_weaker():
     weak = hot_left() / 2
     style = HeatmapStyle(cell=64, opacity=1.0, normalization="shared")
-    sheet = grid([Cell("strong", heat=hot_left()), Cell("weak", heat=weak)], style)
-    assert colour_at(sheet, 40, 14) == table(255)
-    assert colour_at(sheet, 40, 14 + 74) == table(128)
+    drawn = grid([Cell("strong", heat=hot_left()), Cell("weak", heat=weak)], style)
+    assert colour_at(drawn, 40, 14) == table(255)
+    assert colour_at(drawn, 40, 14 + 74) == table(128)
     own = grid([Cell("strong", heat=hot_left()), Cell("weak", heat=weak)], BARE)
     assert colour_at(own, 40, 14 + 74) == table(255)
 
@@ -61,9 +61,9 @@ def test_opacity_zero_is_the_picture_and_a_cold_place_keeps_its_drawing():
 
 
 def test_pictures_keep_their_shape():
-    sheet = grid([Cell("wide", torch.rand(20, 60, 3))], HeatmapStyle(cell=120))
-    assert sheet.shape[1] == 120 + 20
-    assert sheet.shape[0] < 120
+    drawn = grid([Cell("wide", torch.rand(20, 60, 3))], HeatmapStyle(cell=120))
+    assert drawn.shape[1] == 120 + 20
+    assert drawn.shape[0] < 120
 
 
 def test_rows_break_at_the_asked_column():
@@ -91,7 +91,7 @@ def test_growing_a_map_never_goes_below_zero():
     assert resize_map(hot_left(), 50, 30).min() >= 0
 
 
-def panel(labels=("cat", "a"), batch=2, pictures=True) -> MapFigure:
+def figure(labels=("cat", "a"), batch=2, pictures=True) -> MapFigure:
     words = tuple(Word(label=label, columns=(i,)) for i, label in enumerate(labels))
     maps = hot_left().expand(batch, len(words), 8, 8)
     return MapFigure(
@@ -99,14 +99,14 @@ def panel(labels=("cat", "a"), batch=2, pictures=True) -> MapFigure:
     )
 
 
-def test_a_panel_draws_one_sheet_for_each_picture():
-    assert panel().sheet(BARE).shape[0] == 2
-    assert panel().sheet(BARE).shape[2] == 3 * 74 + 10
-    assert panel(pictures=False).sheet(BARE).shape[2] == 2 * 74 + 10
+def test_a_figure_draws_one_grid_for_each_picture():
+    assert figure().grids(BARE).shape[0] == 2
+    assert figure().grids(BARE).shape[2] == 3 * 74 + 10
+    assert figure(pictures=False).grids(BARE).shape[2] == 2 * 74 + 10
 
 
 def test_a_mask_of_a_word_has_the_pictures_size():
-    soft, hard = panel().mask("cat", binary=False), panel().mask("cat", binary=True)
+    soft, hard = figure().mask("cat", binary=False), figure().mask("cat", binary=True)
     assert soft.shape == hard.shape == (2, 64, 64)
     assert soft.min() == 0 and soft.max() == 1
     assert hard[0, :, :28].min() == 1 and hard[0, :, 36:].max() == 0
@@ -115,26 +115,26 @@ def test_a_mask_of_a_word_has_the_pictures_size():
 def test_a_mask_of_another_size_is_resized_for_the_overlap():
     wanted = torch.zeros(1, 16, 16)
     wanted[:, :, :8] = 1
-    found = panel().measure("cat", mask=wanted)
+    found = figure().measure("cat", mask=wanted)
     assert found.iou == pytest.approx(1.0, abs=0.06)
     with pytest.raises(ValueError, match="mask holds 3 masks for 2 picture"):
-        panel().measure("cat", mask=torch.zeros(3, 8, 8))
+        figure().measure("cat", mask=torch.zeros(3, 8, 8))
 
 
 def test_pictures_and_samples_must_be_as_many():
     with pytest.raises(ValueError, match=r"image holds 1 picture\(s\) and samples 2"):
-        MapFigure("x", panel().maps, torch.rand(1, 64, 64, 3))
+        MapFigure("x", figure().maps, torch.rand(1, 64, 64, 3))
 
 
-def test_a_comparison_has_a_column_for_each_panel_and_a_row_for_each_word():
-    sheet = comparison([panel(), panel(), panel()], ["before"], ["cat", "a"], BARE)
-    assert sheet.shape[0] == 2
-    assert sheet.shape[2] == 3 * 74 + 10
-    assert sheet.shape[1] > 3 * 64
+def test_a_comparison_has_a_column_for_each_figure_and_a_row_for_each_word():
+    drawn = comparison([figure(), figure(), figure()], ["before"], ["cat", "a"], BARE)
+    assert drawn.shape[0] == 2
+    assert drawn.shape[2] == 3 * 74 + 10
+    assert drawn.shape[1] > 3 * 64
 
 
 def test_a_word_that_one_prompt_lacks_is_left_out_there_alone():
-    old, new = panel(("sloth",)), panel(("<x>", "sloth"))
+    old, new = figure(("sloth",)), figure(("<x>", "sloth"))
     assert comparison([old, new], ["before", "after"], ["<x>"], BARE).shape[0] == 2
     with pytest.raises(ValueError, match="no map of 'dog'"):
         comparison([old, new], [], ["dog"], BARE)

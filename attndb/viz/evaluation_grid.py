@@ -1,4 +1,4 @@
-"""EvaluationSheet: a row of pictures for each prompt, a column for each concept, photos on top."""
+"""EvaluationGrid: a row of pictures for each prompt, a column for each concept, photos on top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .dataset_sheet import squared
+from .dataset_grid import squared
 from .grid import table
 from .heatmaps import Cell, HeatmapStyle
 from .text_panel import text_panel
@@ -16,7 +16,7 @@ MOST_ROWS = 40
 """More are not shown: a picture has to be opened by a browser."""
 
 
-def evaluation_sheet(
+def evaluation_grid(
     photos: Sequence[Tensor],
     prompts: Sequence[str],
     rows: Sequence[Sequence[Tensor]],
