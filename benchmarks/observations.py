@@ -31,7 +31,7 @@ from ..attndb.evaluation.report import report_html
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.weight_files import FOLDER
 from .contest.contestant import OURS, Contestant, ablations, contestant, recipes
-from .observed.course import Course, Watch, points_of
+from .observed.course import Course, TrackingOptions, points_of
 from .observed.figure import UNTIED, report
 from .observed.points import Point
 from .observed.world import MicroWorld, World
@@ -103,9 +103,10 @@ def main(arguments: Sequence[str]) -> int:
 def _courses(
     lines: Sequence[Contestant], concepts: Sequence[str], world: World, options: argparse.Namespace
 ) -> list[Course]:
-    watch = Watch(every=options.every, score_every=options.score_every, seed=options.seed)
+    every, score_every = options.every, options.score_every
+    how = TrackingOptions(every=every, score_every=score_every, seed=options.seed)
     return [
-        Course(line, concept, world, watch, options.rows) for concept in concepts for line in lines
+        Course(line, concept, world, how, options.rows) for concept in concepts for line in lines
     ]
 
 

@@ -15,9 +15,11 @@ from ..attndb.data.mask import with_masks
 from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.placeholder import default_placeholder
+from ..attndb.jobs.job import Captions
 from .errors import naming_node
 from .host.linked import LinkedFiles
 from .host.photo_folders import folder_state, photo_folders, read_folder
+from .host.typed_path import unquoted
 from .host.ui.images import contact_strip, to_image
 from .socket_types import Dataset
 from .wires import lines_of, one_value, separate_images, separate_masks
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
-CAPTIONS = ("template", "text files")
+CAPTIONS = get_args(Captions)
 
 
 def _words(named_after: str) -> list[io.Input]:
@@ -200,7 +202,7 @@ class LoadConceptDataset(io.ComfyNode):
         chosen = path if folder == TYPED else folder
         photos = read_folder(chosen, skip_broken, captions == "text files", masks)
         _linked.were_read(chosen)
-        word = placeholder if placeholder.strip() else default_placeholder(chosen.strip("\"' "))
+        word = placeholder if placeholder.strip() else default_placeholder(unquoted(chosen))
         return _result(
             ConceptDataset(
                 photos,

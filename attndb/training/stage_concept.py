@@ -84,7 +84,7 @@ def _new_concept(
             "prompt": dataset.prompt,
             **({"templates": list(dataset.templates)} if len(dataset.templates) > 1 else {}),
             "tie": category.category_token,
-            "tied_token_id": category.ids[category.category_tokend_offset],
+            "tied_token_id": category.ids[category.tied_offset],
             "photos": [photo.record(dataset.private) for photo in dataset.photos],
             **({} if dataset.private else {"thumbnail": bench.thumbnail(dataset)}),
             "versions": identity["versions"],

@@ -1,4 +1,4 @@
-"""ObservedBench: the host's workbench, with an observer at every training."""
+"""ObservedBench: the host's workbench, with an observation at every training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...attndb.training.run import Run
 from ...nodes.host.model.private_model import PrivateModel
 from ...nodes.host.ui.plan import plan_of
 from ...nodes.host.workbench import HostWorkbench
-from .observer import TIMESTEPS, Observer, cosine
+from .observation import TIMESTEPS, ObservationCallback, cosine
 
 Keep = Callable[[int, dict[str, float]], None]
 
@@ -66,7 +66,7 @@ class ObservedBench(HostWorkbench):
         start = {name: vectors.detach().clone() for name, vectors in embeddings.items()}
         earlier = _moved_before(self._before)
         own = partial(cosine, start=start) if self._before is None else lambda now: earlier
-        observer = Observer(
+        observation = ObservationCallback(
             AttentionLook(latent, TIMESTEPS, config.seed),
             context,
             prompt if config.words.with_category else None,
@@ -77,8 +77,8 @@ class ObservedBench(HostWorkbench):
             config.steps,
         )
         if self._before is None:
-            observer.begin(model, embeddings)
-        return [*others, observer]
+            observation.begin(model, embeddings)
+        return [*others, observation]
 
     def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
         """Scored, not kept: `run` and `most` are the host's."""

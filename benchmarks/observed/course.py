@@ -16,7 +16,7 @@ from ...attndb.training.stage_request import StageRequest
 from ...devkit.in_process import host_folders
 from ..contest.contestant import Contestant
 from ..contest.rows import digest_of
-from .observer import TIMESTEPS
+from .observation import TIMESTEPS
 from .points import Kind, Point, file_of, read_points, save_point
 from .world import World
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class TrackingOptions:
     """How often it is looked."""
 
     every: int = 20
@@ -40,13 +40,13 @@ class Course:
     lies there as well until every point is made, so that a stopped one goes on."""
 
     def __init__(
-        self, contestant: Contestant, concept: str, world: World, watch: Watch, rows: Path
+        self, contestant: Contestant, concept: str, world: World, how: TrackingOptions, rows: Path
     ) -> None:
-        self.contestant, self.concept, self._world, self._watch = contestant, concept, world, watch
-        self.stages = tuple(c.with_(seed=watch.seed) for c in contestant.stages)
+        self.contestant, self.concept, self._world, self._how = contestant, concept, world, how
+        self.stages = tuple(c.with_(seed=how.seed) for c in contestant.stages)
         asked = {
             **{"stages": [config.identity() for config in self.stages], "world": world.asked},
-            **{"every": watch.every, "score_every": watch.score_every},
+            **{"every": how.every, "score_every": how.score_every},
             **{"context": world.context, "timesteps": TIMESTEPS},
         }
         words = "-".join(contestant.name.lower().replace("+", "plus").split())
@@ -69,7 +69,7 @@ class Course:
     def _wanted(self) -> list[str]:
         found = [file_of("look", 1, 0), file_of("score", 1, 0)]
         for number, config in enumerate(self.stages, 1):
-            for kind, every in (("look", self._watch.every), ("score", self._watch.score_every)):
+            for kind, every in (("look", self._how.every), ("score", self._how.score_every)):
                 moments = {*(range(every, config.steps, every) if every else ()), config.steps}
                 found += [file_of(kind, number, step) for step in sorted(moments - {0})]
         return found
@@ -120,14 +120,14 @@ class Course:
             look=lambda step, values: self._keep("look", number, step, values),
             looked=lambda step: self._has("look", number, step),
             score=lambda step, concept: self._score(number, step, concept),
-            every=self._watch.every,
+            every=self._how.every,
         )
         request = StageRequest(
             dataset=self._world.dataset(self.concept),
             config=config,
             concept=learned,
             title=title,
-            concepts_every=self._watch.score_every,
+            concepts_every=self._how.score_every,
         )
         return train_stage(bench, request)[0]
 

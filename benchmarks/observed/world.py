@@ -17,13 +17,12 @@ from ..contest.studio import Studio
 
 SEED = 1000
 """Of the noise of all pictures."""
-Wires = tuple[Any, Any, Any]
 
 
 class World(Protocol):
     """What trainings are observed on."""
 
-    wires: Wires
+    wires: tuple[Any, Any, Any]
     """MODEL, CLIP and VAE."""
     context: str
     """A prompt with a place that no photo shows; `{}` for the subject."""
@@ -48,7 +47,7 @@ class MicroWorld:
     def __init__(self, output: Path, prompts: int, folder: Path = FOLDER) -> None:
         chosen = evenly(PROMPTS, prompts)
         self.studio = Studio(output, chosen, images=1, folder=folder)
-        self.wires: Wires = (self.studio.model, self.studio.clip, self.studio.vae)
+        self.wires: tuple[Any, Any, Any] = (self.studio.model, self.studio.clip, self.studio.vae)
         self.subjects = tuple(c.name for c in (*EVALUATION, *TUNING))
         sample_of = CONCEPTS[self.subjects[0]]
         self.context = PROMPTS[0].text("{}", sample_of)

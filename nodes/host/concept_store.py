@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
@@ -17,6 +18,7 @@ from ...attndb.artifacts.manager_metadata import (
 from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
+from ...attndb.jobs.job import SavedMetadata
 from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, weights_path
 
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"as trained": None, **FILE_PRECISIONS}
 """Of a weight file."""
-METADATA = ("record", "for managers", "no photos")
+METADATA = get_args(SavedMetadata)
 """What the files tell of the training."""
 
 

@@ -14,7 +14,8 @@ import folder_paths
 from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES, weight_file
 from ...attndb.config.printable import quoted
-from .paths import can_be_path, is_file, is_folder, model_files
+from .paths import model_files
+from .typed_path import can_be_path, is_file, is_folder, lies_below
 
 KIND = "diffusers"
 SINGLE_FILES = "diffusion_models"
@@ -75,8 +76,7 @@ def _below(name: str, widget: str) -> Path:
 
 
 def _check_inside(path: Path, name: str, widget: str) -> None:
-    real = Path(os.path.realpath(path))
-    if not any(real.is_relative_to(os.path.realpath(root)) for root in _roots()):
+    if not lies_below(path, _roots()):
         raise ValueError(
             f"{widget} = {quoted(name, 200)} leads out of models/{KIND}: put the files themselves "
             "there. Other folders are read only if the server's owner names them in "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ...attndb.config.printable import quoted
 from ...attndb.evaluation.hugging_face import WANTED, FolderEncoder, load_folder_encoder
 from ...micro.clip_encoder import MicroClipEncoder, micro_clip_encoder
 from .model.weights import merged_weights
-from .paths import can_be_path, is_folder
+from .typed_path import can_be_path, is_folder, lies_below, place_of, unquoted
 
 OWNERS_KEY = "attndb_encoders"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
@@ -133,7 +132,7 @@ def folder_encoder(text: str) -> ManagedEncoder:
 
 
 def _resolved(text: str) -> Path:
-    cleaned = text.strip().strip("\"'").strip()
+    cleaned = unquoted(text)
     if not cleaned:
         there = ", ".join(known_folders()[:_MOST_NAMED]) or "none yet"
         raise ValueError(
@@ -145,12 +144,8 @@ def _resolved(text: str) -> Path:
             f"folder = {quoted(text)} is no path: type the folder of {WANTED} below ComfyUI's "
             "models/"
         )
-    roots = encoder_roots()
-    path = Path(cleaned)
-    places = [path] if path.is_absolute() else [root / path for root in roots]
-    folder = next((place for place in places if is_folder(place)), places[0])
-    real = Path(os.path.realpath(folder))
-    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+    folder = place_of(cleaned, encoder_roots(), is_folder)
+    if not lies_below(folder, encoder_roots()):
         raise ValueError(
             f"folder {quoted(text, 200)} lies outside of ComfyUI's models/: put it there. Other "
             f"folders are read only if the server's owner allows them, with the line "

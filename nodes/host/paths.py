@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import folder_paths
@@ -13,32 +12,7 @@ from ...attndb.artifacts.concept_files import read_record
 log = logging.getLogger(__name__)
 
 _MOST_KNOWN = 10_000
-_LONGEST_PATH = 1024
 _known: dict[Path, tuple[tuple[int, int, int] | None, bool]] = {}
-
-
-def can_be_path(text: str) -> bool:
-    """Whether a typed text can name a file at all on this system."""
-    try:
-        return len(text) <= _LONGEST_PATH and "\0" not in text and bool(os.fsencode(text))
-    except UnicodeEncodeError:
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; a name that the system does not take is none."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that the system does not take is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def embedding_folders() -> list[str]:

@@ -17,7 +17,7 @@ from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
 from ...attndb.data.scan import image_suffixes, scan
-from .paths import can_be_path, is_folder
+from .typed_path import can_be_path, is_folder, lies_below, unquoted
 
 OWNERS_KEY = "attndb_photos"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
@@ -42,7 +42,7 @@ def resolve_folder(text: object) -> Path:
     around it and ~ are understood. ValueError if it is none, or lies elsewhere."""
     if not isinstance(text, str):
         raise ValueError(f"folder = {quoted(text)} is no text: choose a folder, or type its path")
-    cleaned = text.strip().strip("\"'").strip()
+    cleaned = unquoted(text)
     if not text.strip():
         raise ValueError("folder is empty: choose one under input/, or type a path")
     if not can_be_path(text):
@@ -53,8 +53,7 @@ def resolve_folder(text: object) -> Path:
             raise ValueError("folder is empty: choose one under input/, or type a path")
         candidates += [*_places(cleaned), *_places(_home(cleaned))]
     folder = next((path for path in candidates if is_folder(path)), candidates[-1])
-    real = Path(os.path.realpath(folder))
-    if any(real.is_relative_to(os.path.realpath(root)) for root in photo_roots()):
+    if lies_below(folder, photo_roots()):
         return folder
     raise ValueError(
         f"folder {quoted(text, 200)} lies outside of ComfyUI's input/ and datasets/ folders: put "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ...attndb.config.printable import quoted
-from .paths import can_be_path, is_file
 from .photo_folders import photo_roots
+from .typed_path import can_be_path, is_file, lies_below, place_of, unquoted
 
 _LARGEST = 1 << 20
 
@@ -35,7 +34,7 @@ def prompt_file_state(text: object) -> str:
 
 
 def _resolved(text: str) -> Path:
-    cleaned = text.strip().strip("\"'").strip()
+    cleaned = unquoted(text)
     if not cleaned:
         raise ValueError("file is empty: type the name of a .txt file in ComfyUI's input folder")
     if not can_be_path(cleaned):
@@ -45,11 +44,8 @@ def _resolved(text: str) -> Path:
         )
     if not cleaned.lower().endswith(".txt"):
         raise ValueError(f"file {quoted(text, 200)} is no .txt file: prompts are one in a line")
-    path, roots = Path(cleaned), photo_roots()
-    places = [path] if path.is_absolute() else [root / path for root in roots]
-    file = next((place for place in places if is_file(place)), places[0])
-    real = Path(os.path.realpath(file))
-    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+    file = place_of(cleaned, photo_roots(), is_file)
+    if not lies_below(file, photo_roots()):
         raise ValueError(
             f"file {quoted(text, 200)} lies outside of ComfyUI's input/ and datasets/ folders: put "
             "it there"

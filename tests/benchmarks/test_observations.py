@@ -17,9 +17,9 @@ from attndreambooth.attndb.training.attention_look import AttentionLook, Seen
 from attndreambooth.benchmarks.contest.contestant import contestant
 from attndreambooth.benchmarks.contest.rows import RowError
 from attndreambooth.benchmarks.observations import RIVALS, contestants
-from attndreambooth.benchmarks.observed.course import Course, Watch, points_of
+from attndreambooth.benchmarks.observed.course import Course, TrackingOptions, points_of
 from attndreambooth.benchmarks.observed.figure import UNTIED, figure, line_of, panels, report
-from attndreambooth.benchmarks.observed.observer import cosine, gaps, share_of_words
+from attndreambooth.benchmarks.observed.observation import cosine, gaps, share_of_words
 from attndreambooth.benchmarks.observed.points import Point, read_point, save_point
 from attndreambooth.devkit.tiny_model import prompt_of, tiny_model
 from attndreambooth.micro.text import END
@@ -135,7 +135,7 @@ def _values(course):
 
 def test_every_stage_is_looked_at_and_scored(world, tmp_path):
     line = _line("attndreambooth", (2, 1e-2), (2, 1e-3), (3, 1e-3))
-    course = Course(line, "hatted-robot", world, Watch(every=2, score_every=0), tmp_path)
+    course = Course(line, "hatted-robot", world, TrackingOptions(every=2, score_every=0), tmp_path)
     assert len(course.missing()) == 1 + 1 + 1 + 2 + 1 + 3
     course.fill()
     assert not course.missing() and not (course.folder / "run").exists()
@@ -154,7 +154,7 @@ def test_every_stage_is_looked_at_and_scored(world, tmp_path):
 
 def test_a_stopped_training_goes_on_and_says_the_same(world, tmp_path):
     line = _line("textual_inversion", (4, 1e-2))
-    watch = Watch(every=1, score_every=2)
+    watch = TrackingOptions(every=1, score_every=2)
     whole = Course(line, "hatted-robot", world, watch, tmp_path / "whole")
     whole.fill()
     assert "mean_gap" not in whole.points()[0].values  # trained without the category

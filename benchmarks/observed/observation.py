@@ -1,4 +1,4 @@
-"""Observer: what the paper says of [V], measured at a step of a training by its own callback.
+"""ObservationCallback: what the paper says of [V], measured while a training runs.
 
 Shapes: B timesteps, V the placeholder's vectors, W words' columns of a prompt.
 """
@@ -59,7 +59,7 @@ def cosine(now: Embeddings, start: Embeddings) -> float:
     return min(float(torch.cosine_similarity(a, b).min()) for a, b in pairs)
 
 
-class Observer:
+class ObservationCallback:
     """A callback that looks every n steps and after the last one, unless that was done before."""
 
     def __init__(
