@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not groups and len(of_file[_file(item)]) == 1:  # fixtures of its file are there, too
             groups = of_file[_file(item)]
         item.add_marker(pytest.mark.xdist_group(min(groups) if groups else _file(item)))
-        if item.get_closest_marker("cuda") is not None and not _cuda():
+        if item.get_closest_marker("cuda") is not None and (on_cpu() or not _cuda()):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("cpu") is not None and not on_cpu():
             item.add_marker(pytest.mark.skip(reason="is about the CPU"))

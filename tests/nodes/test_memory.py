@@ -27,6 +27,7 @@ def log(caplog):
     return lines
 
 
+@pytest.mark.cpu  # of a card other weights count, and they are frozen in bf16
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_need_is_in_the_log_before_the_first_step(stage, sd15, train, log):
     train(stage, sd15)

@@ -1,0 +1,120 @@
+"""What only a card can show of the core: `python dev.py test --device cuda --piece core`."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from support.observer import Told
+
+from attndreambooth.attndb.artifacts.weight_delta import delta_tensors
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.regularization import Regularization
+from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.training.run import Run
+from attndreambooth.devkit.tiny_model import (
+    CLIP_CONFIG,
+    RandomBatches,
+    prompt_of,
+    tiny_model,
+)
+from attndreambooth.devkit.training import train_stage
+
+pytestmark = pytest.mark.cuda
+CARD, CPU = torch.device("cuda", 0), torch.device("cpu")
+VECTORS = 0.3 * torch.randn(
+    1, CLIP_CONFIG["hidden_size"], generator=torch.Generator().manual_seed(5)
+)
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """fp32 as on the CPU: a convolution's products are in TF32 otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def model_on(device):
+    """The tiny model as a stage node makes it for a device: its weights wait in main memory."""
+    from attndreambooth.nodes.host.model.private_model import PrivateModel
+    from attndreambooth.nodes.host.model.text import TextEncoder
+
+    made = tiny_model()
+    text = {name: TextEncoder(encoder) for name, encoder in made.text_encoders.items()}
+    for encoder in text.values():
+        encoder.model.set_clip_options({"execution_device": device})
+    return PrivateModel(made.unet, text, made.diffusion, device)
+
+
+def stage(number, **changes):
+    return StageConfig(
+        stage=number,
+        steps=STEPS,
+        batch_size=4,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        regularization=Regularization(mean_weight=20.0, variance_weight=200.0),
+        **{"precision": "fp32", **changes},
+    )
+
+
+def trained(config, device, run=None, callback=None):
+    batches = RandomBatches(prompts=[prompt_of(), prompt_of(before=(320, 539))], masked=True)
+    return train_stage(model_on(device), batches, config, VECTORS, callback, run)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["weights", "LoRA"])
+def test_a_card_learns_what_the_cpu_learns(host, number, changes):
+    there, here = (trained(stage(number, **changes), device) for device in (CARD, CPU))
+    for one, other in zip(there.losses, here.losses, strict=True):
+        assert one.parts == pytest.approx(other.parts, rel=1e-2)
+    learned = zip(there.embeddings.values(), here.embeddings.values(), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-3) for one, other in learned)
+    changed = delta_tensors(there.delta)
+    assert changed.keys() == delta_tensors(here.delta).keys()
+    assert {value.device.type for value in changed.values()} <= {"cpu"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"low_memory": True}], ids=str)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_stopped_training_goes_on_to_the_same_bytes(host, number, changes, tmp_path):
+    class StoppedError(Exception):
+        """As Cancel stops it."""
+
+    def stop(loss, _training):
+        if loss.step == 2:
+            raise StoppedError
+
+    config, request = stage(number, **{"precision": "auto", **changes}), {"seed": 1}
+    with Run(tmp_path, request, every=2) as run, pytest.raises(StoppedError):
+        trained(config, CARD, run, Told(stop))
+    with Run(tmp_path, request, every=2) as run:
+        resumed = trained(config, CARD, run)
+    whole = trained(config, CARD)
+    assert resumed.losses == whole.losses and torch.equal(resumed.vectors, whole.vectors)
+    changed, others = delta_tensors(resumed.delta), delta_tensors(whole.delta)
+    assert all(torch.equal(value, others[name]) for name, value in changed.items())
+
+
+@pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"low_memory": True}], ids=str)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_peak_is_below_what_is_said(host, number, changes, record_property):
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    config = stage(number, **{"precision": "auto", **changes})
+    said = MemoryEstimator(
+        model=model_on(CARD),
+        embeddings={"clip_l": tuple(VECTORS.shape)},
+        prompts=(prompt_of(),),
+        latent=(4, 8, 8),
+    )(config)
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(CARD)
+    torch.cuda.reset_peak_memory_stats(CARD)
+    trained(config, CARD)
+    peak = torch.cuda.max_memory_allocated(CARD) - before
+    record_property("said_mb", round(said.total / 1e6, 1))
+    record_property("peak_mb", round(peak / 1e6, 1))
+    assert peak <= said.total + said.reserve
