@@ -52,8 +52,8 @@ CUDA = {
     "host-control": ["tests/host/test_run_control.py", "tests/host/test_attention.py"],
     "host-crash": ["tests/host/test_crash.py", "tests/host/test_full_disk.py"],
 }
-"""By piece: the tests with their models on a card, each in less than eight minutes. Of the core only
-those that are about one: its others make their models on the CPU, whatever the device."""
+"""By piece: the tests with their models on a card, each in less than eight minutes. Of the core
+only those that are about one: its others make their models on the CPU, whatever the device."""
 
 
 @dataclass(frozen=True)

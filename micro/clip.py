@@ -5,7 +5,6 @@ contrastive losses: picture with caption, as CLIP; and two pictures of one subje
 scenes, so that the picture features tell subjects apart that no caption can.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .epochs import train_in_epochs
 from .judges import soften
 from .stock import CLIP_TRAIN, render_to, scene_rng, to_model_range
 from .text import END, SHORT, CaptionEncoder, TextEncoder, Vocabulary
 from .world import Scene, Words, random_caption, random_identity, random_scene, render
-
-log = logging.getLogger(__name__)
 
 WIDTHS = (32, 64, 128, 192, 256)  # 128 px -> 4 x 4
 FEATURES = 128
@@ -122,36 +120,26 @@ def train_micro_clip(
     rng = np.random.default_rng(config.seed)
     pictures, pairs = rendered_pairs(folder, config)
     model = MicroClip(captions.vocabulary).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=1e-2)
-    per_epoch = config.pairs // config.batch
-    done, total = 0, config.epochs * per_epoch
-    for epoch in range(config.epochs):
-        model.train()
-        order = torch.randperm(config.pairs, generator=generator)
-        seen = 0.0
-        for i in range(per_epoch):
-            index = order[i * config.batch : (i + 1) * config.batch].sort().values.numpy()
-            both = np.array(pictures[index]).reshape(-1, *pictures.shape[2:])
-            x = soften(to_model_range(both), generator)
-            named = [j for j, k in enumerate(index) if has_words(pairs[k][0])]
-            texts = [random_caption(pairs[index[j]][0], rng) for j in named]
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate * min(1, (done + 1) / 30) * (1 - done / total) + 1e-6
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                features = model.images(x.contiguous(memory_format=torch.channels_last))
-                text = model.texts(captions(texts)[:, :SHORT])
-            features = features.unflatten(0, (-1, 2))  # (B, 2, 128)
-            scale = model.log_scale.exp().clamp(max=100)
-            loss = contrast(features[:, 0], features[:, 1], scale)
-            loss = loss + contrast(features[named, 0], text, scale)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            done, seen = done + 1, seen + float(loss.detach())
-        log.info("micro CLIP, epoch %d: loss %.4f", epoch + 1, seen / per_epoch)
-        if on_epoch is not None:
-            on_epoch(epoch, model)
-    return model.eval()
+
+    def loss_of(index: Tensor) -> Tensor:
+        chosen = index.numpy()
+        both = np.array(pictures[chosen]).reshape(-1, *pictures.shape[2:])
+        x = soften(to_model_range(both), generator)
+        named = [j for j, k in enumerate(chosen) if has_words(pairs[k][0])]
+        texts = [random_caption(pairs[chosen[j]][0], rng) for j in named]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            features = model.images(x.contiguous(memory_format=torch.channels_last))
+            text = model.texts(captions(texts)[:, :SHORT])
+        features = features.unflatten(0, (-1, 2))  # (B, 2, 128)
+        scale = model.log_scale.exp().clamp(max=100)
+        subjects = contrast(features[:, 0], features[:, 1], scale)
+        return subjects + contrast(features[named, 0], text, scale)
+
+    return train_in_epochs(
+        *("micro CLIP", model, config.pairs, config, loss_of, generator),
+        warmup=30,
+        on_epoch=on_epoch,
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ stream of scenes that the model was not trained on. Two trunks share nothing: on
 whole scene, one at the objects.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .epochs import train_in_epochs
 from .stock import JUDGE_TEST, JUDGE_TRAIN, make_scenes, rendered, to_model_range
 from .world import Scene, Words, random_identity, random_scene
 from .world.vocabulary import (
@@ -29,8 +29,6 @@ from .world.vocabulary import (
     RELATIONS,
     STYLES,
 )
-
-log = logging.getLogger(__name__)
 
 NONE = "none"
 SCENE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -171,30 +169,19 @@ def train_judges(
     pictures, scenes = rendered(folder, config.seed, JUDGE_TRAIN, config.scenes, judge_scene)
     truth = labels(scenes)
     model = Judges().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=1e-2)
-    per_epoch = config.scenes // config.batch
-    done, total = 0, config.epochs * per_epoch
-    for epoch in range(config.epochs):
-        model.train()
-        order = torch.randperm(config.scenes, generator=generator)
-        seen = 0.0
-        for i in range(per_epoch):
-            index = order[i * config.batch : (i + 1) * config.batch].sort().values
-            x = soften(to_model_range(pictures[index.numpy()]), generator)
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate * min(1, (done + 1) / 100) * (1 - done / total) + 1e-6
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = model(x.contiguous(memory_format=torch.channels_last))
-            losses = [F.cross_entropy(logits[n].float(), truth[n][index]) for n in ATTRIBUTES]
-            loss = torch.stack(losses).nan_to_num().sum()
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            done, seen = done + 1, seen + float(loss.detach())
-        log.info("judges, epoch %d: loss %.4f", epoch + 1, seen / per_epoch)
-        if on_epoch is not None:
-            on_epoch(epoch, model)
-    return model.eval()
+
+    def loss_of(index: Tensor) -> Tensor:
+        x = soften(to_model_range(pictures[index.numpy()]), generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(x.contiguous(memory_format=torch.channels_last))
+        losses = [F.cross_entropy(logits[n].float(), truth[n][index]) for n in ATTRIBUTES]
+        return torch.stack(losses).nan_to_num().sum()
+
+    return train_in_epochs(
+        *("judges", model, config.scenes, config, loss_of, generator),
+        warmup=100,
+        on_epoch=on_epoch,
+    )
 
 
 def held_out_accuracy(

@@ -1,13 +1,13 @@
 """The training set as the diffusion model sees it: latents of all scenes, on disk."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..attndb.artifacts.tensor_file import write_whole
 from .autoencoder import Autoencoder
 from .stock import TRAIN, rendered, to_model_range
 from .world import Scene
@@ -32,7 +32,6 @@ def encoded(
             model.encode(to_model_range(pictures[start : start + batch])).half().cpu().numpy()
             for start in range(0, count, batch)
         ]
-        part = path.with_suffix(".part.npy")
-        np.save(part, np.concatenate(parts))
-        os.replace(part, path)
+        latents = np.concatenate(parts)
+        write_whole({path: lambda file: np.save(file, latents)})
     return torch.from_numpy(np.load(path)), scenes

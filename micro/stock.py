@@ -1,15 +1,16 @@
 """Rendered scenes on disk, outside git: pictures once, scenes from their seeds."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..attndb.artifacts.tensor_file import write_whole
 from .world import SIZE, Scene, Words, random_identity, random_scene, render
 
 log = logging.getLogger(__name__)
@@ -64,16 +65,16 @@ def render_to(path: Path, scenes: list[Scene]) -> None:
     """Pictures (N, SIZE, SIZE, 3) of scenes as a .npy file; nothing is done if it is there."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     log.info("rendering %d scenes to %s", len(scenes), path)
-    part = path.with_suffix(".part.npy")
     shape = (len(scenes), SIZE, SIZE, 3)
-    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-    for i, scene in enumerate(scenes):
-        out[i] = render(scene).picture
-    out.flush()
-    del out
-    os.replace(part, path)
+
+    def write(file: IO[bytes]) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for scene in scenes:
+            file.write(np.ascontiguousarray(render(scene).picture).tobytes())
+
+    write_whole({path: write})
 
 
 def to_model_range(pictures: NDArray[np.uint8] | Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Step one of the training: the autoencoder, on scenes of mostly random subjects."""
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..attndb.artifacts.tensor_file import write_whole
 from .autoencoder import Autoencoder
 from .muon import Muon
 from .stock import to_model_range
@@ -129,9 +129,7 @@ class CoderTrainer:
 
 def save_state(state: dict, path: Path) -> None:
     """Write a checkpoint in one move."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    write_whole({path: lambda file: torch.save(state, file)})
 
 
 def train_coder(

@@ -48,7 +48,7 @@ def test_it_learns_and_one_seed_gives_the_same_weights(words, tmp_path, caplog):
     config = ClipConfig(pairs=24, epochs=4, batch=8)
     with caplog.at_level("INFO"):
         model = train_micro_clip(tmp_path, words, config)
-    losses = [r.args[1] for r in caplog.records if "epoch" in r.getMessage()]
+    losses = [r.args[-1] for r in caplog.records if "epoch" in r.getMessage()]
     assert len(losses) == 4 and losses[-1] < losses[0]
     found = held_out_retrieval(model, words, count=8)
     assert set(found) == {"subject", "text"} and all(0 <= v <= 1 for v in found.values())
