@@ -58,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     looking = commands.add_parser(
         "inspect",
-        help="what a folder of photos or of diffusers, an embedding, weights or a workflow holds",
+        help="what a folder of photos or of diffusers, a run, an embedding, weights or a workflow "
+        "holds",
     )
     looking.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     looking.add_argument("--json", action="store_true", help="a JSON list instead of lines")
