@@ -88,8 +88,10 @@ class _LowRankLinear:
             return super().forward(x)  # type: ignore[misc]
         rows = x.reshape(-1, x.shape[-1])
         plain, thin = super().forward(rows), F.linear(rows, self.low_rank.down)  # type: ignore[misc]
-        # into the output: a sum of its own is one more pass over it, there and back
-        changed = plain.addmm_(thin, self.low_rank.up.t().to(plain.dtype))
+        # into the output: a sum of its own is one more pass over it, there and back. A transpose of
+        # its own: the backward pass multiplies with it again, and reads rows of R slowly
+        up = self.low_rank.up.t().to(plain.dtype).contiguous()
+        changed = plain.addmm_(thin, up)
         return changed.reshape(*x.shape[:-1], -1)
 
 
@@ -107,7 +109,7 @@ class _LowRankConvolution:
         down = change.down.unflatten(1, change.shape[1:])
         up = change.up.reshape(*change.up.shape, *(1 for _ in change.shape[2:]))
         thin = layer._conv_forward(x, down, None)
-        return layer.forward(x) + _CONVOLUTIONS[len(change.shape) - 2](thin, up)
+        return layer.forward(x).add_(_CONVOLUTIONS[len(change.shape) - 2](thin, up))
 
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

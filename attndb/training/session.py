@@ -39,9 +39,10 @@ log = logging.getLogger(__name__)
 CODE_VERSION = 1
 """Raised whenever the training code gives other results for the same request."""
 
-LORA_CODE_VERSION = 3
+LORA_CODE_VERSION = 4
 """The same, of runs that train a LoRA. From 2 on there are two thin layers beside the frozen one,
-W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x. Equal to rounding."""
+W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
+the gradient of D x. Equal to rounding."""
 
 
 def train_stage(

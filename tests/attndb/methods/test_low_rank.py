@@ -111,6 +111,41 @@ def test_nothing_as_large_as_the_weight_is_made(kind):
     assert not made and layer.weight.grad is None
 
 
+class Calls(TorchDispatchMode):
+    """What is computed: each operation with its tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.found.append((func.overloadpacket, [a for a in args if isinstance(a, torch.Tensor)]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_product_reads_rows_of_the_rank(autocast):
+    """A matrix of (O, R) in rows of R took 2.5 times as long as one in rows of O, and the gradient
+    of D x is a product with it."""
+    layer, outputs, rank = torch.nn.Linear(7, 11).requires_grad_(False), 11, 3
+    changed(layer, rank)
+    with Calls() as calls, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        layer(torch.randn(2, 13, 7, requires_grad=True)).float().square().sum().backward()
+    read = [of[-1] for op, of in calls.found if op is torch.ops.aten.mm]
+    wide = [matrix for matrix in read if tuple(matrix.shape) == (outputs, rank)]
+    assert len(wide) == 1 and wide[0].stride() == (1, outputs)
+
+
+def test_a_convolution_adds_into_its_output():
+    """A sum of its own is one more tensor of the output's size, and one more pass over it."""
+    layer = torch.nn.Conv2d(5, 6, 3, padding=1).requires_grad_(False)
+    changed(layer)
+    with Calls() as calls:
+        layer(torch.randn(2, 5, 8, 9))
+    sums = [op for op, _ in calls.found if op in (torch.ops.aten.add, torch.ops.aten.add_)]
+    assert sums == [torch.ops.aten.add_]
+
+
 @pytest.mark.parametrize("kind", ["linear", "3 x 3"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast_a_layer_gives_what_autocast_gives(kind, dtype):

@@ -57,7 +57,7 @@ def test_what_only_says_how_finds_the_same_run(tmp_path, request_, change, known
 
 @pytest.mark.parametrize(
     ("change", "version"),
-    [({}, 1), ({"lora_rank": 2}, 3), ({"stage": 1, "lora_rank": 2}, 1)],  # stage 1 trains no LoRA
+    [({}, 1), ({"lora_rank": 2}, 4), ({"stage": 1, "lora_rank": 2}, 1)],  # stage 1 trains no LoRA
 )
 def test_only_a_lora_is_a_run_of_the_code_that_changed_it(tmp_path, request_, change, version):
     config = request_.config.with_(steps=1, **change)
