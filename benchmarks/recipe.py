@@ -2,8 +2,9 @@
 
 Ours is the graph that a user queues: the stock checkpoint loader, the dataset node, the three stage
 nodes with their defaults, Save Concept. The published loop opens, turns and cuts a photo for every
-sample, and runs VAE and text encoder in every step. Stages are a twentieth of the paper's, and so
-is our pool of encoded crops; what happens once (loading, hashing, saving) is not shortened.
+sample, and runs VAE and text encoder in every step. Stages have a twentieth of the paper's steps,
+and our automatic pool of encoded crops shrinks as their samples do; what happens once (loading,
+hashing, saving) is not shortened.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import psutil
 import torch
@@ -23,7 +25,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..attndb.config.data import POOL
+from ..attndb.config import data
 from ..attndb.config.presets import paper
 from ..attndb.data.augmentation import draw_crop, render
 from ..attndb.data.dataset import ConceptDataset
@@ -36,7 +38,7 @@ from .stopwatch import Stopwatch
 
 CPU = torch.device("cpu")
 SHORTER, QUICK = 20, 60
-"""Stages and pool are that many times shorter than the paper's."""
+"""Stages are that many times shorter than the paper's."""
 PHOTOS, MEGAPIXELS = 5, (4032, 3024)
 UNET, TEXT, VAE = "model.diffusion_model.", "cond_stage_model.transformer.", "first_stage_model."
 CHECKPOINT = "sd15-small.safetensors"
@@ -46,6 +48,12 @@ NODES = ("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention", "AttnD
 def steps_of(shorter: int) -> tuple[int, ...]:
     """Steps of the three stages."""
     return tuple(max(1, round(stage.steps / shorter)) for stage in paper())
+
+
+def pool_of(size: Size, shorter: int) -> int:
+    """Crops per photo that are to the stages' samples what an automatic pool is to the paper's."""
+    samples = size.batch / paper()[0].batch_size / shorter
+    return max(1, round(data.POOL * samples))
 
 
 def write_photos(folder: Path, size: tuple[int, int] = MEGAPIXELS) -> None:
@@ -104,7 +112,7 @@ def ours(size: Size, precision: str, work: Path, shorter: int = SHORTER) -> dict
     import nodes as stock
 
     from ..attndb.data.rendered_ahead import RenderedAhead
-    from ..attndb.training import session
+    from ..attndb.training import session, trainer
     from ..attndb.training.run import Run
     from ..attndb.training.training import Training
     from ..nodes.host import workbench
@@ -113,16 +121,26 @@ def ours(size: Size, precision: str, work: Path, shorter: int = SHORTER) -> dict
     import folder_paths
 
     folder_paths.add_model_folder_path("checkpoints", str(work))
-    graph, watch = Graph(), Stopwatch()
+    graph, watch, wall = Graph(), Stopwatch(), Stopwatch(time.perf_counter)
     parts = {
         "load": [(stock.CheckpointLoaderSimple, "load_checkpoint")],
         "hash": [(workbench, f"{what}_digest") for what in ("autoencoder", "text", "unet")],
-        "encode": [(RenderedAhead, "fill"), (RenderedAhead, "__getitem__")],
+        "encode": [(RenderedAhead, "fill")],
+        "batch": [(RenderedAhead, "__getitem__")],
         "step": [(Training, "step")],
+        "told": [(trainer._Progress, "add")],
         "checkpoint": [(Run, "save")],
         "save": [(session, "_keep")],
     }
-    with _measured() as taken, torch.inference_mode(), watch.watching(parts), watch.part("other"):
+    shorter_pool = mock.patch.object(data, "POOL", pool_of(size, shorter))
+    with (
+        _measured() as taken,
+        torch.inference_mode(),
+        shorter_pool,
+        watch.watching(parts),
+        wall.watching(parts),
+        watch.part("other"),
+    ):
         model, clip, vae = stock.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT)
         concept = None
         dataset = photo_dataset(graph, work / "photos")
@@ -137,12 +155,22 @@ def ours(size: Size, precision: str, work: Path, shorter: int = SHORTER) -> dict
                 batch_size=size.batch,
                 resolution=size.resolution,
                 precision=precision,
-                latent_pool=max(1, POOL // shorter),
                 concept=concept,
             )[0]
         with watch.part("save"):
             graph("AttnDBSaveConcept", concept=concept, name="doll")
-    return {**taken, "parts": {name: round(value, 3) for name, value in watch.seconds.items()}}
+    return {**taken, "parts": _rounded(watch), "between_steps": between_steps(wall.seconds)}
+
+
+def between_steps(wall: Mapping[str, float]) -> float:
+    """Share of the time from the first step to the last that is no step's own: until a batch is
+    there, and while a step is told of and kept. Seconds on the clock: waiting takes no others."""
+    others = sum(wall.get(part, 0.0) for part in ("batch", "told", "checkpoint"))
+    return others / (wall["step"] + others)
+
+
+def _rounded(watch: Stopwatch) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in watch.seconds.items()}
 
 
 def published(size: Size, work: Path, shorter: int = SHORTER) -> dict[str, Any]:
@@ -170,7 +198,7 @@ def published(size: Size, work: Path, shorter: int = SHORTER) -> dict[str, Any]:
         with watch.part("save"):
             state = {k: v.contiguous() for k, v in model.unet.state_dict().items()}
             save_file({**state, "<v>": vector}, work / "published.safetensors")
-    return {**taken, "parts": {name: round(value, 3) for name, value in watch.seconds.items()}}
+    return {**taken, "parts": _rounded(watch)}
 
 
 def _under(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -219,6 +247,7 @@ def row(size: Size, precision: str, mine: dict[str, Any], theirs: dict[str, Any]
         "memory_ours_mb": mine["memory_mb"],
         "memory_published_mb": theirs["memory_mb"],
         "outside_steps": 1.0 - parts["step"] / sum(parts.values()),
+        "between_steps": mine["between_steps"],
         "parts_ours_s": parts,
         "parts_published_s": theirs["parts"],
     }
