@@ -51,7 +51,7 @@ class LatentCache:
         self._folder = folder
         self._encoder = dict(encoder)
         self._limit = float("inf") if limit is None else limit
-        self._broken = False
+        self._broken = self._said = False
 
     def read(self, key: Mapping[str, Any], count: int) -> list[Encoded] | None:
         """The `count` latents that were kept under this key; None if there are none to rely on."""
@@ -79,7 +79,10 @@ class LatentCache:
             "latents": torch.stack([latent for latent, _ in crops]),
             "weights": torch.stack([weights for _, weights in crops]),
         }
-        if self._broken or sum(t.nbytes for t in tensors.values()) > self._limit:
+        size = sum(t.nbytes for t in tensors.values())
+        if size > self._limit:
+            self._say_too_large(size)
+        if self._broken or size > self._limit:
             return
         try:
             write_whole({path: checked_writer(tensors, {_KEY: path.stem})})
@@ -92,6 +95,16 @@ class LatentCache:
                 self._folder,
                 reason,
             )
+
+    def _say_too_large(self, size: int) -> None:
+        if self._said or not self._limit:  # 0 is a choice
+            return
+        self._said = True
+        log.warning(
+            "%s: one picture's crops take %s, and all may take %s: they are not kept, and the next "
+            "training encodes them again. Choose a smaller latent_pool, or a larger %s",
+            *(self._folder, size_text(size), size_text(self._limit), LIMIT_VARIABLE),
+        )
 
     def tidy(self) -> None:
         """Removes what dead processes left half-written, and the files used longest ago until the

@@ -240,6 +240,17 @@ def test_the_folder_is_bounded_and_what_was_used_longest_ago_goes_first(tmp_path
     assert (tmp_path / "notes.txt").exists() and files(tmp_path) == []
 
 
+@pytest.mark.parametrize(("limit", "said"), [(900, 1), (0, 0)])
+def test_a_picture_that_is_larger_than_the_folder_may_be_is_told_of_once(
+    tmp_path, caplog, limit, said
+):
+    filled(tmp_path, limit=limit)
+    assert files(tmp_path) == []
+    warned = [r.getMessage() for r in caplog.records if "they are not kept" in r.getMessage()]
+    assert len(warned) == said
+    assert all("all may take 900 bytes" in w and LIMIT_VARIABLE in w for w in warned)
+
+
 def test_the_owner_says_how_much(monkeypatch, caplog):
     monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
     assert limit_in_bytes(LIMIT_VARIABLE, 5.0) == 5.0
