@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measured(work: Path, rank: int, rounds: int) -> dict[str, Any]:
-    """Medians of sd15-small, 256 px, batch 2: processor seconds of a step."""
+    """Medians of sd15-small, 256 px, batch 2: seconds of CPU time a step."""
     from .lora import training_with
     from .measure import describe
     from .ours import our_batch
@@ -118,13 +118,13 @@ def stock_training(
 
 
 def seconds_a_step(train: Callable[[int], object]) -> float:
-    """Processor seconds of a step more."""
+    """Seconds of CPU time of a step more."""
     short, long = (seconds(lambda steps=steps: train(steps)) for steps in (SHORT, LONG))
     return (long - short) / (LONG - SHORT)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Processor seconds, all threads."""
+    """CPU time, all threads."""
     start = time.process_time()
     work()
     return time.process_time() - start
@@ -136,5 +136,5 @@ def text(found: dict[str, Any]) -> str:
         f"{found['size']}, {found['resolution']} px, batch {found['batch']}, rank {found['rank']}, "
         f"fp32: Train LoRA {found['processor_stock_s']:.2f} s a step "
         f"({found['processor_stock_kept_s']:.2f} s without its checkpointing), ours "
-        f"{found['processor_ours_s']:.2f} s (processor time): {found['ratio']:.2f} times as fast"
+        f"{found['processor_ours_s']:.2f} s (CPU time): {found['ratio']:.2f} times as fast"
     )

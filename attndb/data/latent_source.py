@@ -46,7 +46,6 @@ class LatentSource:
         resolution: int,
         *,
         repeats: bool = True,
-        together: bool = False,
         masked: bool = False,
         keep_subject: bool = False,
         aspect_buckets: bool = False,
@@ -57,14 +56,10 @@ class LatentSource:
         masked: whether the weights of a crop are two: (2, Y, X), the second the share of subject.
         keep_subject: whether crops are cut where the subject is whole, if a mask says where it is.
         aspect_buckets: whether each photo is cropped in the shape that suits it.
-        together: all crops of `encode` in one call. Off, each has a call of its own: autoencoders
-        give other last bits for another count of pictures, and a host may split a call by the
-        memory that happens to be free, so only single calls give a crop the same bytes always.
         """
         self._encode_image = encode_image
         self._resolution = resolution
         self._repeats = repeats
-        self._together = together
         self._masked = masked
         self._keep_subject = keep_subject
         self._aspect_buckets = aspect_buckets
@@ -112,11 +107,13 @@ class LatentSource:
 
     def encode(self, crops: Sequence[RenderedCrop], *, together: bool = False) -> list[Encoded]:
         """Latent (C, Y, X) and weights (1, Y, X) of each crop, fp32, on the CPU. `together`: these
-        in one call, for whoever always asks for the same ones."""
+        in one call, for whoever always asks for the same ones. Else each has a call of its own:
+        autoencoders give other last bits for another count of pictures, and a host may split a call
+        by the memory that happens to be free, so only single calls give the same bytes always."""
         if not crops:
             return []
         floats = [as_floats(crop.pixels, crop.mask) for crop in crops]
-        size = len(crops) if together or self._together else 1
+        size = len(crops) if together else 1
         latents_CYX: list[Tensor] = []
         for start in range(0, len(crops), size):
             pixels_BRR3 = np.stack([pixels for pixels, _ in floats[start : start + size]])

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import shutil
+import threading
 
 import pytest
 import torch
@@ -110,6 +111,23 @@ def test_cancel_while_the_pool_is_filled_stops_it_and_keeps_what_is_done(
     assert kept in (1, 2), "hosts differ in whether the VAE itself hears of Cancel"
     train(2, sd15, chain[0], **POOL)
     assert len(encoded) == 2 + 3 - kept
+
+
+@pytest.mark.parametrize("pool", [1, 0])  # while the pool is filled, and between the steps
+def test_an_error_of_a_rendering_thread_is_the_nodes_own(sd15, train, chain, monkeypatch, pool):
+    from attndreambooth.attndb.data.latent_source import LatentSource
+
+    plain = LatentSource.render
+
+    def render(self, photo, crop):
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError(f"{photo.name}: cannot be cut")
+        return plain(self, photo, crop)
+
+    monkeypatch.setattr(LatentSource, "render", render)
+    with pytest.raises(RuntimeError, match=r"^Stage 2: Train Cross-Attention: .*cannot be cut"):
+        train(2, sd15, chain[0], latent_pool=pool)
+    assert not [t for t in threading.enumerate() if t.name.startswith("attndb-render")]
 
 
 def test_the_estimate_counts_the_vae_where_it_stays(sd15, train, chain, monkeypatch):

@@ -110,10 +110,11 @@ def test_encoded_together_or_one_by_one_a_crop_is_the_same_picture():
         return encode(pixels)
 
     photo = Photo("a", picture(90, 80))
-    one, all_ = (LatentSource(counted, SIDE, together=t) for t in (False, True))
-    crops = [one.render(photo, crop) for crop in draws(5)]
-    for (a, mask_a), (b, mask_b) in zip(one.encode(crops), all_.encode(crops), strict=True):
+    source = LatentSource(counted, SIDE)
+    crops = [source.render(photo, crop) for crop in draws(5)]
+    one, all_ = source.encode(crops), source.encode(crops, together=True)
+    for (a, mask_a), (b, mask_b) in zip(one, all_, strict=True):
         torch.testing.assert_close(a, b)
         assert torch.equal(mask_a, mask_b) and a.shape == (3, 8, 8) and mask_a.shape == (1, 8, 8)
     assert calls == [1] * 5 + [5]
-    assert one.encode([]) == []
+    assert source.encode([]) == []
