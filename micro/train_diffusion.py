@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..attndb.models.noise_schedule import scaled_linear_alphas_cumprod
 from .muon import Muon
 from .text import LENGTH, SHORT, CaptionEncoder, TextEncoder
 from .train_autoencoder import save_state
@@ -43,12 +44,6 @@ class DiffusionConfig:
         """Learning rate of a step."""
         left = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.rate * min(1.0, (step + 1) / self.warmup) * min(1.0, max(left, 0.0))
-
-
-def alphas_cumprod(steps: int = 1000) -> Tensor:
-    """abar of the scaled-linear schedule 0.00085 -> 0.012 (METHOD: Stable Diffusion's)."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, dim=0).float()
 
 
 def is_hidden_matrix(name: str, value: Tensor) -> bool:
@@ -95,7 +90,7 @@ class DiffusionTrainer:
         ]
         self.parameters = list(self.named.values())
         self.average = [p.detach().clone() for p in self.parameters]
-        self.abar = alphas_cumprod().to(self.device)
+        self.abar = scaled_linear_alphas_cumprod().float().to(self.device)
         self.steps, self.elapsed = 0, 0.0
 
     def _contexts(self, scenes: list[Scene], rng: np.random.Generator) -> Tensor:

@@ -26,6 +26,7 @@ from result import card
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from attndreambooth.devkit.in_process import Graph, host_folders
 from attndreambooth.devkit.pack import ROOT, host_on_path
 from attndreambooth.devkit.wires import Loaded, control_net
@@ -33,7 +34,6 @@ from attndreambooth.micro.latents import encoded
 from attndreambooth.micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS, conditions
 from attndreambooth.micro.shipped import load_autoencoder
 from attndreambooth.micro.stock import JUDGE_TEST, TRAIN, make_scenes, rendered
-from attndreambooth.micro.train_diffusion import alphas_cumprod
 from attndreambooth.micro.world import Scene, random_caption, render
 from attndreambooth.micro.world.vocabulary import PLACES
 
@@ -88,16 +88,15 @@ def _train(model: torch.nn.Module, unet: torch.nn.Module, samples: Samples, step
     """The denoising loss of the model itself, over the ControlNet's weights alone."""
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.05)
-    abar, generator = alphas_cumprod(), torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
+    diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="v")
     start, seen, unhelped = time.monotonic(), 0.0, 0.0
     for step in range(1, steps + 1):
         index = torch.randint(SCENES, (BATCH,), generator=generator)
         clean = samples.latents[index].float()  # (B, 32, 16, 16)
-        t = torch.randint(len(abar), (BATCH,), generator=generator)
+        t = torch.randint(diffusion.timesteps, (BATCH,), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
-        a = abar[t].view(-1, 1, 1, 1)
-        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
-        velocity = a.sqrt() * noise - (1 - a).sqrt() * clean
+        noisy, velocity = diffusion.add_noise(clean, noise, t), diffusion.target(clean, noise, t)
         hint = samples.outlines[index].float().div(255)[:, None].expand(-1, 3, -1, -1)
         given = {"timesteps": t, "context": samples.texts[index].float()}
         with torch.autocast("cpu", torch.bfloat16):

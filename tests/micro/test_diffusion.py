@@ -15,7 +15,6 @@ from attndreambooth.micro.text import END, LENGTH, SHORT, TEXT_CONFIG, UNKNOWN_R
 from attndreambooth.micro.train_diffusion import (
     DiffusionConfig,
     DiffusionTrainer,
-    alphas_cumprod,
     train_diffusion,
 )
 from attndreambooth.micro.unet import UNET_CONFIG
@@ -49,10 +48,10 @@ def test_every_caption_fits_and_holds_no_unknown_word(words):
         assert UNKNOWN_ROW not in rows
 
 
-def test_the_schedule_is_stable_diffusions():
+def test_the_schedule_is_stable_diffusions(trainer):
     """abar by the textbook product, one term at a time."""
     expected = 1.0
-    abar = alphas_cumprod()
+    abar = trainer().abar
     for t in range(1000):
         root = 0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * t / 999
         expected *= 1 - root**2
