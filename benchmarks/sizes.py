@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from attndreambooth.devkit.tiny_model import random_weights
+from ..devkit.tiny_model import random_weights
 
 START, END, FIRST_NEW_ID = 49406, 49407, 49408
 PROMPT = (START, 320, 1125, 539, 320, FIRST_NEW_ID, 7061, END)
@@ -99,8 +99,8 @@ class Size:
 
 def micro() -> Size:
     """The embedded demo model: 128 px."""
-    from attndreambooth.micro.text import TEXT_CONFIG
-    from attndreambooth.micro.unet import UNET_CONFIG
+    from ..micro.text import TEXT_CONFIG
+    from ..micro.unet import UNET_CONFIG
 
     unet, clip = copy.deepcopy(UNET_CONFIG), dict(TEXT_CONFIG)
     return Size(name="micro", unet=unet, clip=clip, autoencoder="micro", resolution=128, batch=8)
@@ -153,7 +153,7 @@ def sdxl() -> Size:
 
 def tiny() -> Size:
     """A few thousand parameters: for a dry run, not to measure."""
-    from attndreambooth.devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG
+    from ..devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG
 
     return Size(name="tiny", unet=UNET_CONFIG, clip=CLIP_CONFIG, autoencoder="micro", resolution=64)
 
@@ -215,7 +215,7 @@ def inputs_of(size: Size, seed: int) -> Inputs:
 def autoencoder_of(size: Size) -> nn.Module:
     """The autoencoder that the published step runs, with random weights."""
     if size.autoencoder == "micro":
-        from attndreambooth.micro.autoencoder import Autoencoder
+        from ..micro.autoencoder import Autoencoder
 
         return Autoencoder(size.unet["in_channels"])
     from diffusers import AutoencoderKL

@@ -24,7 +24,7 @@ def capture(
     heads: bool = False,
 ) -> tuple[Any, Any, list[Any]]:
     """MODEL, handle and CONDITIONING of the Capture Attention node."""
-    from attndreambooth.nodes.attention import CaptureAttention
+    from ..nodes.attention import CaptureAttention
 
     return CaptureAttention.execute(
         loaded.model if model is None else model, loaded.clip, text, words, slices, heads

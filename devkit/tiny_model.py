@@ -102,10 +102,10 @@ def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
 def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
     """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
     host_on_path()
-    from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
-    from attndreambooth.nodes.host.model.private_model import PrivateModel
-    from attndreambooth.nodes.host.model.text import TextEncoder
-    from attndreambooth.nodes.host.model.weights import private_unet
+    from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+    from ..nodes.host.model.private_model import PrivateModel
+    from ..nodes.host.model.text import TextEncoder
+    from ..nodes.host.model.weights import private_unet
 
     config = {**UNET_CONFIG, **unet_changes}
     device = torch.device("cpu")
@@ -121,10 +121,10 @@ def tiny_xl_model(seed: int = 0) -> Any:
     """A PrivateModel as SDXL is one: two text encoders, one of them wider and filled up with zeros,
     whose pooled text the U-Net reads with the sizes of photo and crop."""
     host_on_path()
-    from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
-    from attndreambooth.nodes.host.model.private_model import PrivateModel
-    from attndreambooth.nodes.host.model.text import TextEncoder
-    from attndreambooth.nodes.host.model.weights import private_unet
+    from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+    from ..nodes.host.model.private_model import PrivateModel
+    from ..nodes.host.model.text import TextEncoder
+    from ..nodes.host.model.weights import private_unet
 
     device, wide = torch.device("cpu"), {**CLIP_CONFIG, "hidden_size": XL_WIDTHS["clip_g"]}
     config = {
@@ -146,7 +146,7 @@ def prompt_of(
     *, vectors: int = 1, before: Sequence[int] = PHOTO_OF, category: int = DOLL, text: str = ""
 ) -> Any:
     """`a photo of a [V] doll` as token ids, one chunk of 77."""
-    from attndreambooth.attndb.data.tokens import TokenizedPrompt
+    from ..attndb.data.tokens import TokenizedPrompt
 
     tokens = [START, *before, *([None] * vectors), category]
     place = len(tokens) - 1
@@ -164,7 +164,7 @@ def random_batch(
     sized: bool = False,
 ) -> Any:
     """A batch of random latents; prompts are cycled through. `sized`: of photos of random sizes."""
-    from attndreambooth.attndb.data.batch import Batch
+    from ..attndb.data.batch import Batch
 
     generator = torch.Generator().manual_seed(seed)
     prompts = prompts or (prompt_of(),)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.pack import PACK, ROOT
 from attndreambooth.devkit.sources import imports_of, module_name, python_files
 
 HOST_MODULES = {
@@ -81,13 +81,22 @@ def violations(source: str, path) -> list[str]:
     name = module_name(path)
     room = room_of(name)
     found = []
+    absolute = {  # by the package's own name
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        and node.level == 0
+        and f"{node.module}.".startswith(f"{PACK}.")
+    }
     for item in imports_of(source, path):
 
         def bad(reason: str, item=item) -> None:
             found.append(f"{item.line}: imports {item.name}: {reason}")
 
         place = item.name.replace(".", "/")
-        if not item.inside:
+        if item.line in absolute:
+            bad("inside the pack imports are relative")
+        elif not item.inside:
             if item.top in {*FOLDERS, "tests", "support"} - {"nodes"}:  # that is the host's
                 bad("inside the pack imports are relative")
             if item.top in HOST_MODULES and not within(room, set(HOST_ROOMS)):
@@ -179,6 +188,7 @@ def test_dev_py_needs_the_standard_library_alone():
         ("demo/x.py", "import runpy as r\nr.run_path('x.py')"),
         ("__init__.py", "from .attndb.training.session import train_stage"),
         ("nodes/x.py", "from headless import program"),
+        ("devkit/x.py", "from attndreambooth.attndb.config import presets"),
         ("benchmarks/x.py", "from support.studio import Studio"),
         ("micro/x.py", "from ..nodes import stages"),
         ("micro/x.py", "from ..attndb.training.trainer import train_stage"),
