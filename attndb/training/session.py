@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.tensor_file import free_space, size_text
 from ..artifacts.weight_delta import delta_tensors
+from ..config.methods import MethodName
 from ..config.stage import StageConfig
 from ..data.photo_batches import PhotoBatches
 from ..data.prior_batches import PriorBatches
@@ -43,6 +45,9 @@ LORA_CODE_VERSION = 4
 """The same, of runs that train a LoRA. From 2 on there are two thin layers beside the frozen one,
 W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
 the gradient of D x. Equal to rounding."""
+
+METHOD_VERSIONS: Mapping[MethodName, int] = {"custom_diffusion": 2}
+"""The same, of runs of one method, if not 1. In 1 Custom Diffusion's first token learned."""
 
 
 def train_stage(
@@ -228,9 +233,10 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
 
 def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dict[str, Any]:
     """All that decides the outcome of a stage besides its settings; hashes the concept."""
-    rest = texts.prompts[1:]
+    rest, version = texts.prompts[1:], METHOD_VERSIONS.get(request.config.method)
     return {
         **identity,
+        **({"method_version": version} if version else {}),
         "code_version": LORA_CODE_VERSION if _trains_a_lora(request.config) else CODE_VERSION,
         "dataset_sha256": request.dataset.digest,
         "concept_sha256": None if request.concept is None else request.concept.digest(),

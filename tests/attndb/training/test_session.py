@@ -11,6 +11,7 @@ from support.tiny_workbench import TinyWorkbench, request_of
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.artifacts.lineage import lineage
+from attndreambooth.attndb.config.compared import UNTIED
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
 from attndreambooth.attndb.training.session import train_stage
@@ -63,6 +64,14 @@ def test_only_a_lora_is_a_run_of_the_code_that_changed_it(tmp_path, request_, ch
     config = request_.config.with_(steps=1, **change)
     train_stage(TinyWorkbench(tmp_path), replace(request_, config=config))
     assert run_json(tmp_path)["code_version"] == version
+
+
+def test_a_run_of_a_method_whose_code_changed_is_another_one(tmp_path, request_):
+    untied = {"regularization": UNTIED, "stage": 1, "steps": 1}
+    for method, version in (("custom_diffusion", 2), ("ti_dreambooth", None)):
+        config = request_.config.with_(method=method, **untied)
+        train_stage(TinyWorkbench(tmp_path / method), replace(request_, config=config))
+        assert run_json(tmp_path / method).get("method_version") == version
 
 
 def test_what_goes_on_from_an_imported_concept_descends_from_it_and_names_its_base(
