@@ -81,8 +81,8 @@ def prompts_of(options: argparse.Namespace) -> tuple[str, ...]:
     named = options.prompts
     if named in _SETS:
         lines = _SETS[named]
-    elif Path(named).is_file():
-        lines = prompt_lines(Path(named).read_text(encoding="utf-8-sig"))
+    elif _is_file(named):
+        lines = prompt_lines(_text_of(named))
     elif "{}" in named:
         lines = prompt_lines(named)
     else:
@@ -94,6 +94,21 @@ def prompts_of(options: argparse.Namespace) -> tuple[str, ...]:
     if 0 < count < len(lines):
         return tuple(lines[number * len(lines) // count] for number in range(count))
     return tuple(lines)
+
+
+def _is_file(named: str) -> bool:
+    """Whether there is such a file; what the system takes for no name (a long prompt) is none."""
+    try:
+        return Path(named).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _text_of(named: str) -> str:
+    try:
+        return Path(named).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompts {named!r} is no text in UTF-8: save it as such") from error
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -153,6 +153,15 @@ def test_prompts_are_a_set_or_one_and_can_be_fewer():
     assert lines() == TOY
     assert lines("--count", "2") == (TOY[0], TOY[len(TOY) // 2])
     assert lines("--prompts", "a {} at night") == ("a {} at night",)
+    longer_than_a_file_name = "a {} in the snow, " + "and then some more of it, " * 20
+    assert lines("--prompts", longer_than_a_file_name) == (longer_than_a_file_name.strip(),)
+
+
+def test_a_file_of_prompts_that_is_no_text_is_named(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"\xff\xfe\x00{}")
+    with pytest.raises(ValueError, match=r"prompts\.txt' is no text in UTF-8: save it"):
+        check(_parse(["a", "--photos", "photos", "--prompts", str(file)]))
 
 
 def test_the_command_says_what_is_wrong_and_its_status_is_2():
