@@ -258,10 +258,15 @@ def scored(
     for number, (column, own) in enumerate(zip(columns, samples, strict=True)):
         row = score(names[number], own, reference, encoders, others)
         twin = next((n for n in range(number) if columns[n].key == column.key), None)
+        notes = []
         if twin is not None:
-            note = f"the very same concept as {names[twin]}; it was drawn once"
-            row = dataclasses.replace(row, notes=(note,))
-        rows.append(row)
+            notes.append(f"the very same concept as {names[twin]}; it was drawn once")
+        if column.words[1] != columns[0].words[1]:
+            notes.append(
+                f"its category is {column.words[1]}, that of {names[0]} {columns[0].words[1]}: "
+                "text and present are not measured by the same words"
+            )
+        rows.append(dataclasses.replace(row, notes=tuple(notes)))
     return rows
 
 

@@ -134,6 +134,14 @@ def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monk
     assert "- two: the very same concept as one; it was drawn once" in table
 
 
+def test_concepts_of_two_categories_are_told_apart(evaluated, concepts):
+    other = dataclasses.replace(concepts[0], category="cat")
+    given = {"concept_0": concepts[0], "concept_1": other}
+    *_, scores, _ = evaluated(concepts=given, labels="base\none\ntwo", prompts="a photo of a {}")
+    assert not scores[0].notes and not scores[1].notes
+    assert scores[2].notes[0].startswith("its category is cat, that of base robot: text and")
+
+
 def test_photos_of_several_sizes_and_one_photo_are_enough(evaluated, photos):
     wide = torch.cat([photos[0][:1], photos[0][:1]], dim=2)
     *_, scores, _ = evaluated(photos=[photos[0][:1], wide], prompts="a photo of a {}")
