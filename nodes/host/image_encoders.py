@@ -44,8 +44,13 @@ class WiredEncoder:
 
     def images(self, pictures: Sequence[Tensor]) -> Tensor:
         """Vectors (N, D) as CLIP Vision Encode gives them (image_embeds, cut from the middle)."""
-        found = [self._vision.encode_image(picture[None])["image_embeds"] for picture in pictures]
-        return torch.cat([vector.reshape(1, -1) for vector in found])
+        found: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(picture.shape for picture in pictures):  # a call for each size
+            alike = [n for n, picture in enumerate(pictures) if picture.shape == shape]
+            batch = torch.stack([pictures[n] for n in alike])
+            vectors = self._vision.encode_image(batch)["image_embeds"].reshape(len(alike), -1)
+            found |= dict(zip(alike, vectors, strict=True))
+        return torch.stack([found[n] for n in range(len(pictures))])
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Vectors (N, D): the projected state of the end token."""

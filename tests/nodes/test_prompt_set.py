@@ -167,6 +167,18 @@ def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, vision):
         run(ENCODER, encoder="CLIP_VISION on the wire")
 
 
+def test_pictures_of_one_size_go_through_a_clip_vision_together(run, vision, monkeypatch):
+    made = vision()
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=made)
+    small, wide = (torch.rand(2, *size, 3) for size in ((32, 32), (40, 50)))
+    pictures = [small[0], wide[0], small[1]]
+    alone = torch.cat([made.encode_image(p[None])["image_embeds"] for p in pictures])
+    calls, plain = [], made.encode_image
+    monkeypatch.setattr(made, "encode_image", lambda x: calls.append(len(x)) or plain(x))
+    torch.testing.assert_close(encoder.images(pictures), alone, rtol=0, atol=1e-5)
+    assert calls == [2, 1]
+
+
 def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, vision):
     clip = run("AttnDBLoadMicroModel")[1]  # its projection is an identity, as of an SD checkpoint
     with refuses("texts have 192 features, pictures 16"):
