@@ -32,6 +32,7 @@ from .contest.standings import (
     difference_table,
     differences,
     kind_table,
+    on_common_concepts,
     seconds_of,
     standings,
     standings_table,
@@ -93,13 +94,24 @@ def main(arguments: Sequence[str]) -> int:
         concepts = [CONCEPTS[name] for name in options.concepts]
     elif options.quick:
         concepts = concepts[:2]
-    table = Table(asked, options.rows)
+    table = Table(asked, options.rows, pictures=True)
     if not options.only_print:
         with beside(options, __file__, arguments), open_studio(asked) as studio:
             table.fill(studio, contestants, concepts)
-    rows = table.found(contestants, concepts)
-    if not rows:
+    if options.beside:
+        return 0
+    found = table.found(contestants, concepts)
+    if not found:
         raise SystemExit(f"evaluate: no row in {options.rows} answers this; leave out --only-print")
+    rows = on_common_concepts(found)
+    if not rows:
+        raise SystemExit(
+            f"evaluate: {len(found)} rows are there, but no concept has one of every method yet; "
+            "leave out --only-print, or choose --methods"
+        )
+    if len(rows) < len(found):
+        has = len({row.concept for row in rows})
+        sys.stdout.write(f"Not finished: the {has} concepts that every method here has.\n\n")
     tables = [standings_table(rows), difference_table(rows, OUR_TITLE), kind_table(rows)]
     sys.stdout.write("\n\n".join(tables) + "\n")
     if options.json:

@@ -56,7 +56,7 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
     "custom_diffusion": _grid((300, 600), (3e-4, 1e-3), _one(1000, 3e-4), _one(1000, 1e-3)),
     "oft": _grid((300, 600), (2e-4, 1e-3), _one(300, 5e-5), _one(1000, 2e-4)),
     "neti": _grid((300, 600), (1e-3, 5e-3), _one(300, 2e-2), _one(1000, 1e-3)),
-    "vico": _grid((200, 400), (5e-3, 2e-2), _one(400, 5e-2), _one(800, 2e-2)),
+    "vico": _grid((200, 400), (1e-4, 1e-3), _one(400, 1e-5), _one(800, 1e-3)),
 }
 """Six each, at batch 4: a grid, and two beyond its edge on the side of its better ones."""
 
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     search = Search(Table(asked, options.rows), trials)
     with beside(options, __file__, arguments), open_studio(asked) as studio:
         search.run(studio)
+    if options.beside:
+        return 0
     sys.stdout.write(standings_table(search.rows(search.everyone, TUNING)) + "\n\n")
     kept, found = json.loads(RECIPES.read_text(encoding="utf-8")), record(search)
     how = (

@@ -123,6 +123,8 @@ def main(arguments: Sequence[str]) -> int:
     with beside(options, __file__, arguments), open_studio(asked) as studio:
         search.table.fill(studio, [recipe], TUNING)
         search.run(studio)
+    if options.beside:
+        return 0
     rows = search.rows([recipe, *search.everyone], TUNING)
     sys.stdout.write(standings_table(rows) + "\n")
     how = (

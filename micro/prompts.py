@@ -11,7 +11,7 @@ from .world.captions import companion_phrase
 from .world.casting import HALVES, X_CENTRES
 from .world.scene import stands
 from .world.shapes import BADGE, BODY, HAT, HELD, SECOND
-from .world.vocabulary import COLOURS, HATS, LIGHTS, PLACES, POSES, STYLES
+from .world.vocabulary import COLOURS, LIGHTS, PLACES, POSES, STYLES
 
 # Fields of a look, and the parts of the subject that they decide.
 ROLES_OF = {
@@ -100,7 +100,8 @@ class Prompt:
         return list(found.values())
 
     def asked(self, concept: Concept) -> dict[str, str]:
-        """Attribute -> value that a judge must see."""
+        """Attribute -> value that a judge must see: what the sentence says, nothing of the subject
+        but its category."""
         values = {"category": concept.category, "place": self.place, "style": self.style}
         values["light"] = self.light
         companion = self._companion(concept)
@@ -109,9 +110,8 @@ class Prompt:
             values["relation"] = companion.relation
         if self.colour is not None:
             values["colour"] = self.colour
-        hat = self.hat[1] if self.hat is not None else concept.look.hat
-        if hat in HATS:
-            values["hat"] = str(hat)
+        if self.hat is not None:
+            values["hat"] = self.hat[1]
         if self.held is not None:
             values["held"] = self.held[1]
         return values

@@ -13,6 +13,8 @@ from .prompts import Prompt
 from .world import Rendered, Scene, random_identity, render
 from .world.shapes import HELD
 
+VERSION = 2
+"""Raised whenever a picture gets other scores. In 1 the text asked for the subject's own hat."""
 DISTRACTORS = 20
 LEAST_PIXELS = 24  # a part seen with fewer does not count
 FAR = 80.0  # of 255: a part so far from its true look is worth nothing

@@ -233,16 +233,24 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
 
 def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dict[str, Any]:
     """All that decides the outcome of a stage besides its settings; hashes the concept."""
-    rest, version = texts.prompts[1:], METHOD_VERSIONS.get(request.config.method)
+    rest = texts.prompts[1:]
     return {
         **identity,
-        **({"method_version": version} if version else {}),
-        "code_version": LORA_CODE_VERSION if _trains_a_lora(request.config) else CODE_VERSION,
+        **code_versions(request.config),
         "dataset_sha256": request.dataset.digest,
         "concept_sha256": None if request.concept is None else request.concept.digest(),
         "prompt": request.dataset.prompt,
         "tied_position": texts.prompts[0].category,
         **({"tied_positions": [p.category for p in rest]} if rest else {}),
+    }
+
+
+def code_versions(config: StageConfig) -> dict[str, int]:
+    """The versions of the training code that a run of this configuration depends on."""
+    version = METHOD_VERSIONS.get(config.method)
+    return {
+        **({"method_version": version} if version else {}),
+        "code_version": LORA_CODE_VERSION if _trains_a_lora(config) else CODE_VERSION,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import get_args
 import torch
 
 from ...attndb.config.choices import Precision
+from ...attndb.models.precision import computes_in_bf16
 from ...devkit.pack import host_on_path
 from .studio import Studio
 from .table import Asked
@@ -32,17 +34,24 @@ def add_options(parser: argparse.ArgumentParser, rows: Path, images: int) -> Non
         "--jobs", type=int, default=0, help=f"processes; 0: a core each, {MOST_JOBS} at most"
     )
     parser.add_argument("--threads", type=int, default=0, help="of a process; 0: its share")
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, default=rows, help="folder of the finished rows")
 
 
 def asked_by(options: argparse.Namespace, places: str = "many") -> Asked:
-    """What all rows share; from here on the host can be imported. Settles jobs and threads."""
+    """What all rows share; from here on the host can be imported. Settles jobs, threads and what
+    precision `auto` is: a row in bf16 does not answer for one in fp32."""
+    if options.beside:  # told to end, it leaves its blocks, and its temporary folder goes
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     cores = os.cpu_count() or 1
     if options.jobs < 1:
         options.jobs = 1 if torch.cuda.is_available() else min(cores, MOST_JOBS)
     options.threads = options.threads or max(1, cores // options.jobs)
     torch.set_num_threads(options.threads)
     host_on_path(cpu=not torch.cuda.is_available())
+    if options.precision == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        options.precision = "bf16" if computes_in_bf16("auto", device) else "fp32"
     return Asked(
         places=places, seed=options.seed, images=options.images, precision=options.precision
     )
@@ -54,10 +63,10 @@ def beside(
 ) -> Iterator[list[subprocess.Popen]]:
     """Others that share the rows, `options.jobs` processes in all, until the block is left.
 
-    One that dies leaves its row to the rest. They print to the log alone: whoever started them
-    prints the tables.
+    One that dies leaves its row to the rest. They fill rows (`options.beside`): tables and records
+    are the work of whoever started them.
     """
-    alone = ["--jobs", "1", "--threads", str(options.threads)]
+    alone = ["--jobs", "1", "--threads", str(options.threads), "--beside"]
     command = [sys.executable, program, *arguments, *alone]
     others = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(options.jobs - 1)]
     try:

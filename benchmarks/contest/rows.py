@@ -28,7 +28,8 @@ class Row:
     """Photo set: many | two."""
     seed: int
     asked: str
-    """Digest of all that decides the figures: settings, weights, prompts, pictures per prompt."""
+    """Digest of all that decides the figures: settings, weights, prompts, pictures per prompt, and
+    the versions of the code that trains and scores."""
     values: Mapping[str, float]
     by_kind: Mapping[str, Mapping[str, float]]
     missed: Mapping[str, int]
@@ -45,7 +46,7 @@ class Row:
     def file(self) -> str:
         """Its name, which no other row of any table has."""
         words = "-".join(self.method.lower().replace("+", "plus").split())
-        return f"{words}--{self.concept}--{self.places}-{self.seed}.json"
+        return f"{words}--{self.concept}--{self.places}-{self.seed}-{self.asked[:8]}.json"
 
 
 def digest_of(asked: Mapping[str, Any]) -> str:

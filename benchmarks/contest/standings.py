@@ -48,6 +48,15 @@ def _by_concept(rows: Sequence[Row], score: str) -> dict[str, float]:
     return {concept: float(np.mean(values)) for concept, values in found.items()}
 
 
+def on_common_concepts(rows: Sequence[Row]) -> list[Row]:
+    """The rows of those concepts that every method of them has: means of others do not compare."""
+    methods: dict[str, set[str]] = {}
+    for row in rows:
+        methods.setdefault(row.method, set()).add(row.concept)
+    common = set.intersection(*methods.values()) if methods else set()
+    return [row for row in rows if row.concept in common]
+
+
 def standings(rows: Sequence[Row]) -> dict[str, dict[str, Interval]]:
     """Method -> score -> mean and interval over concepts; methods in the order of the rows."""
     methods = list(dict.fromkeys(row.method for row in rows))
@@ -90,11 +99,13 @@ def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
 def standings_table(rows: Sequence[Row]) -> str:
     """The means and intervals as Markdown."""
     took = seconds_of(rows)
-    lines = [f"| method | {' | '.join(SCORES)} | training |", "|---" * (len(SCORES) + 2) + "|"]
+    head = f"| method | concepts | {' | '.join(SCORES)} | training |"
+    lines = [head, "|---" * (len(SCORES) + 3) + "|"]
     for method, columns in standings(rows).items():
         cells = [str(columns[score]) for score in SCORES]
         seconds = f"{took[method]:.0f} s" if took[method] else ""
-        lines.append(f"| {method} | {' | '.join(cells)} | {seconds} |")
+        concepts = len({row.concept for row in rows if row.method == method})
+        lines.append(f"| {method} | {concepts} | {' | '.join(cells)} | {seconds} |")
     return "\n".join(lines)
 
 

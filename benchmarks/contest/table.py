@@ -10,11 +10,14 @@ from pathlib import Path
 
 from ...attndb.config.choices import Precision
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
+from ...attndb.training.session import code_versions
 from ...micro.concepts import Concept
 from ...micro.prompts import PROMPTS
 from ...micro.sampling import GUIDANCE, STEPS
+from ...micro.scores import VERSION
 from ...micro.weight_files import card_hashes
 from .contestant import Contestant
+from .pictures import keep_pictures
 from .rows import Row, answered, digest_of, read_rows, save_row
 from .studio import Scored, Studio
 
@@ -39,8 +42,8 @@ class Asked:
 class Table:
     """What is asked for, and the rows that answer it."""
 
-    def __init__(self, asked: Asked, folder: Path) -> None:
-        self.asked, self.folder = asked, folder
+    def __init__(self, asked: Asked, folder: Path, *, pictures: bool = False) -> None:
+        self.asked, self.folder, self._pictures = asked, folder, pictures
 
     def digest(self, contestant: Contestant | None) -> str:
         """Of all that decides a row but its concept, photo set and seed."""
@@ -54,6 +57,7 @@ class Table:
                 "images": self.asked.images,
                 "sampling": [STEPS, GUIDANCE],
                 "weights": card_hashes(),
+                "code": [VERSION, *(code_versions(c) for c in stages)],
             }
         )
 
@@ -97,7 +101,7 @@ class Table:
         try:
             if answered(empty, read_rows(self.folder)):
                 return True
-            scored, seconds = self._scored(studio, name, contestant, concept)
+            scored, seconds = self._scored(studio, name, contestant, concept, empty)
             made = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
             save_row(Row(**made), self.folder)
             values = ", ".join(f"{key} {value:.3f}" for key, value in scored.values.items())
@@ -107,7 +111,12 @@ class Table:
             lock.release()
 
     def _scored(
-        self, studio: Studio, name: str, contestant: Contestant | None, concept: Concept
+        self,
+        studio: Studio,
+        name: str,
+        contestant: Contestant | None,
+        concept: Concept,
+        empty: Row,
     ) -> tuple[Scored, float]:
         asked, seconds, learned, correction = self.asked, 0.0, None, 0.0
         if contestant is not None:
@@ -117,6 +126,8 @@ class Table:
             pictures = studio.true(concept)
         else:
             pictures = studio.draw(concept, learned, correction, asked.seed + 1000)
+        if self._pictures:
+            keep_pictures(self.folder, empty, pictures, asked.images)
         return studio.score(pictures, concept, asked.places), seconds
 
     def found(self, contestants: Sequence[Contestant], concepts: Sequence[Concept]) -> list[Row]:

@@ -3,7 +3,10 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,22 @@ import json, sys, time
 from pathlib import Path
 Path(sys.argv[1]).write_text(json.dumps(sys.argv[2:]))
 time.sleep(600)
+"""
+
+ENDING = """
+import argparse, sys, time
+sys.path.insert(0, {tests!r})
+from support import load_pack
+load_pack()
+from tempfile import TemporaryDirectory
+from attndreambooth.benchmarks.contest import command
+command.host_on_path = lambda cpu: None
+parser = argparse.ArgumentParser()
+command.add_options(parser, command.Path("rows"), images=1)
+command.asked_by(parser.parse_args(["--beside"]))
+with TemporaryDirectory():
+    print("open", flush=True)
+    time.sleep(600)
 """
 
 
@@ -49,10 +68,12 @@ def test_cores_are_shared_by_the_processes(
 ):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    monkeypatch.setattr(command, "computes_in_bf16", lambda _, device: device.type == "cuda")
     options = _options(*arguments)
     asked = command.asked_by(options, "two")
     assert (options.jobs, options.threads, threads) == (jobs, each, [each])
-    assert (asked.places, asked.images, asked.seed, asked.precision) == ("two", 3, 0, "auto")
+    assert (asked.places, asked.images, asked.seed) == ("two", 3, 0)
+    assert asked.precision == ("bf16" if card else "fp32"), "a row says what auto was"
 
 
 def test_others_are_started_with_the_same_request_and_end_with_the_block(tmp_path):
@@ -66,8 +87,20 @@ def test_others_are_started_with_the_same_request_and_end_with_the_block(tmp_pat
             assert time.monotonic() < end and others[0].poll() is None
             time.sleep(0.05)
     assert others[0].returncode is not None
-    assert json.loads(said.read_text()) == ["--jobs", "2", "--jobs", "1", "--threads", "3"]
-    assert _options(*json.loads(said.read_text())).jobs == 1, "the last word counts"
+    told = json.loads(said.read_text())
+    assert told == ["--jobs", "2", "--jobs", "1", "--threads", "3", "--beside"]
+    assert _options(*told).jobs == 1 and _options(*told).beside, "the last word counts"
+
+
+def test_one_that_is_told_to_end_takes_its_temporary_folder_along(tmp_path):
+    program = tmp_path / "other.py"
+    program.write_text(ENDING.format(tests=str(Path(__file__).parents[1])))
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, program], env=environ, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline().strip() == b"open"
+    assert list(tmp_path.glob("tmp*"))
+    process.terminate()
+    assert process.wait(60) == 1 and not list(tmp_path.glob("tmp*"))
 
 
 def test_others_end_with_an_error_of_the_block(tmp_path):

@@ -7,18 +7,31 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.studio import FakeStudio, JudgingStudio
 
+from attndreambooth.attndb.config.compared import published
+from attndreambooth.attndb.config.presets import fast
+from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
+from attndreambooth.benchmarks.contest import table as table_file
 from attndreambooth.benchmarks.contest.contestant import (
     BATCH,
     KNOWN_TEMPLATES,
     OURS,
+    TITLES,
     ablations,
     all_contestants,
     beyond,
     contestant,
+    faster,
     recipes,
+)
+from attndreambooth.benchmarks.contest.pictures import (
+    SHOWN,
+    keep_pictures,
+    shown_prompts,
+    strip_path,
 )
 from attndreambooth.benchmarks.contest.rows import Row, RowError, read_row, read_rows, save_row
 from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
@@ -28,12 +41,14 @@ from attndreambooth.benchmarks.contest.standings import (
     differences,
     interval,
     kind_table,
+    on_common_concepts,
     standings,
     standings_table,
 )
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
+from attndreambooth.micro.prompts import PROMPTS
 
 PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
 
@@ -79,7 +94,63 @@ def test_an_ablation_leaves_one_thing_out():
 
 def test_the_recorded_recipes_name_every_row_once():
     names = [c.name for c in all_contestants(recipes())]
-    assert names[0] == "AttnDreamBooth" and len(set(names)) == len(names) >= 13
+    assert names[0] == "AttnDreamBooth" and len(set(names)) == len(names)
+    assert set(names) == {
+        *TITLES.values(),
+        *(f"without {part}" for part in ("stage 1", "stage 2", "stage 3", "the regulariser")),
+        "fast",
+        *(f"+ {idea}" for idea in ("weight anchor 0.01", "prior by prediction")),
+        "+ embedding correction 0.2",
+    }
+
+
+def test_fast_is_to_the_recipe_what_the_published_one_is_to_the_papers():
+    ours = contestant(OURS, [(3, 1e-2), (2, 1e-4), (500, 2e-6)])
+    first, second, third = faster(ours).stages
+    assert (first, second) == ours.stages[:2]
+    published, paper = fast()[2], ours.stages[2]
+    assert third.steps == published.steps
+    assert third.optimizer.learning_rate == pytest.approx(published.optimizer.learning_rate)
+    assert third.batch_size == paper.batch_size // 2
+
+
+def test_vico_is_searched_by_the_rate_of_its_image_attention():
+    (stage,) = contestant("vico", [(7, 1e-3)]).stages
+    assert stage.image_attention.learning_rate == 1e-3
+    assert stage.optimizer == published("vico").optimizer
+    assert contestant("vico", [(7, 1e-3)]).pairs == [(7, 1e-3)]
+
+
+def test_means_are_of_the_concepts_that_every_method_has():
+    rows = [_row("ours", "a", 0.2), _row("ours", "b", 0.4), _row("theirs", "b", 0.1)]
+    assert on_common_concepts(rows) == rows[1:]
+    assert on_common_concepts([]) == on_common_concepts([rows[0], rows[2]]) == []
+
+
+def test_a_strip_of_pictures_lies_beside_the_row(tmp_path):
+    row, pictures = _row("ours", "a", 0.2), np.zeros((2 * len(PROMPTS), 8, 8, 3), np.uint8)
+    for place, number in enumerate(SHOWN):
+        pictures[2 * number] = 30 * place
+    keep_pictures(tmp_path, row, pictures, images=2)
+    with Image.open(strip_path(tmp_path, row)) as strip:
+        assert strip.size == (8 * len(SHOWN), 8)
+        found = np.asarray(strip.convert("L"))[4, 4::8]
+    np.testing.assert_allclose(found, 30 * np.arange(len(SHOWN)), atol=6)
+    assert {prompt.kind for prompt in shown_prompts()} == {p.kind for p in PROMPTS}
+
+
+@pytest.mark.parametrize("part", ["scores", "training"])
+def test_rows_of_other_code_are_not_mixed_in(tmp_path, monkeypatch, part):
+    ours = all_contestants(recipes())[0]
+    Table(Asked(), tmp_path).fill(FakeStudio(), [ours], EVALUATION[:1])
+    if part == "scores":
+        monkeypatch.setattr(table_file, "VERSION", 99)
+    else:
+        monkeypatch.setattr(session, "CODE_VERSION", 99)
+    rows = Table(Asked(), tmp_path).found([ours], EVALUATION[:1])
+    assert not any(row.method == ours.name for row in rows)
+    Table(Asked(), tmp_path).fill(FakeStudio(), [ours], EVALUATION[:1])
+    assert len(list(tmp_path.glob("attndreambooth--*.json"))) == 2, "the other row is kept"
 
 
 def test_every_method_gets_the_same_number_of_trials():
@@ -138,16 +209,15 @@ def test_differences_are_paired_by_concept():
 def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():
     rows = [_row("ours", "a", 0.2), _row("ours", "a", 0.4, seed=1), _row("base", "a", 0.0)]
     assert standings(rows)["ours"]["truth"].mean == pytest.approx(0.3)
-    assert len(standings_table(rows).splitlines()) == 4 and "| ours | 0.300" in standings_table(
-        rows
-    )
+    assert len(standings_table(rows).splitlines()) == 4
+    assert "| ours | 1 | 0.300" in standings_table(rows)
     assert "| ours | 0.30 | 0.15 |" in kind_table(rows)
 
 
 def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):
     row = _row("TI+DB at two", "a", 0.2)
     save_row(row, tmp_path)
-    assert read_rows(tmp_path) == [row] and row.file == "tiplusdb-at-two--a--many-0.json"
+    assert read_rows(tmp_path) == [row] and row.file == "tiplusdb-at-two--a--many-0-x.json"
     path = tmp_path / row.file
     for text in ("{", "[]", "{}", json.dumps({"format": 9}), json.dumps({"format": 1, "a": 2})):
         path.write_text(text)
@@ -185,7 +255,7 @@ def test_a_row_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
     table, studio, theirs = Table(Asked(), tmp_path), FakeStudio(), tmp_path / "theirs"
     ours = all_contestants(recipes())[0]
     Table(Asked(), theirs).fill(FakeStudio(), [ours], EVALUATION[:1])
-    name = "attndreambooth--hatted-robot--many-0.json"
+    name = next(path.name for path in theirs.glob("attndreambooth--*.json"))
     lock = FolderLock(tmp_path / f"{name}.lock")
     lock.acquire()
     filling = Thread(target=table.fill, args=(studio, [ours], EVALUATION[:1]))
