@@ -21,26 +21,30 @@ import argparse
 import json
 from dataclasses import asdict
 
-from ..attndb.artifacts.tensor_file import text_writer, write_whole
+from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
+from ..attndb.evaluation.report import report_html, report_picture, to_picture
 from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
 from .contest.command import add_options, asked_by, beside, open_studio
-from .contest.contestant import OUR_TITLE, all_contestants, recipes
+from .contest.contestant import BATCH, OUR_TITLE, all_contestants, recipes
+from .contest.report import contest_report
 from .contest.rows import Row
 from .contest.standings import (
-    difference_table,
+    difference_lines,
     differences,
-    kind_table,
+    kind_lines,
+    markdown,
     on_common_concepts,
     seconds_of,
     standings,
-    standings_table,
+    standings_lines,
 )
 from .contest.table import Table
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
 """Methods of the quick table."""
+HTML, PNG = "report.html", "report.png"
 
 
 def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
@@ -77,6 +81,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--places", choices=sorted(PHOTO_SETS), default="many")
     add_options(parser, ROOT / ".cache" / "evaluate", images=4)
     parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help=f"write {HTML} and {PNG} into it, too"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -112,9 +119,22 @@ def main(arguments: Sequence[str]) -> int:
     if len(rows) < len(found):
         has = len({row.concept for row in rows})
         sys.stdout.write(f"Not finished: the {has} concepts that every method here has.\n\n")
-    tables = [standings_table(rows), difference_table(rows, OUR_TITLE), kind_table(rows)]
-    sys.stdout.write("\n\n".join(tables) + "\n")
+    tables = [standings_lines(rows), difference_lines(rows, OUR_TITLE), kind_lines(rows)]
+    sys.stdout.write("\n\n".join(markdown(lines) for lines in tables) + "\n")
+    files = {}
     if options.json:
-        text = json.dumps(_record(rows, options), indent=1)
-        write_whole({options.json: text_writer(text)})
+        files[options.json] = text_writer(json.dumps(_record(rows, options), indent=1))
+    if options.report:
+        report = contest_report(rows, contestants, options.rows, _said(options))
+        files[options.report / HTML] = text_writer(report_html(report))
+        files[options.report / PNG] = png_writer(to_picture(report_picture(report)))
+    write_whole(files)
     return 0
+
+
+def _said(options: argparse.Namespace) -> str:
+    return (
+        f"attndb-micro, {len(PROMPTS)} prompts, {options.images} picture(s) of each, batch {BATCH},"
+        f" seed {options.seed}, {options.precision}, photos of {options.places} places; no method "
+        "with prior images"
+    )

@@ -28,7 +28,7 @@ from ..micro.concepts import TUNING
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import BATCH, OURS, RECIPES, TITLES, Contestant, Pairs, contestant
 from .contest.search import FINALISTS, FIRST, Search
-from .contest.standings import standings_table
+from .contest.standings import markdown, standings_lines
 from .contest.table import Table
 
 
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         search.run(studio)
     if options.beside:
         return 0
-    sys.stdout.write(standings_table(search.rows(search.everyone, TUNING)) + "\n\n")
+    sys.stdout.write(markdown(standings_lines(search.rows(search.everyone, TUNING))) + "\n\n")
     kept, found = json.loads(RECIPES.read_text(encoding="utf-8")), record(search)
     how = (
         f"best joint + truth of {len(TRIALS[OURS])} trials each on {len(FIRST)} tuning concepts, "

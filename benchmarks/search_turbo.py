@@ -31,7 +31,7 @@ from ..micro.concepts import TUNING
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OURS, Contestant, recipes
 from .contest.search import FIRST, Search
-from .contest.standings import standings_table
+from .contest.standings import markdown, standings_lines
 from .contest.table import Table
 from .search_recipes import trial
 
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.beside:
         return 0
     rows = search.rows([recipe, *search.everyone], TUNING)
-    sys.stdout.write(standings_table(rows) + "\n")
+    sys.stdout.write(markdown(standings_lines(rows)) + "\n")
     how = (
         f"{len(search.everyone)} trials on {len(FIRST)} tuning concepts, the best {FINALISTS} on "
         f"{len(TUNING)}; {options.images} picture(s) a prompt, seed {options.seed}"

@@ -96,29 +96,32 @@ def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
     return {method: float(np.mean(values)) for method, values in found.items()}
 
 
-def standings_table(rows: Sequence[Row]) -> str:
-    """The means and intervals as Markdown."""
+Line = tuple[str, ...]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """A table whose first line is its head."""
+    head, *rest = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
+
+
+def standings_lines(rows: Sequence[Row]) -> list[Line]:
+    """The means and intervals, a line for each method below the head."""
     took = seconds_of(rows)
-    head = f"| method | concepts | {' | '.join(SCORES)} | training |"
-    lines = [head, "|---" * (len(SCORES) + 3) + "|"]
+    lines: list[Line] = [("method", "concepts", *SCORES, "training")]
     for method, columns in standings(rows).items():
-        cells = [str(columns[score]) for score in SCORES]
-        seconds = f"{took[method]:.0f} s" if took[method] else ""
         concepts = len({row.concept for row in rows if row.method == method})
-        lines.append(f"| {method} | {concepts} | {' | '.join(cells)} | {seconds} |")
-    return "\n".join(lines)
+        seconds = f"{took[method]:.0f} s" if took[method] else ""
+        lines.append((method, str(concepts), *(str(columns[s]) for s in SCORES), seconds))
+    return lines
 
 
-def difference_table(rows: Sequence[Row], to: str) -> str:
-    """The paired differences as Markdown; bold where the interval leaves zero out."""
-    lines = [
-        f"| minus {to} | {' | '.join(SCORES)} |",
-        "|---" * (len(SCORES) + 1) + "|",
-    ]
+def difference_lines(rows: Sequence[Row], to: str) -> list[Line]:
+    """The paired differences; in stars where the interval leaves zero out."""
+    lines: list[Line] = [(f"minus {to}", *SCORES)]
     for method, columns in differences(rows, to).items():
-        cells = [_signed(columns[score]) if score in columns else "" for score in SCORES]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((method, *(_signed(columns[s]) if s in columns else "" for s in SCORES)))
+    return lines
 
 
 def _signed(value: Interval) -> str:
@@ -126,14 +129,14 @@ def _signed(value: Interval) -> str:
     return f"**{text}**" if value.low > 0 or value.high < 0 else text
 
 
-def kind_table(rows: Sequence[Row], score: str = "joint") -> str:
-    """One score by kind of prompt, means over concepts, as Markdown."""
+def kind_lines(rows: Sequence[Row], score: str = "joint") -> list[Line]:
+    """One score by kind of prompt, means over concepts."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.by_kind))
-    lines = [f"| {score} | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    lines: list[Line] = [(score, *kinds)]
     for method in dict.fromkeys(row.method for row in rows):
         some: Mapping[str, NDArray[np.float64]] = {
             kind: np.array([r.by_kind[kind][score] for r in rows if r.method == method])
             for kind in kinds
         }
-        lines.append(f"| {method} | {' | '.join(f'{some[k].mean():.2f}' for k in kinds)} |")
-    return "\n".join(lines)
+        lines.append((method, *(f"{some[kind].mean():.2f}" for kind in kinds)))
+    return lines

@@ -12,6 +12,7 @@ from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.config.presets import fast
+from attndreambooth.attndb.evaluation.report import report_html
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
 from attndreambooth.benchmarks.contest import table as table_file
@@ -33,17 +34,19 @@ from attndreambooth.benchmarks.contest.pictures import (
     shown_prompts,
     strip_path,
 )
+from attndreambooth.benchmarks.contest.report import contest_report
 from attndreambooth.benchmarks.contest.rows import Row, RowError, read_row, read_rows, save_row
 from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
 from attndreambooth.benchmarks.contest.standings import (
     SCORES,
-    difference_table,
+    difference_lines,
     differences,
     interval,
-    kind_table,
+    kind_lines,
+    markdown,
     on_common_concepts,
     standings,
-    standings_table,
+    standings_lines,
 )
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
@@ -139,6 +142,22 @@ def test_a_strip_of_pictures_lies_beside_the_row(tmp_path):
     assert {prompt.kind for prompt in shown_prompts()} == {p.kind for p in PROMPTS}
 
 
+def test_the_report_shows_tables_pictures_and_settings(tmp_path):
+    ours = all_contestants(recipes())[:2]
+    rows = [_row(c.name, "hatted-robot", 0.2) for c in ours] + [_row(ORACLE, "hatted-robot", 0.9)]
+    pictures = np.full((len(PROMPTS), 128, 128, 3), 90, np.uint8)
+    for row in rows[:2]:
+        keep_pictures(tmp_path, row, pictures, images=1)
+    report = contest_report(rows, ours, tmp_path, "said before")
+    page = report_html(report)
+    assert all(text in page for text in ("said before", ours[1].name, "0.900", "What the scores"))
+    for method, pairs in ((c.name, c.pairs) for c in ours):
+        assert method in page and f"{pairs[0][0]} x {pairs[0][1]:g}" in page
+    (sheet,) = next(section for section in report.sections if section.title == "Pictures").pictures
+    assert sheet[0] == "hatted-robot" and sheet[1].height > 3 * 128, "photos and two methods"
+    assert "http" not in page.replace("http-equiv", "")
+
+
 @pytest.mark.parametrize("part", ["scores", "training"])
 def test_rows_of_other_code_are_not_mixed_in(tmp_path, monkeypatch, part):
     ours = all_contestants(recipes())[0]
@@ -202,16 +221,16 @@ def test_differences_are_paired_by_concept():
     found = differences(ours + theirs, "ours")["theirs"]["joint"]
     assert found.mean == pytest.approx(-0.1)
     assert found.low == pytest.approx(-0.1) and found.high == pytest.approx(-0.1)
-    text = difference_table(ours + theirs, "ours")
+    text = markdown(difference_lines(ours + theirs, "ours"))
     assert "**-0.100" in text and "ours |" in text.splitlines()[0]
 
 
 def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():
     rows = [_row("ours", "a", 0.2), _row("ours", "a", 0.4, seed=1), _row("base", "a", 0.0)]
     assert standings(rows)["ours"]["truth"].mean == pytest.approx(0.3)
-    assert len(standings_table(rows).splitlines()) == 4
-    assert "| ours | 1 | 0.300" in standings_table(rows)
-    assert "| ours | 0.30 | 0.15 |" in kind_table(rows)
+    text = markdown(standings_lines(rows))
+    assert len(text.splitlines()) == 4 and "| ours | 1 | 0.300" in text
+    assert "| ours | 0.30 | 0.15 |" in markdown(kind_lines(rows))
 
 
 def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):

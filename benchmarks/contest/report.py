@@ -1,0 +1,104 @@
+"""Report of the contest: tables, contact sheets method x prompt, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...attndb.evaluation.report import Report, Section, to_picture
+from ...attndb.viz.grid import table
+from ...attndb.viz.heatmaps import Cell, HeatmapStyle
+from ...micro.concepts import CONCEPTS
+from .contestant import OUR_TITLE, Contestant
+from .pictures import shown_prompts, strip_path
+from .rows import Row
+from .standings import Line, difference_lines, kind_lines, standings_lines
+
+MEANINGS = """\
+truth: how near the subject's parts are to the true rendering of that very prompt
+present: nearer to it than to 20 other objects of the category
+text: all clauses of the prompt are seen by judges that saw no picture of the model
+joint: text and present
+clip_i, clip_t: micro CLIP, likeness to the photos and to the prompt
+Means over concepts with 95 % intervals (bootstrap); in stars where an interval leaves zero out."""
+
+
+def contest_report(
+    rows: Sequence[Row], contestants: Sequence[Contestant], folder: Path, said: str
+) -> Report:
+    """Of the rows that answer, and of the strips that lie beside them in `folder`."""
+    prompts = [f"{letter}: {t}" for letter, t in zip(ascii_uppercase, _texts(), strict=False)]
+    concepts = dict.fromkeys(row.concept for row in rows)
+    sheets = {name: _sheet(name, rows, folder) for name in concepts}
+    drawn = [(name, to_picture(sheet)) for name, sheet in sheets.items() if sheet is not None]
+    return Report(
+        title="The compared methods on the embedded model",
+        sections=(
+            Section(title="Scores", text=said, rows=standings_lines(rows)),
+            Section(
+                title=f"Minus {OUR_TITLE}, concept by concept",
+                rows=difference_lines(rows, OUR_TITLE),
+            ),
+            Section(title="By kind of prompt", rows=kind_lines(rows)),
+            Section(title="What the scores mean", text=MEANINGS),
+            Section(title="Pictures", text="\n".join(prompts), pictures=drawn),
+            Section(title="Settings", rows=_settings(contestants)),
+        ),
+    )
+
+
+def _texts() -> list[str]:
+    some = next(iter(CONCEPTS.values()))
+    return [prompt.text("<v> <category>", some) for prompt in shown_prompts()]
+
+
+def _settings(contestants: Sequence[Contestant]) -> list[Line]:
+    lines: list[Line] = [("method", "steps x rate of each stage", "samples")]
+    for one in contestants:
+        pairs = ", ".join(f"{steps} x {rate:g}" for steps, rate in one.pairs)
+        lines.append((one.name, pairs, str(one.samples)))
+    return lines
+
+
+def _sheet(concept: str, rows: Sequence[Row], folder: Path) -> Tensor | None:
+    """A line of pictures for each method, the photos on top; None without a strip."""
+    strips = {
+        row.method: path
+        for row in rows
+        if row.concept == concept and (path := strip_path(folder, row)).is_file()
+    }
+    if not strips:
+        return None
+    photos = [drawn.picture for drawn, _ in CONCEPTS[concept].photos()]
+    style = HeatmapStyle(cell=photos[0].shape[0])
+    parts = [_line("photos", photos, [""] * len(photos), style)]
+    for method, path in strips.items():
+        parts.append(_line(method, _cut(path), ascii_uppercase, style))
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([_wide(part, width) for part in parts])
+
+
+def _line(
+    title: str, pictures: Sequence[np.ndarray], letters: Sequence[str], style: HeatmapStyle
+) -> Tensor:
+    cells = [
+        Cell(letter, torch.from_numpy(picture).float() / 255)
+        for letter, picture in zip(letters, pictures, strict=False)
+    ]
+    return table([cells], style, title=title)
+
+
+def _cut(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as strip:
+        pixels = np.array(strip.convert("RGB"))
+    return np.split(pixels, pixels.shape[1] // pixels.shape[0], axis=1)
+
+
+def _wide(part: Tensor, width: int) -> Tensor:
+    return torch.cat([part, part[:1, :1].expand(part.shape[0], width - part.shape[1], 3)], dim=1)
