@@ -24,6 +24,7 @@ from ..attndb.data.latent_pool import PoolSettings
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.data.photo_file import photos_from_arrays
 from ..devkit.training import train_stage, training_of
+from .estimates import estimator
 from .measure import PeakMemory, collect, floating_point_operations, synchronize, time_in_turn
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .reference_step import PublishedModel, PublishedStep
@@ -113,55 +114,64 @@ def _completed(row: dict[str, Any], ceilings: Mapping[str, float]) -> dict[str, 
     return row
 
 
-Made = tuple[Callable[[], object], Callable[[], None], torch.device]
-"""A step, how to end, and where it runs."""
+@dataclass(frozen=True)
+class _Made:
+    """A step, how to end, where it runs, and what memory it was estimated to take."""
+
+    step: Callable[[], object]
+    end: Callable[[], None]
+    device: torch.device
+    estimated_mb: float | None = None
 
 
-def _attempt(make: Callable[[], Made], steps: int) -> dict[str, Any]:
-    """Median time, the first step's (compiling and all) and peak MB of what `make` makes; None and
-    a note if it does not fit."""
+def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
+    """Median time, the first step's (compiling and all), peak and estimated MB of what `make`
+    makes; None and a note if it does not fit."""
+    made = None
     try:
-        step, end, device = make()
-        with PeakMemory(device) as peak:
-            cold = time_in_turn({"step": step}, 1, device)["step"].wall
-            timing = time_in_turn({"step": step}, steps, device, WARMUP)["step"]
-        operations = floating_point_operations(step)
-        end()
+        made = make()
+        with PeakMemory(made.device) as peak:
+            cold = time_in_turn({"step": made.step}, 1, made.device)["step"].wall
+            timing = time_in_turn({"step": made.step}, steps, made.device, WARMUP)["step"]
+        operations = floating_point_operations(made.step)
+        made.end()
         found = {
             "time_s": timing.wall,
             "first_step_s": cold,
             "memory_mb": peak.megabytes,
+            "estimated_mb": made.estimated_mb,
             "tflop_per_step": operations / 1e12,
         }
     except torch.OutOfMemoryError:
         found = dict.fromkeys(("time_s", "first_step_s", "memory_mb"))
-        found["note"] = "out of memory"
-    step = end = None  # what it holds is on the card
+        found |= {"estimated_mb": made and made.estimated_mb, "note": "out of memory"}
+    made = None  # what it holds is on the card
     collect(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return found
 
 
 def _published(
     size: Size, weights: Weights, stage: int, precision: str, device: torch.device
-) -> Made:
+) -> _Made:
     model = PublishedModel(size, weights, device)
     vector = torch.zeros(size.clip["hidden_size"])
     step = PublishedStep(model, stage, vector, autocast=precision == "bf16")
     inputs = inputs_of(size, 0)
-    return lambda: step.step(inputs), lambda: None, device
+    return _Made(lambda: step.step(inputs), lambda: None, device)
 
 
 def _ours(
     size: Size, weights: Weights, config: StageConfig, device: torch.device, mode: Mode
-) -> Made:
+) -> _Made:
     backend = our_backend(size, weights, device)
     if mode.channels_last:
         backend.unet.to(memory_format=torch.channels_last)
+    estimated = estimator(size, backend)(config).total / 1e6
     training = training_of(backend, config, initial_vector(backend))
     batch = our_batch(inputs_of(size, 0))
     entered = ExitStack()
     entered.enter_context(training)
-    return lambda: training.step(0, batch).read(), entered.close, device
+    return _Made(lambda: training.step(0, batch).read(), entered.close, device, estimated)
 
 
 def _graphs() -> AbstractContextManager[object]:

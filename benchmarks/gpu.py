@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py [--piece PIECE ...] [--mode MODE ...] [--json FILE] [--steps N]
                              [--seconds S]
+    python benchmarks/gpu.py --tables FILE
 
 SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from a bare copy of the
 repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A GPU is
@@ -9,7 +10,7 @@ often lent for minutes: each piece (`stage-1` to `stage-3`, `paper`, `fast`) run
 file is written after every row, and no row is begun after `--seconds`. A row that does not fit the
 GPU says so and the rest goes on. What a GPU has to decide (channels_last, compile, CUDA graphs)
 is a mode; a row's first step is timed apart. The published step is measured in fp32 and, for
-comparison, under bf16 autocast.
+comparison, under bf16 autocast. `--tables` prints what is in such a file as the tables of docs/.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..devkit.pack import host_on_path
+from .card_tables import tables
 
 PIECES = ("stage-1", "stage-2", "stage-3", "paper", "fast")
 
@@ -47,8 +49,12 @@ def main(arguments: Sequence[str]) -> int:
         "--mode", action="append", help="a way to run our step (card.MODES); default: all of them"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row after these")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="print the tables of a --json")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with a tiny model")
     options = parser.parse_args(arguments)
+    if options.tables:
+        sys.stdout.write(tables(json.loads(options.tables.read_text(encoding="utf-8"))) + "\n")
+        return 0
     host_on_path(cpu=options.dry_run)
     import torch
 
