@@ -26,6 +26,7 @@ from ..attndb.evaluation.report import report_html, report_picture, to_picture
 from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
+from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import BATCH, OUR_TITLE, all_contestants, recipes
 from .contest.report import contest_report
@@ -68,6 +69,7 @@ def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
         "images": options.images,
         "seed": options.seed,
         "photos": options.places,
+        "scores_version": VERSION,
     }
 
 

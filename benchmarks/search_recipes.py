@@ -25,6 +25,7 @@ from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..attndb.config.methods import MethodName
 from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
+from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import BATCH, OURS, RECIPES, TITLES, Contestant, Pairs, contestant
 from .contest.search import FINALISTS, FIRST, Search
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     how = (
         f"best joint + truth of {len(TRIALS[OURS])} trials each on {len(FIRST)} tuning concepts, "
         f"of the best {FINALISTS} on {len(TUNING)}; {options.images} picture(s) a prompt, "
-        f"batch {BATCH}, seed {options.seed}"
+        f"batch {BATCH}, seed {options.seed}, version {VERSION} of the scores"
     )
     whole = {"how": how, **{part: kept[part] | found[part] for part in ("recipes", "trials")}}
     write_whole({RECIPES: text_writer(json.dumps(whole, indent=1) + "\n")})

@@ -28,6 +28,7 @@ from ..attndb.config.choices import Schedule
 from ..attndb.config.stage import StageConfig
 from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
+from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OURS, Contestant, recipes
 from .contest.search import FIRST, Search
@@ -129,7 +130,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.write(markdown(standings_lines(rows)) + "\n")
     how = (
         f"{len(search.everyone)} trials on {len(FIRST)} tuning concepts, the best {FINALISTS} on "
-        f"{len(TUNING)}; {options.images} picture(s) a prompt, seed {options.seed}"
+        f"{len(TUNING)}; {options.images} picture(s) a prompt, seed {options.seed}, "
+        f"version {VERSION} of the scores"
     )
     text = json.dumps({"how": how, **record(search, recipe)}, indent=1)
     write_whole({RECORD: text_writer(text + "\n")})

@@ -11,10 +11,15 @@ from .concepts import Concept
 from .judges import Judges
 from .prompts import Prompt
 from .world import Rendered, Scene, random_identity, render
-from .world.shapes import HELD
+from .world.shapes import BODY, HELD
+from .world.vocabulary import COLOURS
 
-VERSION = 2
-"""Raised whenever a picture gets other scores. In 1 the text asked for the subject's own hat."""
+VERSION = 3
+"""Raised whenever a picture gets other scores. In 1 the text asked for the subject's own hat, too;
+up to 2 judges decided colours and held things, and failed one true picture in twelve for them."""
+UNSCORED = ("held",)
+"""Clauses that nothing measures: of true pictures a judge sees what is held in three of four, and
+where it is drawn is open."""
 DISTRACTORS = 20
 LEAST_PIXELS = 24  # a part seen with fewer does not count
 FAR = 80.0  # of 255: a part so far from its true look is worth nothing
@@ -65,6 +70,7 @@ class Truth:
         self.concept, self.prompt = concept, prompt
         self.ignored = prompt.overruled_roles() | {HELD}
         self._rng_seed = (seed, *concept.name.encode(), *prompt.place.encode())
+        self._coloured: dict[int, dict[str, NDArray[np.float32]]] = {}
         self._others: dict[int, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
 
     @cached_property
@@ -101,6 +107,21 @@ class Truth:
             self._others[layout] = found
         return self._others[layout]
 
+    def colour(self, picture: NDArray[np.uint8]) -> str:
+        """The colour whose true rendering the body of a picture (H, W, 3) is nearest to, the rest
+        as the prompt has it. A judge names the pattern's colour on a patterned body."""
+        drawn = _blurred(picture)
+        distances = [_mean(part_distances(drawn, true, r.parts)) for _, r, true in self.layouts]
+        layout = int(np.argmin(distances))
+        scene, true, _ = self.layouts[layout]
+        if layout not in self._coloured:
+            self._coloured[layout] = {
+                name: _blurred(render(replace(scene, look=replace(scene.look, body=rgb))).picture)
+                for name, rgb in COLOURS.items()
+            }
+        body, others = true.parts == BODY, self._coloured[layout]
+        return min(others, key=lambda name: float(np.abs(drawn - others[name])[body].mean()))
+
     def identity(self, picture: NDArray[np.uint8]) -> tuple[float, bool]:
         """(truth, present) of a picture (H, W, 3)."""
         drawn = _blurred(picture)
@@ -132,7 +153,10 @@ def score_pictures(
         truth = truths.setdefault(prompt, Truth(concept, prompt))
         value, present = truth.identity(picture)
         asked = prompt.asked(concept)
-        wrong = tuple(name for name, expected in asked.items() if seen[name][i] != expected)
+        found = {name: seen[name][i] for name in asked if name not in UNSCORED}
+        if "colour" in found:
+            found["colour"] = truth.colour(picture)
+        wrong = tuple(name for name, value in found.items() if value != asked[name])
         scores.append(Score(value, present, not wrong, wrong))
     return scores
 

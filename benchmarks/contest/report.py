@@ -23,7 +23,9 @@ from .standings import Line, difference_lines, kind_lines, standings_lines
 MEANINGS = """\
 truth: how near the subject's parts are to the true rendering of that very prompt
 present: nearer to it than to 20 other objects of the category
-text: all clauses of the prompt are seen by judges that saw no picture of the model
+text: judges that saw no picture of the model see place, style, light, category, second object,
+relation and hat as the prompt says, and the body is nearest to the colour it says; things held
+are not scored
 joint: text and present
 clip_i, clip_t: micro CLIP, likeness to the photos and to the prompt
 Means over concepts with 95 % intervals (bootstrap); in stars where an interval leaves zero out."""

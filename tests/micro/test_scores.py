@@ -35,8 +35,8 @@ from attndreambooth.micro.world.vocabulary import COLOURS
 
 ROBOT = CONCEPTS["hatted-robot"]
 LAYOUT = {"x": 48.0, "half": 30.0, "side": -1, "variant": 3}
-TRUTHS_OF_VERSION_2 = [0.31372, 0.55134, 0.34488, 0.43846, 0.46640]
-ASKED_OF_VERSION_2 = "e4215b9209bc2f6d"
+TRUTHS_OF_VERSION_3 = [0.31372, 0.55134, 0.34488, 0.43846, 0.46640]
+ASKED_OF_VERSION_3 = "e4215b9209bc2f6d"
 SAMPLE = (PROMPTS[0], PROMPTS[10], PROMPTS[13], PROMPTS[20], PROMPTS[25])
 
 
@@ -200,7 +200,33 @@ def test_pictures_get_the_scores_of_this_version():
         found.append(Truth(ROBOT, prompt).identity(picture)[0])
     asked = json.dumps([[p.asked(c) for p in PROMPTS] for c in CONCEPTS.values()], sort_keys=True)
     assert (VERSION, found, hashlib.sha256(asked.encode()).hexdigest()[:16]) == (
-        2,
-        pytest.approx(TRUTHS_OF_VERSION_2, abs=1e-4),
-        ASKED_OF_VERSION_2,
+        3,
+        pytest.approx(TRUTHS_OF_VERSION_3, abs=1e-4),
+        ASKED_OF_VERSION_3,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("ringed-cat", 20), ("ringed-cat", 22), ("wooden-boat", 21), ("hatted-robot", 23)],
+)
+def test_the_colour_of_a_patterned_body_is_that_of_its_nearest_true_rendering(name, number):
+    concept, prompt = CONCEPTS[name], PROMPTS[number]
+    judges = _seen(prompt, concept)
+    judges.answers["colour"] = "teal"  # what a judge says of a body with rings of teal
+    scene = prompt.scene(concept, **LAYOUT)
+    wrong = {c for c in COLOURS if c != prompt.colour}
+    for colour in (prompt.colour, sorted(wrong)[number % len(wrong)]):
+        look = replace(scene.look, body=COLOURS[colour])
+        picture = render(replace(scene, look=look)).picture
+        assert Truth(concept, prompt).colour(picture) == colour
+        score = score_pictures(picture[None], [prompt], concept, judges)[0]
+        assert score.wrong == (() if colour == prompt.colour else ("colour",))
+
+
+def test_what_is_held_is_not_scored():
+    prompt = next(prompt for prompt in PROMPTS if prompt.held is not None)
+    judges = _seen(prompt)
+    judges.answers["held"] = NONE
+    picture = render(prompt.scene(ROBOT, **LAYOUT)).picture
+    assert score_pictures(picture[None], [prompt], ROBOT, judges)[0].wrong == ()
