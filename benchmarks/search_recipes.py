@@ -54,7 +54,7 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
     "textual_inversion": _grid((300, 1000), (5e-3, 2e-2), _one(300, 1e-3), _one(1000, 1e-3)),
     "dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
     "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
-    "custom_diffusion": _grid((300, 600), (3e-4, 1e-3), _one(1000, 3e-4), _one(1000, 1e-3)),
+    "custom_diffusion": _grid((300, 600), (3e-5, 1e-4), _one(300, 3e-4), _one(1000, 1e-4)),
     "oft": _grid((300, 600), (2e-4, 1e-3), _one(300, 5e-5), _one(1000, 2e-4)),
     "neti": _grid((300, 600), (1e-3, 5e-3), _one(300, 2e-2), _one(1000, 1e-3)),
     "vico": _grid((200, 400), (1e-4, 1e-3), _one(400, 1e-5), _one(800, 1e-3)),
