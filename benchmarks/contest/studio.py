@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.config.choices import Precision
 from ...attndb.data.dataset import ConceptDataset
-from ...attndb.training.session import StageRequest, train_stage
+from ...attndb.training.session import train_stage
+from ...attndb.training.stage_request import StageRequest
 from ...devkit.in_process import Graph, host_folders
 from ...micro.concepts import Concept
 from ...micro.gate import through
