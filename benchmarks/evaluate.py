@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         has = len({row.concept for row in rows})
         sys.stdout.write(f"Not finished: the {has} concepts that every method here has.\n\n")
     tables = [standings_lines(rows), difference_lines(rows, OUR_TITLE), kind_lines(rows)]
-    sys.stdout.write("\n\n".join(markdown(lines) for lines in tables) + "\n")
+    sys.stdout.write("\n\n".join(markdown(lines) for lines in tables if lines) + "\n")
     files = {}
     if options.json:
         files[options.json] = text_writer(json.dumps(_record(rows, options), indent=1))

@@ -23,8 +23,8 @@ from .standings import Line, difference_lines, kind_lines, standings_lines
 MEANINGS = """\
 truth: how near the subject's parts are to the true rendering of that very prompt
 present: nearer to it than to 20 other objects of the category
-text: judges that saw no picture of the model see place, style, light, category, second object,
-relation and hat as the prompt says, and the body is nearest to the colour it says; things held
+text: judges that saw no picture of the model see place, style, light, category, second object, \
+relation and hat as the prompt says, and the body is nearest to the colour it says; things held \
 are not scored
 joint: text and present
 clip_i, clip_t: micro CLIP, likeness to the photos and to the prompt
@@ -38,7 +38,7 @@ def contest_report(
     prompts = [f"{letter}: {t}" for letter, t in zip(ascii_uppercase, _texts(), strict=False)]
     concepts = dict.fromkeys(row.concept for row in rows)
     sheets = {name: _sheet(name, rows, folder) for name in concepts}
-    drawn = [(name, to_picture(sheet)) for name, sheet in sheets.items() if sheet is not None]
+    drawn = [("", to_picture(sheet)) for sheet in sheets.values() if sheet is not None]
     return Report(
         title="The compared methods on the embedded model",
         sections=(
@@ -79,7 +79,7 @@ def _sheet(concept: str, rows: Sequence[Row], folder: Path) -> Tensor | None:
         return None
     photos = [drawn.picture for drawn, _ in CONCEPTS[concept].photos()]
     style = HeatmapStyle(cell=photos[0].shape[0])
-    parts = [_line("photos", photos, [""] * len(photos), style)]
+    parts = [_line(f"{concept}: photos", photos, [""] * len(photos), style)]
     for method, path in strips.items():
         parts.append(_line(method, _cut(path), ascii_uppercase, style))
     width = max(part.shape[1] for part in parts)

@@ -117,9 +117,10 @@ def standings_lines(rows: Sequence[Row]) -> list[Line]:
 
 
 def difference_lines(rows: Sequence[Row], to: str) -> list[Line]:
-    """The paired differences; in stars where the interval leaves zero out."""
-    lines: list[Line] = [(f"minus {to}", *SCORES)]
-    for method, columns in differences(rows, to).items():
+    """The paired differences, in stars where the interval leaves zero out; nothing without one."""
+    found = differences(rows, to)
+    lines: list[Line] = [(f"minus {to}", *SCORES)] if found else []
+    for method, columns in found.items():
         lines.append((method, *(_signed(columns[s]) if s in columns else "" for s in SCORES)))
     return lines
 
