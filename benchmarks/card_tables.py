@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from .markdown import markdown
 
 COLUMNS = (
     "stage",
@@ -29,10 +31,10 @@ def tables(found: Mapping[str, Any]) -> str:
         f"TFLOP/s.{'' if found['complete'] else ' Not all rows were run.'}"
     ]
     if found["rows"]:
-        parts.append(_table(COLUMNS, [_step(row) for row in found["rows"]]))
+        parts.append(markdown([COLUMNS, *map(_step, found["rows"])]))
     if found["recipes"]:
         head = ("recipe", "stages 1 / 2 / 3, s", "all, s", "crops a photo")
-        parts.append(_table(head, [_recipe(row) for row in found["recipes"]]))
+        parts.append(markdown([head, *map(_recipe, found["recipes"])]))
     return "\n\n".join(parts)
 
 
@@ -60,8 +62,3 @@ def _recipe(row: Mapping[str, Any]) -> list[str]:
 
 def _number(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     return "" if value is None else f"{value * scale:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(line)} |" for line in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])

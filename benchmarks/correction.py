@@ -28,6 +28,7 @@ from ..micro.concepts import CONCEPTS, EVALUATION
 from .contest.contestant import OURS, contestant, recipes
 from .contest.standings import SCORES
 from .contest.studio import Studio
+from .markdown import markdown
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,11 @@ NOISE = 1000
 
 def table(rows: dict[float, list[dict[str, float]]]) -> str:
     """Means over concepts in Markdown; `rows`: correction -> scores of each concept."""
-    lines = [f"| correction | {' | '.join(SCORES)} |", "|---" * (len(SCORES) + 1) + "|"]
+    lines = [("correction", *SCORES)]
     for correction, scores in rows.items():
         means = (f"{np.mean([s[name] for s in scores]):.3f}" for name in SCORES)
-        lines.append(f"| {correction:g} | {' | '.join(means)} |")
-    return "\n".join(lines)
+        lines.append((f"{correction:g}", *means))
+    return markdown(lines)
 
 
 def main(arguments: Sequence[str]) -> int:

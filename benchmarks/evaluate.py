@@ -35,13 +35,13 @@ from .contest.standings import (
     difference_lines,
     differences,
     kind_lines,
-    markdown,
     on_common_concepts,
     seconds_of,
     standings,
     standings_lines,
 )
 from .contest.table import Table
+from .markdown import markdown
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
 """Methods of the quick table."""

@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 
 from ..devkit.pack import host_on_path
+from .markdown import markdown
 
 HEAD = (
     "| stage | precision | mode | measured MB | estimated MB | ratio | step measured | "
@@ -83,13 +84,12 @@ def line(row: dict[str, Any]) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """GB by model and stage (down) and mode (across)."""
     modes = list(dict.fromkeys(row["mode"] for row in rows))
-    lines = [f"| model, stage | {' | '.join(modes)} |", "|---" * (len(modes) + 1) + "|"]
+    lines = [("model, stage", *modes)]
     for size, stage in dict.fromkeys((row["size"], row["stage"]) for row in rows):
         found = {
             row["mode"]: f"{row['estimated_mb'] / 1000:.1f}"
             for row in rows
             if (row["size"], row["stage"]) == (size, stage)
         }
-        cells = " | ".join(found.get(mode, "-") for mode in modes)
-        lines.append(f"| {size}, {stage} | {cells} |")
-    return "\n".join(lines)
+        lines.append((f"{size}, {stage}", *(found.get(mode, "-") for mode in modes)))
+    return markdown(lines)

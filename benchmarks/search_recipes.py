@@ -29,8 +29,9 @@ from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import BATCH, OURS, RECIPES, TITLES, Contestant, Pairs, contestant
 from .contest.search import FINALISTS, FIRST, Search
-from .contest.standings import markdown, standings_lines
+from .contest.standings import standings_lines
 from .contest.table import Table
+from .markdown import markdown
 
 
 def _grid(steps: Sequence[int], rates: Sequence[float], *others: Pairs) -> tuple[Pairs, ...]:

@@ -32,8 +32,9 @@ from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OURS, Contestant, recipes
 from .contest.search import FIRST, Search
-from .contest.standings import markdown, standings_lines
+from .contest.standings import standings_lines
 from .contest.table import Table
+from .markdown import markdown
 from .search_recipes import trial
 
 RECORD = Path(__file__).parent / "contest" / "turbo.json"

@@ -85,11 +85,15 @@ class Truth:
     def _counted(self, parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.where(np.isin(parts, list(self.ignored)), 0, parts).astype(np.uint8)
 
-    def nearest(self, drawn: NDArray[np.float32]) -> tuple[int, dict[int, float]]:
-        """The layout that a picture is nearest to, and its parts' distances in it."""
+    def nearest(
+        self, drawn: NDArray[np.float32], *, all_parts: bool = False
+    ) -> tuple[int, dict[int, float]]:
+        """The layout that a picture is nearest to, and its parts' distances in it: of those that
+        count, or of all."""
         best, found = 0, None
         for number, (_, true, blurred) in enumerate(self.layouts):
-            distances = part_distances(drawn, blurred, self._counted(true.parts))
+            parts = true.parts if all_parts else self._counted(true.parts)
+            distances = part_distances(drawn, blurred, parts)
             if found is None or _mean(distances) < _mean(found):
                 best, found = number, distances
         return best, found or {}
@@ -111,8 +115,7 @@ class Truth:
         """The colour whose true rendering the body of a picture (H, W, 3) is nearest to, the rest
         as the prompt has it. A judge names the pattern's colour on a patterned body."""
         drawn = _blurred(picture)
-        distances = [_mean(part_distances(drawn, true, r.parts)) for _, r, true in self.layouts]
-        layout = int(np.argmin(distances))
+        layout, _ = self.nearest(drawn, all_parts=True)
         scene, true, _ = self.layouts[layout]
         if layout not in self._coloured:
             self._coloured[layout] = {

@@ -66,8 +66,7 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
     gets KNOWN_TEMPLATES. OFT is without COFT's limit, which grows with the square of a layer's
     width and holds these narrow layers still. The rate of ViCo is that of its image attention: at
     the published 1e-5 the blocks of this model stay what they were, with any rate of the word.
-    ValueError for another number of stages than the
-    method has.
+    ValueError for another number of stages than the method has.
     """
     stages = paper() if method == OURS else (published(method),)
     if len(pairs) != len(stages):

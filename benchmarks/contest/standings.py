@@ -99,12 +99,6 @@ def seconds_of(rows: Sequence[Row]) -> dict[str, float]:
 Line = tuple[str, ...]
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    """A table whose first line is its head."""
-    head, *rest = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
-
-
 def standings_lines(rows: Sequence[Row]) -> list[Line]:
     """The means and intervals, a line for each method below the head."""
     took = seconds_of(rows)

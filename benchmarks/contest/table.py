@@ -101,7 +101,7 @@ class Table:
         try:
             if answered(empty, read_rows(self.folder)):
                 return True
-            scored, seconds = self._scored(studio, name, contestant, concept, empty)
+            scored, seconds = self._scored(studio, empty, contestant, concept)
             made = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
             save_row(Row(**made), self.folder)
             values = ", ".join(f"{key} {value:.3f}" for key, value in scored.values.items())
@@ -111,23 +111,18 @@ class Table:
             lock.release()
 
     def _scored(
-        self,
-        studio: Studio,
-        name: str,
-        contestant: Contestant | None,
-        concept: Concept,
-        empty: Row,
+        self, studio: Studio, row: Row, contestant: Contestant | None, concept: Concept
     ) -> tuple[Scored, float]:
         asked, seconds, learned, correction = self.asked, 0.0, None, 0.0
         if contestant is not None:
             learned, seconds = studio.train(contestant, concept, asked.places, asked.seed)
             correction = contestant.correction
-        if name == ORACLE:
+        if row.method == ORACLE:
             pictures = studio.true(concept)
         else:
             pictures = studio.draw(concept, learned, correction, asked.seed + 1000)
         if self._pictures:
-            keep_pictures(self.folder, empty, pictures, asked.images)
+            keep_pictures(self.folder, row, pictures, asked.images)
         return studio.score(pictures, concept, asked.places), seconds
 
     def found(self, contestants: Sequence[Contestant], concepts: Sequence[Concept]) -> list[Row]:

@@ -43,12 +43,12 @@ from attndreambooth.benchmarks.contest.standings import (
     differences,
     interval,
     kind_lines,
-    markdown,
     on_common_concepts,
     standings,
     standings_lines,
 )
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
+from attndreambooth.benchmarks.markdown import markdown
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
 from attndreambooth.micro.prompts import PROMPTS
