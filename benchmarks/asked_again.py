@@ -3,12 +3,15 @@
 Random weights, stock loader, the nodes of stages 1 and 2 with one step each (stage 3 with AdamW
 takes 19 GB). After each stage: what the process holds, and how long the node takes when the same is
 queued again, with the loaded MODEL and with one loaded anew.
+
+Stage 3 is not trained here: a result of its size is kept in a run folder and read from it, as a
+MODEL in fp16 and one in fp32 have it (`--result` measures that alone).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if not __package__:  # started as a program: it goes on as a part of the package
@@ -20,19 +23,28 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import ctypes
 import json
+import shutil
 import time
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+import safetensors
 import torch
 
-from ..devkit.checkpoints import CACHE, Kind, make_checkpoint
+from ..attndb.artifacts.tensor_file import FILE_PRECISIONS
+from ..attndb.artifacts.weight_delta import WeightDelta
+from ..attndb.training.run import Run
+from ..attndb.training.step_loss import StepLoss
+from ..attndb.training.training import StageResult
+from ..devkit.checkpoints import CACHE, make_checkpoint
 from ..devkit.in_process import Graph, host_folders
 from ..devkit.pack import host_on_path
+from .markdown import markdown
 from .recipe import NODES, photo_dataset, write_photos
 
 RESOLUTION = 64
+UNET = "model.diffusion_model."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,13 +52,19 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="asked_again.py", description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=["sd21", "sd21_whole"], default="sd21_whole")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--result", action="store_true", help="only what stage 3 leaves")
     options = parser.parse_args(arguments)
     host_on_path()
+    path, rows = make_checkpoint(options.kind), []
     with TemporaryDirectory() as folder, torch.inference_mode():
-        rows = measured(options.kind, Path(folder))
-    sys.stdout.write(text(rows) + "\n")
+        if not options.result:
+            rows = measured(path, Path(folder))
+            sys.stdout.write(text(rows) + "\n\n")
+        results = [kept_result(path, name, Path(folder) / name) for name in ("fp16", "fp32")]
+    sys.stdout.write(result_text(results) + "\n")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        found = {"stages": rows, "results": results}
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -56,11 +74,10 @@ def resident_mb() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def measured(kind: Kind, work: Path) -> list[dict[str, Any]]:
+def measured(path: Path, work: Path) -> list[dict[str, Any]]:
     """A row per stage: MB above those before the first, seconds of the wall."""
     import nodes as stock
 
-    path = make_checkpoint(kind)
     host_folders(work)
     import folder_paths
 
@@ -102,15 +119,56 @@ def measured(kind: Kind, work: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def kept_result(path: Path, precision: str, folder: Path) -> dict[str, Any]:
+    """A change of every weight of a checkpoint's U-Net as a finished run: seconds to keep it, to
+    answer from it in the process that kept it, and in one that must check every byte first."""
+    with safetensors.safe_open(str(path), "pt") as handle:
+        names = [name for name in handle.keys() if name.startswith(UNET)]
+        shapes = {name.removeprefix(UNET): handle.get_slice(name).get_shape() for name in names}
+    dtype = FILE_PRECISIONS[precision]
+    changes = {name: torch.full(shape, 1e-4, dtype=dtype) for name, shape in shapes.items()}
+    delta: dict[str, WeightDelta] = dict(changes)
+    result = StageResult({"clip_l": torch.ones(1, 8)}, delta, (StepLoss(0, 0.5, 0.25),))
+    run = Run(folder / "kept", {"of": precision})
+    with run:
+        kept_s = seconds(lambda: run.finish(result))
+    size = sum(change.numel() for change in changes.values())
+    again_s = seconds(run.finished)
+    shutil.copytree(run.folder, folder / "copied")  # another file: it was never checked
+    anew_s = seconds(Run(folder / "copied", run.request).finished)
+    shutil.rmtree(folder)
+    row = {"precision": precision, "weights": size, "kept_s": kept_s}
+    return {**row, "again_s": again_s, "anew_s": anew_s}
+
+
+def seconds(job: Callable[[], object]) -> float:
+    """Of the wall."""
+    start = time.monotonic()
+    job()
+    return round(time.monotonic() - start, 2)
+
+
 def text(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = [
-        "| stage | held after it | one step | queued again | with a MODEL loaded anew |",
-        "|---|---|---|---|---|",
+    head = ("stage", "held after it", "one step", "queued again", "with a MODEL loaded anew")
+    cells = [
+        [
+            *(str(row["stage"]), f"{row['held_mb']} MB", f"{row['first_s']:.1f} s"),
+            *(f"{row['again_s']:.2f} s", f"{row['loaded_anew_s']:.1f} s"),
+        ]
+        for row in rows
     ]
-    for row in rows:
-        lines.append(
-            f"| {row['stage']} | {row['held_mb']} MB | {row['first_s']:.1f} s "
-            f"| {row['again_s']:.2f} s | {row['loaded_anew_s']:.1f} s |"
-        )
-    return "\n".join(lines)
+    return markdown([head, *cells])
+
+
+def result_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of `kept_result` as Markdown."""
+    head = ("a result of stage 3", "kept", "queued again", "in a process that never saw it")
+    cells = [
+        [
+            f"{row['weights'] / 1e6:.0f} M in {row['precision']}",
+            *(f"{row[name]:.1f} s" for name in ("kept_s", "again_s", "anew_s")),
+        ]
+        for row in rows
+    ]
+    return markdown([head, *cells])

@@ -20,7 +20,7 @@ from .weight_delta import (
     LowRank,
     WeightDelta,
     add_deltas,
-    cast_delta,
+    cast_deltas,
     delta_tensors,
     low_rank,
 )
@@ -106,7 +106,7 @@ class TrainedConcept:
 
     def with_precision(self, dtype: torch.dtype) -> TrainedConcept:
         """The same concept with its weight change in another precision."""
-        delta = {name: cast_delta(change, dtype) for name, change in self.delta.items()}
+        delta = cast_deltas(self.delta, dtype)
         return dataclasses.replace(self, delta=delta)
 
     def digest(self) -> str:

@@ -56,6 +56,11 @@ def cast_delta(change: WeightDelta, dtype: torch.dtype) -> WeightDelta:
     return change.to(dtype)
 
 
+def cast_deltas(changes: Mapping[str, WeightDelta], dtype: torch.dtype) -> dict[str, WeightDelta]:
+    """Changes by name in another precision; those that have it already are not copied."""
+    return {name: cast_delta(change, dtype) for name, change in changes.items()}
+
+
 def delta_tensors(changes: Mapping[str, WeightDelta]) -> dict[str, Tensor]:
     """Changes as plain tensors, by names that tell them apart: for digests and result files."""
     tensors: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.tensor_file import free_space, size_text
-from ..artifacts.weight_delta import delta_tensors
+from ..artifacts.weight_delta import cast_deltas, delta_tensors
 from ..config.methods import MethodName
 from ..config.stage import StageConfig
 from ..data.photo_batches import PhotoBatches
@@ -137,6 +137,8 @@ def _finished_or_trained(
         result = _train(
             bench, fitted_request, texts, batches, model, embeddings, run, concepts, ranks
         )
+        # as the concept has it: half a file and no cast where a MODEL in fp16 asks again
+        result = replace(result, delta=cast_deltas(result.delta, bench.weights_dtype))
         if ranks.first:
             _keep(bench, result, run, request.title)
     return config, result

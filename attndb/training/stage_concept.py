@@ -7,7 +7,7 @@ from typing import Any
 
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.lineage import KEPT, lineage
-from ..artifacts.weight_delta import cast_delta
+from ..artifacts.weight_delta import cast_deltas
 from ..config.stage import StageConfig
 from .micro_batches import record_of
 from .stage_request import StageRequest
@@ -35,7 +35,7 @@ def stage_concept(
         concept = _new_concept(bench, request, texts, result, identity)
     else:
         concept = _of_a_known_base(request.concept, identity)
-    delta = {name: cast_delta(d, bench.weights_dtype) for name, d in result.delta.items()}
+    delta = cast_deltas(result.delta, bench.weights_dtype)
     done = len(result.losses)
     record: dict[str, Any] = {
         **config.as_dict(),

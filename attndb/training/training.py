@@ -37,7 +37,8 @@ class StageResult:
     embeddings: dict[str, Tensor]
     """The placeholder's vectors (V, D) by text encoder, fp32, on the CPU."""
     delta: dict[str, WeightDelta] = field(default_factory=dict)
-    """Change of every U-Net parameter that was trained, fp32, on the CPU."""
+    """Change of every U-Net parameter that was trained, on the CPU: fp32, and in the concept's
+    precision where it is kept."""
     losses: tuple[StepLoss, ...] = ()
     """One per step."""
     modules: dict[str, Tensor] = field(default_factory=dict)

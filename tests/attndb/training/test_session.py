@@ -11,6 +11,7 @@ from support.tiny_workbench import TinyWorkbench, request_of
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.artifacts.lineage import lineage
+from attndreambooth.attndb.artifacts.tensor_file import read_tensors
 from attndreambooth.attndb.config.compared import UNTIED
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
@@ -37,6 +38,29 @@ def test_a_stage_is_trained_recorded_and_answered_from_its_folder(tmp_path, requ
     asked = run_json(tmp_path)
     assert asked["schedule_sha256"] == "11" and asked["code_version"] >= 1
     assert concept.record["prediction_type"] == "epsilon"
+
+
+def test_a_result_is_kept_in_the_precision_of_its_concept(tmp_path, request_):
+    whole, half = TinyWorkbench(tmp_path / "fp32"), TinyWorkbench(tmp_path / "fp16")
+    half.weights_dtype = torch.float16
+    exact, _ = train_stage(whole, request_)
+    concept, _ = train_stage(half, request_)
+    cast = replace(exact, delta={name: change.half() for name, change in exact.delta.items()})
+    assert concept.digest() == cast.digest() != exact.digest()
+    assert train_stage(half, request_)[0].digest() == concept.digest()
+    [kept] = half.folder.glob("*/result.safetensors")
+    tensors, _ = read_tensors(kept)
+    assert {t.dtype for name, t in tensors.items() if name.startswith("delta.")} == {torch.float16}
+
+
+def test_a_result_kept_whole_answers_a_model_in_half_precision(tmp_path, request_):
+    """As all of them once were."""
+    bench = TinyWorkbench(tmp_path)
+    exact, _ = train_stage(bench, request_)
+    bench.weights_dtype = torch.float16
+    concept, _ = train_stage(bench, request_)
+    cast = replace(exact, delta={name: change.half() for name, change in exact.delta.items()})
+    assert concept.digest() == cast.digest() and bench.models == 1
 
 
 @pytest.mark.parametrize(
