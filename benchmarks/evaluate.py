@@ -22,7 +22,7 @@ import json
 from dataclasses import asdict
 
 from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
-from ..attndb.evaluation.report import report_html, report_picture, to_picture
+from ..attndb.evaluation.report import HTML, PICTURE, report_html, report_picture, to_picture
 from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
@@ -45,7 +45,6 @@ from .markdown import markdown
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
 """Methods of the quick table."""
-HTML, PNG = "report.html", "report.png"
 
 
 def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     add_options(parser, ROOT / ".cache" / "evaluate", images=4)
     parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
     parser.add_argument(
-        "--report", type=Path, metavar="FOLDER", help=f"write {HTML} and {PNG} into it, too"
+        "--report", type=Path, metavar="FOLDER", help=f"write {HTML} and {PICTURE} into it, too"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args(arguments)
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.report:
         report = contest_report(rows, contestants, options.rows, _said(options))
         files[options.report / HTML] = text_writer(report_html(report))
-        files[options.report / PNG] = png_writer(to_picture(report_picture(report)))
+        files[options.report / PICTURE] = png_writer(to_picture(report_picture(report)))
     write_whole(files)
     return 0
 

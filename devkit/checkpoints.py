@@ -9,8 +9,6 @@ the U-Net predicts contains the noise that it was given, so that samplers stay f
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..attndb.artifacts.tensor_file import tensors_writer, write_whole
 from .pack import ROOT, host_on_path
 from .tiny_vae import tiny_vae_weights
 
@@ -106,17 +105,9 @@ def make_checkpoint(
     name = f"{kind}-{str(dtype).removeprefix('torch.')}{lacks}-v{VERSION}.safetensors"
     path = folder / name
     if not path.is_file():
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         weights = {k: t.half().to(dtype) for k, t in _weights(_FAMILIES[kind], without).items()}
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(weights, temporary)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole({path: tensors_writer(weights, {})})
     return path
 
 

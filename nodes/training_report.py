@@ -10,11 +10,11 @@ from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from ..attndb.artifacts.file_name import check_new_name
-from ..attndb.evaluation.report import png, report_html, report_picture, to_picture
+from ..attndb.evaluation.report import HTML, png, report_html, report_picture, to_picture
 from ..attndb.evaluation.scores import Scores
 from ..attndb.evaluation.training_report import training_report
 from .errors import naming_node
-from .host.report_files import HTML, report_folder, save_report
+from .host.report_files import report_folder, save_report
 from .prompt_set import CATEGORY
 from .socket_types import Concept
 from .socket_types import Scores as ScoresSocket

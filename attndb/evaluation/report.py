@@ -20,6 +20,8 @@ from ..config.printable import printable
 from ..viz.text_panel import text_panel
 
 Row = tuple[str, ...]
+HTML, PICTURE = "report.html", "report.png"
+"""Names of its two files."""
 WIDTH = 1200
 """Of the picture, in pixels."""
 _LARGE = 1 << 20

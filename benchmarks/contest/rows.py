@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...attndb.artifacts.tensor_file import text_writer, write_whole
+from ..record import read_record, save_record
 
 FORMAT = 1
-
-
-class RowError(ValueError):
-    """A file of the table that cannot be used; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +52,13 @@ def digest_of(asked: Mapping[str, Any]) -> str:
 
 def save_row(row: Row, folder: Path) -> None:
     """Write it in one move."""
-    text = json.dumps({"format": FORMAT, **asdict(row)}, indent=1)
-    write_whole({folder / row.file: text_writer(text)})
+    save_record(row, folder / row.file, FORMAT)
 
 
 def read_row(path: Path) -> Row:
-    """RowError for a file that is no row, or one of another version."""
+    """RecordError for a file that is no row, or one of another version."""
     remedy = "delete it, and the table makes it again"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        version = found.pop("format")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RowError(f"{path} is no row of the table ({error}): {remedy}") from error
-    if version != FORMAT:
-        raise RowError(f"{path} is of version {version}, this is {FORMAT}: {remedy}")
-    try:
-        return Row(**found)
-    except TypeError as error:
-        raise RowError(f"{path} is no row of the table ({error}): {remedy}") from error
+    return read_record(Row, path, FORMAT, "row of the table", remedy)
 
 
 def read_rows(folder: Path) -> list[Row]:

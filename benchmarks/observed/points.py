@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ...attndb.artifacts.tensor_file import text_writer, write_whole
-from ..contest.rows import RowError
+from ..record import RecordError, read_record, save_record
 
 FORMAT = 1
 Kind = Literal["look", "score"]
@@ -45,23 +43,15 @@ def file_of(kind: Kind, stage: int, step: int) -> str:
 def save_point(point: Point, folder: Path) -> None:
     """Write it in one move."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": FORMAT, **asdict(point)}, indent=1)
-    write_whole({folder / point.file: text_writer(text)})
+    save_record(point, folder / point.file, FORMAT)
 
 
 def read_point(path: Path) -> Point:
-    """RowError for a file that is no point, or one of another version."""
+    """RecordError for a file that is no point, or one of another version or moment."""
     remedy = "delete it, and it is made again"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        version = found.pop("format")
-        point = None if version != FORMAT else Point(**found)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RowError(f"{path} is no point of a training ({error}): {remedy}") from error
-    if point is None:
-        raise RowError(f"{path} is of version {version}, this is {FORMAT}: {remedy}")
+    point = read_record(Point, path, FORMAT, "point of a training", remedy)
     if point.kind not in get_args(Kind) or point.file != path.name:
-        raise RowError(f"{path} is the point of another moment, {point.file}: {remedy}")
+        raise RecordError(f"{path} is the point of another moment, {point.file}: {remedy}")
     return point
 
 

@@ -10,8 +10,7 @@ import folder_paths
 from ...attndb.artifacts.folder_claim import claim_folder, folder_holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import Writer, text_writer
-
-HTML, PICTURE = "report.html", "report.png"
+from ...attndb.evaluation.report import HTML, PICTURE
 
 
 def report_folder(name: str) -> Path:

@@ -35,7 +35,7 @@ from attndreambooth.benchmarks.contest.pictures import (
     strip_path,
 )
 from attndreambooth.benchmarks.contest.report import contest_report
-from attndreambooth.benchmarks.contest.rows import Row, RowError, read_row, read_rows, save_row
+from attndreambooth.benchmarks.contest.rows import Row, read_row, read_rows, save_row
 from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
 from attndreambooth.benchmarks.contest.standings import (
     SCORES,
@@ -49,6 +49,7 @@ from attndreambooth.benchmarks.contest.standings import (
 )
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.markdown import markdown
+from attndreambooth.benchmarks.record import RecordError
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
 from attndreambooth.micro.prompts import PROMPTS
@@ -241,7 +242,7 @@ def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):
     path = tmp_path / row.file
     for text in ("{", "[]", "{}", json.dumps({"format": 9}), json.dumps({"format": 1, "a": 2})):
         path.write_text(text)
-        with pytest.raises(RowError, match=f"{row.file}.*delete it"):
+        with pytest.raises(RecordError, match=f"{row.file}.*delete it"):
             read_row(path)
 
 

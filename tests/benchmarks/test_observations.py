@@ -15,12 +15,12 @@ from attndreambooth.attndb.data.tokens import TokenizedText
 from attndreambooth.attndb.evaluation.report import report_html, report_picture
 from attndreambooth.attndb.training.attention_look import AttentionLook, Seen
 from attndreambooth.benchmarks.contest.contestant import contestant
-from attndreambooth.benchmarks.contest.rows import RowError
 from attndreambooth.benchmarks.observations import RIVALS, contestants
 from attndreambooth.benchmarks.observed.course import Course, TrackingOptions, points_of
 from attndreambooth.benchmarks.observed.figure import UNTIED, figure, line_of, panels, report
 from attndreambooth.benchmarks.observed.observation import cosine, gaps, share_of_words
 from attndreambooth.benchmarks.observed.points import Point, read_point, save_point
+from attndreambooth.benchmarks.record import RecordError
 from attndreambooth.devkit.tiny_model import prompt_of, tiny_model
 from attndreambooth.micro.text import END
 
@@ -199,11 +199,11 @@ def test_a_damaged_point_is_named(tmp_path):
     assert read_point(path) == point
     for text in ("{", "[]", json.dumps({"format": 1}), json.dumps({"format": 2})):
         path.write_text(text)
-        with pytest.raises(RowError, match=point.file):
+        with pytest.raises(RecordError, match=point.file):
             read_point(path)
     save_point(point, tmp_path)
     moved = path.rename(tmp_path / "look-1-00006.json")
-    with pytest.raises(RowError, match="another moment"):
+    with pytest.raises(RecordError, match="another moment"):
         read_point(moved)
 
 
