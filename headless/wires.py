@@ -31,7 +31,7 @@ def missing(job: Job) -> list[Problem]:
     if job.concept:
         try:
             find_concept(job.concept)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             found.append(Problem(job.lines.get("concept", job.line), str(error)))
     return found
 

@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.concept_files import load_concept
-from ..attndb.artifacts.file_name import check_name, check_new_name
+from ..attndb.artifacts.file_name import check_new_name
 from .errors import naming_node
 from .host.concept_store import METADATA, PRECISIONS, save_concept_as
 from .host.foreign_concept import (
@@ -233,7 +233,7 @@ class LoadConcept(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, name: str) -> io.NodeOutput:
-        concept = load_concept(*find_concept(check_name(name)))
+        concept = load_concept(*find_concept(name))
         _loaded.were_read(name)
         return io.NodeOutput(concept, concept.trigger)
 

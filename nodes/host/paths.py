@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ...attndb.artifacts.concept_files import read_record
+from ...attndb.artifacts.file_name import check_name
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +88,14 @@ def concept_state(name: str) -> str:
     try:
         paths = [path for path in find_concept(name) if path is not None]
         return repr([(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths])
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return str(error)
 
 
 def find_concept(name: str) -> tuple[Path, Path | None]:
-    """The embedding file and (if there is one) the weight file of a saved concept."""
+    """The embedding file and (if there is one) the weight file of a saved concept, whose name may
+    have the separators of Windows, or the files' ending. ValueError if it can be no name."""
+    name = check_name(name)
     embedding = folder_paths.get_full_path("embeddings", f"{name}.safetensors")
     if embedding is None:
         raise FileNotFoundError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -29,6 +30,18 @@ def test_a_saved_concept_is_loaded_again_only_when_its_files_change(run, trained
     after = state(None)
     assert before != after == state(None)
     assert state("linked") not in (before, after)
+
+
+@pytest.mark.parametrize("name", ["sub\\written", "sub/written.safetensors"])
+def test_a_name_that_is_understood_is_watched_as_it_is_loaded(run, trained, home, name):
+    """A workflow from Windows has its separators; a text on a wire may have the file's ending."""
+    state = node("AttnDBLoadConcept").fingerprint_inputs
+    run("AttnDBSaveConcept", concept=trained, name="sub/written")
+    assert run("AttnDBLoadConcept", name=name)[1] == trained.trigger
+    before = state(name), state(None)
+    changed(home / "loras" / "sub" / "written.safetensors")
+    after = state(name), state(None)
+    assert before[0] != after[0] and before[1] != after[1]
 
 
 def test_other_programs_files_are_imported_again_only_when_they_change(run, sd15, home):

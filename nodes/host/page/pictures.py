@@ -12,7 +12,6 @@ import folder_paths
 from PIL import Image
 
 from ....attndb.artifacts.concept_files import read_record
-from ....attndb.artifacts.file_name import check_name
 from ....attndb.artifacts.manager_metadata import record_thumbnail
 from ....attndb.config.printable import printable
 from ....attndb.data.photo_file import read_picture
@@ -88,7 +87,7 @@ def describe_concepts() -> list[dict[str, str]]:
 def concept_picture(name: str) -> bytes:
     """A small JPEG of a saved concept: of its record, or of the picture beside its file.
     FileNotFoundError if it has none."""
-    embedding, _ = find_concept(check_name(name))
+    embedding, _ = find_concept(name)
     record = read_record(embedding) or {}
     beside = embedding.with_name(f"{embedding.stem}.preview.png")
     if (picture := record_thumbnail(record)) is not None:
