@@ -68,7 +68,7 @@ def _is_word(value: Any) -> bool:
         and value == value.strip()
         and len(value) <= _LONGEST_WORDS
         and not any(unicodedata.category(c).startswith("C") for c in value)
-        and not any(c in "(){}[]\\" for c in value)
+        and not any(c in "(){}\\" for c in value)
     )
 
 

@@ -155,9 +155,10 @@ def check_category(category: str) -> None:
         raise DatasetError(
             "category is empty: type the plain word for what the subject is, e.g. dog, backpack"
         )
-    if category != category.strip() or re.search(r"[()<>{}\[\]:]", category):
+    if category != category.strip() or re.search(r"[()<>{}\[\]:\\]", category):
         raise DatasetError(
-            f"category {category!r}: use plain words without brackets, colons or spaces around"
+            f"category {category!r}: use plain words without brackets, colons, backslashes or "
+            "spaces around"
         )
 
 

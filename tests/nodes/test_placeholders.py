@@ -52,6 +52,13 @@ def test_a_word_is_found_in_any_case(knows):
     )
 
 
+def test_square_brackets_are_part_of_a_word(knows, sd15):
+    clip = knows("[V]")
+    assert same(clip, "a [v] dog", "a embedding:[V] dog")
+    assert not same(clip, "a [V] dog", "a dog") and same(clip, "a [W] dog", "a [w] dog")
+    assert torch.equal(encode(clip, "a [W] dog"), encode(sd15.clip, "a [W] dog"))
+
+
 @pytest.mark.parametrize("text", ["a @dog2 here", "a @dogs here", "a @dog-2 here"])
 def test_a_placeholder_does_not_eat_the_start_of_a_longer_word(knows, sd15, text):
     assert torch.equal(encode(knows("@dog"), text), encode(sd15.clip, text))

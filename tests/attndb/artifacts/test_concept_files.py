@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from attndreambooth.attndb.artifacts.concept_files import (
 )
 from attndreambooth.attndb.artifacts.file_name import check_name, check_new_name
 from attndreambooth.attndb.artifacts.tensor_file import text_writer, write_whole
+from attndreambooth.attndb.data.dataset import check_placeholder
 from attndreambooth.devkit.pack import ROOT
 
 
@@ -51,6 +53,13 @@ def save(folder, made, name="astro"):
     embedding, weights = folder / "e" / f"{name}.safetensors", folder / "w" / f"{name}.safetensors"
     write_whole(concept_files(made, name, embedding, weights))
     return embedding, weights
+
+
+@pytest.mark.parametrize("placeholder", ["[V]", "[my-dog]", "@dog", "#1", '"x"', "a|b", "<x>"])
+def test_a_word_that_a_dataset_takes_comes_back_from_its_file(tmp_path, placeholder):
+    check_placeholder(placeholder, "dog")
+    made = replace(concept(weights=False), placeholder=placeholder)
+    assert load_concept(save(tmp_path, made)[0], None).placeholder == placeholder
 
 
 @pytest.mark.parametrize("weights", [True, False])

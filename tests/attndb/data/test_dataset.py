@@ -156,7 +156,7 @@ def photos():
     return photos_from_arrays([np.zeros((8, 8, 3)), np.ones((8, 8, 3))])
 
 
-@pytest.mark.parametrize("category", ["", "  ", "a:b", "(dog)", "dog ", "<dog>"])
+@pytest.mark.parametrize("category", ["", "  ", "a:b", "(dog)", "dog ", "<dog>", "a\\b"])
 def test_a_bad_category_is_refused(category):
     with pytest.raises(DatasetError, match="category"):
         ConceptDataset(photos(), category)
