@@ -123,16 +123,21 @@ class TrainedConcept:
     def trigger(self) -> str:
         """The words to write in prompts: `<placeholder> category`, or the placeholder alone where
         it was trained so."""
-        stages = self.record.get("stages") or [{}]
-        words = stages[-1].get("words") if isinstance(stages[-1], dict) else None
-        if isinstance(words, dict) and words.get("with_category") is False:
-            return self.placeholder
-        return f"{self.placeholder} {self.category}"
+        return trigger_words(self.placeholder, self.category, self.record)
 
     @property
     def architecture(self) -> str:
         """The base model's name in the modelspec standard."""
         return _ARCHITECTURES.get(self.base_family, self.base_family)
+
+
+def trigger_words(placeholder: str, category: str, record: Mapping[str, Any]) -> str:
+    """What to write in prompts, by a concept's record: both words, or the placeholder alone."""
+    stages = record.get("stages") or [{}]
+    words = stages[-1].get("words") if isinstance(stages[-1], dict) else None
+    if isinstance(words, dict) and words.get("with_category") is False:
+        return placeholder
+    return f"{placeholder} {category}"
 
 
 def weight_file_keys(delta: Mapping[str, WeightDelta]) -> dict[str, Tensor]:

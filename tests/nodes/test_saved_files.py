@@ -53,6 +53,19 @@ def test_managers_find_a_picture_beside_each_file_and_in_it(run, trained, paths)
         assert metadata(path)["modelspec.prediction_type"] == "epsilon"
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_page_says_the_words_that_load_concept_gives(run, trained, alone):
+    """A word that was trained without its category is drawn without it."""
+    from attndreambooth.nodes.host.page.pictures import describe_concepts
+
+    stage = {"method": "textual_inversion", "words": {"with_category": not alone}}
+    name = f"words-{alone}"
+    run("AttnDBSaveConcept", concept=trained.with_record({"stages": [stage]}), name=name)
+    [told] = [found["trigger"] for found in describe_concepts() if found["name"] == name]
+    assert told == run("AttnDBLoadConcept", name=name)[1]
+    assert (trained.category in told) != alone
+
+
 def test_a_picture_that_somebody_put_there_stays(run, trained, home):
     mine = home / "loras" / "mine.preview.png"
     mine.write_bytes(b"mine")

@@ -11,6 +11,7 @@ from pathlib import Path
 import folder_paths
 from PIL import Image
 
+from ....attndb.artifacts.concept import trigger_words
 from ....attndb.artifacts.concept_files import read_record
 from ....attndb.artifacts.manager_metadata import record_thumbnail
 from ....attndb.config.printable import printable
@@ -105,7 +106,7 @@ def _described(name: str) -> dict[str, str] | None:
         found = embedding.stat()
     except (OSError, ValueError):  # gone or damaged since it was listed
         return None
-    words = f"{record.get('placeholder', '')} {record.get('category', '')}".strip()
+    words = trigger_words(record.get("placeholder", ""), record.get("category", ""), record).strip()
     version = _short((name, found.st_size, found.st_mtime_ns))
     return {"name": name, "trigger": printable(words, 200), "version": version}
 
