@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,26 +143,28 @@ class _Walk:
     def take_masks(self) -> dict[Path, Path]:
         """The images that are masks of others by their names, by what they are of; they are no
         photos any more."""
-        photos: dict[Path, list[Path]] = {}
-        for image in self.images:
-            photos.setdefault(image.with_suffix(""), []).append(image)
+        photos = _Named(self.images)
         masks: dict[Path, Path] = {}
-        for image in sorted(self.images):
-            for stem in _masked_stems(image.relative_to(self.folder)):
-                for photo in photos.get(self.folder / stem, []):
-                    masks.setdefault(photo, image)
+        for find in (photos.of, photos.like):
+            for image in sorted(set(self.images) - set(masks.values())):
+                for stem in _masked_stems(image.relative_to(self.folder)):
+                    for photo in find(self.folder / stem):
+                        masks.setdefault(photo, image)
         of_masks = set(masks.values())
         self.images = [image for image in self.images if image not in of_masks]
         return {photo: mask for photo, mask in masks.items() if photo not in of_masks}
 
     def captions(self) -> dict[Path, Path]:
         """The texts by the photo whose name they have; the others are unusable."""
-        stems = {image.with_suffix("") for image in self.images}
-        for stem, text in self.texts.items():
-            if stem not in stems:
-                self._say(text, "is not an image, nor the caption of one: none has its name")
-        found = ((image, self.texts.get(image.with_suffix(""))) for image in self.images)
-        return {image: text for image, text in found if text is not None}
+        photos = _Named(self.images)
+        found: dict[Path, Path] = {}
+        for find in (photos.of, photos.like):
+            for stem, text in sorted(self.texts.items()):
+                if text not in found.values():
+                    found |= {image: text for image in find(stem) if image not in found}
+        for text in set(self.texts.values()) - set(found.values()):
+            self._say(text, "is not an image, nor the caption of one: none has its name")
+        return {image: found[image] for image in self.images if image in found}
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -249,6 +252,33 @@ class _Walk:
 
     def _say(self, path: Path, what: str) -> None:
         self.unusable.append(f"{printable(self.name(path), 200)} {what}")
+
+
+class _Named:
+    """Photos by their path without the ending."""
+
+    def __init__(self, photos: Sequence[Path]) -> None:
+        self._photos: dict[Path, list[Path]] = {}
+        for photo in photos:
+            self._photos.setdefault(photo.with_suffix(""), []).append(photo)
+        self._alike: dict[str, list[Path]] = {}
+        for stem in self._photos:
+            self._alike.setdefault(_folded(stem), []).append(stem)
+
+    def of(self, stem: Path) -> list[Path]:
+        """Those of this very name."""
+        return self._photos.get(stem, [])
+
+    def like(self, stem: Path) -> list[Path]:
+        """Those of a name that other systems and disks take for this one, if it is but one: in
+        capitals, or with an accent that is a character of its own (macOS)."""
+        names = self._alike.get(_folded(stem), [])
+        return self._photos[names[0]] if len(names) == 1 else []
+
+
+def _folded(path: Path) -> str:
+    whole = unicodedata.normalize("NFD", path.as_posix())
+    return unicodedata.normalize("NFD", whole.casefold())
 
 
 def _masked_stems(name: Path) -> list[Path]:

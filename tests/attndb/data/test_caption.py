@@ -92,6 +92,16 @@ def test_text_files_are_captions_when_asked_for_and_named_when_not(tmp_path):
     assert [p.caption for p in load_folder(folder, skip_broken=True)] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("photo", "text"), [("IMG_1.JPG", "img_1.txt"), ("cafe\u0301.png", "caf\u00e9.txt")]
+)
+def test_a_caption_is_found_where_other_systems_take_the_names_for_one(tmp_path, photo, text):
+    Image.new("RGB", (40, 30)).save(tmp_path / photo)
+    (tmp_path / text).write_text("a {} on a sofa")
+    [found] = load_folder(tmp_path, captions=True)
+    assert found.caption == "a {} on a sofa"
+
+
 def test_a_broken_caption_is_named_and_skipped_on_request(tmp_path, caplog):
     folder = folder_of(tmp_path, a="no place", b="a {} in bed")
     with pytest.raises(DatasetError, match=r"a\.txt: the caption 'no place' needs .*skip_broken"):

@@ -43,6 +43,10 @@ def save(folder, *names, masks=()):
         ("dog.png", "Masks/dog_mask.png"),
         ("sub/dog.png", "sub/masks/dog.png"),
         ("sub/dog.png", "masks/sub/dog.jpg"),
+        ("Dog.JPG", "dog_mask.png"),
+        ("sub/DOG.png", "Sub/masks/dog.png"),
+        ("cafe\u0301.png", "caf\u00e9_mask.png"),  # as macOS writes it, and as others do
+        ("caf\u00e9.png", "masks/CAFE\u0301.png"),
     ],
 )
 def test_a_mask_is_found_by_its_name(tmp_path, photo, mask):
@@ -54,6 +58,15 @@ def test_a_mask_is_found_by_its_name(tmp_path, photo, mask):
     assert found.mask.getpixel((45, 40)) > 250 and found.mask.getpixel((5, 5)) < 5
     with pytest.raises(DatasetError, match=r"is the mask of .*: set masks to 'files' to use it"):
         load_folder(folder)
+
+
+def test_a_mask_that_could_be_of_two_photos_is_of_the_one_of_its_very_name(tmp_path):
+    folder = save(tmp_path, "Dog.png", "dog.png", masks=["dog_mask.png"])
+    if len(list(folder.glob("*.png"))) < 3:
+        pytest.skip("one name here")
+    assert scan(folder).masks == {folder / "dog.png": folder / "dog_mask.png"}
+    (folder / "dog_mask.png").rename(folder / "DOG_mask.png")
+    assert scan(folder).masks == {}
 
 
 def test_photos_that_are_only_called_masks_stay_photos(tmp_path):
