@@ -23,6 +23,8 @@ from ....attndb.models.protocol import TextAttention
 from .patch_entries import entries_without_concept
 
 UNET_PREFIX = "diffusion_model."
+_QUANTIZED = ".comfy_quant"
+"""Ends the key of a quantized layer's settings."""
 
 
 def _static_patcher(patcher: Any) -> Any:
@@ -36,6 +38,31 @@ def _static_patcher(patcher: Any) -> Any:
     if getattr(patcher, "cached_patcher_init", None) is None:
         return patcher
     return patcher.clone(disable_dynamic=True)
+
+
+class _Parameters:
+    """A patcher as its own `get_key_patches` may see it: without what a quantized layer's state has
+    beside weight and bias (scales, its settings), which the host looks for in the layer in vain."""
+
+    def __init__(self, patcher: Any) -> None:
+        self._patcher = patcher
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._patcher, name)
+
+    def model_state_dict(self) -> list[str]:
+        """The names of the parameters."""
+        state = self._patcher.model_state_dict()
+        layers = {key.removesuffix(_QUANTIZED) for key in state if key.endswith(_QUANTIZED)}
+        plain = (".weight", ".bias")
+        return [k for k in state if k.endswith(plain) or k.rpartition(".")[0] not in layers]
+
+
+def _entries(patcher: Any, prefix: str) -> dict[str, Any]:
+    """Every weight under a prefix with the patcher's patches, as the host gives them."""
+    if any(key.endswith(_QUANTIZED) for key in patcher.model_state_dict()):
+        return type(patcher).get_key_patches(_Parameters(patcher), prefix)
+    return patcher.get_key_patches(prefix)
 
 
 def _plain(weight: Any) -> Tensor:
@@ -53,7 +80,7 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
     """
     merged: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.no_grad():
-        for key, entry in _static_patcher(patcher).get_key_patches(prefix).items():
+        for key, entry in _entries(_static_patcher(patcher), prefix).items():
             base, patches = entry[0], entry[1:]
             weight, convert = base if isinstance(base, tuple) else (base, None)
             value = _plain(weight)
