@@ -11,6 +11,7 @@ from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from ..attndb.attention import map_metrics
+from ..attndb.config.choices import require
 from ..attndb.evaluation.prompts import context, prompt_lines, whole
 from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table, won
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores, score
@@ -211,7 +212,8 @@ def check_best_by(by: str, encoders: Sequence[Any]) -> None:
 
 
 def shots_of(lines: Sequence[str], settings: SamplerSettings, count: int) -> list[Shot]:
-    """Each prompt so many times, with seeds one after the other."""
+    """Each prompt so many times, with seeds one after the other. ValueError for none."""
+    require(count >= 1, "images_per_prompt", count, "use 1 or more")
     return [
         Shot(line, dataclasses.replace(settings, seed=(settings.seed + n) % (MAX_SEED + 1)))
         for line in lines

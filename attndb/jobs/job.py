@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..config.choices import CategoryToken, MaskSource
+from ..config.drawing import check_drawing, check_every
 from ..config.stage import StageConfig
 from ..data.dataset import DEFAULT_TEMPLATE
 from ..data.prior import DEFAULT_PRIOR_PROMPT
@@ -102,6 +103,10 @@ class PreviewChoice:
     """Of the sampler's noise."""
     attention_maps: bool = True
     """Also keep where the words look."""
+
+    def __post_init__(self) -> None:
+        check_drawing(steps=self.steps, cfg=self.cfg, width=self.width, height=self.height)
+        check_every(self.every)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -283,7 +283,11 @@ class _Subject:
                 scan(values["folder"])
             except (DatasetError, ValueError) as error:
                 section.problem(str(error), "folder")
-        return kind(**values)
+        try:
+            return kind(**values)
+        except ValueError as error:
+            section.problem(str(error), str(error).partition(" ")[0])
+            return None
 
     def _checked(self, value: str, key: str, check: Any) -> str:
         try:

@@ -178,6 +178,8 @@ def test_two_encoders_stand_side_by_side(evaluated, encoder, run, tmp_path, monk
         ({"photos": []}, "there is no photo of the subject"),
         ({"masks": torch.ones(2, 64, 64)}, "2 masks for 5 photos"),
         ({"seed": [1, 2]}, "seed is a list"),
+        ({"images_per_prompt": 0}, "images_per_prompt = 0: use 1 or more"),
+        ({"width": 0}, "width = 0: use 8 pixels or more"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(evaluated, changes, said):

@@ -116,6 +116,14 @@ def test_bad_words_of_a_dataset_are_refused(run, refused, changes, told):
     refused(f"Concept Dataset From Images: {told}", dataset, run, **changes)
 
 
+@pytest.mark.parametrize("widget", ["every", "steps", "width", "height"])
+def test_a_number_from_a_wire_that_cannot_be_drawn_with_is_refused_before_a_training(
+    run, refused, widget
+):
+    """The host holds typed numbers to a widget's bounds, not those that come over a wire."""
+    refused(f"Training Preview: {widget} = 0: use", run, "AttnDBTrainingPreview", **{widget: 0})
+
+
 def test_a_folder_is_read_and_its_troubles_are_named(run, refused, home, tmp_path):
     from PIL import Image
 

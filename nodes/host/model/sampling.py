@@ -12,6 +12,8 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ....attndb.config.drawing import check_drawing
+
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
 
@@ -31,6 +33,9 @@ class SamplerSettings:
     """Of the sampler's noise."""
     sampler: str = "dpmpp_2m"
     scheduler: str = "normal"
+
+    def __post_init__(self) -> None:
+        check_drawing(steps=self.steps, cfg=self.cfg, width=self.width, height=self.height)
 
 
 def sampled(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ....attndb.artifacts.lineage import Lineage
 from ....attndb.artifacts.tensor_file import png_writer, write_whole
+from ....attndb.config.drawing import check_every
 from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
@@ -44,6 +45,10 @@ class PreviewSettings(SamplerSettings):
     """Steps between pictures; one more is drawn after the last step."""
     attention_maps: bool = False
     """Also look where placeholder and category look on a training photo, at the same steps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_every(self.every)
 
     def due(self, done: int, total: int) -> bool:
         """Whether a picture is drawn after `done` of `total` steps."""

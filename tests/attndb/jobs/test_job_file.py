@@ -218,6 +218,8 @@ subjects:
             "low_memory computes in bf16",
         ),
         (ONE + ONE[ONE.index("  - ") :], 5, "two subjects are called"),
+        (ONE + "    preview:\n      every: 0\n", 6, "every = 0: use 1 training step or more"),
+        (ONE + "    preview:\n      height: 4\n", 6, "height = 4: use 8 pixels or more"),
     ],
 )
 def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):

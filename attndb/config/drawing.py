@@ -1,0 +1,20 @@
+"""How a picture is drawn: the limits that nodes and files of subjects share."""
+
+from __future__ import annotations
+
+import math
+
+from .choices import require
+
+
+def check_drawing(*, steps: int, cfg: float, width: int, height: int) -> None:
+    """ValueError, which names the setting, unless a sampler can draw so."""
+    require(steps >= 1, "steps", steps, "use 1 or more sampler steps")
+    require(math.isfinite(cfg), "cfg", cfg, "use a number, 7.5 for example")
+    for name, side in (("width", width), ("height", height)):
+        require(side >= 8, name, side, "use 8 pixels or more, 512 for example")
+
+
+def check_every(every: int) -> None:
+    """ValueError unless pictures can be drawn so many training steps apart."""
+    require(every >= 1, "every", every, "use 1 training step or more, 50 for example")
