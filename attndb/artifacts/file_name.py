@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+from ..config.printable import quoted
+
 _NUMBERED = (f"{device}{number}" for device in ("COM", "LPT") for number in range(1, 10))
 RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL", *_NUMBERED}
 """File names that Windows does not take."""
+_MOST_BYTES = 200
+"""Of a folder or file: systems take 255, with the ending and what a partial file adds."""
 
 
 def check_name(name: str) -> str:
@@ -39,5 +43,11 @@ def check_new_name(name: str) -> str:
         raise ValueError(
             f"name {name!r} cannot be a file name that works as embedding:name in a prompt: use "
             "letters, digits, '-', '_' and '/', e.g. my-sloth"
+        )
+    long = next((p for p in checked.split("/") if len(p.encode()) > _MOST_BYTES), None)
+    if long is not None:
+        raise ValueError(
+            f"name {quoted(name)} is too long for a file: {quoted(long, 40)} takes "
+            f"{len(long.encode())} bytes, and {_MOST_BYTES} are the most: choose a shorter one"
         )
     return checked

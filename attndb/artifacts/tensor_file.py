@@ -8,6 +8,7 @@ bytes, so writing is done here; reading is the library's.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -38,6 +39,9 @@ _DTYPES = {
 
 FILE_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """What people choose from for the weights in a file, by name."""
+
+_LONGEST_PATH = 220
+"""Characters. Windows takes 259 unless it is told otherwise, and a partial file's name is longer."""
 
 Writer = Callable[[IO[bytes]], None]
 """Writes a file's content to an open handle."""
@@ -181,9 +185,15 @@ def size_text(size: float) -> str:
 
 def not_written(error: OSError, path: Path) -> OSError:
     """The error to raise from `error`: it names the file, the free space and the remedy."""
+    length = len(str(path.absolute()))
+    long = error.errno == errno.ENOENT and length > _LONGEST_PATH  # Windows finds no such place
+    if long or error.errno == errno.ENAMETOOLONG:
+        remedy = f"Its path of {length} characters is too long: choose shorter names"
+    else:
+        remedy = f"Free space or allow writing there ({free_space(path.parent)} free)"
     return OSError(
         error.errno,
         f"{error.strerror or error}: {path.name} could not be written, and nothing was saved. "
-        f"Free space or allow writing there ({free_space(path.parent)} free), then queue again",
+        f"{remedy}, then queue again",
         str(path.parent),
     )

@@ -62,6 +62,18 @@ def test_a_word_that_a_dataset_takes_comes_back_from_its_file(tmp_path, placehol
     assert load_concept(save(tmp_path, made)[0], None).placeholder == placeholder
 
 
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOENT])
+def test_a_path_that_is_too_long_for_the_system_is_said_to_be(tmp_path, number):
+    """Of a path beyond 259 characters Windows says that there is no such file."""
+
+    def write(_):
+        raise OSError(number, os.strerror(number))
+
+    far = tmp_path / ("d" * 120) / ("e" * 120) / "a.safetensors"
+    with pytest.raises(OSError, match=r"a\.safetensors could not .* is too long: choose shorter"):
+        write_whole({far: write})
+
+
 @pytest.mark.parametrize("weights", [True, False])
 def test_a_concept_comes_back_whole(tmp_path, weights):
     made = concept(weights=weights)
@@ -324,3 +336,10 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 def test_a_new_name_works_in_prompts_and_on_every_system(name):
     with pytest.raises(ValueError, match="cannot be a file name"):
         check_new_name(name)
+
+
+def test_a_new_name_fits_into_what_a_file_system_takes_in_bytes(tmp_path):
+    fits, long = "\u72d7" * 66, "\u72d7" * 67
+    save(tmp_path, concept(weights=False), check_new_name(fits))
+    with pytest.raises(ValueError, match="takes 201 bytes, and 200 are the most: choose a shorter"):
+        check_new_name(f"pets/{long}")
