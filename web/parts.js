@@ -50,6 +50,15 @@ export function after(object, method, more) {
   };
 }
 
+/** Whether a node is in the graph that is open. When another workflow is opened, the page tells the
+ * nodes inside a subgraph nothing. */
+function lives(node) {
+  const { graph } = node;
+  const root = app.rootGraph ?? app.graph;
+  const open = graph === root || !root?.subgraphs || root.subgraphs.get(graph?.id) === graph;
+  return open && graph?.getNodeById?.(node.id) === node;
+}
+
 const owners = new WeakMap(); // of boxes: their nodes
 
 /** Nodes 2.0 goes on showing the box of a node that is gone when another workflow has a node of the
@@ -59,8 +68,7 @@ function takePlace(node, box) {
     for (const shown of document.querySelectorAll(".attndb-box")) {
       const owner = owners.get(shown);
       const same = owner !== node && String(owner?.id) === String(node.id);
-      const gone = owner?.graph?.getNodeById?.(owner.id) !== owner;
-      if (same && gone && owner.comfyClass === node.comfyClass) shown.replaceWith(box);
+      if (same && !lives(owner) && owner.comfyClass === node.comfyClass) shown.replaceWith(box);
     }
   };
   [0, 200, 1000].forEach((delay) => setTimeout(look, delay)); // before and after the page draws it
@@ -141,7 +149,8 @@ export function keepFresh(node, refresh) {
   after(node, "onRemoved", () => nodes.delete(entry));
   if (listened) return;
   listened = true;
-  const all = () => nodes.forEach((each) => each.refresh());
+  const all = () =>
+    nodes.forEach((each) => (lives(each.node) ? each.refresh() : nodes.delete(each)));
   api.addEventListener("execution_success", all);
   window.addEventListener("focus", all);
 }
