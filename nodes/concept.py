@@ -233,8 +233,8 @@ class LoadConcept(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, name: str) -> io.NodeOutput:
-        concept = load_concept(*find_concept(name))
-        _loaded.were_read(name)
+        with _loaded.reading(name):
+            concept = load_concept(*find_concept(name))
         return io.NodeOutput(concept, concept.trigger)
 
 
@@ -322,8 +322,8 @@ class ImportConcept(io.ComfyNode):
         placeholder: str,
         unet: str = NO_WEIGHTS,
     ) -> io.NodeOutput:
-        concept = foreign_concept(model, embedding, lora, placeholder, category, unet)
-        _imported.were_read(embedding, lora, unet)
+        with _imported.reading(embedding, lora, unet):
+            concept = foreign_concept(model, embedding, lora, placeholder, category, unet)
         return io.NodeOutput(concept, concept.trigger)
 
 

@@ -200,8 +200,8 @@ class LoadConceptDataset(io.ComfyNode):
         background_weight: float = 0.0,
     ) -> io.NodeOutput:
         chosen = path if folder == TYPED else folder
-        photos = read_folder(chosen, skip_broken, captions == "text files", masks)
-        _linked.were_read(chosen)
+        with _linked.reading(chosen):
+            photos = read_folder(chosen, skip_broken, captions == "text files", masks)
         word = placeholder if placeholder.strip() else default_placeholder(unquoted(chosen))
         return _result(
             ConceptDataset(

@@ -80,8 +80,8 @@ class PromptSet(io.ComfyNode):
     @naming_node
     def execute(cls, prompts: str, text: str, file: str, count: int) -> io.NodeOutput:
         if prompts == FILE:
-            lines = prompt_lines(read_prompt_file(file))
-            _linked.were_read(file)
+            with _linked.reading(file):
+                lines = prompt_lines(read_prompt_file(file))
         elif prompts == TYPED:
             lines = prompt_lines(text)
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-_WATCHED = 8
+_WATCHED = 100
+"""A node may run once for each of a list of names."""
 
 
 class LinkedFiles:
@@ -20,10 +22,14 @@ class LinkedFiles:
         self._states: dict[tuple[str, ...], str] = {}
         self._changes = 0
 
-    def were_read(self, *names: str) -> None:
-        """A node has just read the files of these names."""
+    @contextmanager
+    def reading(self, *names: str) -> Iterator[None]:
+        """Around a node's reading of the files of these names: they are looked at from now on, and
+        what changes while they are read is seen, too."""
+        before = self._state_of(*names)
+        yield
         self._states.pop(names, None)
-        self._states[names] = self._state_of(*names)
+        self._states[names] = before
         for oldest in list(self._states)[:-_WATCHED]:
             del self._states[oldest]
 

@@ -66,6 +66,27 @@ def test_a_file_of_prompts_is_read_again_only_when_it_changes(run, home):
     assert state(prompts="text file", file=None) != before
 
 
+def test_each_of_a_list_of_files_is_watched_and_what_changes_while_it_is_read(run, home):
+    state = node("AttnDBPromptSet").fingerprint_inputs
+    files = [home / "input" / f"list-{number}.txt" for number in range(20)]
+    for file in files:
+        file.write_text("a {}", encoding="utf-8")
+        run("AttnDBPromptSet", prompts="text file", file=file.name)
+    before = state(prompts=None)
+    changed(files[0])
+    after = state(prompts=None)
+    assert after != before
+
+    from attndreambooth.nodes.host.linked import LinkedFiles
+
+    content = ["first"]
+    linked = LinkedFiles(lambda name: content[0])
+    unchanged = linked.state()
+    with linked.reading("a name"):
+        content[0] = "second"
+    assert linked.state() != unchanged
+
+
 def test_a_choice_over_a_wire_is_left_to_the_run(host):
     assert node("AttnDBTrainingOptions").validate_inputs(low_memory=None) is True
     assert node("AttnDBMicroConcept").validate_inputs(concept=None) is True
