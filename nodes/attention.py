@@ -89,10 +89,6 @@ class CaptureAttention(io.ComfyNode):
     def execute(
         cls, model: Any, clip: Any, text: str, words: str, time_slices: int, keep_heads: bool
     ) -> io.NodeOutput:
-        if clip is None:
-            raise ValueError(
-                "CLIP is missing: the checkpoint holds none; connect a CLIP from its own loader"
-            )
         chosen = prompt_words(clip, text).choose(split_queries(words))
         capture = Capture(prompt=text, words=chosen, slices=time_slices, keep_heads=keep_heads)
         conditioning = encode(clip, text)

@@ -164,10 +164,6 @@ class RegularizeTrainLora(io.ComfyNode):
         mean_weight: list[float],
         variance_weight: list[float],
     ) -> io.NodeOutput:
-        if clip[0] is None:
-            raise ValueError(
-                "CLIP is missing: the checkpoint holds none; connect a CLIP from its own loader"
-            )
         node = str(cls.define_schema().display_name)
         weights = config.Regularization(
             mean_weight=mean_weight[0], variance_weight=variance_weight[0]

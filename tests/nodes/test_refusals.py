@@ -116,6 +116,20 @@ def test_bad_words_of_a_dataset_are_refused(run, refused, changes, told):
     refused(f"Concept Dataset From Images: {told}", dataset, run, **changes)
 
 
+def test_a_wire_without_a_clip_is_named_by_every_node_that_reads_one(
+    sd15, run, refused, trained, output
+):
+    """Load Checkpoint gives nothing where the file has no text encoder."""
+    lists = {"model": [sd15.model], "clip": [None], "vae": [sd15.vae]}
+    told = "CLIP is missing: the checkpoint holds none; connect a CLIP"
+    values = {"model": sd15.model, "clip": None, "concept": trained}
+    refused(f"Apply Concept: {told}", run, "AttnDBApplyConcept", **values)
+    values = {"images": [photos()], "category": ["person"]}
+    refused(f"Mask Subject: {told}", run, "AttnDBMaskSubject", **lists, **values)
+    values = {"concepts": {"concept_0": [trained]}}
+    refused(f"Compare Concepts: {told}", run, "AttnDBCompareConcepts", **lists, **values)
+
+
 @pytest.mark.parametrize("widget", ["every", "steps", "width", "height"])
 def test_a_number_from_a_wire_that_cannot_be_drawn_with_is_refused_before_a_training(
     run, refused, widget

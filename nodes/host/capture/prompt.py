@@ -14,7 +14,7 @@ from ....attndb.attention.token_line import token_line
 from ....attndb.config.choices import CategoryToken
 from ....attndb.data.dataset import ConceptDataset
 from ..model.families import check_text_encoder
-from ..model.placeholders import known_placeholders
+from ..model.placeholders import check_clip, known_placeholders
 from ..model.text import tokenize_training_prompts, with_blank_vectors
 
 _END_OF_WORD = "</w>"  # byte-level vocabularies (CLIP)
@@ -39,6 +39,7 @@ def training_token_lines(
 
 def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
     """The tokens of `text` without start, end and padding."""
+    check_clip(clip)
     tokens = clip.tokenize(text, return_word_ids=True)
     key = _attended(clip, tokens)
     inner = getattr(clip.tokenizer, f"clip_{key}", None) or getattr(clip.tokenizer, key)
@@ -107,4 +108,5 @@ def _byte_of_letter() -> dict[str, int]:
 
 def encode(clip: Any, text: str) -> list[Any]:
     """CONDITIONING of `text`, exactly as the stock text encode node makes it."""
+    check_clip(clip)
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))

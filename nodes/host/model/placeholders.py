@@ -44,9 +44,18 @@ def known_placeholders(clip: Any) -> dict[str, KnownPlaceholder]:
     return dict(getattr(getattr(clip, "tokenizer", None), "attndb_known", {}))
 
 
+def check_clip(clip: Any) -> None:
+    """ValueError if a wire has no CLIP, as that of a checkpoint without one."""
+    if clip is None:
+        raise ValueError(
+            "CLIP is missing: the checkpoint holds none; connect a CLIP from its own loader"
+        )
+
+
 def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None = None) -> Any:
     """A clone of CLIP whose prompts know the concept's placeholder, as its own vectors or as these.
     ValueError if they are not for this CLIP, or if another concept has the placeholder there."""
+    check_clip(clip)
     theirs = {name: value.shape[1] for name, value in concept.embeddings.items()}
     widths = embedding_widths(clip)
     if set(theirs) != set(widths):
