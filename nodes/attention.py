@@ -10,6 +10,7 @@ from comfy_api.v0_0_2 import io
 from ..attndb.attention.capture import Capture
 from ..attndb.attention.prompt_words import split_queries
 from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection, word_maps_of
+from ..attndb.config.choices import require_choice
 from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure
 from .compare import CATEGORY, Maps, cell_size_widget
@@ -20,6 +21,7 @@ from .host.capture.prompt import encode, prompt_words
 log = logging.getLogger(__name__)
 
 CaptureHandle = io.Custom("ATTNDB_CAPTURE")
+MASK_OUTPUTS = ("soft", "otsu")
 
 
 class CaptureAttention(io.ComfyNode):
@@ -186,7 +188,7 @@ class AttentionMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mask_output",
-                    options=["soft", "otsu"],
+                    options=list(MASK_OUTPUTS),
                     advanced=True,
                     tooltip="soft: the map from 0 to 1. otsu: 1 where the word looks, 0 elsewhere.",
                 ),
@@ -262,6 +264,7 @@ class AttentionMaps(io.ComfyNode):
         image: Any = None,
         mask: Any = None,
     ) -> io.NodeOutput:
+        require_choice("mask_output", mask_output, MASK_OUTPUTS)
         record, note = capture.find(samples["samples"])
         selection = MapSelection(
             layers=layers,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..attndb.config.choices import MaskSource
+from ..attndb.config.choices import MaskSource, require_choice
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
@@ -199,6 +199,8 @@ class LoadConceptDataset(io.ComfyNode):
         masks: MaskSource = "none",
         background_weight: float = 0.0,
     ) -> io.NodeOutput:
+        require_choice("captions", captions, CAPTIONS)
+        require_choice("masks", masks, get_args(MaskSource))
         chosen = path if folder == TYPED else folder
         with _linked.reading(chosen):
             photos = read_folder(chosen, skip_broken, captions == "text files", masks)

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.choices import require_choice
 from .errors import naming_node
 from .host.image_encoders import WiredEncoder, folder_encoder, micro_encoder
 from .prompt_set import CATEGORY
@@ -72,6 +73,7 @@ class LoadImageEncoder(io.ComfyNode):
     def execute(
         cls, encoder: str, folder: str, clip_vision: Any = None, clip: Any = None
     ) -> io.NodeOutput:
+        require_choice("encoder", encoder, (FOLDER, WIRES, TOY))
         if encoder == TOY:
             return io.NodeOutput(micro_encoder())
         if encoder == FOLDER:

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
 from ..attndb.attention import map_metrics
-from ..attndb.config.choices import require
+from ..attndb.config.choices import require, require_choice
 from ..attndb.evaluation.prompts import context, prompt_lines, whole
 from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table, won
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores, score
@@ -181,6 +181,7 @@ class EvaluateConcept(io.ComfyNode):
         lines = prompt_lines(prompts)
         given = given_encoders(encoders)
         by = widgets["best_by"]
+        require_choice("best_by", by, tuple(BEST_BY))
         check_best_by(by, given)
         reference = reference_of(photos, masks)
         columns = columns_of(concepts, (), before=one_value("before_training", before_training))

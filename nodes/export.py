@@ -10,6 +10,7 @@ from comfy_api.v0_0_2 import io, ui
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.file_name import check_new_name
 from ..attndb.artifacts.tensor_file import FILE_PRECISIONS
+from ..attndb.config.choices import require_choice
 from .errors import naming_node
 from .host.diffusers_export import export_folder, export_to_diffusers
 from .socket_types import Concept
@@ -73,6 +74,7 @@ class ExportToDiffusers(io.ComfyNode):
         cls, model: Any, concept: TrainedConcept, name: str, precision: str
     ) -> io.NodeOutput:
         wanted = check_new_name(name)
+        require_choice("precision", precision, tuple(PRECISIONS))
         folder = export_to_diffusers(model, concept, wanted, PRECISIONS[precision])
         log.info("Export to Diffusers: %s", folder)
         lines = [str(folder), "How to load it: README.md in the folder"]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.choices import require_choice
 from ..attndb.config.printable import quoted
 from ..micro.concepts import CONCEPTS
 from .errors import naming_node
@@ -107,6 +108,8 @@ class MicroConcept(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, concept: str, photo_set: str = "five places") -> io.NodeOutput:
+        require_choice("concept", concept, tuple(CONCEPTS))
+        require_choice("photo_set", photo_set, tuple(PHOTO_SETS))
         chosen = CONCEPTS[concept]
         photos = [drawn for drawn, _ in chosen.photos(PHOTO_SETS[photo_set])]
         images = torch.from_numpy(np.stack([photo.picture for photo in photos])).float() / 255.0

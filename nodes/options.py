@@ -8,7 +8,13 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..attndb.config.choices import Checkpointing, LowMemory, OptimizerName, Schedule
+from ..attndb.config.choices import (
+    Checkpointing,
+    LowMemory,
+    OptimizerName,
+    Schedule,
+    require_choice,
+)
 from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
@@ -305,6 +311,7 @@ class TrainingOptionsNode(io.ComfyNode):
     ) -> io.NodeOutput:
         if isinstance(low_memory, bool):
             low_memory = "on" if low_memory else "auto"
+        require_choice("low_memory", low_memory, get_args(LowMemory))
         chosen = {
             "name": optimizer,
             "schedule": schedule,

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.choices import require_choice
 from ..attndb.evaluation.prompts import SETS, prompt_lines
 from .errors import naming_node
 from .host.linked import LinkedFiles
@@ -79,6 +80,7 @@ class PromptSet(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, prompts: str, text: str, file: str, count: int) -> io.NodeOutput:
+        require_choice("prompts", prompts, (*SETS, TYPED, FILE))
         if prompts == FILE:
             with _linked.reading(file):
                 lines = prompt_lines(read_prompt_file(file))

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.config.choices import require_choice
 from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
@@ -243,6 +244,7 @@ class AllStages(io.ComfyNode):
         preview: PreviewSettings | None = None,
         **shared: Any,
     ) -> io.NodeOutput:
+        require_choice("preset", preset, tuple(PRESETS))
         configs = [_changed(base, regularization, shared) for base in PRESETS[preset]()]
         trained = train_stages(
             (model, clip, vae),

@@ -41,7 +41,7 @@ FILE_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.b
 """What people choose from for the weights in a file, by name."""
 
 _LONGEST_PATH = 220
-"""Characters. Windows takes 259 unless it is told otherwise, and a partial file's name is longer."""
+"""Characters. Windows takes 259 unless it is told otherwise; a partial file's name is longer."""
 
 Writer = Callable[[IO[bytes]], None]
 """Writes a file's content to an open handle."""

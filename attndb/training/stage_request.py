@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..artifacts.concept import TrainedConcept
-from ..config.choices import CategoryToken
+from ..config.choices import CategoryToken, require
 from ..config.stage import StageConfig
 from ..data.dataset import ConceptDataset
 
@@ -35,6 +35,14 @@ class StageRequest:
     low_memory_if_needed: bool = False
     """Turn low_memory on where the stage would not fit without it. What was decided is part of the
     run: it goes on as it began, on whatever machine."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("checkpoint_every", self.checkpoint_every, 0),
+            ("checkpoint_concepts", self.concepts_every, 0),
+            ("kept_concepts", self.concepts_kept, 1),
+        ):
+            require(value >= least, name, value, f"use {least} or more")
 
     @property
     def choices(self) -> list[StageConfig]:

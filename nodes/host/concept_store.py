@@ -18,6 +18,7 @@ from ...attndb.artifacts.manager_metadata import (
 from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
+from ...attndb.config.choices import require_choice
 from ...attndb.jobs.job import SavedMetadata
 from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, weights_path
@@ -31,7 +32,9 @@ METADATA = get_args(SavedMetadata)
 
 
 def save_concept_as(concept: TrainedConcept, wanted: str, precision: str, metadata: str) -> str:
-    """`save_concept` in one of PRECISIONS, with one of METADATA."""
+    """`save_concept` in one of PRECISIONS, with one of METADATA. ValueError for another one."""
+    require_choice("precision", precision, tuple(PRECISIONS))
+    require_choice("metadata", metadata, METADATA)
     if (dtype := PRECISIONS[precision]) is not None:
         concept = concept.with_precision(dtype)
     if metadata == "no photos":

@@ -60,7 +60,7 @@ def test_weights_are_read_without_their_scales_and_patches_are_merged(sd15, scal
 
 
 def test_it_is_trained_and_the_concept_is_applied(run, train, scaled, chain):
-    concept, model, clip, _, losses = train(2, scaled, train(1, scaled)[0])
+    concept, model, _, _, losses = train(2, scaled, train(1, scaled)[0])
     assert all(torch.tensor(losses["loss"]).isfinite()) and concept.delta
     again = run("AttnDBApplyConcept", model=scaled.model, clip=scaled.clip, concept=concept)
     assert again[0].patches.keys() == model.patches.keys()

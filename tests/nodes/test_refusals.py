@@ -130,6 +130,39 @@ def test_a_wire_without_a_clip_is_named_by_every_node_that_reads_one(
     refused(f"Compare Concepts: {told}", run, "AttnDBCompareConcepts", **lists, **values)
 
 
+@pytest.mark.parametrize(
+    ("node", "widget", "values"),
+    [
+        ("AttnDBAllStages", "preset", {"model": 0, "clip": 0, "vae": 0, "dataset": 0}),
+        ("AttnDBSaveConcept", "precision", {"name": "a"}),
+        ("AttnDBSaveConcept", "metadata", {"name": "a"}),  # the photos' names were saved
+        ("AttnDBExportToDiffusers", "precision", {"model": 0, "name": "a"}),
+        ("AttnDBTrainingOptions", "low_memory", {}),
+        ("AttnDBLoadConceptDataset", "masks", {"folder": "a", "path": "", "category": "dog"}),
+        ("AttnDBLoadConceptDataset", "captions", {"folder": "a", "path": "", "category": "dog"}),
+        ("AttnDBPromptSet", "prompts", {}),
+        ("AttnDBLoadImageEncoder", "encoder", {}),
+        ("AttnDBMicroConcept", "concept", {}),
+        ("AttnDBMicroConcept", "photo_set", {"concept": "hatted-robot"}),
+    ],
+)
+def test_a_choice_over_a_wire_that_there_is_none_of_is_refused(run, refused, node, widget, values):
+    """The host looks at those that are chosen on the node."""
+    if "name" in values:
+        values = {**values, "concept": None}
+    refused(rf"{widget} = 'No photos': choose one of", run, node, **{**values, widget: "No photos"})
+
+
+@pytest.mark.parametrize(
+    ("widget", "least"), [("kept_concepts", 1), ("checkpoint_concepts", 0), ("checkpoint_every", 0)]
+)
+def test_what_is_kept_of_a_training_is_no_negative_number(sd15, run, train, refused, widget, least):
+    given = {widget: least - 1}
+    if widget != "checkpoint_every":
+        given = {"options": run("AttnDBTrainingOptions", **given)[0]}
+    refused(f"Stage 1: .*: {widget} = {least - 1}: use {least}", train, 1, sd15, **given)
+
+
 @pytest.mark.parametrize("widget", ["every", "steps", "width", "height"])
 def test_a_number_from_a_wire_that_cannot_be_drawn_with_is_refused_before_a_training(
     run, refused, widget

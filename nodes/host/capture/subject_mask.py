@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.word_maps import MapSelection, word_maps_of
+from ....attndb.config.choices import require
 from ....attndb.viz.map_figure import MapFigure
 from .capture import capture_model
 from .prompt import encode, prompt_words
@@ -34,6 +35,11 @@ class SubjectMaskSettings:
     """By how much of the shorter side the mask is made larger on every side."""
     seed: int = 0
     """Of the noise."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.noise <= 1.0, "noise", self.noise, "use 0 to 1, 0.3 for example")
+        require(self.resolution >= 8, "resolution", self.resolution, "use 8 pixels or more")
+        require(0.0 <= self.grow <= 0.5, "grow", self.grow, "use 0 (not at all) to 0.5")
 
 
 def subject_masks(
