@@ -98,6 +98,11 @@ class AttnDreamBoothLearner(ConceptLearner):
         distance = self.denoising.distance(self._as_the_base, part, text, values)
         return self.config.prior_prediction * distance
 
+    def after_step(self) -> None:
+        """Whoever asks the model between steps (a preview, a look at the maps) is not watched:
+        its pictures are of other shapes, and nothing is learned from them."""
+        self._tap.pause()
+
     def detach(self) -> None:
         """Also takes the tap off."""
         self._attached.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from attndreambooth.attndb.training.attention_monitor import (
     AttentionMonitor,
     AttentionMonitorSettings,
 )
-from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, tiny_model
+from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_model
 from attndreambooth.devkit.training import context_of, denoised, start, train_stage
 
 VECTORS = 0.3 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
@@ -99,6 +100,20 @@ def test_a_trained_model_is_seen_to_change(tmp_path):
     first, last = observer.looks[0], observer.looks[-1]
     assert first.placeholder_mean != last.placeholder_mean
     assert not torch.equal(observer._maps[0], observer._maps[5])
+
+
+def test_a_photo_of_another_shape_is_looked_at_where_the_regulariser_keeps_inside_masks(tmp_path):
+    """Between steps the regulariser's tap rests: the masks of the last batch are not of the photo
+    (nor of a preview), whose latent here is 8 x 12 and not 8 x 8."""
+    inside = stage()
+    inside = inside.with_(regularization=replace(inside.regularization, inside_mask=True))
+    observer, subject = watch(tmp_path), torch.ones(2, 1, 8, 8)
+    batches = [
+        replace(random_batch(2, seed=step, prompts=(PROMPT,)), subject=subject)
+        for step in range(inside.steps)
+    ]
+    train_stage(tiny_model(), batches, inside, VECTORS, observer)
+    assert [look.step for look in observer.looks] == [2, 4, 5]
 
 
 def test_no_hook_stays_behind(tmp_path):
