@@ -72,11 +72,14 @@ class NeTILearner(ConceptLearner):
         return self._losses(part, totals, 0)
 
     def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
-        """The samples; each part knows where in the batch it begins."""
-        return [
-            partial(self._losses, part, totals, number * micro_batch)
-            for number, part in enumerate(batch.parts(micro_batch))
-        ]
+        """The samples; each part knows where in the batch it begins. Of a batch in several shapes
+        a part in the middle may be a short one."""
+        parts: list[Part] = []
+        first = 0
+        for part in batch.parts(micro_batch):
+            parts.append(partial(self._losses, part, totals, first))
+            first += len(part)
+        return parts
 
     def _losses(self, part: Batch, totals: LossTotals, first: int) -> dict[str, Tensor]:
         conditioning = self._conditioning(part, first)

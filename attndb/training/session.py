@@ -46,8 +46,9 @@ LORA_CODE_VERSION = 4
 W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
 the gradient of D x. Equal to rounding."""
 
-METHOD_VERSIONS: Mapping[MethodName, int] = {"custom_diffusion": 2}
-"""The same, of runs of one method, if not 1. In 1 Custom Diffusion's first token learned."""
+METHOD_VERSIONS: Mapping[MethodName, int] = {"custom_diffusion": 2, "neti": 2}
+"""The same, of runs of one method, if not 1. In 1 Custom Diffusion's first token learned, and with
+aspect_buckets NeTI's nested dropout depended on the micro-batch (without, 1 and 2 are the same)."""
 
 
 def train_stage(
@@ -250,6 +251,8 @@ def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dic
 def code_versions(config: StageConfig) -> dict[str, int]:
     """The versions of the training code that a run of this configuration depends on."""
     version = METHOD_VERSIONS.get(config.method)
+    if config.method == "neti" and not config.data.aspect_buckets:
+        version = None
     return {
         **({"method_version": version} if version else {}),
         "code_version": LORA_CODE_VERSION if _trains_a_lora(config) else CODE_VERSION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,6 +238,19 @@ def test_dropout_does_not_depend_on_the_size_of_parts():
         assert one.total == pytest.approx(other.total, rel=1e-4)
     plain = train_stage(tiny_model(), RandomBatches(), settings(), ONE)
     assert plain.losses[0].total != results[0].losses[0].total
+
+
+def test_dropout_does_not_depend_on_parts_of_a_batch_in_several_shapes():
+    """Three samples of one shape and one of another: parts of two leave a short one behind."""
+    config = settings(mapper=MapperConfig(nested_dropout=1.0))
+    wide = random_batch(1, seed=4, side=12)
+    batch = replace(random_batch(3, seed=3), others=(wide,))
+    losses = []
+    with training_of(tiny_model(), config, ONE) as training, torch.no_grad():
+        for size in (4, 2, 1):
+            parts = training.learner.parts(batch, LossTotals.of(batch), size)
+            losses.append(float(sum(part()["denoising"] for part in parts)))
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-7)
 
 
 def test_what_is_learned_is_the_mapper_and_nothing_else():

@@ -12,10 +12,10 @@ from support.tiny_workbench import TinyWorkbench, request_of
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.artifacts.lineage import lineage
 from attndreambooth.attndb.artifacts.tensor_file import read_tensors
-from attndreambooth.attndb.config.compared import UNTIED
+from attndreambooth.attndb.config.compared import UNTIED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
-from attndreambooth.attndb.training.session import train_stage
+from attndreambooth.attndb.training.session import code_versions, train_stage
 
 
 @pytest.fixture
@@ -96,6 +96,13 @@ def test_a_run_of_a_method_whose_code_changed_is_another_one(tmp_path, request_)
         config = request_.config.with_(method=method, **untied)
         train_stage(TinyWorkbench(tmp_path / method), replace(request_, config=config))
         assert run_json(tmp_path / method).get("method_version") == version
+
+
+def test_a_run_of_neti_is_another_one_only_in_several_shapes():
+    plain = published("neti")
+    shapes = plain.with_(data=replace(plain.data, aspect_buckets=True))
+    assert "method_version" not in code_versions(plain)
+    assert code_versions(shapes)["method_version"] == 2
 
 
 def test_what_goes_on_from_an_imported_concept_descends_from_it_and_names_its_base(
