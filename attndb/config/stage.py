@@ -133,6 +133,14 @@ class StageConfig:
             require(ours or not weight, name, weight, f"{self.method} does not have it: use 0")
             what = f"stage {self.stage} trains no weights of the U-Net: use 0"
             require(self.trains_denoiser or not weight, name, weight, what)
+        if self.method == "attndreambooth" and self.regularization.active:
+            words = {"templates": self.words.templates, "with_category": self.words.with_category}
+            own = (
+                "the placeholder's map is tied to that of the category behind it, whose place the "
+                "dataset's prompts say: write the templates in the dataset and leave these out"
+            )
+            plain = not self.words.templates and self.words.with_category
+            require(plain, "words", words, own)
         if "mapper" in self.trains:
             require(self.vectors == 1, "vectors", self.vectors, "NeTI's word is one token: use 1")
         if "image attention" in self.trains:

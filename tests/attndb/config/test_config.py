@@ -14,6 +14,7 @@ from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.presets import PRESETS
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import RUNTIME_FIELDS, StageConfig
+from attndreambooth.attndb.config.words import TEMPLATES, WordsConfig
 from attndreambooth.attndb.training.stage_request import StageRequest
 
 PUBLISHED = {  # METHOD, section 4: steps, rate, batch, lambda_mu, lambda_sigma
@@ -70,6 +71,8 @@ def test_a_stage_becomes_json_and_a_changed_copy():
         (lambda: PRESETS["paper"]()[0].with_(batch_size=0), "batch_size = 0"),
         (lambda: PRESETS["paper"]()[0].with_(vectors=0), "vectors = 0"),
         (lambda: PRESETS["paper"]()[0].with_(precision="fp8"), "precision = 'fp8'"),
+        (lambda: PRESETS["paper"]()[0].with_(words=WordsConfig(templates=TEMPLATES)), "words = "),
+        (lambda: PRESETS["paper"]()[2].with_(words=WordsConfig(with_category=False)), "words = "),
     ],
 )
 def test_a_bad_setting_is_refused_by_name_and_value(make, told):
