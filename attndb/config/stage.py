@@ -147,6 +147,8 @@ class StageConfig:
             require(self.vectors == 1, "vectors", self.vectors, "ViCo's word is one token: use 1")
             own = "a photo and its reference image have one shape in ViCo: use off"
             require(not self.data.aspect_buckets, "aspect_buckets", True, own)
+            own = "it takes one rate for all, and ViCo's blocks have their own: choose AdamW"
+            require(self.optimizer.name != "Prodigy", "optimizer", "Prodigy", own)
         if "rotations" in self.trains:
             own = "OFT has its own change of the weights, in fp32: use 0"
             require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)

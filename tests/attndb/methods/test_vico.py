@@ -13,6 +13,7 @@ from torch import Tensor
 from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.image_attention import ImageAttentionConfig
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.losses.word_map import word_map_loss
 from attndreambooth.attndb.methods.registry import method_of
@@ -297,6 +298,8 @@ def test_what_it_cannot_do_is_refused_by_name():
         published("vico").with_(vectors=2)
     with pytest.raises(ValueError, match="aspect_buckets = True: a photo and its reference"):
         published("vico").with_(data=DataConfig(aspect_buckets=True))
+    with pytest.raises(ValueError, match="optimizer = 'Prodigy': it takes one rate for all"):
+        published("vico").with_(optimizer=OptimizerConfig(learning_rate=1.0, name="Prodigy"))
     with pytest.raises(ValueError, match=r"image_learning_rate = 0\.0: must be above 0"):
         ImageAttentionConfig(learning_rate=0.0)
     with pytest.raises(ValueError, match=r"reads 2 text encoders \(clip_l, clip_g\), and ViCo"):
