@@ -61,7 +61,10 @@ class Ranks:
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives, if it goes well in all processes. What it raises here is raised, and
-        the others stop; torch.OutOfMemoryError if memory ran out in one of them."""
+        the others stop; torch.OutOfMemoryError if memory ran out in one of them, so that all go on
+        with parts of the same size."""
+        if not self.many:
+            return work()
         try:
             done = work()
         except torch.OutOfMemoryError:

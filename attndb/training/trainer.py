@@ -49,7 +49,8 @@ def train(
             while progress.done < training.config.steps:
                 step = progress.done
                 try:
-                    loss = training.step(step, batches[step])
+                    batch = training.ranks.together(lambda step=step: batches[step])
+                    loss = training.step(step, batch)
                 except torch.OutOfMemoryError:
                     done = training.after_out_of_memory()
                     log.warning("step %d: out of memory; %s", step + 1, done)

@@ -56,13 +56,34 @@ class Raising(NoCallback):
 
 
 def trained(
-    name: str, ranks: Ranks | None = None, *, callback=None, run=None, model=None, micro_batch=0
+    name: str,
+    ranks: Ranks | None = None,
+    *,
+    callback=None,
+    run=None,
+    model=None,
+    micro_batch=0,
+    batches=None,
 ):
     """What a scenario's training gives."""
     config, prior = STAGES[name]
     config = config.with_(micro_batch=micro_batch)
     method, start = method_of(config), {"clip_l": VECTORS}
-    return train(model or tiny_model(), method, Batches(prior), start, callback, run, ranks)
+    source = batches or Batches(prior)
+    return train(model or tiny_model(), method, source, start, callback, run, ranks)
+
+
+class ShortOfMemory:
+    """Batches that one process has no memory to encode, the first two times that it tries."""
+
+    def __init__(self, rank: int, prior: int) -> None:
+        self._batches, self._failures = Batches(prior), 2 * (rank == 1)
+
+    def __getitem__(self, step: int):
+        if step == 1 and self._failures:
+            self._failures -= 1
+            raise torch.OutOfMemoryError("no more")
+        return self._batches[step]
 
 
 def short_of_memory(rank: int, above: int):
@@ -100,6 +121,8 @@ def main(folder: Path, rank: int, size: int) -> None:
         told[name] = [loss.parts for loss in result.losses]
     memory = trained("stage2", ranks, model=short_of_memory(rank, 1))
     told["memory"] = [loss.parts for loss in memory.losses]
+    encoded = trained("stage2", ranks, batches=ShortOfMemory(rank, STAGES["stage2"][1]))
+    told["memory for a batch"] = [loss.parts for loss in encoded.losses]
     other = {"config": {"seed": 1 + rank, "steps": 3}}
     told["same"] = error_of(lambda: ranks.check_same(REQUEST))
     told["differs"] = error_of(lambda: ranks.check_same(other))

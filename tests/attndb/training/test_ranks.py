@@ -96,9 +96,11 @@ def check_losses(found, losses) -> None:
     assert ((torch.tensor(found) - expected).abs() < 1e-5 * totals).all()
 
 
-def test_memory_that_runs_out_in_one_makes_both_compute_smaller_parts(two, alone):
+@pytest.mark.parametrize("scenario", ["memory", "memory for a batch"])
+def test_memory_that_runs_out_in_one_makes_both_compute_smaller_parts(two, alone, scenario):
+    """In a forward pass, or where a batch is encoded."""
     for rank in range(2):
-        check_losses(told(two, rank)["memory"], alone["stage2"].losses)
+        check_losses(told(two, rank)[scenario], alone["stage2"].losses)
 
 
 def test_two_that_were_asked_for_different_trainings_are_refused_with_what_differs(two):
