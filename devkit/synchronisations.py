@@ -16,6 +16,7 @@ _WAITS = {
     _ATEN.is_nonzero.default,
     _ATEN.masked_select.default,
     _ATEN.nonzero.default,
+    _ATEN._linalg_check_errors.default,
 }
 _INDEXES = {_ATEN.index.Tensor, _ATEN.index_put_.default, _ATEN.index_put.default}
 _COPIES = {_ATEN._to_copy.default, _ATEN.copy_.default}

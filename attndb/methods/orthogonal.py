@@ -33,8 +33,9 @@ class OrthogonalParameter(nn.Module):
         generator_RDD = self.generator
         skew_RDD = 0.5 * (generator_RDD - generator_RDD.transpose(1, 2))
         eye_DD = torch.eye(skew_RDD.shape[1], dtype=skew_RDD.dtype, device=skew_RDD.device)
-        # both factors are functions of S, so their order does not matter
-        return torch.linalg.solve(eye_DD + skew_RDD, eye_DD - skew_RDD)
+        # both factors are functions of S, so their order does not matter. I + S is never singular:
+        # `solve` would ask the card whether it was, and wait for it, in every layer
+        return torch.linalg.solve_ex(eye_DD + skew_RDD, eye_DD - skew_RDD).result
 
     def forward(self, weight: Tensor) -> Tensor:
         with full_precision(weight.device):

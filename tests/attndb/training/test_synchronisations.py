@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.devkit.fake_card import CARD, fake_card
 from attndreambooth.devkit.synchronisations import Synchronisations
@@ -55,6 +58,20 @@ def test_a_whole_step_reads_nothing(host, number, choices):
             loss = training.step(1, batch)
         assert len(waits.found) <= counters, waits.found
         assert loss.read().denoising > 0
+
+
+@pytest.mark.parametrize("method", COMPARED)
+def test_a_whole_step_of_a_compared_method_reads_nothing(host, method):
+    settings = published(method)
+    clipped = replace(settings.optimizer, clip_norm=1.0)
+    settings = settings.with_(batch_size=3, precision="fp32", optimizer=clipped)
+    training = training_of(tiny_model(), settings, torch.ones(1, 32))
+    batch = random_batch(3)
+    with training:
+        training.step(0, batch)
+        with Synchronisations() as waits:
+            training.step(1, batch)
+    assert waits.found == []
 
 
 def _counters(training) -> int:
