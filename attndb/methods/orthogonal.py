@@ -86,9 +86,9 @@ class OrthogonalWeights:
         with torch.no_grad():
             for name, turn in self._turns.items():
                 changed: Any = self._module(name).parametrizations
-                weight = changed.weight.original.double()
-                rotation = turn.rotation().double()
-                changes[name] = (turned(weight, rotation) - weight).float().cpu()
+                weight = changed.weight.original.cpu().double()
+                rotation = turn.rotation().cpu().double()
+                changes[name] = (turned(weight, rotation) - weight).float()
         return changes
 
     def release(self) -> None:

@@ -41,11 +41,14 @@ class Diffusion:
         return len(self.alphas_cumprod)
 
     def to(self, device: torch.device) -> Diffusion:
-        """The same, its schedule on a device."""
-        return replace(self, alphas_cumprod=self.alphas_cumprod.to(device))
+        """The same, its schedule on a device: in fp32, as it is used; not every one has fp64."""
+        return replace(self, alphas_cumprod=self.alphas_cumprod.float().to(device))
+
+    def _abar(self, t: Tensor) -> Tensor:
+        return self.alphas_cumprod.float().to(t.device)[t]
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        abar_B111 = self.alphas_cumprod.to(t.device)[t].float()[:, None, None, None]
+        abar_B111 = self._abar(t)[:, None, None, None]
         return abar_B111.sqrt(), (1.0 - abar_B111).sqrt()
 
     def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -63,7 +66,7 @@ class Diffusion:
     def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
         """Weight (B,) of each sample's loss: min(SNR, gamma) / SNR, or / (SNR + 1) for v
         (Hang et al. 2023, section 3.4), with SNR = abar / (1 - abar)."""
-        abar_B = self.alphas_cumprod.to(t.device)[t].float()
+        abar_B = self._abar(t)
         snr_B = abar_B / (1.0 - abar_B).clamp_min(1e-8)
         clamped_B = snr_B.clamp_max(gamma)
         return clamped_B / (snr_B + 1.0 if self.prediction_type == "v" else snr_B)

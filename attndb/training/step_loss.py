@@ -97,6 +97,6 @@ class PendingLoss:
 
     def read(self) -> StepLoss:
         """The loss. TrainingDivergedError if it is not finite."""
-        loss = StepLoss.of(self.step, self.names, self.parts.double().sum(dim=0).tolist())
+        loss = StepLoss.of(self.step, self.names, self.parts.cpu().double().sum(dim=0).tolist())
         loss.check_finite()
         return loss

@@ -58,7 +58,7 @@ def sampling_identity(model: Any) -> dict[str, str]:
     """What a model sampling node can change of a training: `prediction_type` (`epsilon`, `v` or
     `other`), and `schedule_sha256` of the sigmas."""
     names = {EPS.calculate_denoised: "epsilon", V_PREDICTION.calculate_denoised: "v"}
-    sigmas = model.get_model_object("model_sampling").sigmas.detach().to("cpu", torch.float64)
+    sigmas = model.get_model_object("model_sampling").sigmas.detach().cpu().double()
     return {
         "prediction_type": names.get(_denoised(model), "other"),
         "schedule_sha256": tensors_digest({"sigmas": sigmas}),

@@ -158,7 +158,7 @@ def private_model(
 
 def _alphas_cumprod(model: Any) -> Tensor:
     """abar_t from the host's sigmas: sigma^2 = (1 - abar) / abar."""
-    sigmas = model.get_model_object("model_sampling").sigmas.detach().to("cpu", torch.float64)
+    sigmas = model.get_model_object("model_sampling").sigmas.detach().cpu().double()
     return (1.0 / (1.0 + sigmas.square())).clone()
 
 

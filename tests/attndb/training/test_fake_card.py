@@ -6,12 +6,16 @@ import dataclasses
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.data.batch import Batch
 from attndreambooth.attndb.losses.totals import LossTotals
+from attndreambooth.attndb.training.step_loss import PendingLoss
 from attndreambooth.devkit.fake_card import CARD, fake_card, on_fake_card
 from attndreambooth.devkit.tiny_model import random_batch, tiny_model
 from attndreambooth.devkit.training import training_of
@@ -128,3 +132,38 @@ def test_a_batch_goes_to_the_card_from_pinned_memory_and_is_not_waited_for(monke
     batch.to(CARD)
     tensors = [f for f in dataclasses.fields(Batch) if torch.is_tensor(getattr(batch, f.name))]
     assert calls == ["pin", (CARD, {"non_blocking": True})] * len(tensors)
+
+
+class NoDoublesOnTheCard(TorchDispatchMode):
+    """Inside, the card is one without fp64, as Apple's are: making a tensor of it raises."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(one, torch.Tensor) and one.device == CARD:
+                assert one.dtype != torch.float64, func
+        return made
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+def test_a_card_without_fp64_is_never_asked_for_it(host, kind):
+    model = tiny_model(kind)
+    with fake_card():
+        there = model_on_card(model)
+        with NoDoublesOnTheCard():
+            training = training_of(there, config(3, precision="fp32", min_snr_gamma=5.0), VECTORS)
+            with training:
+                shares = list(losses_of(training).values())
+                pending = PendingLoss(0, ("denoising", "attention_map"), torch.stack(shares)[None])
+                with pytest.raises(DataDependentOutputException):  # it gets as far as the values
+                    pending.read()
+
+
+def test_a_rotation_s_change_is_worked_out_where_there_is_fp64(host):
+    settings = published("oft").with_(precision="fp32")
+    model = tiny_model()
+    with fake_card():
+        there = model_on_card(model)
+        with NoDoublesOnTheCard(), training_of(there, settings, VECTORS) as training:
+            changes = training.learner.learned().delta
+    assert changes and {change.device.type for change in changes.values()} == {"cpu"}
