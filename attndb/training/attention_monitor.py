@@ -35,6 +35,7 @@ from ..viz.curves import Curve, CurvePanel, curves
 from ..viz.grid import format_value, table
 from ..viz.heatmaps import Cell, HeatmapStyle
 from .attention_look import AttentionLook, Predict, Seen
+from .out_of_memory import is_out_of_memory
 from .step_loss import StepLoss
 from .training import Training
 
@@ -164,7 +165,9 @@ class AttentionMonitor:
     def _look(self, step: int, model: Model, predict: Predict, embeddings: Embeddings) -> None:
         try:
             self._see(step, model, predict, embeddings)
-        except torch.OutOfMemoryError:  # the training fits; looking at it must not end it
+        except RuntimeError as error:
+            if not is_out_of_memory(error):  # the training fits; looking at it must not end it
+                raise
             log.warning("step %d: not enough memory to look at the attention maps", step)
             return
         self._write(step)

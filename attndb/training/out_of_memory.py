@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from ..config.choices import Checkpointing
 from ..config.stage import StageConfig
+
+_SAID = (
+    "CUDA error: out of memory",
+    "HIP error: out of memory",
+    "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN: a handle or a workspace beside PyTorch's allocator
+    "MPS backend out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that a device has no memory left: PyTorch's class for it is that of its
+    own allocator alone, drivers and libraries say it in words."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _SAID)
 
 
 class MemoryFallback:

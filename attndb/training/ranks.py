@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .out_of_memory import is_out_of_memory
+
 T = TypeVar("T")
 _WELL, _OUT_OF_MEMORY, _STOPPED = 0, 1, 2
 
@@ -67,8 +69,9 @@ class Ranks:
             return work()
         try:
             done = work()
-        except torch.OutOfMemoryError:
-            self._agree(_OUT_OF_MEMORY)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self._agree(_OUT_OF_MEMORY)
             raise
         if self._agree(_WELL) == _OUT_OF_MEMORY:
             raise torch.OutOfMemoryError("another process of this training is out of memory")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-import torch
-
 from ..data.batch import BatchSource
 from ..methods.method import Method
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .loss_log import losses_from_json, losses_to_json
+from .out_of_memory import is_out_of_memory
 from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
@@ -51,7 +50,9 @@ def train(
                 try:
                     batch = training.ranks.together(lambda step=step: batches[step])
                     loss = training.step(step, batch)
-                except torch.OutOfMemoryError:
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
                     done = training.after_out_of_memory()
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue

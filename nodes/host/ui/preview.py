@@ -22,6 +22,7 @@ from ....attndb.config.drawing import check_every
 from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
+from ....attndb.training.out_of_memory import is_out_of_memory
 from ..model.added_parts import with_added
 from ..model.mapped_text import with_mapped_word
 from ..model.placeholders import with_vectors
@@ -129,7 +130,9 @@ class PreviewPictures:
             return False
         try:
             picture = self._sampler.draw(learner.embeddings, learner.added())
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             log.warning(
                 "step %d: not enough memory for a preview of this size; the training goes on. "
                 "Lower width and height in Training Preview, or disconnect it",

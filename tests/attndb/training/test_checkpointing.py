@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +78,33 @@ def test_every_level_keeps_less(number, kind):
     off, light, full = (peak(level) for level in ("off", "light", "full"))
     assert light < 0.75 * off
     assert full < 0.6 * light  # nothing that is recomputed outlives its block
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be ...", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("MPS backend out of memory (MPS allocated: 8.0 GB, other allocations: ...)", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
+    ],
+)
+def test_what_drivers_and_libraries_say_of_memory_is_understood(said, meant):
+    backend = tiny_model()
+    plain = backend.denoise
+
+    def cramped(z_t, t, context):
+        if len(t) > 2:
+            raise RuntimeError(said)
+        return plain(z_t, t, context)
+
+    backend.denoise = cramped
+    if meant:
+        assert len(trained(stage(2, "off", precision="fp32").with_(steps=1), backend).losses) == 1
+    else:
+        with pytest.raises(RuntimeError, match=re.escape(said)):
+            trained(stage(2, "off", precision="fp32").with_(steps=1), backend)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
