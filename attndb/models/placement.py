@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,3 +25,19 @@ def place(
         there = now if id(tensor) in left else now.to(device)
         if there is not now:
             put(tensor, there)
+
+
+@contextmanager
+def placed(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """All that a module has on a device for a while; what waited elsewhere waits there again."""
+    elsewhere = [
+        (tensor, tensor.data)
+        for tensor in [*module.parameters(), *module.buffers()]
+        if tensor.device.type != device.type
+    ]
+    try:
+        place(module, device)
+        yield
+    finally:
+        for tensor, waiting in elsewhere:
+            put(tensor, waiting)

@@ -29,7 +29,7 @@ from ..attention.recorder import MapKey, MapRecorder
 from ..attention.word_maps import MapSelection, word_maps_of
 from ..data.tokens import TokenizedPrompt
 from ..models.conditioning import Conditioning, Embeddings
-from ..models.placement import place
+from ..models.placement import placed
 from ..models.protocol import Model
 from ..viz.curves import Curve, CurvePanel, curves
 from ..viz.grid import format_value, table
@@ -108,11 +108,11 @@ class AttentionMonitor:
 
     def begin(self, model: Model, embeddings: Embeddings) -> None:
         """Looks at the model before the first step, unless that was done before: in fp32, so all of
-        it has to go on the device for once."""
+        it has to go on the device for once, and off it again: the photos are encoded next."""
 
         def predict(z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-            place(model.unet, model.device)
-            return model.denoise(z_t, t, conditioning)
+            with placed(model.unet, model.device):
+                return model.denoise(z_t, t, conditioning)
 
         if 0 not in self._looks:
             self._look(0, model, predict, embeddings)

@@ -5,14 +5,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.models import placement
 from attndreambooth.attndb.models.placement import place
 from attndreambooth.attndb.models.precision import FrozenInBf16, is_matrix
+from attndreambooth.attndb.training.attention_monitor import (
+    AttentionMonitor,
+    AttentionMonitorSettings,
+)
 from attndreambooth.devkit.fake_card import CARD, fake_card
-from attndreambooth.devkit.tiny_model import UNET_CONFIG, random_batch, tiny_model, tiny_xl_model
+from attndreambooth.devkit.tiny_model import (
+    UNET_CONFIG,
+    prompt_of,
+    random_batch,
+    tiny_model,
+    tiny_xl_model,
+)
 from attndreambooth.devkit.training import training_of
 
 from .test_fake_card import VECTORS, config
@@ -85,6 +96,28 @@ def test_what_is_frozen_is_on_the_card_in_bf16_alone_and_waits_again_after_it(
             waiting = {id(p) for p in matrices if p.device.type == "cpu"}
             assert {id(p) for p in matrices} - trained == waiting
             assert waiting.isdisjoint(sent), "for a while in fp32 on the card"
+
+
+def test_the_look_before_the_first_step_leaves_no_weight_on_the_card(host, tmp_path, monkeypatch):
+    """The photos are encoded after it, where the memory said before counts no U-Net."""
+    prompt, photo = prompt_of(), Image.new("RGB", (64, 64))
+    looks = []
+
+    def look(self, step, model, predict, embeddings):
+        text = model.encode_text(prompt, {n: v.to(CARD) for n, v in embeddings.items()})
+        z_t, t = torch.empty(1, 4, 8, 8, device=CARD), torch.zeros(1, device=CARD)
+        looks.append(predict(z_t, t, text).device)
+
+    monkeypatch.setattr(AttentionMonitor, "_look", look)
+    model = tiny_model()
+    with fake_card():
+        backend = waiting_for_the_card(model)
+        latent, names = torch.empty(1, 4, 8, 8), ("<my-doll>", "doll")
+        settings = AttentionMonitorSettings()
+        monitor = AttentionMonitor(settings, prompt, names, latent, photo, 3, tmp_path)
+        monitor.begin(backend, {"clip_l": torch.empty(1, 32)})
+        assert looks == [CARD]
+        assert {weight.device.type for weight in backend.unet.parameters()} == {"cpu"}
 
 
 def test_sdxls_text_encoders_learn_from_bf16_weights(host):
