@@ -38,14 +38,14 @@ def fast() -> Recipe:
 def micro() -> Recipe:
     """For attndb-micro (128 px, 12 M): 120 + 100 + 300 steps at batch 4.
 
-    The rates are those that were found by measuring on its first version (64 px); on this one they
-    keep the subject's parts in unseen scenes (the demo's sheet), and were not searched yet.
+    Steps and rates of the best of six trials on the tuning concepts, by truth and joint
+    (benchmarks/search_recipes.py, recorded in benchmarks/contest/recipes.json).
     """
     data = DataConfig(resolution=128, augmentation="none")
     return (
-        _stage(1, 120, 4, 1e-2, 0.1, 0.0).with_(data=data),
-        _stage(2, 100, 4, 2e-4, 2.0, 5.0).with_(data=data),
-        _stage(3, 300, 4, 1e-4, 2.0, 5.0).with_(data=data),
+        _stage(1, 120, 4, 5e-3, 0.1, 0.0).with_(data=data),
+        _stage(2, 100, 4, 1e-4, 2.0, 5.0).with_(data=data),
+        _stage(3, 300, 4, 5e-5, 2.0, 5.0).with_(data=data),
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.config.compared import published
-from attndreambooth.attndb.config.presets import fast
+from attndreambooth.attndb.config.presets import fast, micro
 from attndreambooth.attndb.evaluation.report import report_html
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
@@ -141,6 +141,12 @@ def test_a_strip_of_pictures_lies_beside_the_row(tmp_path):
         found = np.asarray(strip.convert("L"))[4, 4::8]
     np.testing.assert_allclose(found, 30 * np.arange(len(SHOWN)), atol=6)
     assert {prompt.kind for prompt in shown_prompts()} == {p.kind for p in PROMPTS}
+
+
+def test_preset_micro_is_what_the_search_found():
+    ours = all_contestants(recipes())[0]
+    for stage, preset in zip(ours.stages, micro(), strict=True):
+        assert stage == preset
 
 
 def test_the_report_shows_tables_pictures_and_settings(tmp_path):

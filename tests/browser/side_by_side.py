@@ -114,7 +114,7 @@ def compare_methods() -> Spec:
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
     trained = [graph.add("AttnDBAllStages", **wires, dataset=dataset[0], preset="micro")]
     titled(graph, trained[0], "AttnDreamBooth (all stages)")
-    for label, steps, rate in (("Textual Inversion", 300, 1e-2), ("DreamBooth", 200, 1e-4)):
+    for label, steps, rate in (("Textual Inversion", 300, 5e-3), ("DreamBooth", 600, 5e-5)):
         recipe = {"method": label, "method.steps": steps, "method.learning_rate": rate}
         recipe |= {"method.batch_size": 4, "resolution": 128, "augmentation": "none"}
         other = graph.add("AttnDBTrainComparedMethod", **wires, dataset=dataset[0], **recipe)
