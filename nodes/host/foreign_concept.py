@@ -35,7 +35,7 @@ from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_ch
 from .model.diffusers_names import diffusers_places
 from .model.families import family, sampling_identity
 from .model.placeholders import SDXL_ENCODERS
-from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
+from .model.weights import UNET_PREFIX, delta_dtype, merged_weights, weight_shapes
 from .paths import model_files
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 def _weights(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name and shape of every U-Net weight by the names that other programs have for it."""
-    shapes = {name: tuple(value.shape) for name, value in model.model.state_dict().items()}
+    shapes = weight_shapes(model)
     return {
         theirs: (ours.removeprefix(UNET_PREFIX), shapes[ours])
         for theirs, ours in comfy.lora.model_lora_keys_unet(model.model, {}).items()

@@ -59,6 +59,14 @@ def test_weights_are_read_without_their_scales_and_patches_are_merged(sd15, scal
     torch.testing.assert_close(merged_weights(patched, UNET_PREFIX)[name], read[name] + 0.5)
 
 
+def test_its_layers_are_known_by_the_same_names_and_shapes(sd15, scaled):
+    from attndreambooth.nodes.host.model.diffusers_names import diffusers_places
+    from attndreambooth.nodes.host.model.weights import weight_shapes
+
+    assert diffusers_places(scaled.model) == diffusers_places(sd15.model)
+    assert weight_shapes(scaled.model) == weight_shapes(sd15.model)
+
+
 def test_it_is_trained_and_the_concept_is_applied(run, train, scaled, chain):
     concept, model, _, _, losses = train(2, scaled, train(1, scaled)[0])
     assert all(torch.tensor(losses["loss"]).isfinite()) and concept.delta

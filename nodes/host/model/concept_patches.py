@@ -13,8 +13,7 @@ from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
 from .added_parts import added_on, with_added, without_added
 from .families import check_sampling, family
 from .patch_entries import entries_without_concept, lineages
-
-UNET_PREFIX = "diffusion_model."
+from .weights import UNET_PREFIX, weight_shapes
 
 
 class ConceptPatch(tuple):
@@ -89,7 +88,7 @@ def check_fits(model: Any, concept: TrainedConcept) -> None:
     """ValueError, with the true cause, if the concept was trained for another kind of model, for
     another model sampling, or if MODEL has another concept of the same placeholder."""
     theirs = family(model)
-    shapes = {name: tuple(w.shape) for name, w in model.model.state_dict().items()}
+    shapes = weight_shapes(model, UNET_PREFIX)
     wrong = [
         name
         for name, delta in concept.delta.items()

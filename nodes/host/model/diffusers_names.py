@@ -9,7 +9,7 @@ import comfy.utils
 from ....attndb.artifacts.diffusers_unet import Place
 from .families import SUPPORTED, family
 from .size_conditioning import SIZE_WIDTH
-from .weights import UNET_PREFIX
+from .weights import UNET_PREFIX, weight_shapes
 
 SDXL = "SDXL"
 KNOWN = ("SD 1.5", "SD 2.1-base", "SD 2.1-768", SDXL)
@@ -29,9 +29,8 @@ def diffusers_places(model: Any) -> dict[str, Place]:
             f"here. Supported: {', '.join(KNOWN)}"
         )
     shapes = {
-        key.removeprefix(UNET_PREFIX): tuple(value.shape)
-        for key, value in model.model.state_dict().items()
-        if key.startswith(UNET_PREFIX)
+        key.removeprefix(UNET_PREFIX): shape
+        for key, shape in weight_shapes(model, UNET_PREFIX).items()
     }
     table = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
     places = {

@@ -8,11 +8,12 @@ streamed. So weights are taken from the patcher, which knows the true base, and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import comfy.lora
 import comfy.ops
+import comfy.utils
 import torch
 from comfy.ldm.modules.attention import CrossAttention, FeedForward
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
@@ -52,17 +53,35 @@ class _Parameters:
 
     def model_state_dict(self) -> list[str]:
         """The names of the parameters."""
-        state = self._patcher.model_state_dict()
-        layers = {key.removesuffix(_QUANTIZED) for key in state if key.endswith(_QUANTIZED)}
-        plain = (".weight", ".bias")
-        return [k for k in state if k.endswith(plain) or k.rpartition(".")[0] not in layers]
+        return _parameters(self._patcher.model_state_dict())
+
+
+def _parameters(state: Iterable[str]) -> list[str]:
+    """Names of a model's state without what quantized layers have in it besides."""
+    layers, plain = _quantized(state), (".weight", ".bias")
+    return [k for k in state if k.endswith(plain) or k.rpartition(".")[0] not in layers]
+
+
+def _quantized(state: Iterable[str]) -> set[str]:
+    """The quantized layers of a model, by its state."""
+    return {key.removesuffix(_QUANTIZED) for key in state if key.endswith(_QUANTIZED)}
 
 
 def _entries(patcher: Any, prefix: str) -> dict[str, Any]:
     """Every weight under a prefix with the patcher's patches, as the host gives them."""
-    if any(key.endswith(_QUANTIZED) for key in patcher.model_state_dict()):
+    if _quantized(patcher.model_state_dict()):
         return type(patcher).get_key_patches(_Parameters(patcher), prefix)
     return patcher.get_key_patches(prefix)
+
+
+def weight_shapes(patcher: Any, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shape of every weight under a prefix, by the host's name; of a quantized one its own, not
+    that of its storage."""
+    state = patcher.model.state_dict()
+    names = [name for name in _parameters(state) if name.startswith(prefix)]
+    for name in names if _quantized(state) else ():
+        state[name] = comfy.utils.get_attr(patcher.model, name)
+    return {name: tuple(state[name].shape) for name in names}
 
 
 def _plain(weight: Any) -> Tensor:
