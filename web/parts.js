@@ -123,11 +123,16 @@ export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.na
 export const isLinked = (node, name) =>
   Boolean(node.inputs?.some((input) => input.widget?.name === name && input.link != null));
 
-/** Sets a combo's value as a user's choice. */
+/** Sets a combo's value as a user's choice: one that can be undone, and is kept when the page is
+ * closed. The page looks for changes when a mouse button comes up, which is before a click, and not
+ * at all after an upload. */
 export function choose(node, widget, value) {
   widget.value = value;
   widget.callback?.(value, app.canvas, node);
   node.graph?.setDirtyCanvas?.(true, true);
+  const changes = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  if (changes?.captureCanvasState) changes.captureCanvasState();
+  else changes?.checkState?.(); // its name before
 }
 
 /** Gives a combo more choices, sorted behind its first `fixed` ones; its value stays. */

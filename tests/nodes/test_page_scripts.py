@@ -12,12 +12,13 @@ from attndreambooth.devkit.pack import ROOT
 
 APP = "export const app = { canvas: {}, rootGraph: null };"
 API = "export const api = new EventTarget();"
-GRAPHS = """
+IMPORTS = """
 globalThis.window = new EventTarget();
 const { app } = await import("./scripts/app.js");
 const { api } = await import("./scripts/api.js");
-const { keepFresh } = await import("./extensions/pack/parts.js");
-
+const { choose, keepFresh } = await import("./extensions/pack/parts.js");
+"""
+GRAPHS = """
 // As the page's LGraph: what is inside a subgraph is not told of when the graph is cleared.
 class Graph {
   constructor(id) { Object.assign(this, { id, nodes: new Map(), subgraphs: new Map() }); }
@@ -57,7 +58,7 @@ def told(tmp_path, script: str):
     (tmp_path / "scripts" / "app.js").write_text(APP, encoding="utf-8")
     (tmp_path / "scripts" / "api.js").write_text(API, encoding="utf-8")
     (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
-    (tmp_path / "main.js").write_text(GRAPHS + script, encoding="utf-8")
+    (tmp_path / "main.js").write_text(IMPORTS + script, encoding="utf-8")
     ran = subprocess.run(
         [node, "main.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
@@ -67,11 +68,29 @@ def told(tmp_path, script: str):
 
 def test_nodes_of_a_workflow_that_was_left_ask_nothing_any_more(tmp_path):
     """Also those inside a subgraph: each run would ask the server for every one there ever was."""
-    script = """
+    script = (
+        GRAPHS
+        + """
     open("first");
     const first = run();
     open("second");
     console.log(JSON.stringify([first, run(), run()]));
     """
+    )
     second = ["second: outside", "second: inside"]
     assert told(tmp_path, script) == [["first: outside", "first: inside"], second, second]
+
+
+@pytest.mark.parametrize("name", ["captureCanvasState", "checkState"])
+def test_a_choice_in_a_box_is_a_change_that_the_page_knows_at_once(tmp_path, name):
+    """A click comes after the mouse button's end, where the page looks for changes by itself."""
+    script = f"""
+    const told = [];
+    const widget = {{ value: "before", callback: (value) => told.push(value) }};
+    const changeTracker = {{ {name}: () => told.push(`kept with ${{widget.value}}`) }};
+    choose({{}}, widget, "alone");
+    app.extensionManager = {{ workflow: {{ activeWorkflow: {{ changeTracker }} }} }};
+    choose({{}}, widget, "after");
+    console.log(JSON.stringify(told));
+    """
+    assert told(tmp_path, script) == ["alone", "after", "kept with after"]
