@@ -142,7 +142,7 @@ def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
             "estimated_mb": made.estimated_mb,
             "tflop_per_step": operations / 1e12,
         }
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         found = dict.fromkeys(("time_s", "first_step_s", "memory_mb"))
         found |= {"estimated_mb": made and made.estimated_mb, "note": "out of memory"}
     made = None  # what it holds is on the card

@@ -22,7 +22,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that a device has no memory left: PyTorch's class for it is that of its
     own allocator alone, drivers and libraries say it in words."""
     said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _SAID)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in said for words in _SAID)
 
 
 class MemoryFallback:

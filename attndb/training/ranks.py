@@ -63,7 +63,7 @@ class Ranks:
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives, if it goes well in all processes. What it raises here is raised, and
-        the others stop; torch.OutOfMemoryError if memory ran out in one of them, so that all go on
+        the others stop; OutOfMemoryError if memory ran out in one of them, so that all go on
         with parts of the same size."""
         if not self.many:
             return work()
@@ -74,7 +74,7 @@ class Ranks:
                 self._agree(_OUT_OF_MEMORY)
             raise
         if self._agree(_WELL) == _OUT_OF_MEMORY:
-            raise torch.OutOfMemoryError("another process of this training is out of memory")
+            raise torch.cuda.OutOfMemoryError("another process of this training is out of memory")
         return done
 
     def stop(self) -> None:
