@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config.choices import OptimizerName
 from ..config.stage import StageConfig
 from ..data.batch import Batch
-from ..data.tokens import TokenizedPrompt
+from ..data.tokens import TokenizedText
 from ..losses.totals import LossTotals
 from ..methods.registry import method_of
 from ..models.precision import computes_in_bf16
@@ -107,7 +107,7 @@ class MemoryEstimator:
     """Only read: neither its modules nor any random state is touched."""
     embeddings: Mapping[str, tuple[int, int]]
     """(V, D) of the placeholder's vectors, by text encoder."""
-    prompts: tuple[TokenizedPrompt, ...]
+    prompts: tuple[TokenizedText, ...]
     """Of the training. Where the text encoder learns, each of a batch's takes memory of its own."""
     latent: tuple[int, int, int]
     """(C, Y, X) of one sample."""

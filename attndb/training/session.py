@@ -118,7 +118,7 @@ def _finished_or_trained(
         with_prior = texts.prior is not None
         batches = _batches(bench, request, texts, model)
         fitted = bench.fit_to_memory(
-            model, choices, texts.prompts, embeddings, with_prior, not batches.fills
+            model, choices, texts.own or texts.prompts, embeddings, with_prior, not batches.fills
         )
         config = choices[ranks.largest([c.low_memory for c in choices].index(fitted.low_memory))]
         if config.low_memory != fitted.low_memory:  # another process has less memory

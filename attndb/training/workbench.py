@@ -88,13 +88,14 @@ class Workbench(Protocol):
         self,
         model: TrainableModel,
         choices: Sequence[StageConfig],
-        prompts: Sequence[TokenizedPrompt],
+        prompts: Sequence[TokenizedText],
         embeddings: Embeddings,
         prior: bool,
         encodes: bool,
     ) -> StageConfig:
         """The first of the settings that fits into the free memory, said to the user; or the one
-        that needs least. `encodes`: pictures are encoded between the steps."""
+        that needs least. `prompts`: those that are trained on. `encodes`: pictures are encoded
+        between the steps."""
         ...
 
     def pool(self, resolution: int) -> PoolSettings:

@@ -155,7 +155,7 @@ class HostWorkbench:
         self,
         model: PrivateModel,
         choices: Sequence[StageConfig],
-        prompts: Sequence[TokenizedPrompt],
+        prompts: Sequence[TokenizedText],
         embeddings: Embeddings,
         prior: bool,
         encodes: bool,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ....attndb.config.stage import StageConfig
-from ....attndb.data.tokens import TokenizedPrompt
+from ....attndb.data.tokens import TokenizedText
 from ....attndb.memory.advice import advice, first_fitting
 from ....attndb.memory.estimate import MemoryEstimator
 from ....attndb.memory.meta_trace import unique_bytes
@@ -26,7 +26,7 @@ def fit_to_memory(
     model: PrivateModel,
     vae: Any,
     choices: Sequence[StageConfig],
-    prompts: Sequence[TokenizedPrompt],
+    prompts: Sequence[TokenizedText],
     embeddings: Embeddings,
     prior: bool = False,
 ) -> StageConfig:

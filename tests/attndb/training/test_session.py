@@ -15,7 +15,9 @@ from attndreambooth.attndb.artifacts.tensor_file import read_tensors
 from attndreambooth.attndb.config.compared import UNTIED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
+from attndreambooth.attndb.data.tokens import TokenizedText
 from attndreambooth.attndb.training.session import code_versions, train_stage
+from attndreambooth.devkit.tiny_model import prompt_of
 
 
 @pytest.fixture
@@ -96,6 +98,26 @@ def test_a_run_of_a_method_whose_code_changed_is_another_one(tmp_path, request_)
         config = request_.config.with_(method=method, **untied)
         train_stage(TinyWorkbench(tmp_path / method), replace(request_, config=config))
         assert run_json(tmp_path / method).get("method_version") == version
+
+
+def test_memory_is_said_for_the_prompts_that_are_trained_on(tmp_path, request_):
+    """Each prompt of a batch has a pass of its own through a text encoder that learns."""
+
+    class Counting(TinyWorkbench):
+        def tokenize_prompts(self, dataset, vectors, prompts):
+            tokens = prompt_of(vectors=vectors).tokens
+            return tuple(TokenizedText(prompt, tokens) for prompt in prompts)
+
+        def fit_to_memory(self, model, choices, prompts, *rest):
+            self.prompts = prompts
+            return super().fit_to_memory(model, choices, prompts, *rest)
+
+    bench, inverted = Counting(tmp_path), published("textual_inversion")
+    config = request_.config.with_(
+        method="textual_inversion", stage=1, steps=1, regularization=UNTIED, words=inverted.words
+    )
+    train_stage(bench, replace(request_, config=config))
+    assert len(bench.prompts) == 27
 
 
 def test_a_run_of_neti_is_another_one_only_in_several_shapes():
