@@ -22,9 +22,10 @@ def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
 
 def has_bf16_products(device: torch.device) -> bool:
     """Whether a device multiplies bf16 itself. A CPU without them (AVX2 alone) makes up for it one
-    number at a time: a step takes about ten times as long as in fp32 (docs/speed.md)."""
+    number at a time: a step takes about ten times as long as in fp32 (docs/speed.md). PyTorch makes
+    up for it on GPUs before Ampere, too, and says that they support bf16 unless asked."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return True
     if platform.machine().lower() in ("x86_64", "amd64"):
@@ -39,19 +40,24 @@ def has_bf16_products(device: torch.device) -> bool:
 
 
 def bf16_warning(config: StageConfig, device: torch.device) -> str:
-    """What bf16 costs where a stage was asked to compute in it on a CPU that has no such products,
-    and what to choose; empty where it costs nothing."""
+    """What bf16 costs where a stage was asked to compute in it on a device that has no such
+    products, and what to choose; empty where it costs nothing."""
     remedies = []
     if config.precision == "bf16":
         remedies.append("set precision to auto or fp32")
     if config.low_memory:
         remedies.append("set low_memory to auto or off in Training Options")
-    if not remedies or device.type != "cpu" or has_bf16_products(device):
+    if not remedies or has_bf16_products(device):
         return ""
     asked = "low_memory computes" if config.low_memory else "this stage computes"
+    has_none, cost = (
+        ("CPU", "a step takes about ten times as long as in fp32 (measured on one with AVX2 alone)")
+        if device.type == "cpu"
+        else ("GPU (before Ampere)", "PyTorch makes up for them, which may be slower than fp32")
+    )
     return (
-        f"{asked} in bf16, and this CPU has no bf16 products: a step takes about ten times as long "
-        f"as in fp32 (measured on a CPU with AVX2 alone). To be faster, {' and '.join(remedies)}"
+        f"{asked} in bf16, and this {has_none} has no bf16 products: {cost}. To be faster, "
+        f"{' and '.join(remedies)}"
     )
 
 

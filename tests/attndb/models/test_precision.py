@@ -159,6 +159,16 @@ def test_where_the_cpu_has_the_products_nothing_is_said(monkeypatch):
     assert bf16_warning(stage(3, low_memory=True), CPU) == ""
 
 
+def test_a_gpu_for_which_pytorch_makes_up_for_them_has_none(monkeypatch):
+    """So `auto` is fp32 there, and who asks for bf16 is told."""
+    before_ampere = lambda including_emulation=True: including_emulation  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", before_ampere)
+    assert not has_bf16_products(CARD) and not computes_in_bf16("auto", CARD)
+    said = bf16_warning(stage(3, "auto", low_memory=True), CARD)
+    assert "low_memory computes in bf16, and this GPU (before Ampere) has no" in said
+    assert bf16_warning(stage(3, "auto"), CARD) == ""
+
+
 @pytest.mark.parametrize(("bf16", "tiles"), [(True, False), (False, True), (False, False)])
 def test_a_cpu_has_them_with_avx512_bf16_or_amx(monkeypatch, bf16, tiles):
     monkeypatch.setattr(precisions.platform, "machine", lambda: "x86_64")
