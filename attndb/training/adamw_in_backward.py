@@ -46,8 +46,9 @@ class AdamWInBackward(torch.optim.Optimizer):
         self.mode: Mode = "drop"
         self._seed = seed
         self._gathered: dict[nn.Parameter, Tensor] = {}
-        every = [(g, p) for g in self.param_groups for p in g["params"]]
-        self._places = {p: (g, index) for index, (g, p) in enumerate(every)}
+        every = [(n, p) for n, g in enumerate(self.param_groups) for p in g["params"]]
+        self._places = {p: (number, index) for index, (number, p) in enumerate(every)}
+        """Of a parameter: its group's number, for a checkpoint brings new groups, and its own."""
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> AdamWInBackward:
@@ -85,7 +86,8 @@ class AdamWInBackward(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _update(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        group, index = self._places[parameter]
+        number, index = self._places[parameter]
+        group = self.param_groups[number]
         state = self.state[parameter]
         if not state:
             state.update(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -126,8 +128,11 @@ class Stopping(NoCallback):
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2])
-def test_resumed_it_ends_in_the_same_bytes(tmp_path, micro_batch):
+@pytest.mark.parametrize(("schedule", "warmup"), [("constant", 0), ("constant", 4), ("cosine", 0)])
+def test_resumed_it_ends_in_the_same_bytes(tmp_path, micro_batch, schedule, warmup):
     config = stage(steps=5, micro_batch=micro_batch)
+    course = replace(config.optimizer, schedule=schedule, warmup_steps=warmup)
+    config = config.with_(optimizer=course)
 
     def train(folder, observer=None):
         with Run(tmp_path / folder, {"of": "a test"}, every=2) as run:
