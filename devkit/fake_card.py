@@ -38,6 +38,7 @@ def fake_card() -> Iterator[None]:
         mock.patch.object(placement, "put", put),
         mock.patch.object(precision, "put", put),
         mock.patch.object(torch.cuda, "is_bf16_supported", lambda **_: True),
+        mock.patch.object(torch.cuda, "get_device_capability", lambda *_: (9, 0)),
         mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         FakeTensorMode(allow_non_fake_inputs=True),
     ):

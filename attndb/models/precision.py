@@ -23,9 +23,9 @@ def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
 def has_bf16_products(device: torch.device) -> bool:
     """Whether a device multiplies bf16 itself. A CPU without them (AVX2 alone) makes up for it one
     number at a time: a step takes about ten times as long as in fp32 (docs/speed.md). PyTorch makes
-    up for it on GPUs before Ampere, too, and says that they support bf16 unless asked."""
+    up for it on GPUs before Ampere, too, and calls that supported (`is_bf16_supported`)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != "cpu":
         return True
     if platform.machine().lower() in ("x86_64", "amd64"):

@@ -161,8 +161,8 @@ def test_where_the_cpu_has_the_products_nothing_is_said(monkeypatch):
 
 def test_a_gpu_for_which_pytorch_makes_up_for_them_has_none(monkeypatch):
     """So `auto` is fp32 there, and who asks for bf16 is told."""
-    before_ampere = lambda including_emulation=True: including_emulation  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", before_ampere)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert not has_bf16_products(CARD) and not computes_in_bf16("auto", CARD)
     said = bf16_warning(stage(3, "auto", low_memory=True), CARD)
     assert "low_memory computes in bf16, and this GPU (before Ampere) has no" in said
