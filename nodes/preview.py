@@ -29,7 +29,8 @@ class TrainingPreview(io.ComfyNode):
                     "prompt",
                     default="a photo of a {} on the beach",
                     multiline=True,
-                    tooltip="What to draw; {} becomes '<placeholder> category'.",
+                    tooltip="What to draw; {} becomes '<placeholder> category', or the "
+                    "placeholder alone where a method learns it so.",
                 ),
                 io.Int.Input(
                     "every",

@@ -88,7 +88,8 @@ class PreviewChoice:
     """Pictures during the training. As the node Training Preview has them."""
 
     prompt: str = "a photo of a {} on the beach"
-    """What to draw; {} becomes placeholder and category."""
+    """What to draw; {} becomes placeholder and category, or the placeholder alone where it is
+    learned so."""
     every: int = 50
     """Training steps between pictures."""
     steps: int = 20

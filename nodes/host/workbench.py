@@ -209,6 +209,7 @@ class HostWorkbench:
         callbacks: list[Callback] = []
         if preview is not None:
             names = (dataset.placeholder, dataset.category)
+            names = names if config.words.with_category else names[:1]
             wires = (self._model, self._clip, self._vae)
             photo = self.reference(config, dataset)
             sampler = PreviewSampler(preview, *wires, model.unet, names, photo)

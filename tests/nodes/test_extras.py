@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +72,28 @@ def test_previews_show_the_vectors_of_the_moment(sd15, train, run, output):
     first, second = sorted(output.rglob("previews/*.png"))
     assert first.read_bytes() != second.read_bytes()
     assert encode(sd15.clip, "person").isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("textual_inversion", ("<my-cat>",)), ("ti_dreambooth", ("<my-cat>", "cat"))],
+)
+def test_a_preview_says_the_words_that_are_trained(host, monkeypatch, tmp_path, method, words):
+    """As the concept's trigger does: beside a category, a word that learned nothing shows one."""
+    from attndreambooth.attndb.config.compared import published
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.ui.plan import plan_of
+    from attndreambooth.nodes.host.ui.preview import PreviewSettings
+
+    given: list[Any] = []
+    monkeypatch.setattr(workbench, "PreviewSampler", lambda *all_of: given.extend(all_of))
+    config = published(method)
+    settings = PreviewSettings(prompt="{}", every=1, steps=1, cfg=1, width=64, height=64, seed=0)
+    bench = workbench.HostWorkbench(None, None, None, plan_of([method], [config]), settings)
+    dataset = SimpleNamespace(placeholder="<my-cat>", category="cat")
+    run = SimpleNamespace(folder=tmp_path, trouble="")
+    bench.callbacks(SimpleNamespace(unet=None), config, dataset, None, {}, run)
+    assert given[5] == words
 
 
 def test_a_preview_that_does_not_fit_in_memory_is_left_out(

@@ -41,7 +41,7 @@ class PreviewSettings(SamplerSettings):
     be compared."""
 
     prompt: str
-    """Prompt; `{}` becomes `<placeholder> category`."""
+    """Prompt; `{}` becomes `<placeholder> category`, as it is trained."""
     every: int
     """Steps between pictures; one more is drawn after the last step."""
     attention_maps: bool = False
@@ -81,11 +81,11 @@ class PreviewSampler:
         clip: Any,
         vae: Any,
         unet: nn.Module,
-        words: tuple[str, str],
+        words: tuple[str, ...],
         reference: Mapping[str, Any] | None = None,
     ) -> None:
-        """`words`: placeholder and category. `reference`: LATENT of the photo that a method looks
-        at while it draws."""
+        """`words`: placeholder and category, or the placeholder alone. `reference`: LATENT of the
+        photo that a method looks at while it draws."""
         self.settings = settings
         self._clip, self._vae, self._reference = clip, vae, reference
         self._placeholder = words[0]
