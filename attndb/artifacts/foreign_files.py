@@ -8,14 +8,16 @@ Pickles are read with weights_only: no code in them runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .adapter_metadata import AdapterMetadata
 from .concept import ConceptFileError, check_factors
 from .concept_record import check_finite, check_precision, check_values
 from .pickled_tensors import read_pickled
@@ -132,13 +134,18 @@ def _as_one_word(tensors: dict[Any, Tensor]) -> dict[Any, Tensor]:
 
 
 def foreign_delta(
-    tensors: Mapping[str, Tensor], weights: Mapping[str, tuple[str, tuple[int, ...]]], file: str
+    tensors: Mapping[str, Tensor],
+    weights: Mapping[str, tuple[str, tuple[int, ...]]],
+    file: str,
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, WeightDelta], int]:
     """A LoRA as the change it makes of the U-Net, and how many of its keys are the text encoder's.
 
     `weights`: name and shape of our weight by the name that other programs have for it. Scales
-    (alpha / rank) go into the factors. ConceptFileError names keys that are not understood.
+    (alpha / rank, by a tensor or by the file's `metadata`) go into the factors. ConceptFileError
+    names keys that are not understood.
     """
+    told = AdapterMetadata.of(metadata or {}, file)
     delta: dict[str, WeightDelta] = {}
     left = dict(tensors)
     for up_end, down_end in _FACTORS:
@@ -149,8 +156,11 @@ def foreign_delta(
             if place is None or down_key not in left:
                 continue
             up, down = left.pop(key), left.pop(down_key)
-            alpha = left.pop(f"{stem}.alpha", None)
-            delta[place[0]] = _scaled(up, down, alpha, place[1], f"{file}: {key}")
+            alpha, where = left.pop(f"{stem}.alpha", None), f"{file}: {key}"
+            change = _low_rank(up, down, place[1], where)
+            rank = change.up.shape[1]
+            scale = told.scale(stem, rank) if alpha is None else _alpha(alpha, where) / rank
+            delta[place[0]] = replace(change, up=change.up * scale)
     text = [key for key in left if key.startswith(_TEXT_ENCODER)]
     unknown = [key for key in left if not key.startswith(_TEXT_ENCODER)]
     if unknown or not delta:
@@ -162,23 +172,29 @@ def foreign_delta(
     return delta, len(text)
 
 
-def _scaled(
-    up: Tensor, down: Tensor, alpha: Tensor | None, shape: tuple[int, ...], where: str
-) -> LowRank:
+def _low_rank(up: Tensor, down: Tensor, shape: tuple[int, ...], where: str) -> LowRank:
     check_factors(up, down, where)
     for factor in (up, down):
         check_precision(where, factor)
-    rank = up.shape[1]
     factors = up.float().flatten(1), down.float().flatten(1)
     if factors[0].shape[0] != shape[0] or factors[1].shape[1] * shape[0] != _count(shape):
         raise ConceptFileError(
             f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} do not make the "
             f"MODEL's {shape}: connect a MODEL of its family"
         )
-    scale = 1.0 if alpha is None or alpha.numel() != 1 else float(alpha) / rank
     for factor in factors:
         check_finite(where, factor)
-    return LowRank(factors[0] * scale, factors[1], shape)
+    return LowRank(*factors, shape)
+
+
+def _alpha(alpha: Tensor, where: str) -> float:
+    value = float(alpha) if alpha.numel() == 1 else math.nan
+    if not math.isfinite(value):
+        raise ConceptFileError(
+            f"{where}: its alpha is {alpha.flatten()[:4].tolist()}, where one number is needed: "
+            "restore the file from where it came"
+        )
+    return value
 
 
 def _count(shape: tuple[int, ...]) -> int:

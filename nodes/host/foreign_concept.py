@@ -11,6 +11,7 @@ from typing import Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
@@ -133,10 +134,10 @@ def foreign_state(embedding: object, lora: object, unet: object) -> str:
 def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
     path = _path("loras", lora)
     try:
-        tensors, _ = read_tensors(path)
+        tensors, metadata = read_tensors(path)
     except (ValueError, OSError) as error:
         raise ConceptFileError(f"{lora}: {error}; restore the file") from error
-    delta, text_keys = foreign_delta(tensors, _weights(model), path.name)
+    delta, text_keys = foreign_delta(tensors, _weights(model), path.name, metadata)
     if text_keys:
         log.warning(
             "%s: %d keys of the text encoder are left out: a concept changes the U-Net alone",
@@ -188,11 +189,16 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 def _weights(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name and shape of every U-Net weight by the names that other programs have for it."""
+    """Name and shape of every U-Net weight by the names that other programs have for it: the host's
+    table, which lacks diffusers' own since PEFT (`unet.<path>`), and these."""
     shapes = weight_shapes(model)
+    named = comfy.lora.model_lora_keys_unet(model.model, {})
+    for theirs, ours in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+        if theirs.endswith(".weight"):
+            named[f"unet.{theirs.removesuffix('.weight')}"] = f"{UNET_PREFIX}{ours}"
     return {
         theirs: (ours.removeprefix(UNET_PREFIX), shapes[ours])
-        for theirs, ours in comfy.lora.model_lora_keys_unet(model.model, {}).items()
+        for theirs, ours in named.items()
         if isinstance(ours, str) and ours in shapes
     }
 

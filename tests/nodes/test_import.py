@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from support.kohya import kohya_lora
 from support.stages import draw, small
 
@@ -47,6 +49,31 @@ def test_it_draws_what_the_stock_loaders_draw(sd15, run, files):
     theirs = draw(stock, sd15.clip, prompt)
     base = draw(sd15.model, sd15.clip, prompt)
     assert (ours - theirs).abs().max() < 1e-2 * (base - theirs).abs().max()
+
+
+@pytest.mark.parametrize("ends", [("lora.up", "lora.down"), ("lora_B", "lora_A")])
+def test_a_lora_that_diffusers_saved_is_the_kohya_one(sd15, run, files, home, ends):
+    """Its alpha stands in the metadata, and its paths are those of diffusers' modules."""
+    import comfy.utils
+    import folder_paths
+
+    kohya, tensors = load_file(home / "loras" / "kohya.safetensors"), {}
+    for path in comfy.utils.unet_to_diffusers(sd15.model.model.model_config.unet_config):
+        stem = f"lora_unet_{path.removesuffix('.weight').replace('.', '_')}"
+        for theirs, ours in zip(("lora_up", "lora_down"), ends, strict=True):
+            if f"{stem}.{theirs}.weight" in kohya:
+                name = f"unet.{path.removesuffix('.weight')}.{ours}.weight"
+                tensors[name] = kohya[f"{stem}.{theirs}.weight"]
+    told = {"unet.r": 4, "unet.lora_alpha": 2}
+    metadata = {"lora_adapter_metadata": json.dumps(told)}
+    save_file(tensors, home / "loras" / "diffusers.safetensors", metadata)
+    folder_paths.filename_list_cache.clear()
+    given = {"model": sd15.model, "embedding": "learned_embeds_steps_60.bin", "category": "bear"}
+    one, other = (
+        run("AttnDBImportConcept", lora=f"{kind}.safetensors", **given)[0]
+        for kind in ("kohya", "diffusers")
+    )
+    assert one.delta and one.digest() == other.digest()
 
 
 def test_it_can_be_saved_and_trained_on(sd15, run, train, files, home):

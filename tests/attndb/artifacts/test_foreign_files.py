@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -121,6 +122,38 @@ def test_every_programs_lora_makes_the_change_it_says(stem, up_name, down_name, 
     assert torch.allclose(dense(delta["a.attn2.to_k.weight"]), expected)
 
 
+def _told(**settings) -> dict[str, str]:
+    """Metadata as diffusers' save_lora_weights writes them."""
+    return {"lora_adapter_metadata": json.dumps({f"unet.{k}": v for k, v in settings.items()})}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "scale"),
+    [
+        (_told(r=2, lora_alpha=8), 4.0),
+        (_told(r=2, lora_alpha=8, alpha_pattern={"attn2.to_k": 3}), 1.5),
+        (_told(r=2, lora_alpha=8, alpha_pattern={"to_q": 3, "k": 3}), 4.0),
+        (_told(r=2, lora_alpha=8, use_rslora=True), 8.0 / 2**0.5),
+        ({"lora_adapter_metadata": '{"text_encoder.lora_alpha": 8}'}, 1.0),
+        ({"format": "pt"}, 1.0),
+    ],
+)
+def test_alpha_may_stand_in_the_metadata_of_the_file(metadata, scale):
+    up, down = torch.randn(6, 2), torch.randn(2, 4)
+    stem = "unet.down.0.attn2.to_k"
+    tensors = {f"{stem}.lora.up.weight": up, f"{stem}.lora.down.weight": down}
+    delta, _ = foreign_delta(tensors, WEIGHTS, "x", metadata)
+    assert torch.allclose(dense(delta["a.attn2.to_k.weight"]), scale * up @ down, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"unet.lora_alpha": "8"}', '{"unet.lora_alpha": NaN}']
+)
+def test_metadata_that_cannot_be_read_are_refused(text):
+    with pytest.raises(ConceptFileError, match="x: its lora_adapter_metadata"):
+        foreign_delta({}, WEIGHTS, "x", {"lora_adapter_metadata": text})
+
+
 def test_a_convolution_and_what_belongs_to_the_text_encoder():
     up, down = torch.randn(6, 2, 1, 1), torch.randn(2, 4, 3, 3)
     tensors = {"lora_unet_conv.lora_up.weight": up, "lora_unet_conv.lora_down.weight": down}
@@ -136,6 +169,8 @@ def test_a_convolution_and_what_belongs_to_the_text_encoder():
         ({"lora_unet_conv.lora_up.weight": torch.ones(6, 3)}, "make no weight"),
         ({"lora_unet_conv.lora_up.weight": torch.ones(5, 2)}, "do not make the MODEL's"),
         ({"lora_unet_conv.lora_down.weight": torch.full((2, 4, 3, 3), torch.nan)}, "NaN"),
+        ({"lora_unet_conv.alpha": torch.tensor(torch.nan)}, r"conv.*: its alpha is \[nan\]"),
+        ({"lora_unet_conv.alpha": torch.ones(2)}, r"its alpha is \[1.0, 1.0\]"),
         ({"lora_unet_elsewhere.lora_up.weight": torch.ones(2, 2)}, "elsewhere"),
     ],
 )
