@@ -123,6 +123,10 @@ def _thin(name: str, change: WeightDelta, config: ExtractionConfig) -> WeightDel
             f"{name} holds NaN or infinite values: restore the concept's file, or train it again"
         )
     most = min(config.rank, *whole.shape)
+    if isinstance(change, LowRank):
+        if change.up.shape[1] <= most and not config.energy:
+            return change
+        most = min(most, change.up.shape[1])
     factors = _factors(whole, most, config.energy, _generator(name))
     if factors is None:  # nothing was changed
         return None

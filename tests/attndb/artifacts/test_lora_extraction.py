@@ -168,3 +168,14 @@ def test_a_concept_says_in_its_record_what_was_extracted():
 def test_what_cannot_be_extracted_is_refused_by_name(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+def test_a_change_that_is_thinner_keeps_its_own_factors():
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(40, 3, generator=generator), torch.randn(3, 40, generator=generator)
+    given = {"a.weight": LowRank(up, down, (40, 40))}
+    assert extract_lora(given, ExtractionConfig(rank=8)).delta["a.weight"] is given["a.weight"]
+    for energy in (0.5, 1.0):
+        thin = extract_lora(given, ExtractionConfig(rank=8, energy=energy)).delta["a.weight"]
+        assert thin.up.shape[1] <= 3
+    assert extract_lora(given, ExtractionConfig(rank=2)).delta["a.weight"].up.shape[1] == 2
