@@ -137,11 +137,6 @@ class MapRecorder:
         self._gather: dict[tuple[object, ...], Tensor] = {}
         self._lock = threading.Lock()
 
-    def slice_of(self, progress: Tensor) -> Tensor:
-        """Index of the slice of time at `progress` (0 pure noise .. 1 none), shape (1,)."""
-        slices = self._record.slices
-        return (progress.reshape(-1)[:1].float() * slices).long().clamp(0, slices - 1)
-
     def add(
         self,
         key: MapKey,

@@ -214,13 +214,14 @@ def test_the_prompt_is_found_among_prompts_of_other_lengths(kind):
 
 
 def test_steps_fall_into_slices_of_sampling(kind):
-    from attndreambooth.nodes.host.capture.capture import _slice_of_sigma
+    from attndreambooth.nodes.host.capture.capture import _slice_ends, _slice_of_sigma
 
     sampling = small_joint_model(kind).get_model_object("model_sampling")
+    ends = _slice_ends(sampling, 10)
     for percent in (0.05, 0.25, 0.55, 0.95):
         sigma = torch.tensor([sampling.percent_to_sigma(percent)])
-        assert int(_slice_of_sigma(sampling, sigma, 10)) == int(percent * 10)
-    assert int(_slice_of_sigma(sampling, torch.tensor([1.0]), 10)) == 0
+        assert int(_slice_of_sigma(ends, sigma)) == int(percent * 10)
+    assert int(_slice_of_sigma(ends, torch.tensor([1.0]))) == 0
 
 
 class Seen(Exception):

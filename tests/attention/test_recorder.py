@@ -38,7 +38,8 @@ def queries_and_keys(tokens=77, batch=2, pixels=35, width=32, seed=0):
 def record(words, calls, **options):
     recorder = MapRecorder(words, latent_size=(5, 7), **options)
     for q, k, progress, more in calls:
-        index = recorder.slice_of(torch.tensor([progress]))
+        slices = options.get("slices", 10)
+        index = torch.tensor([min(int(progress * slices), slices - 1)])
         recorder.add(KEY, q, k, HEADS, slice_index=index, **more)
     return recorder.finish()
 

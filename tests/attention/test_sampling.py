@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -201,6 +203,25 @@ def test_steps_lie_in_the_slice_of_their_place_in_the_noise_schedule(sd15):
     for found in handle.find(drawn)[0].sums.values():
         assert found.count.tolist() == wanted
     assert sum(wanted) == 6 and sum(count > 0 for count in wanted) > 2
+
+
+@pytest.mark.parametrize("sampling", ["v_prediction", "edm_playground_v2.5"])
+def test_steps_of_another_model_sampling_lie_in_their_slice_too(sd15, sampling):
+    """Its timesteps are logarithms of sigma; percents of sampling mean what they mean elsewhere."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
+
+    model, handle, positive = capture(sd15, slices=4)
+    model = ModelSamplingContinuousEDM().patch(model, sampling, 120.0, 0.002)[0]
+    drawn = sd15.draw(model, positive, sd15.encode(NEGATIVE), steps=6, scheduler="exponential")
+    schedule = model.get_model_object("model_sampling")
+    ends = [schedule.percent_to_sigma(i / 4) for i in (1, 2, 3)]
+    sigmas = torch.linspace(math.log(120.0), math.log(0.002), 6).exp().tolist()
+    wanted = [0, 0, 0, 0]
+    for sigma in sigmas:
+        wanted[sum(sigma <= end for end in ends)] += 1
+    for found in handle.find(drawn)[0].sums.values():
+        assert found.count.tolist() == wanted
+    assert sum(count > 0 for count in wanted) > 2
 
 
 def test_a_picture_changed_by_a_mask_and_denoised_in_part_is_still_found(sd15):

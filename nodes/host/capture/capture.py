@@ -47,7 +47,6 @@ from .joint import JointAttention, joint_attention
 
 log = logging.getLogger(__name__)
 
-_LAST_TIMESTEP = 999.0
 _SAME_TEXT_CAST = 2e-2
 _UNKNOWN_PROMPT = (
     "The prompt of Capture Attention is none of the conditionings that were sampled (connect the "
@@ -86,6 +85,8 @@ class _Run:
     note: str
     accepted: dict[tuple[Any, int], bool] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
+    ends: list[float] | None = None
+    """Sigmas at which the slices of sampling end; None: not asked for yet."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ class _Session:
         if run is not None and timesteps is not None and context is not None:
             rows = self._rows(run, x, context, options)
             if rows:
-                index = run.recorder.slice_of(1.0 - timesteps[:1].float() / _LAST_TIMESTEP)
+                # Of the sigma, as in the stock nodes: a timestep need not lie in 0..999 (EDM).
+                sampling = run.guider.inner_model.model_sampling
+                index = self._slice(run, sampling, options["sigmas"])
                 options = self._with_observers(run, rows, index, options)
         return options
 
@@ -173,11 +176,16 @@ class _Session:
         if run is not None and self._joint is not None and c_crossattn is not None:
             rows = self._rows(run, x, c_crossattn, options)
             if rows:
-                index = _slice_of_sigma(executor.class_obj.model_sampling, t, self._capture.slices)
+                index = self._slice(run, executor.class_obj.model_sampling, t)
                 size = (x.shape[2], x.shape[3])
                 see = partial(_note, run, rows, index)
                 options = self._joint.observed(options, c_crossattn.shape[1], size, see)
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    def _slice(self, run: _Run, sampling: Any, sigma: Tensor) -> Tensor:
+        if run.ends is None:
+            run.ends = _slice_ends(sampling, self._capture.slices)
+        return _slice_of_sigma(run.ends, sigma)
 
     def _begin(self, guider: Any, noise: Tensor) -> _Run | None:
         if noise.ndim != 4:
@@ -290,7 +298,11 @@ def _note(
         )
 
 
-def _slice_of_sigma(sampling: Any, sigma: Tensor, slices: int) -> Tensor:
-    """Index of the slice of sampling, as percent of it is meant in the stock nodes; (1,)."""
-    ends = [float(sampling.percent_to_sigma(i / slices)) for i in range(1, slices)]
+def _slice_ends(sampling: Any, slices: int) -> list[float]:
+    """Sigmas at which slices of sampling end, as percent of it is meant in the stock nodes."""
+    return [float(sampling.percent_to_sigma(i / slices)) for i in range(1, slices)]
+
+
+def _slice_of_sigma(ends: list[float], sigma: Tensor) -> Tensor:
+    """Index of the slice of sampling in which a sigma lies, (1,)."""
     return (sigma.reshape(-1)[:1, None] <= sigma.new_tensor(ends)).sum(dim=1)
