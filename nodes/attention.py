@@ -273,15 +273,16 @@ class AttentionMaps(io.ComfyNode):
             start=start_percent,
             end=end_percent,
         )
-        maps = word_maps_of(record, selection).choose(split_queries(words))
+        captured = MapFigure(capture.prompt, word_maps_of(record, selection), image)
+        maps = captured.maps.choose(split_queries(words))
         figure = MapFigure(capture.prompt, maps, image)
         subject = word.strip() or maps.words[0].label
-        found = figure.measure(subject, other=other_word.strip() or None, mask=mask)
+        found = captured.measure(subject, other=other_word.strip() or None, mask=mask)
         style = HeatmapStyle(
             cell=cell_size, opacity=opacity, normalization=normalization, columns=columns
         )
         picture = figure.grids(style)
-        word_mask = figure.mask(subject, binary=mask_output == "otsu")
+        word_mask = captured.mask(subject, binary=mask_output == "otsu")
         remarks = [note] if note else []
         if mask is not None and tuple(mask.shape[-2:]) != figure.size:
             remarks.append(

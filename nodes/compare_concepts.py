@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
 from ..attndb.viz.heatmaps import HeatmapStyle
-from ..attndb.viz.map_figure import comparison
+from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
     Shot,
     base_sockets,
@@ -27,6 +27,9 @@ from .sockets import reference_socket
 from .wires import first, one_value
 
 _MOST_PROMPTS = 24
+
+Words = tuple[str, ...]
+"""One for each column, shown in one row."""
 
 
 class CompareConcepts(io.ComfyNode):
@@ -118,11 +121,23 @@ class CompareConcepts(io.ComfyNode):
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it
         figures = [
-            comparison(row, names, shown, style, title=line)
+            comparison(row, names, _standing(shown, row, drawn), style, title=line)
             for line, row in zip(lines, drawn, strict=True)
         ]
         pictures = [figure.pictures for row in drawn for figure in row]
         return io.NodeOutput(figures, pictures)
+
+
+def _standing(
+    shown: Sequence[Words], row: Sequence[MapFigure], drawn: Sequence[Sequence[MapFigure]]
+) -> list[Words]:
+    """The words that a prompt's figures have maps of; with them those that no prompt's have, which
+    are an error. A word is given for each column."""
+
+    def stands(words: Words, row: Sequence[MapFigure]) -> bool:
+        return any(figure.has(word) for figure, word in zip(row, words, strict=True))
+
+    return [w for w in shown if stands(w, row) or not any(stands(w, other) for other in drawn)]
 
 
 def _lines(prompts: Any) -> list[str]:

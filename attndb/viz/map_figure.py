@@ -58,6 +58,10 @@ class MapFigure:
         height, width = self.maps.maps.shape[-2:]
         return height * _PIXELS_PER_LATENT, width * _PIXELS_PER_LATENT
 
+    def has(self, word: str) -> bool:
+        """Whether there is a map of a word."""
+        return _map_of(self, word, 0) is not None
+
     def picture(self, index: int) -> Tensor | None:
         """One picture, (Y, X, 3)."""
         return None if self.pictures is None else self.pictures[index]
@@ -144,7 +148,7 @@ def comparison(
         raise ValueError("nothing to compare: connect at least one set of maps")
     of_rows = [[word] * len(figures) if isinstance(word, str) else word for word in words]
     for row in of_rows:
-        if all(_map_of(figure, word, 0) is None for figure, word in zip(figures, row, strict=True)):
+        if not any(figure.has(word) for figure, word in zip(figures, row, strict=True)):
             figures[0].maps.of(row[0])  # raises, with the words there are
     names = [*labels, *(f"{number + 1}" for number in range(len(labels), len(figures)))]
     grids = []

@@ -87,6 +87,15 @@ def test_words_are_shown_in_the_asked_order(drawn):
     assert [word.label for word in figure.maps.words] == ["cats", "guitarist"]
 
 
+def test_the_measured_words_need_not_be_shown(drawn):
+    handle, samples = drawn
+    asked = {"word": "cats", "other_word": "guitarist"}
+    _, mask, shown, *numbers, _ = maps(handle, samples, words="photo", **asked)
+    _, every, _, *wanted, _ = maps(handle, samples, **asked)
+    assert [word.label for word in shown.maps.words] == ["photo"]
+    assert torch.equal(mask, every) and numbers == wanted and numbers[-1] > 0
+
+
 def test_one_head_can_be_shown(drawn):
     handle, samples = drawn
     fine = {"layers": "finest"}

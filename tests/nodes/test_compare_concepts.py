@@ -128,6 +128,18 @@ def test_words_of_the_prompt_are_rows_and_a_missing_one_is_named(run, micro, sta
         compared(run, micro, one, words="dog")
 
 
+def test_a_word_of_one_prompt_is_a_row_of_its_figure_alone(run, micro, stages):
+    one = {"concept_0": stages[:1]}
+    lines = ("a photo of a {} in the snow", "a photo of a {}")
+    figures, _ = compared(run, micro, one, words="robot, snow", prompts="\n".join(lines))
+    snowy, plain = figures
+    assert snowy.shape[1] > plain.shape[1]
+    [alone], _ = compared(run, micro, one, words="robot", prompts=lines[1])
+    assert torch.equal(plain, alone)
+    with refuses(r"Compare Concepts: there is no map of 'dog'"):
+        compared(run, micro, one, words="robot, dog", prompts="\n".join(lines))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
