@@ -11,7 +11,8 @@ from ..attndb.config.choices import MaskSource, require_choice
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
-from ..attndb.data.mask import with_masks
+from ..attndb.data.mask import checked_alpha, with_masks
+from ..attndb.data.photo import DatasetError
 from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.placeholder import default_placeholder
@@ -285,8 +286,14 @@ class ConceptDatasetFromImages(io.ComfyNode):
         background_weight: Any = 0.0,
     ) -> io.NodeOutput:
         alpha = one_value("alpha_masks", alpha_masks)
+        own = separate_masks(masks)
+        if alpha and own:
+            raise DatasetError(
+                "alpha_masks is on, and masks are connected, too: disconnect them, or turn it off"
+            )
         photos = photos_from_arrays(separate_images(images), alpha=alpha)
-        photos = with_masks(captioned(photos, lines_of(captions)), separate_masks(masks))
+        photos = captioned(checked_alpha(photos) if alpha else photos, lines_of(captions))
+        photos = with_masks(photos, own)
         words = [
             one_value(name, value)
             for name, value in (

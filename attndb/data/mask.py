@@ -74,6 +74,22 @@ def with_masks(photos: Sequence[Photo], masks: Sequence[np.ndarray]) -> tuple[Ph
     return tuple(found)
 
 
+def checked_alpha(photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """Photos whose masks are their alpha channels, which are held to what every mask is.
+    DatasetError if there is none, and names one that shows nothing."""
+    if photos and all(photo.mask is None for photo in photos):
+        raise DatasetError(
+            "alpha_masks is on, and no image has a transparent part: connect images with a fourth "
+            "channel (Join Image with Alpha; Load Image gives three), connect masks, or turn it off"
+        )
+    return tuple(
+        photo
+        if photo.mask is None
+        else masked(replace(photo, mask=None), photo.mask, f"the alpha channel of {photo.name}")
+        for photo in photos
+    )
+
+
 def area_mean(levels: np.ndarray, side: Side) -> np.ndarray:
     """Shares of subject (1, side, side), fp32, in the pixels (R, R) uint8 of each latent pixel."""
     width, height = width_height(side)

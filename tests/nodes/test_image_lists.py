@@ -132,3 +132,21 @@ def test_masks_are_a_batch_or_a_list_one_for_each_image(run):
     assert listed.digest == data.digest
     alone = run(IMAGES, images=photos(1), masks=[masks[0]], **WORDS)[0]
     assert alone.masked
+
+
+def test_alpha_masks_are_masks_or_are_said_not_to_be_there(run):
+    from support.stages import refuses
+
+    clear, cut = torch.ones(3, 96, 96, 1), torch.zeros(3, 96, 96, 1)
+    cut[:, 20:60, 20:60] = 1
+    images = photos()
+    seen = run(IMAGES, images=torch.cat([images, cut], -1), alpha_masks=True, **WORDS)[0]
+    assert [photo.mask.getbbox() for photo in seen.photos] == [(20, 20, 60, 60)] * 3
+    given = {"alpha_masks": True, **WORDS}
+    for bare in (images, torch.cat([images, clear], -1)):
+        with refuses("alpha_masks is on, and no image has a transparent part"):
+            run(IMAGES, images=bare, **given)
+    with refuses("the alpha channel of image 1 is empty"):
+        run(IMAGES, images=torch.cat([images, 0 * cut], -1), **given)
+    with refuses("alpha_masks is on, and masks are connected, too"):
+        run(IMAGES, images=torch.cat([images, cut], -1), masks=cut[..., 0], **given)
