@@ -81,7 +81,8 @@ class CompareAttention(io.ComfyNode):
                     "labels",
                     default="before training\nafter stage 1\nafter stage 2\nafter stage 3",
                     multiline=True,
-                    tooltip="Names of the columns, one in a line.",
+                    tooltip="Names of the columns, one in a line. With more lines than columns "
+                    "maps_4 has line 4, and so on.",
                 ),
                 io.String.Input(
                     "words",
@@ -106,11 +107,15 @@ class CompareAttention(io.ComfyNode):
         cell_size: int,
         **maps: MapFigure | None,
     ) -> io.NodeOutput:
-        numbered = (maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1))
+        numbered = [maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1)]
+        places = [place for place, figure in enumerate(numbered) if figure is not None]
         figures = [figure for figure in numbered if figure is not None]
         style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
         shown = split_queries(words) or [word.label for word in figures[-1].maps.words]
         names = [line.strip() for line in labels.splitlines() if line.strip()]
+        if len(names) > len(figures):  # a name for each socket, also of those that have nothing
+            names = [*names, *(str(n) for n in range(len(names) + 1, _COMPARED + 1))]
+            names = [names[place] for place in places]
         picture = comparison(figures, names, shown, style)
         return io.NodeOutput(picture)
 

@@ -142,7 +142,8 @@ def comparison(
     set of words with one for every figure.
 
     (B, Y, X, 3), as many as the figure with the fewest pictures. A word that a figure's prompt
-    lacks (a placeholder before it was learned) leaves a remark in its place.
+    lacks (a placeholder before it was learned) leaves a remark in its place. The columns' names
+    stand below the pictures, without any below the first maps.
     """
     if not figures:
         raise ValueError("nothing to compare: connect at least one set of maps")
@@ -163,10 +164,12 @@ def comparison(
             rows = []
         for of_row in of_rows:
             row = []
-            for figure, word in zip(figures, of_row, strict=True):
+            for name, figure, word in zip(names, figures, of_row, strict=False):
                 heat = _map_of(figure, word, index)
                 detail = "" if heat is None else format_value(float(map_metrics.mass(heat)))
                 caption = word if heat is not None else f"{word}: not in this prompt"
+                if not rows:  # no picture says which column this is
+                    caption = f"{name}: {caption}"
                 picture = figure.picture(index) if heat is not None else None
                 row.append(Cell(caption, picture, heat, detail and f"mass {detail}"))
             rows.append(row)

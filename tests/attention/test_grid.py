@@ -133,6 +133,12 @@ def test_a_comparison_has_a_column_for_each_figure_and_a_row_for_each_word():
     assert drawn.shape[1] > 3 * 64
 
 
+def test_columns_of_maps_alone_have_their_names_too():
+    bare, wide = MapFigure("x", figure().maps), HeatmapStyle(cell=256)
+    sheets = [comparison([bare, bare], [name], ["cat"], wide) for name in ("old", "new")]
+    assert sheets[0].shape == sheets[1].shape and not torch.equal(*sheets)
+
+
 def test_a_word_that_one_prompt_lacks_is_left_out_there_alone():
     old, new = figure(("sloth",)), figure(("<x>", "sloth"))
     assert comparison([old, new], ["before", "after"], ["<x>"], BARE).shape[0] == 2

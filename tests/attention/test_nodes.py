@@ -157,6 +157,24 @@ def test_pictures_are_compared_side_by_side(drawn, sd15):
     assert sheet.shape[2] > 2 * 74
 
 
+def test_a_column_keeps_its_name_where_one_before_it_is_left_out(drawn):
+    from attndreambooth.nodes.compare import CompareAttention
+
+    handle, samples = drawn
+    figure = maps(handle, samples)[2]
+    fixed = {"words": "cats", "normalization": "shared", "opacity": 0.65, "cell_size": 256}
+
+    def sheet(labels, *numbers):
+        given = {f"maps_{number}": figure for number in numbers}
+        return CompareAttention.execute(labels=labels, **fixed, **given).args[0]
+
+    stages = "before\n1\n2\n3"
+    assert torch.equal(sheet(stages, 1, 4), sheet("before\n3", 1, 2))
+    assert torch.equal(sheet("before\n3", 1, 4), sheet("before\n3", 1, 2))
+    assert torch.equal(sheet("before\n1\n2", 1, 4), sheet("before\n4", 1, 2))
+    assert not torch.equal(sheet(stages, 1, 4), sheet("before\n1", 1, 2))
+
+
 def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_path):
     from safetensors.torch import save_file
 
