@@ -6,6 +6,7 @@ turns them by their positions and takes the softmax over text and picture, step 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -222,6 +223,22 @@ def test_steps_fall_into_slices_of_sampling(kind):
         sigma = torch.tensor([sampling.percent_to_sigma(percent)])
         assert int(_slice_of_sigma(ends, sigma)) == int(percent * 10)
     assert int(_slice_of_sigma(ends, torch.tensor([1.0]))) == 0
+
+
+def test_a_kind_that_took_over_the_blocks_of_flux_is_refused(host):
+    """Flux 2 pads its text in front: the columns of its words would be those of other tokens."""
+    import comfy.model_base
+
+    from attndreambooth.nodes.host.capture.joint import joint_attention
+
+    model = small_joint_model("flux")
+    assert joint_attention(model) is not None
+    other = copy.copy(model.model)
+    other.__class__ = type("Flux2", (comfy.model_base.Flux,), {})
+    heir = SimpleNamespace(model=other)
+    assert joint_attention(heir) is None
+    with pytest.raises(ValueError, match="no joint attention that is known"):
+        captured(heir, joint_conditioning(1, TOKENS))
 
 
 class Seen(Exception):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import comfy.model_base
 from comfy.ldm.flux.model import Flux
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
 from einops import rearrange
@@ -82,12 +83,13 @@ class JointAttention:
 
 
 def joint_attention(model: Any) -> JointAttention | None:
-    """That of a MODEL; None for one of another kind."""
+    """That of a MODEL; None for one of another kind. Kinds that took over Flux's blocks (Flux 2,
+    LongCat) wrap the prompt in words of their own or pad it in front: its words stand elsewhere."""
     denoiser = model.model.diffusion_model
     if isinstance(denoiser, MMDiT):
         count = len(denoiser.joint_blocks)
         names = {("double_block", i): f"joint_blocks.{i}" for i in range(count)}
-    elif isinstance(denoiser, Flux):
+    elif isinstance(denoiser, Flux) and type(model.model) is comfy.model_base.Flux:
         names = {
             (f"{kind}_block", i): f"{kind}_blocks.{i}"
             for kind in ("double", "single")
