@@ -135,10 +135,11 @@ class Capture:
         if not self._runs:
             return (
                 "no sampling run was captured: connect the MODEL output of Capture Attention to "
-                "the sampler whose LATENT is connected here"
+                "the sampler whose LATENT is connected here. If it is connected, the host kept the "
+                "picture and not its maps: change the sampler's seed, so that it is drawn anew"
             )
         return (
             f"picture {number + 1} of samples was not drawn by the captured MODEL in any of the "
             f"{len(self._runs)} run(s) that are kept: connect the LATENT output of the sampler "
-            "itself (not upscaled or edited), or queue again so that it is drawn anew"
+            "itself (not upscaled or edited), or change its seed, so that it is drawn anew"
         )
