@@ -55,7 +55,9 @@ def test_a_latent_of_half_precision_is_still_known():
 
 def test_an_edited_latent_is_refused_with_the_remedy():
     handle = capture()
-    with pytest.raises(ValueError, match="no sampling run was captured.*change the sampler's seed"):
+    with pytest.raises(
+        ValueError, match=r"no sampling run was captured.*change the sampler's seed"
+    ):
         handle.find(latent(1))
     run(handle, latent(1), 1)
     with pytest.raises(
