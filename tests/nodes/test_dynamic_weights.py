@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import types
 from unittest import mock
 
@@ -66,3 +67,46 @@ def test_weights_that_no_loader_made_are_read_where_they_are(static, dynamic):
 
     assert dynamic.cached_patcher_init is None
     assert same(merged_weights(dynamic, UNET_PREFIX), merged_weights(static, UNET_PREFIX))
+
+
+class GoneTensor(torch.Tensor):
+    """A view of the host's streamed memory, which was given back: reading it ends the process."""
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("read after it was given back")
+
+
+def test_a_private_text_encoder_takes_nothing_that_the_host_streams_by(sd15, monkeypatch):
+    model_vbar = pytest.importorskip("comfy_aimdo.model_vbar")
+    from attndreambooth.nodes.host.model.text import TextEncoder
+
+    freed = []
+    library = types.SimpleNamespace(vbar_free=lambda context, at: freed.append(at))
+    monkeypatch.setattr(model_vbar.control, "lib", library)
+    memory = model_vbar.ModelVBAR.__new__(model_vbar.ModelVBAR)
+    memory._devctx, memory._ptr = 1, 7
+    layers = [m for m in sd15.clip.cond_stage_model.modules() if hasattr(m, "weight_function")]
+    streamed = {
+        "_v": (memory, 0, 64),
+        "_v_signature": None,
+        "_v_weight": torch.zeros(2).as_subclass(GoneTensor),
+        "_pin_state": {"weights": (memory, [])},
+        "weight_lowvram_function": memory,
+    }
+    theirs = {p.data_ptr() for p in sd15.clip.cond_stage_model.parameters()}
+    try:
+        for layer in layers:
+            vars(layer).update(streamed)
+        private = TextEncoder.from_clip(sd15.clip, "clip_l", torch.device("cpu"))
+        left = {name for module in private.model.modules() for name in vars(module)}
+        assert not left & streamed.keys()
+        assert all(vars(layer)["_v"][0] is memory for layer in layers)
+        assert not theirs & {p.data_ptr() for p in private.model.parameters()}
+        del private
+        gc.collect()
+        assert freed == []
+    finally:
+        for layer in layers:
+            for name in streamed:
+                vars(layer).pop(name, None)
+        memory._ptr = None

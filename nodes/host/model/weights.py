@@ -26,6 +26,9 @@ from .patch_entries import entries_without_concept
 UNET_PREFIX = "diffusion_model."
 _QUANTIZED = ".comfy_quant"
 """Ends the key of a quantized layer's settings."""
+_STREAMED = {"_v", "_v_signature", "_v_weight", "_v_bias", "_prefetch", "_pin", "_pins"}
+_STREAMED |= {"_pin_state", "weight_lowvram_function", "bias_lowvram_function"}
+"""Attributes of the host's layers whose weights it streams: handles of memory of its own."""
 
 
 def _static_patcher(patcher: Any) -> Any:
@@ -205,9 +208,12 @@ def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch
     """A deep copy of a host module with these weights, which become its own where they are on the
     device already: normal tensors in fp32, no gradients."""
     with torch.inference_mode(False):
-        copied = copy.deepcopy(module).requires_grad_(False).eval()
+        copied = _bare_copy(module).eval()
         buffers = dict(copied.named_buffers())
-        for name, parameter in [*copied.named_parameters(), *copied.named_buffers()]:
+        for name, parameter in [
+            *copied.named_parameters(remove_duplicate=False),
+            *buffers.items(),
+        ]:
             owner = copied.get_submodule(name.rpartition(".")[0])
             value = (weights[name] if name in weights else parameter.clone()).to(device)
             if name not in buffers:
@@ -216,4 +222,21 @@ def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch
         for submodule in copied.modules():
             if hasattr(submodule, "weight_function"):
                 submodule.weight_function, submodule.bias_function = [], []
+    return copied
+
+
+def _bare_copy(module: nn.Module) -> nn.Module:
+    """A deep copy that still has the module's own tensors, and nothing that the host streams its
+    weights by: a copy of such a handle frees the host's memory once more when it goes, and the
+    memory behind such a tensor may be gone already."""
+    memo: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    for submodule in module.modules():
+        for name in _STREAMED & vars(submodule).keys():
+            handle = vars(submodule)[name]
+            if handle is not None:
+                memo[id(handle)] = name
+    copied = copy.deepcopy(module, memo)
+    for submodule in copied.modules():
+        for name in _STREAMED & vars(submodule).keys():
+            delattr(submodule, name)
     return copied
