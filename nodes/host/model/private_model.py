@@ -48,7 +48,9 @@ class PrivateModel:
         self._encode_image = encode_image
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side."""
+        """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side. Raises
+        the host's interrupt if the user pressed Cancel."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
         states = list(conditioning.text.values())
         context = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
         if conditioning.layers:

@@ -26,6 +26,11 @@ from .patch_entries import entries_without_concept
 UNET_PREFIX = "diffusion_model."
 _QUANTIZED = ".comfy_quant"
 """Ends the key of a quantized layer's settings."""
+_PLAIN = {
+    getattr(comfy.ops.disable_weight_init, kind.__name__): kind
+    for kind in (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+}
+"""What the host's layers are without what it does in them for itself."""
 _STREAMED = {"_v", "_v_signature", "_v_weight", "_v_bias", "_prefetch", "_pin", "_pins"}
 _STREAMED |= {"_pin_state", "weight_lowvram_function", "bias_lowvram_function"}
 """Attributes of the host's layers whose weights it streams: handles of memory of its own."""
@@ -158,7 +163,9 @@ def private_unet(
     """A new fp32 U-Net with these weights, trainable, with attention that has a backward pass.
 
     It owns these very tensors from now on, in main memory. A training on a card puts on it what it
-    needs there, in the precision in which it keeps it.
+    needs there, in the precision in which it keeps it. Its layers are PyTorch's own: in the host's
+    every one asks for Cancel, and where a backward pass that updates weights computes activations
+    again, that would lose the work since the last checkpoint.
     """
     real = device.type != "meta"
     config = {
@@ -177,6 +184,7 @@ def private_unet(
         unet.load_state_dict(given, strict=True, assign=real)
         unet.requires_grad_(False).eval()
     for module in unet.modules():
+        module.__class__ = _PLAIN.get(type(module), type(module))
         if isinstance(module, CrossAttention):
             module.__class__ = TrainableAttention
     texts = (module for name, module in unet.named_modules() if name.endswith(".attn2"))

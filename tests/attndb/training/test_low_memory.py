@@ -223,3 +223,26 @@ def test_its_own_adamw_takes_no_other_optimizer_and_no_clipping():
     ):
         with pytest.raises(ValueError, match="low_memory has its own AdamW"):
             stage().with_(optimizer=optimizer)
+
+
+def test_cancel_inside_an_update_waits_until_it_is_whole():
+    training = training_of(tiny_model(), stage(gradient_checkpointing="full"), VECTORS)
+    import comfy.model_management as management
+
+    with training:
+        training.step(0, random_batch(4))
+        backward = training.update.backward
+
+        def cancelled(loss, last, check):
+            loss.register_hook(lambda _: management.interrupt_current_processing())
+            backward(loss, last, check)
+
+        training.update.backward = cancelled
+        try:
+            training.step(1, random_batch(4))
+            assert training.consistent and management.processing_interrupted()
+            with pytest.raises(management.InterruptProcessingException):
+                training.step(2, random_batch(4))
+            assert training.consistent
+        finally:
+            management.interrupt_current_processing(False)
