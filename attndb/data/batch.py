@@ -44,7 +44,7 @@ class Batch:
         return len(self.timesteps)
 
     def to(self, device: torch.device) -> Batch:
-        """On a device; a copy to a card is queued, not waited for."""
+        """On a device; a copy to a CUDA card is queued, not waited for."""
         return Batch(
             _sent(self.latents, device),
             _sent(self.noise, device),
@@ -103,7 +103,10 @@ class Batch:
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    """Only CUDA's allocator keeps a source until it is copied: on MPS it would be freed before."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    if tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

@@ -134,6 +134,15 @@ def test_a_batch_goes_to_the_card_from_pinned_memory_and_is_not_waited_for(monke
     assert calls == ["pin", (CARD, {"non_blocking": True})] * len(tensors)
 
 
+def test_a_batch_for_another_device_is_waited_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *_, **how: (asked.append(how), tensor)[1]
+    )
+    random_batch(2).to(torch.device("mps"))
+    assert asked and not any(asked)
+
+
 class NoDoublesOnTheCard(TorchDispatchMode):
     """Inside, the card is one without fp64, as Apple's are: making a tensor of it raises."""
 
