@@ -22,7 +22,7 @@ from .families import is_v_prediction
 from .placeholders import encoder_names
 from .size_conditioning import pooled_with_sizes
 from .text import TextEncoder
-from .weights import compile_blocks, private_unet, text_by_layer
+from .weights import attend_as, compile_blocks, private_unet, text_by_layer
 
 
 class PrivateModel:
@@ -46,6 +46,8 @@ class PrivateModel:
         self.base_weights = dict(base_weights or {})
         self._text = text
         self._encode_image = encode_image
+        if device != META:  # a trace has it from the model that it is of
+            attend_as(unet, device)
 
     def denoise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's output, (B, C, Y, X). It reads the text encoders' states side by side. Raises

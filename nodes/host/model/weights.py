@@ -20,6 +20,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from einops import rearrange
 from torch import Tensor, nn
 
+from ....attndb.models.precision import full_precision, has_bf16_products
 from ....attndb.models.protocol import TextAttention
 from .patch_entries import entries_without_concept
 
@@ -135,6 +136,9 @@ class TrainableAttention(CrossAttention):
 
     place: int
     """Of a text attention: which of all it is, in the U-Net's order."""
+    in_fp32 = False
+    """Whether bf16 is attended to in fp32: GPUs without bf16 products have no fused kernel for it,
+    and the attention of a picture's pixels to each other, written out, is gigabytes."""
 
     def forward(
         self,
@@ -153,7 +157,12 @@ class TrainableAttention(CrossAttention):
             rearrange(t, "b n (h d) -> b h n d", h=self.heads)
             for t in (self.to_q(x), self.to_k(context), self.to_v(value))
         )
-        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attention = nn.functional.scaled_dot_product_attention
+        if self.in_fp32 and q.dtype == torch.bfloat16:
+            with full_precision(q.device):
+                out = attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
+        else:
+            out = attention(q, k, v, attn_mask=mask)
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 
@@ -191,6 +200,14 @@ def private_unet(
     for place, module in enumerate(texts):
         module.place = place
     return unet
+
+
+def attend_as(unet: nn.Module, device: torch.device) -> None:
+    """Has a private U-Net's attention computed as the device that it is trained on can."""
+    in_fp32 = device.type == "cuda" and not has_bf16_products(device)
+    for module in unet.modules():
+        if isinstance(module, TrainableAttention):
+            module.in_fp32 = in_fp32
 
 
 def text_by_layer(

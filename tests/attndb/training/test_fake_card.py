@@ -17,7 +17,7 @@ from attndreambooth.attndb.data.batch import Batch
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.training.step_loss import PendingLoss
 from attndreambooth.devkit.fake_card import CARD, fake_card, on_fake_card
-from attndreambooth.devkit.tiny_model import random_batch, tiny_model
+from attndreambooth.devkit.tiny_model import UNET_CONFIG, random_batch, tiny_model
 from attndreambooth.devkit.training import training_of
 
 VECTORS = torch.zeros(1, 32)
@@ -141,6 +141,28 @@ def test_a_batch_for_another_device_is_waited_for(monkeypatch):
     )
     random_batch(2).to(torch.device("mps"))
     assert asked and not any(asked)
+
+
+@pytest.mark.parametrize(
+    ("capability", "kind"), [((7, 5), torch.float32), ((8, 6), torch.bfloat16)]
+)
+def test_a_card_without_bf16_products_attends_in_fp32(host, monkeypatch, capability, kind):
+    from attndreambooth.nodes.host.model.private_model import PrivateModel
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    made = tiny_model()
+    unet = PrivateModel(made.unet, {}, made.diffusion, CARD).unet  # it waits in main memory
+    kinds, attention = set(), torch.nn.functional.scaled_dot_product_attention
+
+    def seen(q, k, v, **more):
+        kinds.add((q.dtype, torch.is_autocast_enabled("cpu") and q.dtype == torch.float32))
+        return attention(q, k, v, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        context = torch.zeros(1, 77, UNET_CONFIG["context_dim"])
+        unet(torch.zeros(1, 4, 8, 8), torch.tensor([5]), context=context, transformer_options={})
+    assert kinds == {(kind, False)}
 
 
 class NoDoublesOnTheCard(TorchDispatchMode):
