@@ -20,12 +20,18 @@ def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
     return precision == "bf16"
 
 
+_AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
+"""CDNA, and RDNA from the third on."""
+
+
 def has_bf16_products(device: torch.device) -> bool:
     """Whether a device multiplies bf16 itself. A CPU without them (AVX2 alone) makes up for it one
     number at a time: a step takes about ten times as long as in fp32 (docs/speed.md). PyTorch makes
-    up for it on GPUs before Ampere, too, and calls that supported (`is_bf16_supported`)."""
+    up for it on GPUs before Ampere and RDNA 3, too, and calls it supported (is_bf16_supported)."""
+    if device.type == "cuda" and torch.version.hip:
+        return torch.cuda.get_device_properties(device).gcnArchName.startswith(_AMD_WITH_BF16)
     if device.type == "cuda":
-        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != "cpu":
         return True
     if platform.machine().lower() in ("x86_64", "amd64"):
@@ -53,7 +59,10 @@ def bf16_warning(config: StageConfig, device: torch.device) -> str:
     has_none, cost = (
         ("CPU", "a step takes about ten times as long as in fp32 (measured on one with AVX2 alone)")
         if device.type == "cpu"
-        else ("GPU (before Ampere)", "PyTorch makes up for them, which may be slower than fp32")
+        else (
+            "GPU (before Ampere or RDNA 3)",
+            "PyTorch makes up for them, perhaps slower than fp32",
+        )
     )
     return (
         f"{asked} in bf16, and this {has_none} has no bf16 products: {cost}. To be faster, "

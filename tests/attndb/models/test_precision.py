@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 
@@ -165,8 +167,19 @@ def test_a_gpu_for_which_pytorch_makes_up_for_them_has_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert not has_bf16_products(CARD) and not computes_in_bf16("auto", CARD)
     said = bf16_warning(stage(3, "auto", low_memory=True), CARD)
-    assert "low_memory computes in bf16, and this GPU (before Ampere) has no" in said
+    assert "low_memory computes in bf16, and this GPU (before Ampere or RDNA 3) has no" in said
     assert bf16_warning(stage(3, "auto"), CARD) == ""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "has"),
+    [("gfx1030", False), ("gfx906:sramecc+:xnack-", False), ("gfx1100", True), ("gfx942", True)],
+)
+def test_gpus_of_amd_have_them_by_their_architecture(monkeypatch, architecture, has):
+    known = types.SimpleNamespace(gcnArchName=architecture)
+    monkeypatch.setattr(torch.version, "hip", "7.1")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: known)
+    assert has_bf16_products(CARD) == has
 
 
 @pytest.mark.parametrize(("bf16", "tiles"), [(True, False), (False, True), (False, False)])
