@@ -52,12 +52,14 @@ class AttentionLook:
         t_B = torch.tensor(self._timesteps, device=device)
         z_t_BCYX = model.diffusion.add_noise(z0_BCYX, noise.expand_as(z0_BCYX), t_B)
         vectors = {name: value.to(device) for name, value in embeddings.items()}
-        conditioning = Conditioning.joined([model.encode_text(prompt, vectors)] * count)
         taken: list[Seen] = []
-        with _observed(model.text_attention(), taken):
-            predict(z_t_BCYX, t_B, conditioning)
-        if not any(vectors.requires_grad for vectors in embeddings.values()):
-            model.offload_text_encoder()
+        try:
+            conditioning = Conditioning.joined([model.encode_text(prompt, vectors)] * count)
+            with _observed(model.text_attention(), taken):
+                predict(z_t_BCYX, t_B, conditioning)
+        finally:  # also where the look does not fit: the training that follows does
+            if not any(vectors.requires_grad for vectors in embeddings.values()):
+                model.offload_text_encoder()
         return taken
 
 

@@ -14,6 +14,7 @@ _SAID = (
     "HIP error: out of memory",
     "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN: a handle or a workspace beside PyTorch's allocator
     "MPS backend out of memory",
+    "VRAM grow failed",  # comfy-aimdo, where a host streams weights through a buffer of its own
     "DefaultCPUAllocator: can't allocate memory",
 )
 

@@ -93,6 +93,18 @@ def test_numbers_are_those_that_the_regularisers_tap_gives(tmp_path):
     assert float(maps[0].mean()) == pytest.approx(2 * look.placeholder_mean, rel=0.05)
 
 
+def test_a_look_that_does_not_fit_leaves_no_text_encoder_on_the_card(tmp_path, monkeypatch):
+    observer, backend, left = watch(tmp_path), tiny_model(), []
+
+    def too_large(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(backend, "denoise", too_large)
+    monkeypatch.setattr(backend, "offload_text_encoder", lambda: left.append("text encoder"))
+    observer.begin(backend, start(VECTORS))
+    assert observer.looks == () and left == ["text encoder"]
+
+
 def test_a_trained_model_is_seen_to_change(tmp_path):
     observer, backend = watch(tmp_path), tiny_model()
     observer.begin(backend, start(VECTORS))

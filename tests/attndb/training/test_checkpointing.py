@@ -86,6 +86,7 @@ def test_every_level_keeps_less(number, kind):
         ("CUDA error: out of memory\nCUDA kernel errors might be ...", True),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
         ("MPS backend out of memory (MPS allocated: 8.0 GB, other allocations: ...)", True),
+        ("VRAM grow failed: 39321600 bytes", True),
         ("CUDA error: an illegal memory access was encountered", False),
         ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
     ],
