@@ -23,6 +23,7 @@ from ..attndb.data.latent_cache import LatentCache
 from ..attndb.data.latent_pool import PoolSettings
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.data.photo_file import photos_from_arrays
+from ..attndb.training.out_of_memory import is_out_of_memory
 from ..devkit.training import train_stage, training_of
 from .estimates import estimator
 from .measure import PeakMemory, collect, floating_point_operations, synchronize, time_in_turn
@@ -142,7 +143,9 @@ def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
             "estimated_mb": made.estimated_mb,
             "tflop_per_step": operations / 1e12,
         }
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         found = dict.fromkeys(("time_s", "first_step_s", "memory_mb"))
         found |= {"estimated_mb": made and made.estimated_mb, "note": "out of memory"}
     made = None  # what it holds is on the card
@@ -189,17 +192,28 @@ def recipes(
     """Seconds of whole trainings by preset, photos to weights: all three stages, augmentation, VAE
     and text encoder included, model loading not. `quick`: two steps a stage."""
     for name, preset in PRESETS.items():
-        if name not in names:
-            continue
-        backend = our_backend(size, weights_of(size), device)
-        encode = _encoder(size, device)
-        vectors, seconds = initial_vector(backend), []
-        kept = (
-            tempfile.TemporaryDirectory()
-        )  # later stages find the first one's latents, as shipped
-        pool = PoolSettings(at_once=AT_ONCE, cache=LatentCache(Path(kept.name), {}))
-        prompt = our_batch(inputs_of(size.at(size.resolution, 1), 0)).prompts[0]
-        for config in preset():
+        if name in names:
+            row: dict[str, Any] = {"recipe": name, "latent_pool": DataConfig().crops}
+            try:
+                seconds = _recipe(preset(), size, device, quick)
+                row |= {"stage_seconds": seconds, "seconds": sum(seconds)}
+            except ValueError as error:  # smaller parts did not help: the next one may fit
+                row["note"] = str(error).partition(".")[0]
+            collect(device)
+            yield row
+
+
+def _recipe(
+    stages: Sequence[StageConfig], size: Size, device: torch.device, quick: bool
+) -> list[float]:
+    """Seconds of each stage of a training."""
+    backend = our_backend(size, weights_of(size), device)
+    encode = _encoder(size, device)
+    vectors, seconds = initial_vector(backend), []
+    prompt = our_batch(inputs_of(size.at(size.resolution, 1), 0)).prompts[0]
+    with tempfile.TemporaryDirectory() as kept:  # later stages find the first one's latents
+        pool = PoolSettings(at_once=AT_ONCE, cache=LatentCache(Path(kept), {}))
+        for config in stages:
             data = DataConfig(resolution=size.resolution)
             config = config.with_(data=data, precision="bf16")
             if quick:
@@ -212,15 +226,7 @@ def recipes(
             vectors = train_stage(backend, batches, config, vectors).vectors
             synchronize(device)
             seconds.append(time.perf_counter() - start)
-        yield {
-            "recipe": name,
-            "latent_pool": DataConfig().crops,
-            "stage_seconds": seconds,
-            "seconds": sum(seconds),
-        }
-        kept.cleanup()
-        del backend, encode
-        collect(device)
+    return seconds
 
 
 def _dataset() -> ConceptDataset:

@@ -56,6 +56,8 @@ def _step(row: Mapping[str, Any]) -> list[str]:
 
 
 def _recipe(row: Mapping[str, Any]) -> list[str]:
+    if row.get("note"):
+        return [row["recipe"], row["note"], "", str(row["latent_pool"])]
     stages = " / ".join(_number(seconds) for seconds in row["stage_seconds"])
     return [row["recipe"], stages, _number(row["seconds"]), str(row["latent_pool"])]
 

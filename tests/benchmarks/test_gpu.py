@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +48,18 @@ def test_a_row_that_did_not_fit_says_so(measured):
     ]
     text = tables(found)
     assert "out of memory" in text and "15.0" in text and "Not all rows were run" in text
+
+
+def test_a_recipe_that_does_not_fit_leaves_the_next_one_its_turn(host, monkeypatch):
+    from attndreambooth.benchmarks import card
+    from attndreambooth.benchmarks.card_tables import tables
+
+    def cramped(*_):
+        raise ValueError("out of memory with one sample at a time. The last checkpoint is kept")
+
+    monkeypatch.setattr(card, "_recipe", cramped)
+    rows = list(card.recipes(None, torch.device("cpu"), True))
+    assert [row["recipe"] for row in rows] == ["paper", "fast"]
+    told = {"matmul_tflops": {}, "device": "", "torch": "", "date": "", "size": ""}
+    told |= {"resolution": 512, "batch": 8, "complete": True, "rows": [], "recipes": rows}
+    assert "out of memory with one sample at a time" in tables(told)
