@@ -50,11 +50,9 @@ def model_on(device):
 def stage(number, **changes):
     return StageConfig(
         stage=number,
-        steps=STEPS,
-        batch_size=4,
         optimizer=OptimizerConfig(learning_rate=1e-3),
         regularization=Regularization(mean_weight=20.0, variance_weight=200.0),
-        **{"precision": "fp32", **changes},
+        **{"steps": STEPS, "batch_size": 4, "precision": "fp32", **changes},
     )
 
 
@@ -114,6 +112,49 @@ def test_the_peak_is_below_what_is_said(host, number, changes, record_property):
     before = torch.cuda.memory_allocated(CARD)
     torch.cuda.reset_peak_memory_stats(CARD)
     trained(config, CARD)
+    peak = torch.cuda.max_memory_allocated(CARD) - before
+    record_property("said_mb", round(said.total / 1e6, 1))
+    record_property("peak_mb", round(peak / 1e6, 1))
+    assert peak <= said.total + said.reserve
+
+
+def full_width(precision, **changes):
+    """Attention over the 4,096 pixels of a picture of 512 px, where kernels differ; stage 3."""
+    config = stage(3, **{"precision": precision, "steps": 3, "batch_size": 2, **changes})
+    batches = RandomBatches(2, side=64, prompts=[prompt_of()])
+    return config, lambda: train_stage(model_on(CARD), batches, config, VECTORS)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_card_repeats_itself_to_the_byte_at_full_width(host, precision):
+    _, train = full_width(precision)
+    first, second = train(), train()
+    assert first.losses == second.losses and torch.equal(first.vectors, second.vectors)
+    others = delta_tensors(second.delta)
+    differ = [n for n, v in delta_tensors(first.delta).items() if not torch.equal(v, others[n])]
+    assert differ == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"low_memory": True}], ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_attention_matrix_is_written_out_at_full_width(
+    host, precision, changes, record_property
+):
+    """In fp32 and bf16 a fused kernel takes over, also on GPUs without bf16 products."""
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    config, train = full_width(precision, **changes)
+    said = MemoryEstimator(
+        model=model_on(CARD),
+        embeddings={"clip_l": tuple(VECTORS.shape)},
+        prompts=(prompt_of(),),
+        latent=(4, 64, 64),
+    )(config)
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(CARD)
+    torch.cuda.reset_peak_memory_stats(CARD)
+    train()
     peak = torch.cuda.max_memory_allocated(CARD) - before
     record_property("said_mb", round(said.total / 1e6, 1))
     record_property("peak_mb", round(peak / 1e6, 1))
