@@ -127,7 +127,7 @@ class _Made:
 
 def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
     """Median time, the first step's (compiling and all), peak and estimated MB of what `make`
-    makes; None and a note if it does not fit."""
+    makes; None and a note if it does not fit, or fails."""
     made = None
     try:
         made = make()
@@ -143,11 +143,12 @@ def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
             "estimated_mb": made.estimated_mb,
             "tflop_per_step": operations / 1e12,
         }
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
+    except Exception as error:  # a mode that fails (a compiler is missing) leaves others their turn
+        lost = isinstance(error, RuntimeError) and is_out_of_memory(error)
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
         found = dict.fromkeys(("time_s", "first_step_s", "memory_mb"))
-        found |= {"estimated_mb": made and made.estimated_mb, "note": "out of memory"}
+        found["estimated_mb"] = made and made.estimated_mb
+        found["note"] = "out of memory" if lost else f"failed ({said})"
     made = None  # what it holds is on the card
     collect(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return found

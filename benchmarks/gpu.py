@@ -8,9 +8,9 @@ SD 2.1 (866 M, random weights), 512 px, the paper's batch of 8. Runs from a bare
 repository and ComfyUI's tree in `.host/`, with the Python and PyTorch that are there. A GPU is
 often lent for minutes: each piece (`stage-1` to `stage-3`, `paper`, `fast`) runs by itself, the
 file is written after every row, and no row is begun after `--seconds`. A row that does not fit the
-GPU says so and the rest goes on. What a GPU has to decide (channels_last, compile, CUDA graphs)
-is a mode; a row's first step is timed apart. The published step is measured in fp32 and, for
-comparison, under bf16 autocast. `--tables` prints what is in such a file as the tables of docs/.
+GPU, or fails, says so and the rest goes on. What a GPU has to decide (channels_last, compile, CUDA
+graphs) is a mode; a row's first step is timed apart. The published step is measured in fp32 and,
+for comparison, under bf16 autocast. `--tables` prints what is in such a file as tables for docs/.
 """
 
 from __future__ import annotations

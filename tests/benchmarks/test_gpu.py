@@ -63,3 +63,14 @@ def test_a_recipe_that_does_not_fit_leaves_the_next_one_its_turn(host, monkeypat
     told = {"matmul_tflops": {}, "device": "", "torch": "", "date": "", "size": ""}
     told |= {"resolution": 512, "batch": 8, "complete": True, "rows": [], "recipes": rows}
     assert "out of memory with one sample at a time" in tables(told)
+
+
+def test_a_mode_that_fails_says_so_and_leaves_others_their_turn(host):
+    from attndreambooth.benchmarks.card import _attempt
+
+    def without_compiler():
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable")
+
+    found = _attempt(without_compiler, 1)
+    assert found["note"] == "failed (RuntimeError: Failed to find C compiler.)"
+    assert found["time_s"] is None

@@ -27,6 +27,8 @@ VECTORS = 0.3 * torch.randn(
     1, CLIP_CONFIG["hidden_size"], generator=torch.Generator().manual_seed(5)
 )
 STEPS = 6
+ADAMW = OptimizerConfig(learning_rate=1e-3)
+EIGHT_BIT = OptimizerConfig(name="AdamW 8-bit", learning_rate=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +52,8 @@ def model_on(device):
 def stage(number, **changes):
     return StageConfig(
         stage=number,
-        optimizer=OptimizerConfig(learning_rate=1e-3),
         regularization=Regularization(mean_weight=20.0, variance_weight=200.0),
-        **{"steps": STEPS, "batch_size": 4, "precision": "fp32", **changes},
+        **{"steps": STEPS, "batch_size": 4, "precision": "fp32", "optimizer": ADAMW, **changes},
     )
 
 
@@ -118,6 +119,24 @@ def test_the_peak_is_below_what_is_said(host, number, changes, record_property):
     assert peak <= said.total + said.reserve
 
 
+def test_eight_bit_states_go_on_to_the_same_bytes(host, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    whole = trained(stage(3, optimizer=EIGHT_BIT), CARD)
+    request = {"optimizer": "8-bit"}
+    with Run(tmp_path, request, every=2) as run, pytest.raises(KeyboardInterrupt):
+        trained(stage(3, optimizer=EIGHT_BIT), CARD, run, Told(_stopped_after_three))
+    with Run(tmp_path, request, every=2) as run:
+        resumed = trained(stage(3, optimizer=EIGHT_BIT), CARD, run)
+    assert resumed.losses == whole.losses and whole.delta.keys() == resumed.delta.keys()
+    others = delta_tensors(whole.delta)
+    assert all(torch.equal(value, others[n]) for n, value in delta_tensors(resumed.delta).items())
+
+
+def _stopped_after_three(loss, _training):
+    if loss.step == 2:
+        raise KeyboardInterrupt
+
+
 def full_width(precision, **changes):
     """Attention over the 4,096 pixels of a picture of 512 px, where kernels differ; stage 3."""
     config = stage(3, **{"precision": precision, "steps": 3, "batch_size": 2, **changes})
@@ -135,8 +154,9 @@ def test_a_card_repeats_itself_to_the_byte_at_full_width(host, precision):
     assert differ == []
 
 
-@pytest.mark.parametrize("changes", [{}, {"low_memory": True}], ids=str)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("precision", "changes"), [("fp32", {}), ("bf16", {}), ("bf16", {"low_memory": True})], ids=str
+)
 def test_no_attention_matrix_is_written_out_at_full_width(
     host, precision, changes, record_property
 ):
