@@ -67,15 +67,12 @@ class Capture:
         """Keeps a run with the latent it made.
 
         `continues` is the latent it began with, if it added no noise of its own: when a kept run
-        made that latent, both are one picture (two samplers in a row), and their maps are added.
+        made these pictures, or each of them, both are one (two samplers in a row), and their maps
+        are added.
         """
-        record = recorder.finish()
-        output = output.detach().float().cpu()
+        run = FinishedRun(output.detach().float().cpu(), recorder.finish(), note)
         with self._lock:
-            if continues is not None:
-                before = self._made_all(continues)
-                record = record if before is None else before.record.add(record)
-            self._runs.append(FinishedRun(output, record, note))
+            self._runs.append(run if continues is None else self._begun(continues, run))
             while len(self._runs) > _KEPT_RUNS or (
                 len(self._runs) > 1 and self._bytes() > _KEPT_BYTES
             ):
@@ -92,23 +89,10 @@ class Capture:
         Each picture is looked for on its own, so parts of a batch and batches joined from several
         runs work. ValueError if a picture was not drawn by the captured model.
         """
-        found: list[tuple[FinishedRun, int]] = []
-        for sample in latent.detach().cpu():
-            place = self._place_of(sample)
-            if place is None:
-                raise ValueError(self._unknown(len(found)))
-            found.append(place)
-        parts: list[tuple[FinishedRun, list[int]]] = []
-        for run, index in found:
-            if parts and parts[-1][0] is run:
-                parts[-1][1].append(index)
-            else:
-                parts.append((run, [index]))
-        record = parts[0][0].record.select(parts[0][1])
-        for run, samples in parts[1:]:
-            record = record.concat(run.record.select(samples))
-        notes = dict.fromkeys(run.note for run, _ in parts if run.note)
-        return record, " ".join(notes)
+        found = self._places(latent)
+        if len(found) < len(latent):
+            raise ValueError(self._unknown(len(found)))
+        return _joined(found), _notes([run for run, _ in found])
 
     def _place_of(self, sample: Tensor) -> tuple[FinishedRun, int] | None:
         for run in reversed(self._runs):
@@ -119,14 +103,26 @@ class Capture:
                     return run, index
         return None
 
-    def _made_all(self, latent: Tensor) -> FinishedRun | None:
-        latent = latent.detach().cpu()
-        for run in reversed(self._runs):
-            if run.output.shape == latent.shape and torch.equal(
-                run.output.to(latent.dtype), latent
-            ):
-                return run
-        return None
+    def _places(self, latent: Tensor) -> list[tuple[FinishedRun, int]]:
+        """Where the pictures were made, in their order, up to the first that is not known."""
+        found = []
+        for sample in latent.detach().cpu():
+            place = self._place_of(sample)
+            if place is None:
+                break
+            found.append(place)
+        return found
+
+    def _begun(self, latent: Tensor, run: FinishedRun) -> FinishedRun:
+        """A run that went on with a latent, with what was recorded before it."""
+        places = self._places(latent)
+        if not places or len(places) < len(latent):
+            return run
+        try:
+            record = _joined(places).add(run.record)
+        except ValueError:  # pictures of unlike runs
+            return run
+        return FinishedRun(run.output, record, _notes([*(r for r, _ in places), run]))
 
     def _bytes(self) -> int:
         return sum(run.record.bytes for run in self._runs)
@@ -143,3 +139,22 @@ class Capture:
             f"{len(self._runs)} run(s) that are kept: connect the LATENT output of the sampler "
             "itself (not upscaled or edited), or change its seed, so that it is drawn anew"
         )
+
+
+def _joined(places: Sequence[tuple[FinishedRun, int]]) -> AttentionRecord:
+    """The record of pictures by where they were made. ValueError if their runs are too unlike."""
+    parts: list[tuple[FinishedRun, list[int]]] = []
+    for run, index in places:
+        if parts and parts[-1][0] is run:
+            parts[-1][1].append(index)
+        else:
+            parts.append((run, [index]))
+    record = parts[0][0].record.select(parts[0][1])
+    for run, samples in parts[1:]:
+        record = record.concat(run.record.select(samples))
+    return record
+
+
+def _notes(runs: Sequence[FinishedRun]) -> str:
+    """Each note once."""
+    return " ".join(dict.fromkeys(run.note for run in runs if run.note))

@@ -102,6 +102,10 @@ class AttentionRecord:
         sums = {}
         for key, mine in self.sums.items():
             yours = other.sums[key]
+            if torch.equal(mine.count, yours.count):
+                total = torch.cat([mine.total, yours.total], dim=1)
+                sums[key] = MapSum(total, mine.count, mine.heads)
+                continue
             # Sums of unlike many steps: bring both to means, then to one count.
             total = torch.cat([_means(mine), _means(yours)], dim=1)
             both = ((mine.count > 0) & (yours.count > 0)).float()

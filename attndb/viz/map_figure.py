@@ -63,8 +63,8 @@ class MapFigure:
         return _map_of(self, word, 0) is not None
 
     def picture(self, index: int) -> Tensor | None:
-        """One picture, (Y, X, 3)."""
-        return None if self.pictures is None else self.pictures[index]
+        """One picture, (Y, X, 3): of more channels (alpha) the first three, one as grey."""
+        return None if self.pictures is None else self.pictures[index][..., :3].expand(-1, -1, 3)
 
     def grids(self, style: HeatmapStyle) -> Tensor:
         """A grid for each picture: the picture, then its map of each word; (B, Y, X, 3)."""
@@ -96,10 +96,11 @@ class MapFigure:
     def measure(
         self, word: str, *, other: str | None = None, mask: Tensor | None = None
     ) -> MapNumbers:
-        """Numbers of one word; `mask` (1 or B, Y, X) is brought to the pictures' size."""
+        """Numbers of one word; `mask` (1 or B, Y, X, or Y, X) is brought to the pictures' size."""
         heat = self.maps.of(word)
         iou = similarity = None
         if mask is not None:
+            mask = mask[None] if mask.ndim == 2 else mask
             if len(mask) not in (1, self.count):
                 raise ValueError(
                     f"mask holds {len(mask)} masks for {self.count} picture(s): use one, or one "

@@ -75,6 +75,20 @@ def test_a_run_that_goes_on_with_a_latent_adds_to_its_maps():
     assert handle.find(latent(2))[0].sums[KEY].count.tolist() == [2]
 
 
+def test_a_run_that_goes_on_with_some_of_the_pictures_adds_to_theirs():
+    handle = capture()
+    run(handle, latent(1), 1, note="begun otherwise")
+    twice = run(handle, latent(2), 2, continues=latent(1))
+    chosen = latent(2)[1:].repeat(2, 1, 1, 1)
+    three = run(handle, latent(3), 3, continues=chosen)
+    alone = run(handle, latent(4), 3)
+    torch.testing.assert_close(three, twice[:, 1:].repeat(1, 2, 1, 1, 1) + alone)
+    found, note = handle.find(latent(3))
+    assert found.sums[KEY].count.tolist() == [3] and note == "begun otherwise"
+    joined = torch.cat([latent(3)[:1], latent(2)[:1]])  # of runs of three and of two calls
+    assert run(handle, latent(5), 5, continues=joined).shape == alone.shape
+
+
 def test_notes_of_a_run_come_with_its_record():
     handle = capture()
     run(handle, latent(1), 1, note="look out")

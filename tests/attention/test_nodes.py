@@ -81,6 +81,18 @@ def test_a_mask_of_another_size_is_resized_and_said(drawn):
     assert "The mask of 30 x 20 was resized to 96 x 64." in report
 
 
+def test_a_picture_with_alpha_or_of_grey_and_a_bare_mask_are_taken(drawn):
+    handle, samples = drawn
+    image, mask = torch.rand(2, 64, 96, 4), torch.zeros(64, 96)
+    mask[:, :48] = 1
+    shown = maps(handle, samples, image=image, mask=mask)
+    told = maps(handle, samples, image=image[..., :3], mask=mask[None])
+    assert torch.equal(shown[0], told[0]) and shown[3:] == told[3:]
+    grey = image[..., :1]
+    one, three = (maps(handle, samples, image=i)[0] for i in (grey, grey.expand(-1, -1, -1, 3)))
+    assert torch.equal(one, three)
+
+
 def test_words_are_shown_in_the_asked_order(drawn):
     handle, samples = drawn
     figure = maps(handle, samples, words="cats, guitarist")[2]
