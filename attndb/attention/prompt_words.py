@@ -7,6 +7,7 @@ vectors of a placeholder become one word, and a word that occurs twice can be to
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class PromptToken:
     column: int
     """Its place on the key axis of cross-attention, over all chunks of the prompt."""
     text: str = ""
-    """What the token reads, without an end-of-word mark; empty for a vector."""
+    """What the token reads, without an end-of-word mark; empty for a vector, and for a part of a
+    letter, which comes whole with its last part."""
     ends_word: bool = True
     """Whether a word ends with this token."""
     vector: bool = False
@@ -142,8 +144,10 @@ class PromptWords:
 
 
 def plain_text(text: str) -> str:
-    """The text by which words are compared: no case, no spaces, no marks of a placeholder."""
-    folded = "".join(text.casefold().split()).replace("embedding:", "")
+    """The text by which words are compared: no case, no spaces, no marks of a placeholder, accents
+    as one letter."""
+    whole = unicodedata.normalize("NFKC", text)
+    folded = "".join(whole.casefold().split()).replace("embedding:", "")
     return folded.strip("<>") or folded
 
 
@@ -176,13 +180,12 @@ def _name_vectors(
     prompt: str, spans: list[tuple[str, tuple[int, ...], bool]], pattern: re.Pattern[str]
 ) -> list[tuple[str, tuple[int, ...], bool]]:
     """Gives each embedding the text that stands at its place in the prompt."""
-    lowered = prompt.lower()
     named = []
     position = 0
     for number, (text, columns, vector) in enumerate(spans, start=1):
         if not vector:
-            place = lowered.find(text.lower(), position)
-            position = place + len(text) if place >= 0 else position
+            place = re.compile(re.escape(text), re.IGNORECASE).search(prompt, position)
+            position = place.end() if place else position
             named.append((text, columns, vector))
             continue
         match = pattern.search(prompt, position)

@@ -13,7 +13,7 @@ def token_line(prompt: TokenizedPrompt, pieces: Iterable[PromptToken]) -> str:
     The category's token is the one whose attention map the placeholder follows."""
     line, joint = "", ""
     for piece in pieces:
-        shown = "[V]" if piece.column in prompt.placeholder else piece.text
+        shown = "[V]" if piece.column in prompt.placeholder else piece.text or "..."
         if piece.column == prompt.category:
             shown += " (category)"
         line += joint + shown

@@ -24,6 +24,18 @@ def test_words_of_flux_are_those_of_t5(host):
         assert read.replace("\u2581", " ").strip() == word.label
 
 
+def test_accents_are_read_of_t5_as_they_are(host):
+    from comfy.text_encoders.flux import FluxTokenizer
+
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+
+    tokenizer = FluxTokenizer()
+    clip = SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)
+    words = prompt_words(clip, "ein caf\u00e9 f\u00fcr Katzen")
+    assert [word.label for word in words.all()] == ["ein", "caf\u00e9", "f\u00fcr", "Katzen"]
+    assert words.find("cafe\u0301")[0].columns == words.find("caf\u00e9")[0].columns
+
+
 def test_words_of_sd3_are_those_of_clip_where_it_has_one(host):
     from comfy.text_encoders.sd3_clip import SD3Tokenizer
 

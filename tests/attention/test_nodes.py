@@ -211,6 +211,19 @@ def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_
     assert flat == sorted(flat)
 
 
+def test_letters_of_several_tokens_are_words(sd15):
+    """CLIP's vocabulary has no token for most letters that are not Latin: a few bytes each."""
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+
+    words = prompt_words(sd15.clip, "a \u732b, two \u72ac\u732b and a \U0001f9a5")
+    labels = [word.label for word in words.all()]
+    assert labels == ["a#1", "\u732b", "two", "\u72ac\u732b", "and", "a#2"]
+    (cat,), (both,) = words.find("\u732b"), words.find("\u72ac\u732b")
+    assert len(cat.columns) > 1 and cat.columns[0] == 2 and both.columns[0] > cat.columns[-1]
+    (sloth,) = words.find("\U0001f9a5")
+    assert sloth.columns[0] == words.find("a#2")[0].columns[0] + 1
+
+
 def test_words_of_a_placeholder_are_captured_through_the_stock_encoder(sd15):
     from attndreambooth.nodes.attention import CaptureAttention
     from attndreambooth.nodes.host.model.placeholders import with_vectors

@@ -50,6 +50,12 @@ def test_the_vectors_of_a_placeholder_are_one_word_that_bears_its_name():
         assert words.find(query)[0].columns == (5, 6, 7)
 
 
+def test_letters_that_grow_in_lower_case_move_no_name():
+    tokens = pieces("i\u0307i\u0307", "ab", "*2", "cat")
+    words = PromptWords("\u0130\u0130 ab <my-x> cat", tokens)
+    assert labels(words.all())[1:] == ["ab", "<my-x>", "cat"]
+
+
 def test_neighbouring_embeddings_stay_apart_and_keep_their_names():
     words = PromptWords(
         "embedding:one embedding:two, (embedding:three:1.2) end",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -46,6 +47,7 @@ def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
     vocabulary: dict[int, str] = inner.inv_vocab
     ends = any(piece.endswith(_END_OF_WORD) for piece in vocabulary.values())
     begins = not ends and any(piece.startswith(_BEGIN_OF_WORD) for piece in vocabulary.values())
+    letters = None if begins else _Letters()
     pieces: list[PromptToken] = []
     column = 0
     for chunk in tokens[key]:
@@ -54,6 +56,8 @@ def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
                 piece, begun = _piece(token, column, group, vocabulary, ends or begins)
                 if begins and pieces and (begun or piece.vector):
                     pieces[-1] = replace(pieces[-1], ends_word=True)
+                if letters is not None and not piece.vector:
+                    piece = replace(piece, text=letters.read(piece.text, piece.ends_word))
                 pieces.append(piece)
             column += 1
     return pieces
@@ -80,21 +84,27 @@ def _piece(
     text = raw.removesuffix(_END_OF_WORD).removeprefix(_BEGIN_OF_WORD)
     piece = PromptToken(
         column=column,
-        text=_readable(text),
+        text=text,
         ends_word=not marked or raw.endswith(_END_OF_WORD),
         group=group,
     )
     return piece, raw.startswith(_BEGIN_OF_WORD) or not text[:1].isalnum()
 
 
-def _readable(piece: str) -> str:
-    """Text of a byte-level vocabulary entry: CLIP writes other than ASCII bytes as letters."""
-    if piece.isascii():
-        return piece
-    table = _byte_of_letter()
-    if any(letter not in table for letter in piece):
-        return piece
-    return bytes(table[letter] for letter in piece).decode("utf-8", errors="replace")
+class _Letters:
+    """Reads the pieces of a byte-level vocabulary, which writes other than ASCII bytes as letters.
+    A letter of several bytes may be parted: it comes with the piece that completes it."""
+
+    def __init__(self) -> None:
+        self._table = _byte_of_letter()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def read(self, piece: str, ends_word: bool) -> str:
+        """What a piece completes."""
+        if any(letter not in self._table for letter in piece):
+            self._decoder.reset()
+            return piece
+        return self._decoder.decode(bytes(self._table[letter] for letter in piece), ends_word)
 
 
 def _byte_of_letter() -> dict[str, int]:
