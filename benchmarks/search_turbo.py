@@ -73,6 +73,7 @@ def shorter(
 def turbos(recipe: Contestant) -> list[Contestant]:
     """The trials: what usually lets a short training go further, one thing after the other."""
     first, second, third = (c.steps // QUARTER for c in recipe.stages)
+    moved = first - first // 3 + second - second // 3
     decayed: dict[str, Any] = {"rate": 2.0, "schedule": "cosine"}
     return [
         shorter("quarter", recipe),
@@ -94,6 +95,16 @@ def turbos(recipe: Contestant) -> list[Contestant]:
             recipe,
             **decayed,
             steps=(first, second // 2, third + second // 4),
+        ),
+        *(
+            shorter(
+                f"quarter, rates x{rate} cosine, two thirds of stages 1 and 2 in 3",
+                recipe,
+                rate=float(rate),
+                schedule="cosine",
+                steps=(first // 3, second // 3, third + moved * 2 // 3),  # see the test of costs
+            )
+            for rate in (4, 6)
         ),
     ]
 

@@ -26,7 +26,7 @@ from support.server import HostServer
 
 from attndreambooth.devkit.pack import ROOT
 
-STEPS, RATE = 120, 2e-4
+STEPS, RATE = 120, 1e-4
 """Of the fast stage 3; preset micro has 300 steps."""
 SCENES = (
     "a photo of a {} in a forest",
