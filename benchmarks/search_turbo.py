@@ -104,7 +104,7 @@ def turbos(recipe: Contestant) -> list[Contestant]:
                 schedule="cosine",
                 steps=(first // 3, second // 3, third + moved * 2 // 3),  # see the test of costs
             )
-            for rate in (4, 6)
+            for rate in (4, 6, 8, 12)
         ),
     ]
 
