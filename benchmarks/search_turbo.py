@@ -30,7 +30,7 @@ from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
 from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
-from .contest.contestant import OURS, Contestant, recipes
+from .contest.contestant import BATCH, OURS, Contestant, recipes
 from .contest.search import FIRST, Search
 from .contest.standings import standings_lines
 from .contest.table import Table
@@ -75,6 +75,22 @@ def turbos(recipe: Contestant) -> list[Contestant]:
     first, second, third = (c.steps // QUARTER for c in recipe.stages)
     moved = first - first // 3 + second - second // 3
     decayed: dict[str, Any] = {"rate": 2.0, "schedule": "cosine"}
+
+    def late(rate: int, halves: int = 1) -> Contestant:
+        """Most steps in stage 3, as many as cost no more (see the test); `halves`: 2 for twice the
+        steps at half the batch."""
+        steps = (first // 3, second // 3, third + moved * 2 // 3)
+        own: dict[str, Any] = {} if halves == 1 else {"batch_size": BATCH // halves}
+        said = f", batch {BATCH // halves}" if own else ""
+        return shorter(
+            f"quarter, rates x{rate} cosine, two thirds of stages 1 and 2 in 3{said}",
+            recipe,
+            rate=float(rate),
+            schedule="cosine",
+            steps=[halves * count for count in steps],
+            **own,
+        )
+
     return [
         shorter("quarter", recipe),
         shorter("quarter, rates x2", recipe, rate=2.0),
@@ -96,16 +112,8 @@ def turbos(recipe: Contestant) -> list[Contestant]:
             **decayed,
             steps=(first, second // 2, third + second // 4),
         ),
-        *(
-            shorter(
-                f"quarter, rates x{rate} cosine, two thirds of stages 1 and 2 in 3",
-                recipe,
-                rate=float(rate),
-                schedule="cosine",
-                steps=(first // 3, second // 3, third + moved * 2 // 3),  # see the test of costs
-            )
-            for rate in (4, 6, 8, 12)
-        ),
+        *(late(rate) for rate in (4, 6, 8, 12, 16)),
+        *(late(rate, halves=2) for rate in (6, 12)),
     ]
 
 

@@ -84,10 +84,10 @@ def shown(server: HostServer, outcome: Outcome, key: str) -> list[Image.Image]:
 
 def seen(row: list[Image.Image], kind: str) -> list[Image.Image]:
     """What a card shows of a node's pictures: of wide sheets the first, so that its words can be
-    read, and no single preview (a mask), which would fill it."""
-    if kind == "PreviewImage" and len(row) == 1:
-        return []
-    return row[:1] if row[0].width > WIDE * row[0].height else row
+    read, and no other single preview (a mask), which would fill it."""
+    if row[0].width > WIDE * row[0].height:
+        return row[:1]
+    return [] if kind == "PreviewImage" and len(row) == 1 else row
 
 
 def main() -> int:
