@@ -76,18 +76,18 @@ def turbos(recipe: Contestant) -> list[Contestant]:
     moved = first - first // 3 + second - second // 3
     decayed: dict[str, Any] = {"rate": 2.0, "schedule": "cosine"}
 
-    def late(rate: int, halves: int = 1) -> Contestant:
-        """Most steps in stage 3, as many as cost no more (see the test); `halves`: 2 for twice the
+    def late(rate: int, parts: int = 1) -> Contestant:
+        """Most steps in stage 3, as many as cost no more (see the test); `parts`: 2 for twice the
         steps at half the batch."""
         steps = (first // 3, second // 3, third + moved * 2 // 3)
-        own: dict[str, Any] = {} if halves == 1 else {"batch_size": BATCH // halves}
-        said = f", batch {BATCH // halves}" if own else ""
+        own: dict[str, Any] = {} if parts == 1 else {"batch_size": BATCH // parts}
+        said = f", batch {BATCH // parts}" if own else ""
         return shorter(
             f"quarter, rates x{rate} cosine, two thirds of stages 1 and 2 in 3{said}",
             recipe,
             rate=float(rate),
             schedule="cosine",
-            steps=[halves * count for count in steps],
+            steps=[parts * count for count in steps],
             **own,
         )
 
@@ -113,7 +113,8 @@ def turbos(recipe: Contestant) -> list[Contestant]:
             steps=(first, second // 2, third + second // 4),
         ),
         *(late(rate) for rate in (4, 6, 8, 12, 16)),
-        *(late(rate, halves=2) for rate in (6, 12)),
+        *(late(rate, parts=2) for rate in (6, 12)),
+        *(late(rate, parts=4) for rate in (3, 6)),
     ]
 
 
