@@ -10,7 +10,7 @@ from pathlib import Path
 from ...attndb.config.compared import COMPARED, published
 from ...attndb.config.data import DataConfig
 from ...attndb.config.methods import MethodName
-from ...attndb.config.presets import paper
+from ...attndb.config.presets import micro_turbo, paper
 from ...attndb.config.regularization import Regularization
 from ...attndb.config.stage import StageConfig
 from ...attndb.config.words import WordsConfig
@@ -158,4 +158,5 @@ def all_contestants(found: Mapping[str, Pairs]) -> list[Contestant]:
     """Rows of the full table, in its order: AttnDreamBooth first."""
     ours = contestant(OURS, found[OURS])
     rivals = [contestant(method, found[method]) for method in COMPARED if method in found]
-    return [ours, *rivals, *ablations(ours), faster(ours), *beyond(ours)]
+    turbo = Contestant(name="turbo", stages=micro_turbo())
+    return [ours, *rivals, *ablations(ours), faster(ours), turbo, *beyond(ours)]

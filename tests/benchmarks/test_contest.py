@@ -103,6 +103,7 @@ def test_the_recorded_recipes_name_every_row_once():
         *TITLES.values(),
         *(f"without {part}" for part in ("stage 1", "stage 2", "stage 3", "the regulariser")),
         "fast",
+        "turbo",
         *(f"+ {idea}" for idea in ("weight anchor 0.01", "prior by prediction")),
         "+ embedding correction 0.2",
     }

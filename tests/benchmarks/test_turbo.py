@@ -5,6 +5,7 @@ import json
 import pytest
 from support.studio import JudgingStudio
 
+from attndreambooth.attndb.config.presets import micro_turbo
 from attndreambooth.benchmarks import search_turbo
 from attndreambooth.benchmarks.contest.contestant import OURS, recipes
 from attndreambooth.benchmarks.contest.search import Search
@@ -53,3 +54,10 @@ def test_the_record_says_whether_the_best_reaches_the_recipe(tmp_path, height, r
     assert sum(t["concepts"] == 4 for t in found["trials"].values()) == search_turbo.FINALISTS
     assert found["settings"].keys() == found["trials"].keys() == {c.name for c in TRIALS}
     assert max(found["share_of_samples"].values()) <= 0.25
+
+
+def test_preset_micro_turbo_is_the_recorded_best():
+    found = json.loads(search_turbo.RECORD.read_text(encoding="utf-8"))
+    for stage, recorded in zip(micro_turbo(), found["settings"][found["best"]], strict=True):
+        assert json.loads(json.dumps(stage.identity())) == recorded
+    assert found["reaches_the_recipe"] and found["recipe"]["name"] == RECIPE.name
