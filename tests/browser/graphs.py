@@ -54,7 +54,7 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
         **{"cfg": 3.0 if toy else 7.5, "width": size, "height": size},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
-    preset = "micro-turbo" if toy else "sdxl" if large else "paper"
+    preset = "micro" if toy else "sdxl" if large else "paper"
     train = graph.add("AttnDBAllStages", **wires, preset=preset, preview=preview[0])
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)

@@ -108,7 +108,8 @@ def main() -> int:
     rows = {key: seen(row, prompt[key]["class_type"]) for key, row in found.items()}
     rows = {key: row for key, row in rows.items() if row}
     own = {str(node["id"]): node.get("title", "") for node in workflow["nodes"]}
-    titles = [own.get(key, "") for key in rows]
+    asks = {key for key in rows if prompt[key]["class_type"] == "PreviewImage"}  # of who runs it
+    titles = ["" if key in asks else own.get(key, "") for key in rows]
     card(list(rows.values()), titles=titles).save(target, quality=90)
     print(f"{target} written")
     return 0
