@@ -211,6 +211,22 @@ def test_sub_tokens_placeholders_and_embeddings_of_the_real_tokeniser(sd15, tmp_
     assert flat == sorted(flat)
 
 
+def test_the_category_of_a_drawn_figure_is_the_one_behind_the_placeholder(sd15):
+    from attndreambooth.nodes.host.capture.drawn_figure import _chosen
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+    from attndreambooth.nodes.host.model.placeholders import known_placeholders, with_vectors
+
+    clip = with_vectors(sd15.clip, "<my-dog>", torch.randn(2, WIDTH["sd15"]))
+    words = prompt_words(clip, "a dog beside a <my-dog> dog and a cat")
+
+    def columns(*asked):
+        return [word.columns for word in _chosen(words, asked, known_placeholders(clip))]
+
+    assert columns("<my-dog>", "dog", "a") == [(5, 6), (7,), (9,)]
+    assert columns("dog", "a", "<my-dog>") == [(2,), (1,), (5, 6)]
+    assert columns("<my-dog>", "beside", "horse") == [(5, 6), (3,)]
+
+
 def test_letters_of_several_tokens_are_words(sd15):
     """CLIP's vocabulary has no token for most letters that are not Latin: a few bytes each."""
     from attndreambooth.nodes.host.capture.prompt import prompt_words
