@@ -82,7 +82,7 @@ def shared_widgets(resolution: int | None) -> list[io.Input]:
             max=MAX_SEED,
             control_after_generate=False,
             tooltip="Decides every random draw of the training: the same seed on the same machine "
-            "gives the same concept, byte for byte.",
+            "gives the same concept, on a CPU byte for byte.",
         ),
         io.Int.Input(
             "resolution",
