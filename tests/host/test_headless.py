@@ -114,9 +114,9 @@ def graph(folder: str) -> dict:
     concept = None
     photos = dataset("<my-robot>")
     for number, name, rate, weights in (
-        (1, "LearnEmbedding", 1e-2, (0.1, 0.0)),
-        (2, "TrainCrossAttention", 2e-4, (2.0, 5.0)),
-        (3, "TrainUNet", 1e-4, (2.0, 4.0)),
+        (1, "LearnEmbedding", 5e-3, (0.1, 0.0)),
+        (2, "TrainCrossAttention", 1e-4, (2.0, 5.0)),
+        (3, "TrainUNet", 5e-5, (2.0, 4.0)),
     ):
         tied = made.add(
             "AttnDBAttentionMapRegularization",

@@ -16,12 +16,14 @@ def quantized(plain):
     import comfy.model_patcher
 
     from attndreambooth.devkit import small_models
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
 
     unet = plain.model.diffusion_model
     linear = {n for n, module in unet.named_modules() if isinstance(module, torch.nn.Linear)}
     settings = torch.tensor(list(json.dumps({"format": FORMAT}).encode()), dtype=torch.uint8)
     state = {}
-    for name, value in unet.state_dict().items():
+    # not the module's own state: the host leaves in it what the last picture was drawn with
+    for name, value in merged_weights(plain, UNET_PREFIX).items():
         layer, _, kind = name.rpartition(".")
         if layer not in linear or kind != "weight":
             state[name] = value

@@ -236,7 +236,7 @@ def test_the_document_names_every_preset_and_method():
     text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
     for key, names in (("preset", PRESETS), ("method", COMPARED)):
         [line] = [line for line in text.splitlines() if line.startswith(f"| `{key}` |")]
-        assert set(re.findall(r"`(\w+)`", line)) == {key, *names}
+        assert set(re.findall(r"`([\w-]+)`", line)) == {key, *names}
 
 
 def test_the_examples_of_the_document_are_right(write, tmp_path):
