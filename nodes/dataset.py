@@ -230,7 +230,7 @@ class ConceptDatasetFromImages(io.ComfyNode):
             category=CATEGORY,
             description="Makes a concept dataset from IMAGE batches and lists of images, of one or "
             "several sizes, so that photos can come from any stock node (Load Image, Batch Images, "
-            "Load Image Dataset from Folder, ...).",
+            "Load Image (from Folder), ...).",
             search_aliases=["dreambooth dataset", "training images", "photos", "image batch"],
             inputs=[
                 io.Image.Input(

@@ -43,7 +43,7 @@ class ExtractLoRA(io.ComfyNode):
                     round=False,
                     tooltip="Share of every change's squared norm to keep, 0.9 for example: each "
                     "weight gets the smallest rank that keeps it, at most the rank above. 0: every "
-                    "weight gets the rank above.",
+                    "weight gets the rank above, or its own where that is less.",
                 ),
                 io.Boolean.Input(
                     "biases_and_norms",

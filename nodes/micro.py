@@ -44,7 +44,7 @@ class LoadMicroModel(io.ComfyNode):
                 ),
                 io.Clip.Output(
                     "clip",
-                    tooltip="Its text encoder. It knows about 110 words; the log names words of a "
+                    tooltip="Its text encoder. It knows about 100 words; the log names words of a "
                     "prompt that it does not know.",
                 ),
                 io.Vae.Output("vae", tooltip="Its VAE: 128 x 128 px are 16 x 16 latents."),

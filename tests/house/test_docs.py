@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from attndreambooth.attndb.config.presets import PRESETS
 from attndreambooth.devkit.pack import ROOT
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "micro" / "weights" / "attndb-micro.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 NAMED = re.compile(
     r"(?<![\w/])((?:attndb|benchmarks|demo|devkit|docs|headless|micro|nodes|tests|web|workflows)"
@@ -23,6 +27,12 @@ ODD = re.compile(
 """What the field calls: separated by commas, fix, CPU time, GPU."""
 OTHER_CARDS = re.compile(r"\[card\]|model\s+card|(?:workflow's|second's|its) card", re.I)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
+COMMAND = re.compile(
+    r"(?:python|torchrun[^`\n]*?)\s+(?:dev\.py\s+(?P<dev>[\w-]+)|-m\s+(?P<own>attndb)\s+\w+"
+    r"|(?P<file>[\w/]+\.py))(?P<rest>[^`#\n]*(?:\n[^`#\n]+(?=`))?)"
+)
+SCRIPT = re.compile(r'"([\w-]+)": \("([\w/]+\.py)"')
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES], ids=lambda path: path.stem)
@@ -34,6 +44,49 @@ def test_files_that_a_document_names_are_there(path):
     named = [name for name in NAMED.findall(text) if not re.search(r"/(NAME|ID)\.", name)]
     missing += [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+def _anchors(path: Path) -> set[str]:
+    """What the headings of a page are linked by."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    heads = (re.sub(r"[^\w\- ]", "", head.lower()) for head in re.findall(r"^#+ (.*)", text, re.M))
+    return {head.strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *PAGES], ids=lambda path: path.stem)
+def test_an_anchor_that_a_document_links_to_is_a_heading_there(path):
+    found = ANCHOR.findall(path.read_text(encoding="utf-8"))
+    pages = [(path.parent / target if target else path, anchor) for target, anchor in found]
+    assert [anchor for page, anchor in pages if anchor not in _anchors(page)] == []
+
+
+def _program(command: re.Match[str]) -> list[Path]:
+    """Where the options of a command are: its file, and what lies below that one's folder."""
+    if command["own"]:
+        return [ROOT / "attndb" / "__main__.py", *(ROOT / "headless").glob("*.py")]
+    scripts = dict(SCRIPT.findall((ROOT / "dev.py").read_text(encoding="utf-8")))
+    program = ROOT / (command["file"] or scripts.get(command["dev"], "devkit/suite.py"))
+    own = [program, *program.parent.glob("*/*.py")]
+    return [*own, ROOT / "dev.py"] if command["dev"] else own
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_a_command_that_a_document_names_has_these_options(path):
+    missing = []
+    for command in COMMAND.finditer(path.read_text(encoding="utf-8")):
+        known = "".join(source.read_text(encoding="utf-8") for source in _program(command))
+        options = re.findall(r"(?<![\w-])--[a-z][\w-]*", command["rest"].partition(" -- ")[0])
+        missing += [f"{command[0]}: {option}" for option in options if f'"{option}"' not in known]
+    assert missing == []
+
+
+def test_presets_are_named_where_users_choose_one():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    [row] = [line for line in lines if line.startswith("| Train Concept |")]
+    assert set(re.findall(r"[*]([\w-]+)[*]", row)) == set(PRESETS)
+    lines = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8").splitlines()
+    [row] = [line for line in lines if line.startswith("| `preset` |")]
+    assert set(re.findall(r"`([\w-]+)`", row)) == {"preset", *PRESETS}
 
 
 def test_a_test_that_a_document_names_by_its_file_alone_is_there():

@@ -152,7 +152,7 @@ def check_trainable(model: Any, clip: Any, vae: Any) -> None:
         raise ValueError(
             f"MODEL ({family(model)}) reads two text encoders, {' and '.join(SDXL_ENCODERS)}, and "
             f"this CLIP is {name} alone (width {width}): connect the CLIP of the same checkpoint, "
-            "or load both halves with DualCLIPLoader (type sdxl)"
+            "or load both halves with Load CLIP (Dual) (DualCLIPLoader), type sdxl"
         )
     wanted, width = model.model.model_config.unet_config["context_dim"], sum(widths.values())
     if wanted != width:
@@ -183,7 +183,8 @@ def check_text_encoder(clip: Any) -> None:
         if _is_blank(table):
             raise ValueError(
                 f"CLIP lacks its half {name}: the file it was loaded from has no weights for it. "
-                "Load a full SDXL checkpoint, or both halves with DualCLIPLoader (type sdxl)"
+                "Load a full SDXL checkpoint, or both halves with Load CLIP (Dual) "
+                "(DualCLIPLoader), type sdxl"
             )
 
 
