@@ -10,6 +10,7 @@ from ..methods.method import Method
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
+from .compiler import cannot_compile, is_of_compiler
 from .loss_log import losses_from_json, losses_to_json
 from .out_of_memory import is_out_of_memory
 from .ranks import Ranks
@@ -52,6 +53,8 @@ def train(
                     loss = training.step(step, batch)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
+                        if is_of_compiler(error):
+                            raise cannot_compile(error) from error
                         raise
                     done = training.after_out_of_memory()
                     log.warning("step %d: out of memory; %s", step + 1, done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..models.precision import FrozenInBf16, frozen_matrices
 from ..models.protocol import Model
 from . import checkpoint
 from .adamw_in_backward import AdamWInBackward
+from .compiler import cannot_compile, every_shape_compiled
 from .ema import EMA
 from .micro_batches import MicroBatches, micro_batches_from, with_step
 from .optimizers import create_optimizer, create_schedule
@@ -124,8 +125,11 @@ class Training:
             if self.recomputes != "off":
                 self.model.checkpoint_activations(self.recomputes)
             if self.config.compile:
-                entered.enter_context(_every_shape_compiled())
-                self.model.compile_blocks()
+                try:
+                    entered.enter_context(every_shape_compiled())
+                    self.model.compile_blocks()
+                except RuntimeError as error:
+                    raise cannot_compile(error) from error
             if self._frozen_in_bf16:
                 frozen = FrozenInBf16(*self.learner.modules, device=self.model.device)
                 entered.enter_context(frozen)
@@ -245,10 +249,3 @@ class Training:
 def _named(learned: Learned) -> dict[str, nn.Parameter | Tensor]:
     vectors = {f"the embedding ({name})": value for name, value in learned.embeddings.items()}
     return {**vectors, **delta_tensors(learned.delta), **learned.modules}
-
-
-def _every_shape_compiled() -> AbstractContextManager[object]:
-    """torch.compile gives a function up after 8 shapes, and a U-Net's blocks come in more."""
-    import torch._dynamo  # takes a second, and most trainings do without
-
-    return torch._dynamo.config.patch(recompile_limit=256)

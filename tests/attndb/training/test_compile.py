@@ -7,6 +7,7 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.training.compiler import every_shape_compiled
 from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
 from attndreambooth.devkit.training import train_stage
 
@@ -48,3 +49,37 @@ def test_every_block_is_compiled_and_trains_as_before(monkeypatch, changes):
     assert frames["ok"] == frames["total"] > 10
     for a, b in zip(losses, trained(False, **changes).losses, strict=True):
         assert a.total == pytest.approx(b.total, rel=1e-4)
+
+
+def test_where_nothing_can_compile_the_error_says_what_to_turn_off(monkeypatch):
+    def no_compiler(graph, inputs):
+        raise RuntimeError("No working C++ compiler found")
+
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda m: plain(m, backend=no_compiler))
+    with pytest.raises(ValueError, match=r"No working C\+\+ compiler.*turn compile off"):
+        trained(True)
+
+    def not_here(module):  # PyTorch 2.5 on Python 3.13, say
+        raise RuntimeError("Dynamo is not supported on Python 3.13+")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", not_here)
+    with pytest.raises(ValueError, match=r"Python 3\.13.*turn compile off"):
+        trained(True)
+
+
+def test_the_limit_of_shapes_has_another_name_in_older_pytorch(monkeypatch):
+    import torch._dynamo
+
+    class OlderConfig:
+        cache_size_limit = 8
+        patched = None
+
+        def patch(self, settings):
+            assert all(hasattr(self, name) for name in settings), f"{settings} does not exist"
+            self.patched = settings
+
+    older = OlderConfig()
+    monkeypatch.setattr(torch._dynamo, "config", older)
+    every_shape_compiled()
+    assert older.patched == {"cache_size_limit": 256}
