@@ -18,6 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..models.precision import full_precision
 from .prompt_words import Word
 
 _CHUNK_VALUES = {"cpu": 1 << 18}
@@ -223,7 +224,7 @@ def word_maps(
     budget = _CHUNK_VALUES.get(q_BPE.device.type, _CHUNK_VALUES_ELSEWHERE)
     rows = max(1, budget // (q_BPE.shape[0] * heads * tokens))
     parts = []
-    with torch.autocast(q_BPE.device.type, enabled=False):
+    with full_precision(q_BPE.device):
         for start in range(0, pixels, rows):
             part_BPE = q_BPE[:, start : start + rows].float()
             part_BHPD = rearrange(part_BPE, "b p (h d) -> b h p d", h=heads)

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .image_cross_attention import ImageCrossAttention, otsu_mask
+from .precision import full_precision
 from .protocol import TextAttention
 
 
@@ -169,7 +170,7 @@ class ImageAttention:
 def word_maps(q_NPE: Tensor, k_NTE: Tensor, heads: int, words_NTW: Tensor) -> Tensor:
     """Weighted sums of columns of softmax(Q K^T / sqrt(D)), mean of heads, (N, P, W), fp32;
     differentiable."""
-    with torch.autocast(q_NPE.device.type, enabled=False):
+    with full_precision(q_NPE.device):
         q_NHPD, k_NHTD = (
             rearrange(x.float(), "n p (h d) -> n h p d", h=heads) for x in (q_NPE, k_NTE)
         )

@@ -71,13 +71,31 @@ def bf16_warning(config: StageConfig, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """bf16 autocast, or nothing."""
-    return torch.autocast(_kind(device), dtype=torch.bfloat16) if bf16 else nullcontext()
+    """bf16 autocast, or nothing. ValueError where PyTorch has no autocast for the device."""
+    if not bf16:
+        return nullcontext()
+    try:
+        return torch.autocast(_kind(device), dtype=torch.bfloat16)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"this PyTorch ({torch.__version__}) does not compute in bf16 on {device.type}: set "
+            "precision to fp32, and low_memory to off in Training Options"
+        ) from error
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """fp32 in the middle of autocast."""
-    return torch.autocast(_kind(device), enabled=False)
+    """fp32 in the middle of autocast. Some devices have none (MPS before PyTorch 2.5, DirectML):
+    to switch it off there is refused, and there is nothing to switch off."""
+    kind = _kind(device)
+    return torch.autocast(kind, enabled=False) if _autocasts(kind) else nullcontext()
+
+
+def _autocasts(kind: str) -> bool:
+    """Whether autocast acts on a kind of device at this moment."""
+    try:
+        return torch.is_autocast_enabled(kind)
+    except RuntimeError:  # there is none for it
+        return False
 
 
 def _kind(device: torch.device) -> str:

@@ -7,8 +7,10 @@ import types
 import pytest
 import torch
 
+from attndreambooth.attndb.attention import recorder
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.models import image_attention
 from attndreambooth.attndb.models import precision as precisions
 from attndreambooth.attndb.models.precision import (
     FrozenInBf16,
@@ -195,3 +197,39 @@ def test_another_cpu_has_what_onednn_says(monkeypatch, supported):
     monkeypatch.setattr(precisions.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     assert has_bf16_products(CPU) == supported
+
+
+def without_autocast(monkeypatch, message):
+    """PyTorch on a device that it has no autocast for: MPS before 2.5, DirectML."""
+
+    def refused(*_, **__):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch, "autocast", refused)
+    monkeypatch.setattr(torch, "is_autocast_enabled", refused)
+
+
+def test_where_a_device_has_no_autocast_fp32_is_what_it_computes_in(monkeypatch):
+    without_autocast(monkeypatch, "User specified an unsupported autocast device_type 'mps'")
+    gather = torch.eye(4)
+    q, k = torch.randn(1, 6, 8), torch.randn(1, 4, 8)
+    for maps in (
+        recorder.word_maps(q, k, 2, gather),
+        image_attention.word_maps(q, k, 2, gather[None]),
+    ):
+        assert maps.dtype == torch.float32
+    with (
+        precisions.full_precision(torch.device("mps")),
+        precisions.autocast(torch.device("mps"), bf16=False),
+    ):
+        pass
+    with pytest.raises(ValueError, match="on mps: set precision to fp32"):
+        precisions.autocast(torch.device("mps"), bf16=True)
+
+
+def test_full_precision_leaves_autocast_where_there_is_one():
+    a, b = torch.randn(4, 4), torch.randn(4, 4)
+    with precisions.autocast(torch.device("cpu"), bf16=True):
+        assert (a @ b).dtype == torch.bfloat16
+        with precisions.full_precision(torch.device("cpu")):
+            assert (a @ b).dtype == torch.float32
