@@ -69,7 +69,9 @@ def restore(
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
+            # A step counter stays on the CPU where the optimiser is not fused; it may be a page of
+            # the file, which Windows would not let go for the next checkpoint.
+            state.setdefault(int(index), {})[name] = value if value.ndim else value.clone()
     optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
     if schedule is not None:
         schedule.load_state_dict(plain["schedule"])
