@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.serialization
 
 from .concept import ConceptFileError
 from .tensor_file import size_text
@@ -27,7 +27,11 @@ def read_pickled(path: Path, *, largest: int, kind: str, mapped: bool = False) -
         zipped = zipfile.is_zipfile(path)
         if zipped and _is_packed(path):  # a small file of this kind can fill the memory
             raise ValueError("it is compressed, which PyTorch's files never are")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipped)
+        # PyTorch's own, not what other packs may have put in the place of torch.load: some of them
+        # have it run code again. Some PyTorches map a file only by a name that is a str.
+        content = torch.serialization.load(
+            str(path), map_location="cpu", weights_only=True, mmap=mapped and zipped
+        )
     except Exception as error:  # a broken or hostile pickle raises what it likes
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConceptFileError(

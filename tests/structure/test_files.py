@@ -41,7 +41,7 @@ def forbidden(source: str) -> list[str]:
             if called in FORBIDDEN_CALLS:
                 found.append(f"{node.lineno}: calls {called}")
             safe = {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only")
-            if called == "torch.load" and safe != "True":
+            if called in ("torch.load", "torch.serialization.load") and safe != "True":
                 found.append(f"{node.lineno}: torch.load without weights_only=True")
     return found
 
@@ -96,6 +96,7 @@ def test_the_public_api_of_the_core_is_typed():
         "eval('1')",
         "torch.load(f)",
         "torch.load(f, weights_only=False)",
+        "torch.serialization.load(f)",
         "print(1)",
     ],
 )

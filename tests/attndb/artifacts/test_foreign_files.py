@@ -62,6 +62,16 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_code_in_a_pickle_is_not_run_where_another_pack_wants_it_to_be(tmp_path, monkeypatch):
+    path = tmp_path / "bad.bin"
+    torch.save({"<x>": Hostile(tmp_path / "ran")}, path)
+    careful = torch.load  # some packs bring the habits of PyTorch before 2.6 back, for everybody
+    monkeypatch.setattr(torch, "load", lambda *a, **k: careful(*a, **{**k, "weights_only": False}))
+    with pytest.raises(ConceptFileError, match="code in it is never run"):
+        read_foreign_embedding(path)
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
