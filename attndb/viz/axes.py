@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import ImageFont
-
 from .drawing import Drawing
+from .letters import letters
 
 INK = (228, 228, 232)
 FAINT = (70, 72, 80)
@@ -31,7 +30,7 @@ class Axes:
     def frame(self, first: str, last: str) -> None:
         """Lines with their values on the left, and what the two ends of the steps are called."""
         left, top, right, bottom = self.box
-        font = ImageFont.load_default(size=FONT)
+        font = letters(FONT)
         for share in (0.0, 0.5, 1.0):
             y = bottom - share * (bottom - top)
             self.draw.line([(left, y), (right, y)], FAINT)
@@ -43,7 +42,7 @@ class Axes:
     def empty(self) -> None:
         """Says that there is nothing to draw."""
         left, top, _, bottom = self.box
-        font = ImageFont.load_default(size=FONT)
+        font = letters(FONT)
         self.draw.text((left, (top + bottom) // 2), "no steps", FAINT, font=font)
 
     def point(self, across: float, value: float) -> tuple[float, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .axes import FAINT, FONT, INK, PAPER, SERIES, Axes
 from .drawing import Drawing
+from .letters import letters
 from .svg import SvgDrawing
 
 
@@ -83,9 +84,9 @@ def _draw_all(
 
 
 def _draw(draw: Drawing, panel: CurvePanel, box: tuple[int, int, int, int]) -> None:
-    font = ImageFont.load_default(size=FONT)
+    font = letters(FONT)
     top = box[1] - 64
-    draw.text((box[0], top + 14), panel.title, INK, font=ImageFont.load_default(size=FONT + 2))
+    draw.text((box[0], top + 14), panel.title, INK, font=letters(FONT + 2))
     axes = Axes(draw, box, *panel.scale)
     if panel.steps is None:
         axes.empty()

@@ -6,14 +6,16 @@ Pictures are (Y, X, 3) fp32 in 0..1, maps (Y, X) and not negative.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .colormap import colour_table
 from .heatmaps import Cell, HeatmapStyle, overlay, resize_map, scaled
+from .letters import letters
 
 BACKGROUND = (24, 24, 28)
 TEXT = (236, 236, 240)
@@ -39,7 +41,7 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
     shared = style.normalization == "shared" and high > low
     font_size = max(12, style.cell // 17)
     label_height = int(font_size * (1.7 if shared else 2.6))
-    title_lines = _wrap(title, _font(font_size + 1), _row_width(rows, width))
+    title_lines = _wrap(title, letters(font_size + 1), _row_width(rows, width))
     top = _GAP + (len(title_lines) * int(font_size * 1.5) + _GAP if title_lines else 0)
     bar = int(font_size * 5.5) if shared else 0
     canvas = Image.new(
@@ -53,7 +55,7 @@ def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(title_lines):
         place = (_GAP, _GAP + number * int(font_size * 1.5))
-        draw.text(place, line, font=_font(font_size + 1), fill=TEXT)
+        draw.text(place, line, font=letters(font_size + 1), fill=TEXT)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             left = _GAP + c * (width + _GAP)
@@ -121,10 +123,6 @@ def _picture_of(
     return Image.fromarray((base.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
-
-
 def _label(
     draw: ImageDraw.ImageDraw,
     canvas: Image.Image,
@@ -136,7 +134,7 @@ def _label(
     span: tuple[float, float] | None,
 ) -> None:
     """Caption left, detail right; below them the cell's own colour bar if it has one."""
-    small = _font(max(10, font_size - 3))
+    small = letters(max(10, font_size - 3))
     room = width
     if cell.detail:
         taken = draw.textlength(cell.detail, font=small)
@@ -144,8 +142,8 @@ def _label(
             (left + width - taken, top + font_size * 0.4), cell.detail, font=small, fill=FAINT_TEXT
         )
         room = int(width - taken - 6)
-    caption = _shorten(cell.caption, _font(font_size), room)
-    draw.text((left, top + font_size * 0.25), caption, font=_font(font_size), fill=TEXT)
+    caption = _shorten(cell.caption, letters(font_size), room)
+    draw.text((left, top + font_size * 0.25), caption, font=letters(font_size), fill=TEXT)
     if span is None or cell.heat is None:
         return
     low, high = (format_value(value) for value in span)
@@ -172,7 +170,7 @@ def _upright_bar(
     thickness = max(10, font_size)
     strip = np.repeat(colour_table(height)[::-1, None], thickness, axis=1)
     canvas.paste(Image.fromarray(strip), (left, top))
-    small = _font(max(10, font_size - 2))
+    small = letters(max(10, font_size - 2))
     for step in range(5):
         value = span[0] + (span[1] - span[0]) * step / 4
         line = top + (height - 1) * (1 - step / 4)
@@ -191,7 +189,7 @@ def format_value(value: float) -> str:
     return f"{percent:.{min(decimals, 6)}f}%"
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def _shorten(text: str, font: Any, room: int) -> str:
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:
@@ -199,7 +197,7 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room
     return text + "..."
 
 
-def broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
+def broken(text: str, font: Any, room: int) -> list[str]:
     """The text in lines of at most `room` pixels, but for words that are longer."""
     lines: list[str] = []
     for word in text.split():
@@ -213,7 +211,7 @@ def broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: 
     return lines
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> list[str]:
+def _wrap(text: str, font: Any, room: int) -> list[str]:
     """Lines of at most `room` pixels, four at most."""
     lines = broken(text, font, room)
     if len(lines) > 4:

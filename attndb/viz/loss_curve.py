@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .axes import CURVES, INK, PAPER, Axes
+from .letters import letters
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -33,8 +34,8 @@ def loss_curve(
     """
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=14)
-    draw.text((16, 10), title, INK, font=ImageFont.load_default(size=16))
+    font = letters(14)
+    draw.text((16, 10), title, INK, font=letters(16))
     parts = [("denoising loss", denoising), ("attention map loss", regularization)]
     if any(prior):
         parts.append(("prior preservation loss", prior))

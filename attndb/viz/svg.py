@@ -6,9 +6,10 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .axes import PAPER
+from .letters import letters
 
 _ANCHORS = {"l": "start", "m": "middle", "r": "end"}
 
@@ -56,7 +57,7 @@ class SvgDrawing:
 
     def textlength(self, text: str, font: Any = None) -> float:
         """Its width in pixels, in PIL's font."""
-        return self._measure.textlength(text, font=font or ImageFont.load_default())
+        return self._measure.textlength(text, font=font or letters())
 
     def markup(self) -> str:
         """The `<svg>` element."""

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from ....attndb.viz.letters import letters
 
 MOST_SHOWN = 12
 """Pictures of a contact strip."""
@@ -43,7 +45,7 @@ def contact_strip(
         strip.paste(small, (x, (side - small.height) // 2))
     if more:
         place = (round(side * (len(shown) + 0.5)), side // 2)
-        font = ImageFont.load_default(size=side // 8)
+        font = letters(side // 8)
         ImageDraw.Draw(strip).text(place, f"+{more} more", _TEXT, font=font, anchor="mm")
     return strip
 
