@@ -8,6 +8,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import json
+import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,13 +28,19 @@ def inspect(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     else:
         for one in found:
-            sys.stdout.write(f"{one.path}: {one.kind}\n")
+            _tell(f"{one.path}: {one.kind}")
             for name, value in one.facts.items():
                 text = value if isinstance(value, str) else json.dumps(value)
-                sys.stdout.write(f"  {name}: {text}\n")
+                _tell(f"  {name}: {text}")
             for problem in one.problems:
-                sys.stdout.write(f"  PROBLEM {problem}\n")
+                _tell(f"  PROBLEM {problem}")
     return 2 if any(one.problems for one in found) else 0
+
+
+def _tell(line: str) -> None:
+    """Writes a line; what the output has no letters for (a pipe on Windows) is spelt out."""
+    letters = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(letters, "backslashreplace").decode(letters) + "\n")
 
 
 def with_host(program: str, arguments: Sequence[str]) -> int:
@@ -71,4 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if __package__:
+        sys.exit(main(sys.argv[1:]))
+    # Started by this folder's path, as the Python of ComfyUI's portable edition has to: it does not
+    # look for `-m attndb` where it is started.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    runpy.run_module("attndb", run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -17,12 +18,13 @@ from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.pack import ROOT
 
 
-def command(*arguments):
+def command(*arguments, env=None):
     return subprocess.run(
         [sys.executable, "-m", "attndb", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env=env,
     )
 
 
@@ -227,3 +229,21 @@ def test_the_command_gives_json_and_an_exit_code(tmp_path):
     bad = command("inspect", tmp_path, tmp_path / "missing")
     assert bad.returncode == 2 and "PROBLEM there is no such file" in bad.stdout
     assert "inspect" in command("--help").stdout
+
+
+def test_the_command_spells_out_what_its_output_has_no_letters_for(tmp_path):
+    (tmp_path / "\u72ac.png").write_bytes(b"no picture")  # to a pipe, Windows writes in cp1252
+    told = command("inspect", tmp_path, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert told.returncode == 2 and r"\u72ac.png is not an image" in told.stdout, told.stderr
+
+
+def test_a_python_that_does_not_look_where_it_is_started_is_given_the_folder(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    told = subprocess.run(  # as ComfyUI's portable edition has one: isolated
+        [sys.executable, "-I", str(ROOT / "attndb"), "inspect", "--json", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)[0]["facts"]["count"] == 1
