@@ -31,6 +31,9 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+_MOUNT_POINT = 0xA0000003
+"""IO_REPARSE_TAG_MOUNT_POINT of Windows."""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -103,6 +106,13 @@ def scan(
     images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
     captions = walk.captions()
     return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)), captions, masks)
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path is a link, or a junction of Windows, which is no symbolic link to Python."""
+    status = path.lstat()
+    junction = getattr(status, "st_reparse_tag", 0) == _MOUNT_POINT
+    return stat.S_ISLNK(status.st_mode) or junction
 
 
 @dataclass
@@ -197,7 +207,7 @@ class _Walk:
 
     def _is_folder(self, entry: os.DirEntry[str], path: Path) -> bool:
         try:
-            return entry.is_dir() and self._stays(entry.is_symlink(), path)
+            return entry.is_dir() and self._stays(is_link(path), path)
         except OSError:
             return False  # told of with the files
 
@@ -226,7 +236,7 @@ class _Walk:
     def _sort_in(self, path: Path, suffixes: frozenset[str]) -> None:
         """Puts a file among the images or the unusable."""
         try:
-            if not self._stays(path.is_symlink(), path):
+            if not self._stays(is_link(path), path):
                 self._say(path, "is a link that leaves the folder, and is not followed")
                 return
             mode = path.stat().st_mode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
@@ -41,3 +43,30 @@ def test_a_name_that_no_system_takes_is_no_path(paths, tmp_path):
     assert not paths.is_file(tmp_path / ("x" * 2000)) and not paths.is_folder(
         tmp_path / ("x" * 2000)
     )
+
+
+def test_another_computer_is_not_asked_whether_it_has_a_file(paths, monkeypatch, tmp_path):
+    """On Windows the question alone sends it the hash of the server's account."""
+    import folder_paths
+
+    asked = []
+    monkeypatch.setattr(paths, "_WINDOWS", True)
+    monkeypatch.setattr(Path, "is_dir", lambda path: asked.append(path) or True)
+    monkeypatch.setattr(Path, "is_file", lambda path: asked.append(path) or True)
+    monkeypatch.setattr(paths.os.path, "realpath", lambda path: asked.append(path) or path)
+    for text in ("//stranger/share/dogs", r"\\stranger\share\dogs", "//?/UNC/stranger/share/dogs"):
+        path = Path(text)
+        assert not paths.is_folder(path) and not paths.is_file(path)
+        assert not paths.lies_below(path, [tmp_path])
+    assert asked == []
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: "//nas/home/input")
+    for text in ("//NAS/home/input/dogs", str(tmp_path), "//?/C:/photos"):
+        assert paths.is_folder(Path(text))
+
+
+def test_a_stranger_s_share_is_refused_as_any_folder_outside(host, monkeypatch):
+    from attndreambooth.nodes.host import photo_folders, typed_path
+
+    monkeypatch.setattr(typed_path, "_WINDOWS", True)
+    with pytest.raises(ValueError, match="lies outside of ComfyUI's input/"):
+        photo_folders.resolve_folder("//stranger/share/dogs")
