@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .nodes import all_nodes
+from .nodes.host.compat import check_host
 from .nodes.host.page.routes import add_routes
 
 WEB_DIRECTORY = "./web"
@@ -21,7 +22,8 @@ class AttnDreamBooth(ComfyExtension):
 
 
 async def comfy_entrypoint() -> AttnDreamBooth:
-    """Called by ComfyUI when it loads the pack."""
+    """Called by ComfyUI when it loads the pack. ImportError on a host that is too old."""
+    check_host()
     return AttnDreamBooth()
 
 
