@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,7 +27,8 @@ def load(host, monkeypatch):
 
     def call(version):
         monkeypatch.setattr(compat, "host_version", lambda: version)
-        return asyncio.run(entry.comfy_entrypoint())
+        with ThreadPoolExecutor() as thread:  # tests of the page leave a loop running in this one
+            return thread.submit(asyncio.run, entry.comfy_entrypoint()).result()
 
     return call
 
