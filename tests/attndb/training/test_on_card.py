@@ -62,6 +62,50 @@ def trained(config, device, run=None, callback=None):
     return train_stage(model_on(device), batches, config, VECTORS, callback, run)
 
 
+class StoppedError(Exception):
+    """As Cancel stops a training."""
+
+
+def stop_after_three(loss, _training):
+    if loss.step == 2:
+        raise StoppedError
+
+
+def goes_on_to_the_same_bytes(config, folder):
+    """A training that is stopped after three steps and goes on from its folder."""
+    request = {"seed": 1}
+    with Run(folder, request, every=2) as run, pytest.raises(StoppedError):
+        trained(config, CARD, run, Told(stop_after_three))
+    with Run(folder, request, every=2) as run:
+        resumed = trained(config, CARD, run)
+    whole = trained(config, CARD)
+    assert resumed.losses == whole.losses and torch.equal(resumed.vectors, whole.vectors)
+    changed, others = delta_tensors(resumed.delta), delta_tensors(whole.delta)
+    assert resumed.delta.keys() == whole.delta.keys()
+    assert all(torch.equal(value, others[name]) for name, value in changed.items())
+
+
+def holds_what_is_said(config, side, train, record_property):
+    """The peak of a training with latents of that side is below its estimate."""
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
+
+    said = MemoryEstimator(
+        model=model_on(CARD),
+        embeddings={"clip_l": tuple(VECTORS.shape)},
+        prompts=(prompt_of(),),
+        latent=(4, side, side),
+    )(config)
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(CARD)
+    torch.cuda.reset_peak_memory_stats(CARD)
+    train()
+    peak = torch.cuda.max_memory_allocated(CARD) - before
+    record_property("said_mb", round(said.total / 1e6, 1))
+    record_property("peak_mb", round(peak / 1e6, 1))
+    assert peak <= said.total + said.reserve
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["weights", "LoRA"])
 def test_a_card_learns_what_the_cpu_learns(host, number, changes):
@@ -78,63 +122,19 @@ def test_a_card_learns_what_the_cpu_learns(host, number, changes):
 @pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"low_memory": True}], ids=str)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_stopped_training_goes_on_to_the_same_bytes(host, number, changes, tmp_path):
-    class StoppedError(Exception):
-        """As Cancel stops it."""
-
-    def stop(loss, _training):
-        if loss.step == 2:
-            raise StoppedError
-
-    config, request = stage(number, **{"precision": "auto", **changes}), {"seed": 1}
-    with Run(tmp_path, request, every=2) as run, pytest.raises(StoppedError):
-        trained(config, CARD, run, Told(stop))
-    with Run(tmp_path, request, every=2) as run:
-        resumed = trained(config, CARD, run)
-    whole = trained(config, CARD)
-    assert resumed.losses == whole.losses and torch.equal(resumed.vectors, whole.vectors)
-    changed, others = delta_tensors(resumed.delta), delta_tensors(whole.delta)
-    assert all(torch.equal(value, others[name]) for name, value in changed.items())
+    goes_on_to_the_same_bytes(stage(number, **{"precision": "auto", **changes}), tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"low_memory": True}], ids=str)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_the_peak_is_below_what_is_said(host, number, changes, record_property):
-    from attndreambooth.attndb.memory.estimate import MemoryEstimator
-
     config = stage(number, **{"precision": "auto", **changes})
-    said = MemoryEstimator(
-        model=model_on(CARD),
-        embeddings={"clip_l": tuple(VECTORS.shape)},
-        prompts=(prompt_of(),),
-        latent=(4, 8, 8),
-    )(config)
-    gc.collect()
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_allocated(CARD)
-    torch.cuda.reset_peak_memory_stats(CARD)
-    trained(config, CARD)
-    peak = torch.cuda.max_memory_allocated(CARD) - before
-    record_property("said_mb", round(said.total / 1e6, 1))
-    record_property("peak_mb", round(peak / 1e6, 1))
-    assert peak <= said.total + said.reserve
+    holds_what_is_said(config, 8, lambda: trained(config, CARD), record_property)
 
 
 def test_eight_bit_states_go_on_to_the_same_bytes(host, tmp_path):
     pytest.importorskip("bitsandbytes")
-    whole = trained(stage(3, optimizer=EIGHT_BIT), CARD)
-    request = {"optimizer": "8-bit"}
-    with Run(tmp_path, request, every=2) as run, pytest.raises(KeyboardInterrupt):
-        trained(stage(3, optimizer=EIGHT_BIT), CARD, run, Told(_stopped_after_three))
-    with Run(tmp_path, request, every=2) as run:
-        resumed = trained(stage(3, optimizer=EIGHT_BIT), CARD, run)
-    assert resumed.losses == whole.losses and whole.delta.keys() == resumed.delta.keys()
-    others = delta_tensors(whole.delta)
-    assert all(torch.equal(value, others[n]) for n, value in delta_tensors(resumed.delta).items())
-
-
-def _stopped_after_three(loss, _training):
-    if loss.step == 2:
-        raise KeyboardInterrupt
+    goes_on_to_the_same_bytes(stage(3, optimizer=EIGHT_BIT), tmp_path)
 
 
 def full_width(precision, **changes):
@@ -161,21 +161,5 @@ def test_no_attention_matrix_is_written_out_at_full_width(
     host, precision, changes, record_property
 ):
     """In fp32 and bf16 a fused kernel takes over, also on GPUs without bf16 products."""
-    from attndreambooth.attndb.memory.estimate import MemoryEstimator
-
     config, train = full_width(precision, **changes)
-    said = MemoryEstimator(
-        model=model_on(CARD),
-        embeddings={"clip_l": tuple(VECTORS.shape)},
-        prompts=(prompt_of(),),
-        latent=(4, 64, 64),
-    )(config)
-    gc.collect()
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_allocated(CARD)
-    torch.cuda.reset_peak_memory_stats(CARD)
-    train()
-    peak = torch.cuda.max_memory_allocated(CARD) - before
-    record_property("said_mb", round(said.total / 1e6, 1))
-    record_property("peak_mb", round(peak / 1e6, 1))
-    assert peak <= said.total + said.reserve
+    holds_what_is_said(config, 64, train, record_property)
