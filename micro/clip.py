@@ -5,7 +5,6 @@ contrastive losses: picture with caption, as CLIP; and two pictures of one subje
 scenes, so that the picture features tell subjects apart that no caption can.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,7 +110,6 @@ def train_micro_clip(
     folder: Path,
     captions: CaptionEncoder,
     config: ClipConfig,
-    on_epoch: Callable[[int, MicroClip], None] | None = None,
     bf16: bool = False,
 ) -> MicroClip:
     """A trained micro CLIP; pictures without words take part in the picture loss only."""
@@ -135,11 +133,7 @@ def train_micro_clip(
         subjects = contrast(features[:, 0], features[:, 1], scale)
         return subjects + contrast(features[named, 0], text, scale)
 
-    return train_in_epochs(
-        *("micro CLIP", model, config.pairs, config, loss_of, generator),
-        warmup=30,
-        on_epoch=on_epoch,
-    )
+    return train_in_epochs("micro CLIP", model, config.pairs, config, loss_of, generator, warmup=30)
 
 
 @torch.no_grad()

@@ -7,9 +7,6 @@ proportions, and parts without a word.
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from .world import Look, Rendered, Scene, render
 from .world.vocabulary import RGB
 
@@ -188,13 +185,3 @@ def _all() -> tuple[Concept, ...]:
 CONCEPTS: dict[str, Concept] = {concept.name: concept for concept in _all()}
 EVALUATION = tuple(concept for concept in CONCEPTS.values() if not concept.tuning)
 TUNING = tuple(concept for concept in CONCEPTS.values() if concept.tuning)
-
-
-def contact_sheet(places: str = "many") -> Image.Image:
-    """All photos of all concepts, two concepts a row."""
-    rows = [
-        np.concatenate([photo.picture for photo, _ in concept.photos(places)], axis=1)
-        for concept in CONCEPTS.values()
-    ]
-    pairs = [np.concatenate(rows[i : i + 2], axis=1) for i in range(0, len(rows), 2)]
-    return Image.fromarray(np.concatenate(pairs))

@@ -36,7 +36,6 @@ def train_in_epochs(
     loss_of: Callable[[Tensor], Tensor],
     generator: torch.Generator,
     warmup: int,
-    on_epoch: Callable[[int, Network], None] | None = None,
 ) -> Network:
     """The trained model. `loss_of` takes the sorted numbers (B,) of a batch of the `count` samples,
     whose order `generator` draws. A rest that fills no batch is left out of its epoch."""
@@ -57,6 +56,4 @@ def train_in_epochs(
             optimizer.zero_grad(set_to_none=True)
             done, seen = done + 1, seen + float(loss.detach())
         log.info("%s, epoch %d: loss %.4f", name, epoch + 1, seen / per_epoch)
-        if on_epoch is not None:
-            on_epoch(epoch, model)
     return model.eval()

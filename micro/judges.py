@@ -5,7 +5,6 @@ stream of scenes that the model was not trained on. Two trunks share nothing: on
 whole scene, one at the objects.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from .epochs import train_in_epochs
 from .stock import JUDGE_TEST, JUDGE_TRAIN, make_scenes, rendered, to_model_range
-from .world import Scene, Words, random_identity, random_scene
+from .world import Scene, Words, random_identity, random_scene, render
 from .world.vocabulary import (
     CATEGORIES,
     COLOURS,
@@ -156,12 +155,7 @@ class JudgeConfig:
     seed: int = 0
 
 
-def train_judges(
-    folder: Path,
-    config: JudgeConfig,
-    on_epoch: Callable[[int, Judges], None] | None = None,
-    bf16: bool = False,
-) -> Judges:
+def train_judges(folder: Path, config: JudgeConfig, bf16: bool = False) -> Judges:
     """Trained judges; `folder` keeps the rendered scenes. `bf16` halves a step's time where the
     processor has such products."""
     torch.manual_seed(config.seed)
@@ -177,24 +171,13 @@ def train_judges(
         losses = [F.cross_entropy(logits[n].float(), truth[n][index]) for n in ATTRIBUTES]
         return torch.stack(losses).nan_to_num().sum()
 
-    return train_in_epochs(
-        *("judges", model, config.scenes, config, loss_of, generator),
-        warmup=100,
-        on_epoch=on_epoch,
-    )
+    return train_in_epochs("judges", model, config.scenes, config, loss_of, generator, warmup=100)
 
 
-def held_out_accuracy(
-    model: Judges, seed: int = 0, count: int = 2000, folder: Path | None = None
-) -> dict[str, float]:
+def held_out_accuracy(model: Judges, seed: int = 0, count: int = 2000) -> dict[str, float]:
     """Share of right answers on clean scenes that no training has seen, among those with one."""
-    from .world import render
-
     scenes = make_scenes(seed, JUDGE_TEST, count)
-    if folder is not None:
-        pictures, scenes = rendered(folder, seed, JUDGE_TEST, count)
-    else:
-        pictures = np.stack([render(scene).picture for scene in scenes])
+    pictures = np.stack([render(scene).picture for scene in scenes])
     model.eval()
     seen = model.predict(pictures)
     shares = {}

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +131,7 @@ def save_state(state: dict, path: Path) -> None:
     write_whole({path: lambda file: torch.save(state, file)})
 
 
-def train_coder(
-    trainer: CoderTrainer, checkpoint: Path, on_log: Callable[[dict], None] | None = None
-) -> None:
+def train_coder(trainer: CoderTrainer, checkpoint: Path) -> None:
     """Train to the last step, going on from `checkpoint` where it exists."""
     if checkpoint.exists():
         trainer.load(torch.load(checkpoint, weights_only=True))
@@ -151,8 +148,6 @@ def train_coder(
                 "autoencoder step %d, %.1f min: loss %.4f, %.2f dB",
                 *(trainer.steps, trainer.elapsed / 60, loss, decibel),
             )
-            if on_log is not None:
-                on_log({"step": trainer.steps, "seconds": trainer.elapsed, "decibel": decibel})
             errors = []
             save_state(trainer.state(), checkpoint)
     save_state(trainer.state(), checkpoint)

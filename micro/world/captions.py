@@ -78,20 +78,17 @@ def sentence(style: str, subject: str, tail: list[str]) -> str:
 _WEIGHT = ("companion", "place", "hat", "light", "held", "partner", "badge", "pose")
 
 
-def kept_clauses(scene: Scene, limit: int = CLAUSES) -> list[str]:
-    """What `full_caption` speaks of beside the subject: at most `limit`, the weightiest."""
-    return sorted(clauses(scene), key=_WEIGHT.index)[:limit]
+def kept_clauses(scene: Scene) -> list[str]:
+    """What `full_caption` speaks of beside the subject: at most four clauses, the weightiest."""
+    return sorted(clauses(scene), key=_WEIGHT.index)[:CLAUSES]
 
 
-def full_caption(scene: Scene, subject: str | None = None, limit: int = CLAUSES) -> str:
-    """The plain sentence with all words and, at most `limit`, the weightiest clauses.
-
-    `subject` takes the place of the subject's words: a placeholder with its category.
-    """
-    found, kept = clauses(scene), kept_clauses(scene, limit)
+def full_caption(scene: Scene) -> str:
+    """The plain sentence with all words of the subject and the weightiest clauses."""
+    found, kept = clauses(scene), kept_clauses(scene)
     words = " ".join([*subject_words(scene).values(), scene.category])
     tail = [text for name, text in found.items() if name in kept]
-    return sentence(STYLES[scene.style][0], subject or words, tail)
+    return sentence(STYLES[scene.style][0], words, tail)
 
 
 _SAID = {  # how often a true word is said

@@ -68,8 +68,8 @@ def _apart(rng: np.random.Generator, *others: RGB) -> tuple[str, RGB]:
     return name, colour
 
 
-def shade_of(colour: RGB, factor: float = DARKER) -> RGB:
-    r, g, b = (round(value * factor) for value in colour)
+def _darker(colour: RGB) -> RGB:
+    r, g, b = (round(value * DARKER) for value in colour)
     return (r, g, b)
 
 
@@ -77,14 +77,11 @@ def _default_partner(body: RGB) -> RGB:
     return WHITE if far_from(body, WHITE, 150) else (96, 104, 128)
 
 
-def random_look(rng: np.random.Generator, colours: Any = None) -> tuple[Look, Words]:
-    """A look in (mostly) named colours; `colours` limits the body's names."""
+def random_look(rng: np.random.Generator) -> tuple[Look, Words]:
+    """A look in named colours."""
     name, body = _colour(rng)
-    if colours is not None:
-        while name not in colours:
-            name, body = _colour(rng)
     words: dict[str, str | None] = {"colour": name}
-    values: dict[str, Any] = {"body": body, "second": shade_of(body)}
+    values: dict[str, Any] = {"body": body, "second": _darker(body)}
     values["pattern"] = list(PATTERNS)[int(rng.choice(4, p=(0.4, 0.2, 0.2, 0.2)))]
     values["finish"] = FINISHES[int(rng.choice(4, p=(0.58, 0.14, 0.14, 0.14)))]
     values["partner"] = _default_partner(body)

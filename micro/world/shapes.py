@@ -7,18 +7,6 @@ colour, pattern and finish, ``SECOND`` the second colour, the rest is fixed.
 from dataclasses import dataclass
 
 BODY, SECOND, DARK, LIGHT, ACCENT, LEAF, GLASS, BADGE, HAT, HELD = range(1, 11)
-ROLES = {
-    "body": BODY,
-    "second": SECOND,
-    "dark": DARK,
-    "light": LIGHT,
-    "accent": ACCENT,
-    "leaf": LEAF,
-    "glass": GLASS,
-    "badge": BADGE,
-    "hat": HAT,
-    "held": HELD,
-}
 
 Part = tuple[int, str, tuple[float, ...], float]
 
