@@ -30,9 +30,7 @@ from numpy.typing import NDArray
 from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
-from ..attndb.training.session import train_stage
-from ..attndb.training.stage_request import StageRequest
-from ..devkit.in_process import Graph, host_folders
+from ..devkit.in_process import Graph, host_folders, trained_stage
 from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 from ..micro.sampling import sample
@@ -81,7 +79,7 @@ class Measured:
             placeholder=f"<my-{category}>",
         )[0]
         log.info("stage 1, which has no weights to hold")
-        self.begun = self._stage(self.stages[0], self.dataset, None)[0]
+        self.begun = self._stage(self.stages[0], self.dataset, None)
 
     def drawn(self, concept: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
         """Pictures (N, 128, 128, 3), with a concept applied."""
@@ -101,7 +99,7 @@ class Measured:
                 "AttnDBAddPriorImages", dataset=dataset, images=torch.from_numpy(images) / 255.0
             )[0]
         for config in self.stages[1:]:
-            concept, _ = self._stage(config.with_(**way.settings), dataset, concept)
+            concept = self._stage(config.with_(**way.settings), dataset, concept)
         seconds = time.process_time() - start
         plain = self.drawn(concept, [self.plain] * len(self.before))
         change = float(np.abs(plain.astype(float) - self.before).mean()) / 255.0
@@ -136,7 +134,7 @@ class Measured:
         """The concept after all stages, with nothing that holds the category."""
         concept = self.begun
         for config in self.stages[1:]:
-            concept, _ = self._stage(config, self.dataset, concept)
+            concept = self._stage(config, self.dataset, concept)
         return concept
 
     def base_row(self) -> str:
@@ -145,13 +143,7 @@ class Measured:
         return f"| untrained base | 0 | {identity:.2f} | | | 0 | |"
 
     def _stage(self, config: StageConfig, dataset: Any, concept: Any) -> Any:
-        from ..nodes.host.ui.plan import plan_of
-        from ..nodes.host.workbench import HostWorkbench
-
-        title = f"stage {config.stage}"
-        bench = HostWorkbench(self.model, self.clip, self.vae, plan_of([title], [config]))
-        request = StageRequest(dataset=dataset, config=config, concept=concept, title=title)
-        return train_stage(bench, request)
+        return trained_stage((self.model, self.clip, self.vae), dataset, config, concept)[0]
 
 
 HEAD = (

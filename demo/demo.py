@@ -29,12 +29,10 @@ from PIL import Image
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
-from ..attndb.training.session import train_stage
-from ..attndb.training.stage_request import StageRequest
 from ..attndb.viz.grid import table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..attndb.viz.loss_curve import loss_curve
-from ..devkit.in_process import Graph, host_folders
+from ..devkit.in_process import Graph, host_folders, trained_stage
 from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 from ..micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS
@@ -123,15 +121,9 @@ def personalise(
     rows.append(_scene_row("before", (model, clip, vae), drawn[1], seed, steps, output))
     losses, concept = [], None
     maps: list[list[Cell]] = []
-    from ..nodes.host.ui.plan import plan_of
-    from ..nodes.host.workbench import HostWorkbench
-
     for config in recipe:
-        title = f"stage {config.stage}"
-        config = config.with_(seed=seed)
-        bench = HostWorkbench(model, clip, vae, plan_of([title], [config]))
-        request = StageRequest(dataset=dataset, config=config, concept=concept, title=title)
-        concept, own = train_stage(bench, request)
+        title, config = f"stage {config.stage}", config.with_(seed=seed)
+        concept, own = trained_stage((model, clip, vae), dataset, config, concept)
         losses.extend(own)
         applied = graph("AttnDBApplyConcept", model=model, clip=clip, concept=concept)
         trained = (applied[0], applied[1], vae)

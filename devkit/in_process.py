@@ -28,6 +28,20 @@ class Graph:
         return node.execute(**{**defaults, **values}).args
 
 
+def trained_stage(wires: Any, dataset: Any, config: Any, concept: Any) -> tuple[Any, Any]:
+    """What a stage makes of a concept (None: of nothing) on (MODEL, CLIP, VAE), and its losses; no
+    page follows it."""
+    from ..attndb.training.session import train_stage
+    from ..attndb.training.stage_request import StageRequest
+    from ..nodes.host.ui.plan import plan_of
+    from ..nodes.host.workbench import HostWorkbench
+
+    title = f"stage {config.stage}"
+    bench = HostWorkbench(*wires, plan_of([title], [config]))
+    request = StageRequest(dataset=dataset, config=config, concept=concept, title=title)
+    return train_stage(bench, request)
+
+
 def host_folders(output: Path) -> None:
     """ComfyUI in this process keeps everything below `output` from now on."""
     import comfy.options  # noqa: F401  (parses no command line unless asked)

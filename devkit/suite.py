@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import touched
+from .pack import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "cuda"
 DEVICE = "ATTNDB_DEVICE"
 """Environment variable: where models of the tests are, `cpu` (default) or `cuda`."""

@@ -102,44 +102,43 @@ def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
 def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
     """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
     host_on_path()
-    from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
-    from ..nodes.host.model.private_model import PrivateModel
     from ..nodes.host.model.text import TextEncoder
-    from ..nodes.host.model.weights import private_unet
 
-    config = {**UNET_CONFIG, **unet_changes}
-    device = torch.device("cpu")
-    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
-    diffusion = Diffusion(
-        alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type=prediction_type
-    )
     text = {"clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1))}
-    return PrivateModel(unet, text, diffusion, device)
+    return _private_model({**UNET_CONFIG, **unet_changes}, text, prediction_type, seed)
 
 
 def tiny_xl_model(seed: int = 0) -> Any:
     """A PrivateModel as SDXL is one: two text encoders, one of them wider and filled up with zeros,
     whose pooled text the U-Net reads with the sizes of photo and crop."""
     host_on_path()
-    from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
-    from ..nodes.host.model.private_model import PrivateModel
     from ..nodes.host.model.text import TextEncoder
-    from ..nodes.host.model.weights import private_unet
 
-    device, wide = torch.device("cpu"), {**CLIP_CONFIG, "hidden_size": XL_WIDTHS["clip_g"]}
+    wide = {**CLIP_CONFIG, "hidden_size": XL_WIDTHS["clip_g"]}
     config = {
         **UNET_CONFIG,
         "context_dim": sum(XL_WIDTHS.values()),
         "num_classes": "sequential",
         "adm_in_channels": XL_WIDTHS["clip_g"] + 6 * 256,
     }
-    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
     text = {
         "clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1)),
         "clip_g": TextEncoder(plain_clip(wide, seed + 2), padding=(END, 0)),
     }
-    schedule = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
-    return PrivateModel(unet, text, schedule, device)
+    return _private_model(config, text, "epsilon", seed)
+
+
+def _private_model(
+    config: dict[str, Any], text: dict[str, Any], prediction_type: Any, seed: int
+) -> Any:
+    from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+    from ..nodes.host.model.private_model import PrivateModel
+    from ..nodes.host.model.weights import private_unet
+
+    device, schedule = torch.device("cpu"), scaled_linear_alphas_cumprod()
+    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
+    diffusion = Diffusion(alphas_cumprod=schedule, prediction_type=prediction_type)
+    return PrivateModel(unet, text, diffusion, device)
 
 
 def prompt_of(
