@@ -56,7 +56,7 @@ def tensors_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
         offset = 0
         for name in names:
             tensor = tensors[name]
-            end = offset + tensor.numel() * tensor.element_size()
+            end = offset + tensor.nbytes
             header[name] = {
                 "dtype": _DTYPES[tensor.dtype],
                 "shape": list(tensor.shape),

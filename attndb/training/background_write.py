@@ -23,7 +23,7 @@ def spare_memory() -> int:
 
 def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """A copy in main memory; None if it is not worth one, or would take half of what is spare."""
-    size = sum(value.numel() * value.element_size() for value in tensors.values())
+    size = sum(value.nbytes for value in tensors.values())
     if size < LEAST or 2 * size > spare_memory():
         return None
     with torch.no_grad():

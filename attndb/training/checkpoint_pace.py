@@ -26,7 +26,7 @@ class CheckpointPace:
 
     def held_up(self, since: float, tensors: Mapping[str, Tensor]) -> None:
         """A checkpoint of these tensors has kept the training waiting since then."""
-        size = sum(value.numel() * value.element_size() for value in tensors.values())
+        size = sum(value.nbytes for value in tensors.values())
         now = self.now()
         pause = min((now - since) / SHARE, AT_STAKE_S) if size >= LEAST else 0.0
         self._not_before = now + pause

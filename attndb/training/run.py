@@ -335,7 +335,7 @@ class Run:
 
     def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the result surely fits in the place of the checkpoint."""
-        needed = 1.1 * sum(t.numel() * t.element_size() for t in tensors) + 1e6
+        needed = 1.1 * sum(t.nbytes for t in tensors) + 1e6
         try:
             there = self.checkpoint.stat().st_size
             return there + shutil.disk_usage(self.folder).free > needed

@@ -222,7 +222,7 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
         run.finish(result)
         bench.kept(run.kept)
     except OSError as error:
-        size = sum(t.numel() * t.element_size() for t in delta_tensors(result.delta).values())
+        size = sum(t.nbytes for t in delta_tensors(result.delta).values())
         message = (
             f"{title}: finished, but the result could not be kept in {run.folder}: "
             f"{error.__cause__ or error} ({size_text(size)} needed, {free_space(run.folder)} "

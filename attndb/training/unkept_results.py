@@ -69,7 +69,7 @@ class UnkeptResults:
 
 
 def _size(result: StageResult) -> int:
-    return sum(t.numel() * t.element_size() for t in result_tensors(result).values())
+    return sum(value.nbytes for value in result_tensors(result).values())
 
 
 UNKEPT = UnkeptResults()
