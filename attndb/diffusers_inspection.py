@@ -88,7 +88,7 @@ def _unet(folder: Path) -> dict[str, Any]:
         try:
             header = read_header(path)
         except ValueError as error:
-            raise ConceptFileError(f"{path.name}: {error}; restore the file") from error
+            raise ConceptFileError.unreadable(path, error) from error
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         types = {str(entry["dtype"]) for entry in header.values()}
     else:

@@ -15,21 +15,16 @@ from typing import IO, Any, cast
 from torch import Tensor
 
 from .tensor_file import Writer, tensors_writer
+from .tensor_header import LARGEST_HEADER
 
 _FIELD = "attndb.checksum"
 _BLANK = "0" * 64
 _BEFORE = f'"{_FIELD}":"'.encode()
-_LARGEST_HEADER = 100_000_000
-"""Bytes; the safetensors library reads no larger one."""
 _CHUNK = 1 << 23
 _REMEMBERED = 64
 
 _sound: dict[Path, tuple[int, ...]] = {}
 _lock = threading.Lock()
-
-
-class DamagedFileError(ValueError):
-    """A file whose content is not what was written."""
 
 
 def checked_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Writer:
@@ -61,24 +56,24 @@ class _HashingHandle:
 
 
 def check_content(path: Path) -> None:
-    """DamagedFileError if the file is not what `checked_writer` wrote."""
+    """ValueError if the file is not what `checked_writer` wrote."""
     before = _state(path)
     with path.open("rb") as handle:
         start = handle.read(8)
         length = int.from_bytes(start, "little")
-        header = handle.read(length) if length <= _LARGEST_HEADER else b""
+        header = handle.read(length) if length <= LARGEST_HEADER else b""
         if len(start) < 8 or length == 0 or len(header) < length:
-            raise DamagedFileError("it is cut off or no safetensors file")
+            raise ValueError("it is cut off or no safetensors file")
         place = header.find(_BEFORE) + len(_BEFORE)
         stated = header[place : place + len(_BLANK)]
         if place < len(_BEFORE) or len(stated) < len(_BLANK):
-            raise DamagedFileError("it carries no checksum")
+            raise ValueError("it carries no checksum")
         content = hashlib.sha256(start)
         content.update(header[:place] + _BLANK.encode() + header[place + len(_BLANK) :])
         while chunk := handle.read(_CHUNK):
             content.update(chunk)
     if content.hexdigest().encode() != stated:
-        raise DamagedFileError("its content does not match its checksum")
+        raise ValueError("its content does not match its checksum")
     _remember(path, before)
 
 

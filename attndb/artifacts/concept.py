@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,13 @@ _ARCHITECTURES = {
 
 class ConceptFileError(ValueError):
     """A concept file that cannot be used; the message names the file and what is wrong."""
+
+    @classmethod
+    def unreadable(cls, path: Path, error: Exception) -> ConceptFileError:
+        """From what reading a file said, which may have named it."""
+        text = str(error)
+        named = text if path.name in text else f"{path.name}: {text}"
+        return cls(f"{named}; restore the file from where it came")
 
 
 @dataclass(frozen=True, kw_only=True)

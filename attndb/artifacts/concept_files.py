@@ -80,7 +80,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         metadata = read_metadata(path)
     except (ValueError, OSError) as error:
-        raise _unusable(path, error) from error
+        raise ConceptFileError.unreadable(path, error) from error
     if RECORD_KEY not in metadata:
         return None
     record = parse_record(metadata[RECORD_KEY], path.name)
@@ -142,10 +142,4 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(path)[0]
     except (ValueError, OSError) as error:
-        raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: Exception) -> ConceptFileError:
-    text = str(error)
-    named = text if path.name in text else f"{path.name}: {text}"
-    return ConceptFileError(f"{named}; restore the file from where it came")
+        raise ConceptFileError.unreadable(path, error) from error

@@ -77,7 +77,7 @@ def read_unet(path: Path) -> dict[str, Tensor]:
         try:
             return read_tensors(path, mapped=True)[0]
         except (ValueError, OSError) as error:
-            raise ConceptFileError(f"{path.name}: {error}; restore the file") from error
+            raise ConceptFileError.unreadable(path, error) from error
     content = read_pickled(path, largest=_LARGEST, kind="U-Net", mapped=True)
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strange or not content:

@@ -65,12 +65,13 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
         try:
             content = dict(read_tensors(path)[0])
         except (ValueError, OSError) as error:
-            raise ConceptFileError(f"{path.name}: {error}; restore the file") from error
+            raise ConceptFileError.unreadable(path, error) from error
     else:
         content = read_pickled(path, largest=_LARGEST_PICKLE, kind="embedding")
     if isinstance(content.get("string_to_param"), Mapping):  # A1111
         name = content.get("name")
-        content = {name if isinstance(name, str) else "*": v for v in _values(content)[:1]}
+        values = list(content["string_to_param"].values())
+        content = {name if isinstance(name, str) else "*": value for value in values[:1]}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if set(tensors) == set(_TWO_ENCODERS):
         return _of_two_encoders(tensors, path.name)
@@ -115,10 +116,6 @@ def _of_two_encoders(tensors: Mapping[str, Tensor], file: str) -> ForeignEmbeddi
     check_values({}, file, rows)
     first, second = _TWO_ENCODERS
     return ForeignEmbedding("", first, rows[first], {second: rows[second]})
-
-
-def _values(content: Mapping[Any, Any]) -> list[Any]:
-    return list(content["string_to_param"].values())
 
 
 def _as_one_word(tensors: dict[Any, Tensor]) -> dict[Any, Tensor]:
@@ -177,7 +174,7 @@ def _low_rank(up: Tensor, down: Tensor, shape: tuple[int, ...], where: str) -> L
     for factor in (up, down):
         check_precision(where, factor)
     factors = up.float().flatten(1), down.float().flatten(1)
-    if factors[0].shape[0] != shape[0] or factors[1].shape[1] * shape[0] != _count(shape):
+    if factors[0].shape[0] != shape[0] or factors[1].shape[1] * shape[0] != math.prod(shape):
         raise ConceptFileError(
             f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} do not make the "
             f"MODEL's {shape}: connect a MODEL of its family"
@@ -195,10 +192,3 @@ def _alpha(alpha: Tensor, where: str) -> float:
             "restore the file from where it came"
         )
     return value
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

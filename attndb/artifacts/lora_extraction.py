@@ -130,8 +130,7 @@ def _thin(name: str, change: WeightDelta, config: ExtractionConfig) -> WeightDel
     factors = _factors(whole, most, config.energy, _generator(name))
     if factors is None:  # nothing was changed
         return None
-    dtype = change.up.dtype if isinstance(change, LowRank) else change.dtype
-    return cast_delta(LowRank(*factors, tuple(change.shape)), dtype)
+    return cast_delta(LowRank(*factors, tuple(change.shape)), change.dtype)
 
 
 def _generator(name: str) -> torch.Generator:

@@ -29,7 +29,7 @@ _ours: set[Path] = set()
 
 
 def partial_neighbour(path: Path) -> Path:
-    """A new name beside `path` to write its content to; `forget_partial` when that is over."""
+    """A new name beside `path` to write its content to; `forget_partials` when that is over."""
     number = next(_numbers)
     partial = path.with_name(f".{path.name}.{_MACHINE}-{os.getpid()}-{number}.part")
     _ours.add(partial)

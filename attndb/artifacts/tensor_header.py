@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-_LARGEST_HEADER = 100_000_000
+LARGEST_HEADER = 100_000_000
+"""Bytes; the safetensors library reads no larger one."""
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def read_header(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
+        if size < 8 or length > min(size - 8, LARGEST_HEADER):
             raise ValueError("not a safetensors file, or cut off: its header is longer than it")
         try:
             header = json.loads(handle.read(length))

@@ -24,6 +24,11 @@ class LowRank:
     shape: tuple[int, ...]
     """Of the weight."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its factors."""
+        return self.up.dtype
+
     def dense(self) -> Tensor:
         """The change as a whole tensor, fp32."""
         return (self.up.float() @ self.down.float()).reshape(self.shape)
@@ -41,11 +46,10 @@ def add_deltas(before: WeightDelta | None, change: WeightDelta) -> WeightDelta:
     """Two changes of one weight as one, in the precision of the second. Low ranks add up."""
     if before is None:
         return change
+    dtype = change.dtype
     if isinstance(before, LowRank) and isinstance(change, LowRank):
-        dtype = change.up.dtype
         up = torch.cat([before.up.to(dtype), change.up], dim=1)
         return LowRank(up, torch.cat([before.down.to(dtype), change.down]), change.shape)
-    dtype = change.up.dtype if isinstance(change, LowRank) else change.dtype
     return (dense(before) + dense(change)).to(dtype)
 
 

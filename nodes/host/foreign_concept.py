@@ -136,7 +136,7 @@ def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
     try:
         tensors, metadata = read_tensors(path)
     except (ValueError, OSError) as error:
-        raise ConceptFileError(f"{lora}: {error}; restore the file") from error
+        raise ConceptFileError.unreadable(path, error) from error
     delta, text_keys = foreign_delta(tensors, _weights(model), path.name, metadata)
     if text_keys:
         log.warning(
