@@ -22,21 +22,8 @@ from ..models.cross_attention import choose_layers
 from ..models.protocol import Model
 from .base_weights import BaseWeights
 from .concept_learner import ConceptLearner
+from .concept_method import ConceptMethod
 from .method import Part
-
-
-class AttnDreamBooth:
-    """Stage 1 trains the embedding, 2 the cross-attention layers, 3 the U-Net; each with the
-    regulariser that ties the placeholder's attention map to the category's."""
-
-    def __init__(self, config: StageConfig) -> None:
-        self.config = config
-        held = [name for name, weight in config.held_to_the_base.items() if weight]
-        self.loss_names: Sequence[str] = ("denoising", "attention_map", "prior", *held)
-
-    def attach(self, model: Model, start: Embeddings) -> AttnDreamBoothLearner:
-        """Ready to train from these vectors on."""
-        return AttnDreamBoothLearner(model, self.config, start)
 
 
 class AttnDreamBoothLearner(ConceptLearner):
@@ -113,3 +100,15 @@ class AttnDreamBoothLearner(ConceptLearner):
         for columns in {prompt.columns for prompt in batch.prompts} - self._columns.keys():
             self._columns[columns] = torch.tensor(columns, device=self.model.device)
         return torch.stack([self._columns[prompt.columns] for prompt in batch.prompts])
+
+
+class AttnDreamBooth(ConceptMethod):
+    """Stage 1 trains the embedding, 2 the cross-attention layers, 3 the U-Net; each with the
+    regulariser that ties the placeholder's attention map to the category's."""
+
+    learner = AttnDreamBoothLearner
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__(config)
+        held = [name for name, weight in config.held_to_the_base.items() if weight]
+        self.loss_names: Sequence[str] = ("denoising", "attention_map", "prior", *held)

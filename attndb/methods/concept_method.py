@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ..config.stage import StageConfig
 from ..models.conditioning import Embeddings
@@ -12,9 +13,10 @@ from .concept_learner import ConceptLearner
 
 class ConceptMethod:
     """What its settings say is trained (config/methods.py), under the denoising loss, with prior
-    samples where there are any. Methods whose loss or update has more parts have a learner of their
+    samples where there are any. Methods whose loss or update has more parts name a learner of their
     own."""
 
+    learner: ClassVar[type[ConceptLearner]] = ConceptLearner
     loss_names: Sequence[str] = ("denoising", "prior")
 
     def __init__(self, config: StageConfig) -> None:
@@ -22,4 +24,4 @@ class ConceptMethod:
 
     def attach(self, model: Model, start: Embeddings) -> ConceptLearner:
         """Ready to train from these vectors on."""
-        return ConceptLearner(model, self.config, start)
+        return self.learner(model, self.config, start)

@@ -15,16 +15,6 @@ from .concept_learner import ConceptLearner
 from .concept_method import ConceptMethod
 
 
-class CustomDiffusion(ConceptMethod):
-    """What the text says to the image (to_k and to_v of every attn2) learns the subject together
-    with the embedding of a word in front of the category, which begins as a rare one; prior samples
-    keep the category (sections 3.1 and 3.2)."""
-
-    def attach(self, model: Model, start: Embeddings) -> CustomDiffusionLearner:
-        """Ready to train from these vectors on."""
-        return CustomDiffusionLearner(model, self.config, start)
-
-
 class CustomDiffusionLearner(ConceptLearner):
     """L_diff, from which keys and values of a text's first token learn nothing: so the published
     code has it, for that token is the same in every text."""
@@ -53,6 +43,14 @@ class CustomDiffusionLearner(ConceptLearner):
         """The same, also where a step broke off."""
         super().detach()
         self.after_step()
+
+
+class CustomDiffusion(ConceptMethod):
+    """What the text says to the image (to_k and to_v of every attn2) learns the subject together
+    with the embedding of a word in front of the category, which begins as a rare one; prior samples
+    keep the category (sections 3.1 and 3.2)."""
+
+    learner = CustomDiffusionLearner
 
 
 def _first_held(_layer: object, _inputs: object, states_BTD: Tensor) -> Tensor:

@@ -27,17 +27,6 @@ MODULE = "neti."
 """In front of the names of the mapper's weights, among what a method adds to the model."""
 
 
-class NeTI(ConceptMethod):
-    """The frozen model is told the subject by another vector at each timestep and in each layer;
-    what learns is the mapper that gives them. The word's own embedding stays the category's."""
-
-    loss_names: Sequence[str] = ("denoising",)
-
-    def attach(self, model: Model, start: Embeddings) -> NeTILearner:
-        """Ready to train a new mapper, whose vectors are as long as these."""
-        return NeTILearner(model, self.config, start)
-
-
 class NeTILearner(ConceptLearner):
     """L_diff of the denoiser, each of whose layers reads a text of its own."""
 
@@ -118,3 +107,11 @@ class NeTILearner(ConceptLearner):
     def added(self) -> dict[str, Tensor]:
         """The mapper; the word's own vector stays as it began."""
         return {f"{MODULE}{name}": value for name, value in self._mapper.tensors().items()}
+
+
+class NeTI(ConceptMethod):
+    """The frozen model is told the subject by another vector at each timestep and in each layer;
+    what learns is the mapper that gives them. The word's own embedding stays the category's."""
+
+    learner = NeTILearner
+    loss_names: Sequence[str] = ("denoising",)

@@ -28,17 +28,6 @@ MODULE = "vico."
 """In front of the names of the image blocks' weights, among what a method adds to the model."""
 
 
-class ViCo(ConceptMethod):
-    """The frozen model is given blocks that look at another photo of the subject, where that looks
-    at the subject's word; what learns is the blocks and the word."""
-
-    loss_names: Sequence[str] = ("denoising", "attention_map")
-
-    def attach(self, model: Model, start: Embeddings) -> ViCoLearner:
-        """Ready to train new blocks, and the word from these vectors on."""
-        return ViCoLearner(model, self.config, start)
-
-
 class ViCoLearner(ConceptLearner):
     """L_diff + lambda sum_l MSE(A_V / max A_V, sg(A_EOT / max A_EOT)), with a reference image for
     every sample."""
@@ -85,6 +74,14 @@ class ViCoLearner(ConceptLearner):
         """The U-Net is as it was found, also where a step broke off."""
         super().detach()
         self._attention.rest()
+
+
+class ViCo(ConceptMethod):
+    """The frozen model is given blocks that look at another photo of the subject, where that looks
+    at the subject's word; what learns is the blocks and the word."""
+
+    learner = ViCoLearner
+    loss_names: Sequence[str] = ("denoising", "attention_map")
 
 
 def _new_blocks(model: Model, seed: int) -> ImageBlocks:

@@ -135,9 +135,7 @@ def _finished_or_trained(
             ),
         )
         fitted_request = replace(request, config=fitted)
-        result = _train(
-            bench, fitted_request, texts, batches, model, embeddings, run, concepts, ranks
-        )
+        result = _train(bench, fitted_request, texts, batches, model, embeddings, run, concepts)
         # as the concept has it: half a file and no cast where a MODEL in fp16 asks again
         result = replace(result, delta=cast_deltas(result.delta, bench.weights_dtype))
         if ranks.first:
@@ -197,9 +195,8 @@ def _train(
     embeddings: Embeddings,
     run: Run,
     concepts: ConceptCheckpoints,
-    ranks: Ranks,
 ) -> StageResult:
-    config, dataset = request.config, request.dataset
+    config, dataset, ranks = request.config, request.dataset, bench.ranks
     if run.earlier is not None and not batches.encoded_as_in(run.earlier.steps):
         log.info(
             "%s: not going on from the %d steps in %s, which encoded its photos one by one: one "

@@ -109,12 +109,6 @@ class Training:
         return self.learner.embeddings
 
     @property
-    def vectors(self) -> Tensor:
-        """The placeholder's vectors, of a model with one text encoder."""
-        [vectors] = self.embeddings.values()
-        return vectors
-
-    @property
     def consistent(self) -> bool:
         """Whether weights and optimiser are those of a whole number of steps."""
         return self.update.consistent
@@ -241,8 +235,12 @@ class Training:
                     "Lower the learning rate, or set precision to fp32"
                 )
         return StageResult(
-            *(learned.embeddings, learned.delta, tuple(losses), learned.modules, learned.facts),
-            self.micro_batches,
+            embeddings=learned.embeddings,
+            delta=learned.delta,
+            losses=tuple(losses),
+            modules=learned.modules,
+            facts=learned.facts,
+            micro_batches=self.micro_batches,
         )
 
 
