@@ -29,9 +29,9 @@ from ..nodes.evaluate_concept import (
     check_best_by,
     photo_of,
     pictured,
-    said_of_best,
     scored,
     shots_of,
+    verdict,
 )
 from ..nodes.host.image_encoders import folder_encoder, micro_encoder
 from ..nodes.host.model.sampling import SamplerSettings
@@ -107,7 +107,7 @@ def _concepts(
         write_whole({options.grid: png_writer(to_picture(grid))})
     own = [n for n, column in enumerate(columns) if column.concept is not None]
     best = own[best_row([rows[n] for n in own], options.best_by)]
-    return rows, names[best], said_of_best(rows, own, best, options.best_by)
+    return rows, names[best], verdict(rows, own, best, options.best_by)
 
 
 def _pictures(

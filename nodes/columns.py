@@ -18,6 +18,7 @@ from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
 from .host.ui.progress import CountedProgress
 from .socket_types import Concept
 from .sockets import MAX_SEED
+from .wires import filled_lines
 
 MOST = 12
 """Columns of a figure."""
@@ -157,7 +158,7 @@ def _words(concept: TrainedConcept, typed: Sequence[str]) -> tuple[str, ...]:
 
 def labels_of(columns: Sequence[Column], typed: str) -> list[str]:
     """A name for each column: those that were typed, one in a line, then ours."""
-    told = [line.strip() for line in typed.splitlines() if line.strip()][: len(columns)]
+    told = filled_lines(typed)[: len(columns)]
     return [*told, *column_names([column.concept for column in columns])[len(told) :]]
 
 

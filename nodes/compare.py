@@ -10,6 +10,7 @@ from ..attndb.attention.prompt_words import split_queries
 from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .errors import naming_node
+from .wires import filled_lines
 
 Maps = io.Custom("ATTNDB_MAPS")
 CATEGORY = "AttnDreamBooth/attention"
@@ -112,7 +113,7 @@ class CompareAttention(io.ComfyNode):
         figures = [figure for figure in numbered if figure is not None]
         style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
         shown = split_queries(words) or [word.label for word in figures[-1].maps.words]
-        names = [line.strip() for line in labels.splitlines() if line.strip()]
+        names = filled_lines(labels)
         if len(names) > len(figures):  # a name for each socket, also of those that have nothing
             names = [*names, *(str(n) for n in range(len(names) + 1, _COMPARED + 1))]
             names = [names[place] for place in places]

@@ -24,7 +24,7 @@ from .columns import (
 from .compare import CATEGORY, figure_widgets
 from .errors import naming_node
 from .sockets import reference_socket
-from .wires import first, one_value
+from .wires import filled_lines, first, one_value
 
 _MOST_PROMPTS = 24
 
@@ -142,8 +142,7 @@ def _standing(
 
 def _lines(prompts: Any) -> list[str]:
     """Prompts that are not empty, one in a line, of a text or a list of texts."""
-    texts = prompts if isinstance(prompts, list) else [prompts]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    lines = filled_lines(prompts)
     if not lines:
         raise ValueError("prompts is empty: write one in a line, with {} for the subject")
     if len(lines) > _MOST_PROMPTS:

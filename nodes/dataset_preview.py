@@ -21,15 +21,8 @@ from .sockets import shared_widgets
 
 log = logging.getLogger(__name__)
 
-_SHARED = (
-    "seed",
-    "resolution",
-    "augmentation",
-    "mask_fill",
-    "latent_pool",
-    "category_tie",
-)
-"""Widgets of the training nodes that decide what is seen."""
+_SHARED = ("augmentation", "mask_fill", "latent_pool", "category_tie")
+"""Widgets of the training nodes that decide what is seen, besides seed and resolution."""
 
 
 class PreviewDataset(io.ComfyNode):
@@ -74,7 +67,7 @@ class PreviewDataset(io.ComfyNode):
                     tooltip="Crops of each photo: those that stage 1 of the published recipe draws "
                     "first with this seed. Later stages draw others in the same way.",
                 ),
-                *(shared[name] for name in _SHARED[2:]),
+                *(shared[name] for name in _SHARED),
             ],
             outputs=[
                 io.Image.Output(
@@ -113,10 +106,7 @@ class PreviewDataset(io.ComfyNode):
             log.warning("%s", line)
         show_text("\n".join(preview.advice) or "no warning")
         picture = preview.picture[None]
-        shown = {
-            **ui.PreviewImage(picture).as_dict(),
-            **ui.PreviewText(preview.text).as_dict(),
-        }
+        shown = {**ui.PreviewImage(picture).as_dict(), **ui.PreviewText(preview.text).as_dict()}
         return io.NodeOutput(picture, preview.text, ui=shown)
 
 

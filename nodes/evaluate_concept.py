@@ -194,7 +194,7 @@ class EvaluateConcept(io.ComfyNode):
         rows = scored(columns, names, figures, shots, reference, given)
         concepts_at = [n for n, column in enumerate(columns) if column.concept is not None]
         best = concepts_at[best_row([rows[n] for n in concepts_at], by)]
-        table = f"{score_table(rows)}\n\n{said_of_best(rows, concepts_at, best, by)}"
+        table = f"{score_table(rows)}\n\n{verdict(rows, concepts_at, best, by)}"
         first_of_each = [[pictured(f[r * count]) for f in figures] for r in range(len(lines))]
         cell = widgets["cell_size"]
         grid = evaluation_grid(reference.photos, lines, first_of_each, names, cell)[None]
@@ -297,7 +297,7 @@ def _map(figure: MapFigure, word: str) -> Tensor | None:
         return None
 
 
-def said_of_best(rows: Sequence[Scores], concepts: Sequence[int], best: int, by: str) -> str:
+def verdict(rows: Sequence[Scores], concepts: Sequence[int], best: int, by: str) -> str:
     """Which is best, and by how much."""
     own = merit(rows[best], by)
     others = [n for n in concepts if n != best and merit(rows[n], by) is not None]

@@ -9,6 +9,7 @@ from comfy_api.v0_0_2 import io
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
 from .socket_types import Preview
+from .sockets import MAX_SEED
 
 
 class TrainingPreview(io.ComfyNode):
@@ -53,7 +54,7 @@ class TrainingPreview(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=MAX_SEED,
                     control_after_generate=False,
                     tooltip="Of the sampler's noise: the same for every picture.",
                 ),

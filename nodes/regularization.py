@@ -18,6 +18,28 @@ from .socket_types import Regularization
 log = logging.getLogger(__name__)
 
 
+def _weight_widgets(summed: str) -> list[io.Input]:
+    """The regulariser's two weights; `summed`: over what it is."""
+    return [
+        io.Float.Input(
+            "mean_weight",
+            default=2.0,
+            min=0.0,
+            max=100000.0,
+            step=0.1,
+            tooltip=f"lambda_mu: weight of the squared difference of the maps' means. {summed}",
+        ),
+        io.Float.Input(
+            "variance_weight",
+            default=5.0,
+            min=0.0,
+            max=100000.0,
+            step=0.1,
+            tooltip="lambda_sigma: weight of the squared difference of their variances.",
+        ),
+    ]
+
+
 class AttentionMapRegularization(io.ComfyNode):
     """Strength and place of the regulariser."""
 
@@ -32,22 +54,8 @@ class AttentionMapRegularization(io.ComfyNode):
             "Both 0: no regularisation (an ablation).",
             search_aliases=["attention loss", "cross attention", "regularizer", "prompt ignored"],
             inputs=[
-                io.Float.Input(
-                    "mean_weight",
-                    default=2.0,
-                    min=0.0,
-                    max=100000.0,
-                    step=0.1,
-                    tooltip="lambda_mu: weight of the squared difference of the maps' means. "
-                    "Summed over the batch, so its strength grows with the batch size.",
-                ),
-                io.Float.Input(
-                    "variance_weight",
-                    default=5.0,
-                    min=0.0,
-                    max=100000.0,
-                    step=0.1,
-                    tooltip="lambda_sigma: weight of the squared difference of their variances.",
+                *_weight_widgets(
+                    "Summed over the batch, so its strength grows with the batch size."
                 ),
                 io.Combo.Input(
                     "layers",
@@ -122,23 +130,9 @@ class RegularizeTrainLora(io.ComfyNode):
                     default="",
                     tooltip="The word that says what it is: dog. Empty: the word after the token.",
                 ),
-                io.Float.Input(
-                    "mean_weight",
-                    default=2.0,
-                    min=0.0,
-                    max=100000.0,
-                    step=0.1,
-                    tooltip="lambda_mu: weight of the squared difference of the maps' means. "
+                *_weight_widgets(
                     "Summed over the samples of a step, so its strength grows with batch size and "
-                    "accumulation.",
-                ),
-                io.Float.Input(
-                    "variance_weight",
-                    default=5.0,
-                    min=0.0,
-                    max=100000.0,
-                    step=0.1,
-                    tooltip="lambda_sigma: weight of the squared difference of their variances.",
+                    "accumulation."
                 ),
             ],
             outputs=[

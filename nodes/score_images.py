@@ -15,7 +15,7 @@ from .errors import naming_node
 from .evaluate_concept import encoder_sockets, given_encoders, reference_of, rgb
 from .prompt_set import CATEGORY
 from .socket_types import Scores as ScoresSocket
-from .wires import one_value, separate_images, separate_masks
+from .wires import filled_lines, one_value, separate_images, separate_masks
 
 
 class ScoreImages(io.ComfyNode):
@@ -137,8 +137,7 @@ class ScoreImages(io.ComfyNode):
 def asked_of(given: Any, pictures: int, category: str) -> list[tuple[str, str]]:
     """What each picture was asked for, whole and beside the subject. ValueError if the lines are
     neither one nor as many as the pictures, or if {} has no category."""
-    texts = given if isinstance(given, list) else [given]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    lines = filled_lines(given)
     if not lines:
         return [("", "")] * pictures
     if len(lines) not in (1, pictures):

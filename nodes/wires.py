@@ -36,6 +36,12 @@ def lines_of(text: Any) -> list[str]:
     return [" ".join(part.split()) for part in parts]
 
 
+def filled_lines(text: Any) -> list[str]:
+    """The lines of a text, or of a list of texts, that are not empty."""
+    texts = text if isinstance(text, list) else [text]
+    return [line.strip() for part in texts for line in part.splitlines() if line.strip()]
+
+
 def separate_masks(masks: Any) -> list[np.ndarray]:
     """Every mask of a MASK batch, or of a list of them, as an array (height, width)."""
     batches = masks if isinstance(masks, list) else [masks]
@@ -45,7 +51,7 @@ def separate_masks(masks: Any) -> list[np.ndarray]:
 
 
 def separate_images(images: Any) -> list[np.ndarray]:
-    """Every picture of an IMAGE batch, or of a list of them, as an array (height, width, channels).
-    ValueError if there is none."""
+    """Every picture of an IMAGE batch, or of a list of them, as an array (height, width,
+    channels)."""
     batches = images if isinstance(images, list) else [images]
     return [picture.cpu().float().numpy() for batch in batches for picture in batch]

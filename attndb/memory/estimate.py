@@ -126,7 +126,7 @@ class MemoryEstimator:
             yield from (*module.parameters(), *module.buffers())
 
     def __call__(self, config: StageConfig) -> MemoryEstimate:
-        """What the stage needs on the backend's device. About a second for a U-Net of SD 2.1."""
+        """What the stage needs on the model's device. About a second for a U-Net of SD 2.1."""
         device = self.model.device
         on_the_cpu = device.type == "cpu"
         size = min(config.micro_batch or config.batch_size, config.batch_size)

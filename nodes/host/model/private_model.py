@@ -1,4 +1,4 @@
-"""PrivateModel: a private, trainable copy of the model on the wires (attndb's Backend)."""
+"""PrivateModel: a private, trainable copy of the model on the wires (attndb's Model)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class PrivateModel:
 def private_model(
     model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, WeightDelta]
 ) -> PrivateModel:
-    """A backend from the wires: the U-Net with these base weights plus a concept's change."""
+    """Of the wires: the U-Net with these base weights plus a concept's change."""
     device = comfy.model_management.get_torch_device()
     start = {name: w + dense(delta[name]) if name in delta else w for name, w in weights.items()}
     unet = private_unet(model.model.model_config.unet_config, start, device)
