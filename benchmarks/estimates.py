@@ -15,8 +15,8 @@ from ..attndb.memory.meta_trace import META
 from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from ..devkit.training import training_of
 from ..nodes.host.model.private_model import PrivateModel
-from ..nodes.host.model.text import TextEncoder
-from ..nodes.host.model.weights import private_unet
+from ..nodes.host.model.private_unet import private_unet
+from ..nodes.host.model.text_encoder import TextEncoder
 from .measure import PeakMemory, collect
 from .ours import initial_vector, our_backend, our_batch, stage_config
 from .sizes import Size, inputs_of, sd15, sd21, sdxl, weights_of

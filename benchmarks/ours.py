@@ -17,8 +17,8 @@ from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumpr
 from ..attndb.models.protocol import Model
 from ..devkit.training import initial_vectors
 from ..nodes.host.model.private_model import PrivateModel
-from ..nodes.host.model.text import TextEncoder
-from ..nodes.host.model.weights import private_unet
+from ..nodes.host.model.private_unet import private_unet
+from ..nodes.host.model.text_encoder import TextEncoder
 from .sizes import CATEGORY, FIRST_NEW_ID, PROMPT, TOKENS, Inputs, Size, Weights
 
 

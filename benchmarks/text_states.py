@@ -66,7 +66,8 @@ def _clip(kind: str) -> Any:
 def _measured(clip: Any, folder: Path) -> str:
     from ..nodes.host.model.digests import text_digest
     from ..nodes.host.model.placeholders import embedding_widths, encoder_names
-    from ..nodes.host.model.text import TextEncoder, with_blank_vectors
+    from ..nodes.host.model.text import with_blank_vectors
+    from ..nodes.host.model.text_encoder import TextEncoder
 
     [name] = encoder_names(clip.cond_stage_model)
     vectors = torch.zeros(1, embedding_widths(clip)[name])

@@ -102,7 +102,7 @@ def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
 def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
     """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
     host_on_path()
-    from ..nodes.host.model.text import TextEncoder
+    from ..nodes.host.model.text_encoder import TextEncoder
 
     text = {"clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1))}
     return _private_model({**UNET_CONFIG, **unet_changes}, text, prediction_type, seed)
@@ -112,7 +112,7 @@ def tiny_xl_model(seed: int = 0) -> Any:
     """A PrivateModel as SDXL is one: two text encoders, one of them wider and filled up with zeros,
     whose pooled text the U-Net reads with the sizes of photo and crop."""
     host_on_path()
-    from ..nodes.host.model.text import TextEncoder
+    from ..nodes.host.model.text_encoder import TextEncoder
 
     wide = {**CLIP_CONFIG, "hidden_size": XL_WIDTHS["clip_g"]}
     config = {
@@ -133,7 +133,7 @@ def _private_model(
 ) -> Any:
     from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
     from ..nodes.host.model.private_model import PrivateModel
-    from ..nodes.host.model.weights import private_unet
+    from ..nodes.host.model.private_unet import private_unet
 
     device, schedule = torch.device("cpu"), scaled_linear_alphas_cumprod()
     unet = private_unet(config, plain_unet(config, seed).state_dict(), device)

@@ -78,7 +78,7 @@ class GoneTensor(torch.Tensor):
 
 def test_a_private_text_encoder_takes_nothing_that_the_host_streams_by(sd15, monkeypatch):
     model_vbar = pytest.importorskip("comfy_aimdo.model_vbar")
-    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
     freed = []
     library = types.SimpleNamespace(vbar_free=lambda context, at: freed.append(at))

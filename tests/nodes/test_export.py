@@ -34,7 +34,8 @@ def made(request, home, train, tmp_path_factory):
 
 def host_prediction(model, x, t, context):
     """The U-Net of a MODEL with its patches, as the sampler would run it."""
-    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights, private_unet
+    from attndreambooth.nodes.host.model.private_unet import private_unet
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
 
     weights = merged_weights(model, UNET_PREFIX)
     unet = private_unet(model.model.model_config.unet_config, weights, torch.device("cpu"))

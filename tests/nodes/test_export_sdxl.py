@@ -48,7 +48,8 @@ def made(home, train, tmp_path_factory):
 def test_the_same_noise_text_and_sizes_give_the_same_prediction(made, run):
     from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
-    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights, private_unet
+    from attndreambooth.nodes.host.model.private_unet import private_unet
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
 
     folder, _ = run(NODE, model=made.wires.model, concept=made.concept)
     applied, _, _ = run(

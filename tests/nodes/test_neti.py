@@ -265,7 +265,8 @@ def test_training_and_sampling_encode_alike_whatever_layer_is_read(host, kind, s
         private_encoder,
     )
     from attndreambooth.nodes.host.model.placeholders import embedding_widths, with_vectors
-    from attndreambooth.nodes.host.model.text import TextEncoder, tokenize_prompts
+    from attndreambooth.nodes.host.model.text import tokenize_prompts
+    from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
     clip = small(kind).clip
     if skip is not None:

@@ -42,8 +42,8 @@ from attndreambooth.attndb.models.noise_schedule import (
 from attndreambooth.attndb.training.training import StageResult
 from attndreambooth.devkit.training import train_stage
 from attndreambooth.nodes.host.model.private_model import PrivateModel
-from attndreambooth.nodes.host.model.text import TextEncoder
-from attndreambooth.nodes.host.model.weights import private_unet
+from attndreambooth.nodes.host.model.private_unet import private_unet
+from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
 BOUNDS = {
     "loss": 1e-4,

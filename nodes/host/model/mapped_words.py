@@ -26,7 +26,7 @@ from ....attndb.models.space_time_mapper import BYPASS_SHARE, SpaceTimeMapper, b
 from .attn2 import BlockKey, attn2_layers
 from .compiled import not_compiled
 from .mapped_text import MAPPED, MappedText
-from .text import TextEncoder
+from .text_encoder import TextEncoder
 from .unet_call import Options, unet_call
 from .weights import merged_weights, private_copy
 

@@ -20,9 +20,9 @@ from ....attndb.models.noise_schedule import Diffusion
 from .checkpointing import checkpoint_activations
 from .families import is_v_prediction
 from .placeholders import encoder_names
+from .private_unet import attend_as, compile_blocks, private_unet, text_by_layer
 from .size_conditioning import pooled_with_sizes
-from .text import TextEncoder
-from .weights import attend_as, compile_blocks, private_unet, text_by_layer
+from .text_encoder import TextEncoder
 
 
 class PrivateModel:

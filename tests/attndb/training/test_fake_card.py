@@ -26,7 +26,7 @@ VECTORS = torch.zeros(1, 32)
 def model_on_card(model):
     """The model with its weights on the fake card."""
     from attndreambooth.nodes.host.model.private_model import PrivateModel
-    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
     [(name, encoder)] = model.text_encoders.items()
     text = TextEncoder(on_fake_card(encoder))

@@ -40,7 +40,7 @@ def exact(monkeypatch):
 def model_on(device):
     """The tiny model as a stage node makes it for a device: its weights wait in main memory."""
     from attndreambooth.nodes.host.model.private_model import PrivateModel
-    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
     made = tiny_model()
     text = {name: TextEncoder(encoder) for name, encoder in made.text_encoders.items()}

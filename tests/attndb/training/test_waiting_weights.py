@@ -44,7 +44,7 @@ CASES = [
 def waiting_for_the_card(model):
     """The model with fake weights in main memory, as a stage node makes it for a card."""
     from attndreambooth.nodes.host.model.private_model import PrivateModel
-    from attndreambooth.nodes.host.model.text import TextEncoder
+    from attndreambooth.nodes.host.model.text_encoder import TextEncoder
 
     for module in (model.unet, *model.text_encoders.values()):
         for owner in module.modules():
@@ -136,7 +136,7 @@ def test_sdxls_text_encoders_learn_from_bf16_weights(host):
 
 
 def test_a_u_net_is_of_the_very_weights_that_it_was_given(host):
-    from attndreambooth.nodes.host.model.weights import private_unet
+    from attndreambooth.nodes.host.model.private_unet import private_unet
 
     given = dict(tiny_model().unet.state_dict())
     for device in ("cuda", "cpu"):
