@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from devkit import suite
-from devkit.console import ROOT, SetupError, call, say, step
+from devkit.console import SetupError, call, say, step
 from devkit.environment import (
     SHARED,
     install_layer,
@@ -26,6 +26,7 @@ from devkit.environment import (
 )
 from devkit.host_suite import SMOKE, SUITE, HostResult, read_result, write_table
 from devkit.hosts import DEFAULT_HOST, HOSTS, OLDEST_HOST, fetch_host, host_folder, host_version
+from devkit.pack import ROOT
 
 SCRIPTS = {
     "demo": ("demo/demo.py", "train a concept on the embedded model and draw it in new scenes"),

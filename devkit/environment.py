@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .console import ROOT, SetupError, call, say, step
+from .console import SetupError, call, say, step
 from .hosts import DEFAULT_HOST
+from .pack import ROOT
 
 LOCK = ROOT / "tests" / "requirements.txt"
 ALONE = ROOT / "tests" / "requirements-alone.txt"

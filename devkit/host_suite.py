@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import ROOT
+from .pack import ROOT
 
 SUITE = (
     *("tests/host/test_server.py", "tests/host/test_contract.py", "tests/host/test_main_job.py"),

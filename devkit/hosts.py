@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .console import ROOT, SetupError, call, step
+from .console import SetupError, call, step
+from .pack import ROOT
 
 HOSTS_FOLDER = ROOT / ".host"
 
