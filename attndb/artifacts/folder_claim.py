@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .name_claim import holds
 from .partial_files import forget_partials, partial_neighbour
+from .placing import put_in_place
 from .tensor_file import Writer, not_written
 
 
@@ -35,7 +36,7 @@ def claim_folder(folder: Path, files: Mapping[str, Writer]) -> bool:
                 forget_partials([partial])  # the free space is what the user will find
                 raise not_written(error, folder / name) from error
         try:  # a folder takes the place of an empty one at most
-            os.rename(partial, folder)
+            put_in_place(partial, folder)
         except OSError as error:
             if os.path.lexists(folder):
                 return False  # another was faster

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from .partial_files import forget_partials
+from .placing import put_in_place
 from .tensor_file import Writer, completed, not_written
 
 _NO_LINKS = {
@@ -60,7 +61,7 @@ def _place(partial: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     try:
-        os.replace(partial, path)
+        put_in_place(partial, path)
     except OSError:
         forget_partials([path])
         raise

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from .partial_files import forget_partials, partial_neighbour
+from .placing import put_in_place
 
 _DTYPES = {
     torch.float64: "F64",
@@ -136,7 +137,7 @@ def write_whole(files: Mapping[Path, Writer]) -> None:
     with completed(files) as partials:
         for now, partial in partials.items():
             try:
-                os.replace(partial, now)
+                put_in_place(partial, now)
             except OSError as error:
                 forget_partials(partials.values())  # the free space is what the user will find
                 raise not_written(error, now) from error

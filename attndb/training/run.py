@@ -19,7 +19,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -30,8 +29,10 @@ import torch
 from torch import Tensor
 
 from ..artifacts.checked_file import remember_sound
+from ..artifacts.name_claim import holds
 from ..artifacts.owner_limit import limit_in_bytes
 from ..artifacts.partial_files import remove_partial_files
+from ..artifacts.placing import put_in_place
 from ..artifacts.tensor_file import free_space, not_written, text_writer, write_whole
 from .background_write import BackgroundWrite, snapshot
 from .checkpoint_pace import CheckpointPace
@@ -117,9 +118,9 @@ class Run:
             raise not_written(error, description) from error
         try:
             remove_partial_files(self.folder)
-            text = json.dumps(self.request, sort_keys=True, indent=1)
-            if not _holds(description, text):  # a finished run answers on a full disk too
-                write_whole({description: text_writer(text)})
+            write = text_writer(json.dumps(self.request, sort_keys=True, indent=1))
+            if not holds(description, write):  # a finished run answers on a full disk too
+                write_whole({description: write})
         except BaseException:
             self._lock.release()
             raise
@@ -187,7 +188,7 @@ class Run:
         """Renames a file that is not to be used, over an earlier one; its new name."""
         aside = path.with_name(f"damaged-{path.name}")
         try:
-            os.replace(path, aside)
+            put_in_place(path, aside)
         except OSError as error:
             raise ValueError(
                 f"{path} is damaged ({why}) and cannot be renamed ({error.strerror or error}): "
@@ -308,7 +309,7 @@ class Run:
         UNKEPT.release(self.digest)
         try:
             if self.keep_state and self.checkpoint.is_file() and self._saved == len(result.losses):
-                os.replace(self.checkpoint, self.folder / STATE)
+                put_in_place(self.checkpoint, self.folder / STATE)
             self.checkpoint.unlink(missing_ok=True)
         except OSError as error:  # the next `finish` or whoever bounds the folders removes it
             log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)
@@ -326,25 +327,21 @@ class Run:
             write_whole(files)
         except OSError as error:
             tensors = result_tensors(result).values()
-            if error.errno != errno.ENOSPC or not self._checkpoint_is_in_the_way(tensors):
+            if not self._checkpoint_is_in_the_way(tensors, error.errno):
                 raise
             log.warning("%s gives its space to the result", self.checkpoint)
             self.checkpoint.unlink()
             write_whole(files)
         remember_sound(self.outcome)
 
-    def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor]) -> bool:
-        """Whether the result surely fits in the place of the checkpoint."""
+    def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor], why: int | None) -> bool:
+        """Whether the result surely fits in the place of the checkpoint: on a full disk, or where
+        a user may not have more of it, whatever is free (a quota)."""
+        if why not in (errno.ENOSPC, errno.EDQUOT):
+            return False
         needed = 1.1 * sum(t.nbytes for t in tensors) + 1e6
         try:
-            there = self.checkpoint.stat().st_size
-            return there + shutil.disk_usage(self.folder).free > needed
+            free = shutil.disk_usage(self.folder).free if why == errno.ENOSPC else 0
+            return self.checkpoint.stat().st_size + free > needed
         except OSError:
             return False
-
-
-def _holds(path: Path, text: str) -> bool:
-    try:
-        return path.read_bytes() == text.encode()
-    except OSError:
-        return False

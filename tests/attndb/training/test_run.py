@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -118,17 +119,28 @@ def test_a_disk_too_small_for_checkpoints_is_told_before_the_first_step(
         assert ("1.0 kB free" in caplog.text) == warned
 
 
-@pytest.mark.parametrize(("free", "kept"), [(10**9, True), (0, False)])
-def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(tmp_path, monkeypatch, free, kept):
+@pytest.mark.parametrize(
+    ("why", "free", "size", "kept"),
+    [
+        ("ENOSPC", 10**9, 1000, True),
+        ("ENOSPC", 0, 1000, False),
+        ("EDQUOT", 0, 2 * 10**6, True),
+        ("EDQUOT", 10**9, 1000, False),  # what is free is not this user's
+        ("EIO", 10**9, 2 * 10**6, False),
+    ],
+)
+def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(
+    tmp_path, monkeypatch, why, free, size, kept
+):
     from attndreambooth.attndb.artifacts.tensor_file import write_whole as plain
 
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"5" * 1000)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"5" * size)
     calls = []
 
     def first_fails(files):
         calls.append(files)
         if len(calls) == 1:
-            full()
+            raise OSError(getattr(errno, why), "not written")
         plain(files)
 
     with Run(tmp_path, REQUEST) as run:
@@ -138,7 +150,7 @@ def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(tmp_path, monke
         if kept:
             run.finish(result)
         else:
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(OSError, match="not written"):
                 run.finish(result)
     assert (tmp_path / "result.safetensors").exists() == kept
     assert (tmp_path / "checkpoint.safetensors").exists() != kept
