@@ -21,6 +21,7 @@ _WITH_HOST = {"train": "program", "evaluate": "evaluate"}
 
 def inspect(options: argparse.Namespace) -> int:
     """Says what lies at every path; 2 if something is wrong with one of them."""
+    from .config.printable import printable
     from .inspection import inspect as look
 
     found = [look(path) for path in options.paths]
@@ -30,7 +31,7 @@ def inspect(options: argparse.Namespace) -> int:
         for one in found:
             _tell(f"{one.path}: {one.kind}")
             for name, value in one.facts.items():
-                text = value if isinstance(value, str) else json.dumps(value)
+                text = printable(value) if isinstance(value, str) else json.dumps(value)
                 _tell(f"  {name}: {text}")
             for problem in one.problems:
                 _tell(f"  PROBLEM {problem}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .artifacts.checked_file import check_content
 from .artifacts.concept import ConceptFileError
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.concept_record import check_finite, check_values
@@ -154,9 +155,11 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
     """Of one stage's record what tells most of it."""
     wanted = ("method", "stage", "steps", "batch_size", "seed")
     told = {key: stage[key] for key in wanted if key in stage}
-    losses = stage.get("losses") or []
-    if losses:
-        told["first_loss"], told["last_loss"] = sum(losses[0]), sum(losses[-1])
+    losses = stage.get("losses")
+    if isinstance(losses, list) and losses:
+        for name, loss in (("first_loss", losses[0]), ("last_loss", losses[-1])):
+            if isinstance(loss, list) and all(type(part) in (int, float) for part in loss):
+                told[name] = sum(loss)
     return told
 
 
@@ -164,10 +167,13 @@ def _run(folder: Path) -> Inspection:
     found = Inspection(printable(folder), "run")
     asked = _json(folder / "run.json")
     config = asked.get("config", {})
+    if not isinstance(config, dict):
+        found.problems.append("run.json says no settings: its config is no table")
+        config = {}
     lines = folder / "losses.jsonl"
     finished = (folder / "result.safetensors").is_file()
     unfinished = (folder / "checkpoint.safetensors").is_file()
-    done = len(lines.read_text(encoding="utf-8").splitlines()) if lines.is_file() else 0
+    done = len(lines.read_bytes().splitlines()) if lines.is_file() else 0
     found.facts = {
         "prompt": asked.get("prompt"),
         "method": config.get("method"),
@@ -182,7 +188,7 @@ def _run(folder: Path) -> Inspection:
     for name in ("result.safetensors", "checkpoint.safetensors", "state.safetensors"):
         if (folder / name).is_file():
             try:
-                read_header(folder / name)
+                check_content(folder / name)
             except ValueError as error:
                 found.problems.append(f"{name}: {error}")
     return found
@@ -191,9 +197,9 @@ def _run(folder: Path) -> Inspection:
 def _workflow(path: Path) -> Inspection:
     found = Inspection(printable(path), "workflow")
     content = _json(path)
-    nodes = content.get("nodes")
-    if isinstance(nodes, list):  # as the page saves it
-        kinds = [str(node.get("type")) for node in nodes if isinstance(node, dict)]
+    if isinstance(content.get("nodes"), list):  # as the page saves it
+        parts = [content, *_subgraphs(content)]
+        kinds = [str(node.get("type")) for part in parts for node in _tables(part.get("nodes"))]
     else:  # an API prompt
         kinds = [str(n["class_type"]) for n in content.values() if _is_node(n)]
     if not kinds:
@@ -201,6 +207,16 @@ def _workflow(path: Path) -> Inspection:
     ours = sorted({kind for kind in kinds if kind.startswith(NODE_PREFIX)})
     found.facts = {"nodes": len(kinds), "nodes_of_this_pack": ours}
     return found
+
+
+def _subgraphs(workflow: Mapping[str, Any]) -> list[dict[str, Any]]:
+    definitions = workflow.get("definitions")
+    return _tables(definitions.get("subgraphs")) if isinstance(definitions, dict) else []
+
+
+def _tables(value: object) -> list[dict[str, Any]]:
+    """What of a list is a table; nothing of what is no list."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _is_node(value: object) -> bool:

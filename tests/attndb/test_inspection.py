@@ -61,6 +61,12 @@ def test_a_run_folder_says_how_far_it_is_and_which_file_of_it_is_no_file(tmp_pat
     facts = found.facts
     assert (facts["state"], facts["steps"], facts["steps_logged"]) == ("finished", STEPS, STEPS)
     assert facts["prompt"] == "a <x> dog" and not facts["goes_on_with_more_steps"]
+    (tmp_path / "losses.jsonl").write_bytes(b"\xff\n")
+    content = bytearray(run.outcome.read_bytes())
+    content[-1] ^= 4
+    run.outcome.write_bytes(content)
+    [problem] = inspect(tmp_path).problems
+    assert problem == "result.safetensors: its content does not match its checksum"
     run.outcome.write_bytes(b"half")
     [problem] = inspect(tmp_path).problems
     assert problem.startswith("result.safetensors: ")
@@ -83,6 +89,34 @@ def test_a_file_that_is_no_workflow_is_a_problem_in_one_line(tmp_path, text, tol
     (tmp_path / "graph.json").write_text(text)
     [problem] = inspect(tmp_path / "graph.json").problems
     assert told in problem and "\n" not in problem and len(problem) < 500
+
+
+@pytest.mark.parametrize("config", ["5", "null", "[]"])
+def test_a_run_without_settings_is_a_problem(tmp_path, config):
+    (tmp_path / "run.json").write_text(f'{{"config": {config}}}')
+    assert inspect(tmp_path).problems == ["run.json says no settings: its config is no table"]
+
+
+@pytest.mark.parametrize("losses", [[1, 2], {"a": 1}, "ab", [["a"]], [[1, None]], [[0.5], {}]])
+def test_a_record_with_other_losses_is_told_without_them(tmp_path, losses):
+    record = {"placeholder": "<a>", "category": "dog", "base_family": "SD 1.5", "digest": "x"}
+    record |= {"has_weights": False, "format": 1, "stages": [{"steps": 3, "losses": losses}]}
+    path = tmp_path / "e.safetensors"
+    save_file({"clip_l": torch.ones(1, 8)}, path, {"attndb.record": json.dumps(record)})
+    [stage] = inspect(path).facts["stages"]
+    assert stage["steps"] == 3 and "last_loss" not in stage
+
+
+def test_the_command_writes_no_terminal_codes_of_a_file(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"prompt": "a\x1b[31m\ndog", "config": {}}))
+    told = command("inspect", tmp_path)
+    assert r"  prompt: a\x1b[31m\ndog" in told.stdout.splitlines()
+
+
+def test_nodes_inside_a_subgraph_are_counted():
+    found = inspect(ROOT / "subgraphs" / "Three stages of AttnDreamBooth.json")
+    assert "AttnDBStage1LearnEmbedding" in found.facts["nodes_of_this_pack"]
+    assert found.facts["nodes"] > 3 and found.problems == []
 
 
 def test_a_prompt_for_the_server_is_a_workflow_too(tmp_path):
