@@ -21,6 +21,14 @@ RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
 
+_OF_METHOD: dict[str, MethodName] = {
+    "regularization": "attndreambooth",
+    "mapper": "neti",
+    "orthogonal": "oft",
+    "image_attention": "vico",
+}
+"""Settings that one method alone has."""
+
 _BEFORE: dict[str, Any] = {
     "words": dataclasses.asdict(WordsConfig()),
     "orthogonal": dataclasses.asdict(OrthogonalConfig()),
@@ -201,6 +209,16 @@ class StageConfig:
     def trains_denoiser(self) -> bool:
         """Whether prompts without the placeholder have something to teach."""
         return not self.trains <= NEEDS_WORD
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Settings that decide nothing in this stage, by name, and why."""
+        others = {name: owner for name, owner in _OF_METHOD.items() if owner != self.method}
+        found = {name: f"{self.method} has none, {owner} has" for name, owner in others.items()}
+        if not self.trains_denoiser:
+            what = f"stage {self.stage}" if self.method == "attndreambooth" else self.method
+            found["lora_rank"] = f"{what} trains no weights of the U-Net"
+        return found
 
     def with_(self, **changes: Any) -> StageConfig:
         """A copy with some fields changed."""

@@ -116,17 +116,8 @@ class _Reading:
 
     def check_found(self, photos: Sequence[Photo]) -> None:
         """DatasetError if nothing of what is wanted beside the photos is there."""
+        check_beside(self._folder, self.listing, captions=self._captions, masks=self._masks)
         shown = printable(self._folder)
-        if self._captions and not self.listing.captions:
-            raise DatasetError(
-                f"captions is 'text files', and {shown} holds none: write one for each photo, e.g. "
-                "dog.txt for dog.jpg, or set captions to 'template'"
-            )
-        if self._masks == "files" and not self.listing.masks:
-            raise DatasetError(
-                f"masks is 'files', and {shown} holds none: put dog_mask.png beside dog.jpg, or "
-                "dog.png into a folder masks beside it; or set masks to 'none'"
-            )
         if self._masks == "alpha" and photos and all(photo.mask is None for photo in photos):
             raise DatasetError(
                 f"masks is 'alpha', and no photo of {shown} has a transparent part: cut the "
@@ -145,6 +136,21 @@ class _Reading:
 
     def _name(self, path: Path) -> str:
         return printable(self._relative(path), 200)
+
+
+def check_beside(folder: Path, listing: Listing, *, captions: bool, masks: MaskSource) -> None:
+    """DatasetError if no file of a kind that is wanted beside the photos is there."""
+    shown = printable(folder)
+    if captions and not listing.captions:
+        raise DatasetError(
+            f"captions is 'text files', and {shown} holds none: write one for each photo, e.g. "
+            "dog.txt for dog.jpg, or set captions to 'template'"
+        )
+    if masks == "files" and not listing.masks:
+        raise DatasetError(
+            f"masks is 'files', and {shown} holds none: put dog_mask.png beside dog.jpg, or "
+            "dog.png into a folder masks beside it; or set masks to 'none'"
+        )
 
 
 def _say_what_has_no_mask(photos: Sequence[Photo]) -> None:

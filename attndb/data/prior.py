@@ -33,11 +33,7 @@ class PriorImages:
                 "there is no prior image: connect an IMAGE batch with pictures of the category, "
                 "e.g. drawn by KSampler from 'a photo of a cat'"
             )
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise DatasetError(
-                f"weight = {self.weight:g}: must be above 0 (1 is usual); bypass this node to "
-                "train without prior images"
-            )
+        check_prior_weight(self.weight)
         if not self.prompt.strip():
             raise DatasetError("prompt is empty: type what the images show, e.g. 'a photo of a {}'")
 
@@ -60,16 +56,7 @@ class PriorImages:
     def check_fits(self, category: str, placeholder: str, photos: Sequence[Photo]) -> None:
         """DatasetError unless they can be the prior of this subject: the prompt says the category,
         and not the placeholder; no image is a photo of the subject."""
-        remedy = "e.g. 'a photo of a {}', where {} becomes the category"
-        if placeholder.lower() in self.prompt.lower():
-            raise DatasetError(
-                f"prompt {self.prompt!r} contains the placeholder {placeholder!r}: prior images "
-                f"show the category without the subject; type {remedy}"
-            )
-        if not re.search(rf"(?<!\w){re.escape(category)}(?!\w)", self.prompt, re.IGNORECASE):
-            raise DatasetError(
-                f"prompt {self.prompt!r} does not contain the category {category!r}: type {remedy}"
-            )
+        check_prior_prompt(self.prompt, category, placeholder)
         subject = {photo.digest: photo.name for photo in photos}
         for image in self.images:
             if image.digest in subject:
@@ -77,3 +64,26 @@ class PriorImages:
                     f"{image.name} is the dataset's photo {subject[image.digest]}: prior images "
                     f"show any {category} but the subject; connect pictures made by the base model"
                 )
+
+
+def check_prior_weight(weight: float) -> None:
+    """DatasetError unless prior images count something."""
+    if not (math.isfinite(weight) and weight > 0):
+        raise DatasetError(
+            f"weight = {weight:g}: must be above 0 (1 is usual); leave prior images out (bypass "
+            "this node) to train without them"
+        )
+
+
+def check_prior_prompt(prompt: str, category: str, placeholder: str) -> None:
+    """DatasetError unless the prompt says the category, and not the subject."""
+    remedy = "e.g. 'a photo of a {}', where {} becomes the category"
+    if placeholder.lower() in prompt.lower():
+        raise DatasetError(
+            f"prompt {prompt!r} contains the placeholder {placeholder!r}: prior images "
+            f"show the category without the subject; type {remedy}"
+        )
+    if not re.search(rf"(?<!\w){re.escape(category)}(?!\w)", prompt, re.IGNORECASE):
+        raise DatasetError(
+            f"prompt {prompt!r} does not contain the category {category!r}: type {remedy}"
+        )

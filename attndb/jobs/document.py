@@ -19,6 +19,8 @@ import yaml
 from ..config.printable import printable, quoted
 
 _LARGEST = 4_000_000
+_LONGEST_INT = 30
+"""Characters of a whole number: no setting has more."""
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
@@ -222,7 +224,7 @@ def _read(node: Any, kind: Any, name: str) -> Any:
             raise ValueError(f"{name} = {_shown(node)}: true or false is wanted")
         return text.lower() in _TRUE
     if kind is int:
-        if not plain or not re.fullmatch(r"[+-]?\d[\d_]*", text):
+        if not plain or not re.fullmatch(r"[+-]?\d+(_\d+)*", text) or len(text) > _LONGEST_INT:
             raise ValueError(f"{name} = {_shown(node)}: a whole number is wanted")
         return int(text)
     assert kind is float, kind

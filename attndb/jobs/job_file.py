@@ -16,6 +16,7 @@ folders: {NAME: {...}}           # keys of a subject, for the folder of this nam
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -25,7 +26,6 @@ from ..config.choices import CategoryToken
 from ..config.compared import COMPARED, published
 from ..config.presets import PRESETS
 from ..config.stage import StageConfig
-from ..data.dataset import check_category, check_placeholder, check_templates
 from ..data.photo import DatasetError
 from ..data.placeholder import default_placeholder
 from ..data.scan import scan
@@ -40,7 +40,8 @@ from .job import (
     PriorChoice,
     SaveChoice,
 )
-from .settings import stage_settings
+from .settings import not_read, stage_settings
+from .subject_checks import check_photos, check_prior, check_stages
 from .subject_folders import SubjectFoldersError, folder_subjects, gather
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ class _Subject:
     def __init__(self, section: Section, home: Path) -> None:
         """`home`: the folder that paths of the file start from."""
         self._section, self._home = section, home
+        self._made: list[tuple[StageConfig, StageConfig]] = []
         section.only(_OF_ALL, _OF_ONE)
 
     def job(self, model: Item | None) -> Job | None:
@@ -138,6 +140,12 @@ class _Subject:
         photos = self._photos()
         name = "" if photos is None else photos.placeholder.strip("<>")
         stages = self._stages()
+        self._check_used()
+        prior = self._part("prior", PriorChoice)
+        if photos is not None:
+            check_stages(stages, photos, section)
+        if photos is not None and prior is not None:
+            check_prior(prior, photos, section.section("prior") or section)
         more = _read_fields(Job, section, _HOW)
         for key, least in _LEAST.items():
             if more.get(key, least) < least:
@@ -146,7 +154,7 @@ class _Subject:
             "name": self._checked(section.read("name", str, name), "name", check_new_name),
             "concept": self._checked(section.read("concept", str, ""), "concept", check_name),
             "category_tie": section.read("category_tie", CategoryToken, "last word"),
-            "prior": self._part("prior", PriorChoice),
+            "prior": prior,
             "preview": self._part("preview", PreviewChoice),
             "save": self._part("save", SaveChoice) or SaveChoice(),
             **more,
@@ -180,9 +188,9 @@ class _Subject:
                 "model has no checkpoint: give the name of a file in models/checkpoints"
             )
             return None
-        path = self._home / Path(checkpoint).expanduser()
+        path = self._path(checkpoint)
         return ModelChoice(
-            checkpoint=str(path) if path.is_file() else checkpoint,
+            checkpoint=str(path) if os.path.isfile(path) else checkpoint,
             vae=section.read("vae", str, ""),
             loras=tuple(lora for lora in loras if lora is not None),
             line=item.line,
@@ -200,20 +208,7 @@ class _Subject:
         if not photos.placeholder.strip():
             placeholder = default_placeholder(str(photos.folder))
             photos = dataclasses.replace(photos, placeholder=placeholder)
-        lines = photos.template.splitlines() if "\n" in photos.template else [photos.template]
-        templates = [line.strip() for line in lines if line.strip()] if len(lines) > 1 else lines
-        placeholder = photos.placeholder
-        for key, check in (
-            ("category", lambda: check_category(photos.category)),
-            ("placeholder", lambda: check_placeholder(placeholder, photos.category)),
-            ("template", lambda: check_templates(templates)),
-        ):
-            try:
-                check()
-            except DatasetError as error:
-                section.problem(str(error), key)
-        if not 0.0 <= photos.background_weight <= 1.0:
-            section.problem("background_weight: use 0 to 1", "background_weight")
+        check_photos(photos, section)
         return photos
 
     def _stages(self) -> tuple[StageConfig, ...]:
@@ -225,7 +220,7 @@ class _Subject:
         recipe = {config.stage: config for config in PRESETS[preset]()}
         entries = section.get("stages")
         if entries is None:
-            return tuple(stage_settings(base, None, common) for base in recipe.values())
+            return tuple(self._settings(base, None, common) for base in recipe.values())
         stages = [self._stage(entry, recipe, common) for entry in entries.items()]
         if not stages:
             section.problem("stages is empty: list some of 1, 2, 3, or leave it out", "stages")
@@ -239,7 +234,7 @@ class _Subject:
         if number not in recipe:
             entry.problem("a stage is one of 1, 2, 3: say its number, or {stage: 2, steps: 100}")
             return None
-        return stage_settings(recipe[number], own, common)
+        return self._settings(recipe[number], own, common)
 
     def _of_a_compared_method(self) -> bool:
         """Whether `method` counts, and not `preset` or `stages`: what the subject itself says does
@@ -256,7 +251,26 @@ class _Subject:
     def _compared(self, common: Section | None) -> tuple[StageConfig, ...]:
         section = self._section
         method = section.read("method", Literal[COMPARED])  # type: ignore[valid-type]
-        return () if method is None else (stage_settings(published(method), None, common),)
+        return () if method is None else (self._settings(published(method), None, common),)
+
+    def _settings(
+        self, base: StageConfig, own: Section | None, common: Section | None
+    ) -> StageConfig:
+        made = stage_settings(base, own, common)
+        self._made.append((base, made))
+        return made
+
+    def _check_used(self) -> None:
+        """Notes settings that none of the stages reads; those of the defaults only where the
+        subject does not choose its method itself."""
+        section, common = self._section, self._section.section("settings")
+        if common is None:
+            return
+        chosen = any(map(section.own, ("method", "preset", "stages")))
+        said_here = common.keys if section.own("settings") else ()
+        for name, text in not_read(self._made).items():
+            if common.get(name) is not None and (name in said_here or not chosen):
+                common.problem(text, name)
 
     def _part(self, key: str, kind: type[T]) -> T | None:
         section = self._section.section(key)
@@ -278,7 +292,7 @@ class _Subject:
             if not folder:
                 section.problem(f"{section.name} has no folder: say where the pictures are")
                 return None
-            values["folder"] = self._home / Path(folder).expanduser()
+            values["folder"] = self._path(folder)
             try:
                 scan(values["folder"])
             except (DatasetError, ValueError) as error:
@@ -288,6 +302,10 @@ class _Subject:
         except ValueError as error:
             section.problem(str(error), str(error).partition(" ")[0])
             return None
+
+    def _path(self, text: str) -> Path:
+        """Absolute, or from the file's folder on. ~ is a home folder where there is one."""
+        return self._home / os.path.expanduser(text)
 
     def _checked(self, value: str, key: str, check: Any) -> str:
         try:

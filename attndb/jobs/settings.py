@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, get_type_hints
 
 from ..config.stage import StageConfig
@@ -24,7 +24,23 @@ def stage_settings(base: StageConfig, own: Section | None, common: Section | Non
     kept = {name for name in changes if own is not None and own.own(name)}
     common_changes = {name: value for name, value in changes.items() if name not in kept}
     changes = {**base.applicable(common_changes), **{name: changes[name] for name in kept}}
-    return _replaced(base, changes, section)
+    made = _replaced(base, changes, section)
+    for name, text in not_read([(base, made)]).items():
+        if name in kept:
+            section.problem(text, name)
+    return made
+
+
+def not_read(stages: Sequence[tuple[StageConfig, StageConfig]]) -> dict[str, str]:
+    """Settings that were changed and that none of the stages reads, each with why; of a stage what
+    it was and what it became."""
+    found: dict[str, str] = {}
+    for base, made in stages:
+        for name, why in made.unread.items():
+            nowhere = all(name in other.unread for _, other in stages)
+            if nowhere and getattr(made, name) != getattr(base, name):
+                found[name] = f"{name}: {why}; leave it out"
+    return found
 
 
 def _changes(

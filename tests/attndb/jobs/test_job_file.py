@@ -227,6 +227,79 @@ def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):
     assert any(n == line and said in told for n, told in found), found
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "    method: oft\n    settings: {regularization: {mean_weight: 3}}\n",
+            "regularization: oft has none, attndreambooth has; leave it out",
+        ),
+        ("    method: oft\n    settings: {mapper: {bypass: no}}\n", "mapper: oft has none, neti"),
+        ("    preset: fast\n    settings: {mapper: {bypass: no}}\n", "mapper: attndreambooth has"),
+        (
+            "    method: textual_inversion\n    settings: {lora_rank: 4}\n",
+            "lora_rank: textual_inversion trains no weights",
+        ),
+        ("    method: neti\n    settings: {lora_rank: 4}\n", "lora_rank: neti trains no weights"),
+        (
+            "    method: vico\n    settings: {orthogonal: {blocks: 2}}\n",
+            "orthogonal: vico has none",
+        ),
+        ("    stages: [1]\n    settings: {lora_rank: 4}\n", "lora_rank: stage 1 trains no weights"),
+        ("    stages: [{stage: 1, lora_rank: 4}, 2]\n", "lora_rank: stage 1 trains no weights"),
+        ("    prior: {folder: photos, weight: -1}\n", "weight = -1: must be above 0"),
+        ("    prior: {folder: photos, prompt: a cat}\n", "does not contain the category 'dog'"),
+        ("    prior: {folder: photos, prompt: a <my-photos> dog}\n", "contains the placeholder"),
+        ("    settings: {regularization: {inside_mask: yes}}\n", "say masks: files or alpha"),
+        ("    settings: {steps: 1__0}\n", "steps = '1__0': a whole number is wanted"),
+        (f"    settings: {{seed: 1{'0' * 400}}}\n", "a whole number is wanted"),
+    ],
+)
+def test_what_a_training_would_not_read_or_would_refuse_is_said_before_it(write, text, said):
+    assert any(said in told for _, told in problems(write(ONE + text)))
+    assert len(problems(write(ONE + text))) == 1
+
+
+@pytest.mark.parametrize(
+    ("photos", "said"),
+    [
+        ("masks: files", "masks is 'files', and .* holds none"),
+        ("captions: text files", "captions is 'text files', and .* holds none"),
+        ("folder: ~nobody-of-this-name/photos", "does not exist"),
+    ],
+)
+def test_a_folder_that_lacks_what_is_said_of_it_is_named(write, photos, said):
+    key = photos.partition(":")[0]
+    text = ONE.replace("{folder: photos, ", "{" if key == "folder" else "{folder: photos, ")
+    [(line, told)] = problems(write(text.replace("dog}", f"dog, {photos}}}")))
+    assert line == 4 and re.search(said, told)
+
+
+def test_settings_of_the_defaults_are_left_out_where_a_subject_has_its_own_method(write):
+    text = """
+model: micro
+defaults:
+  photos: {folder: photos, category: dog}
+  settings: {lora_rank: 8, regularization: {variance_weight: 4}}
+subjects:
+  - {name: a, preset: micro}
+  - {name: b, method: textual_inversion}
+"""
+    one, _ = read_jobs(write(text))
+    assert [config.lora_rank for config in one.stages] == [8, 8, 8]
+    assert {config.regularization.variance_weight for config in one.stages} == {4}
+    text = text.replace("preset: micro", "settings: {mapper: {bypass: no}}")
+    assert [told for _, told in problems(write(text))] == [
+        "mapper: attndreambooth has none, neti has; leave it out"
+    ]
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name.safetensors", "x" * 300, "a/" * 3000])
+def test_a_checkpoint_that_can_be_no_path_is_a_name(write, name):
+    [job] = read_jobs(write(ONE.replace("model: micro", f"model: {{checkpoint: {name}}}")))
+    assert job.model.checkpoint == name
+
+
 def test_a_value_that_stands_for_itself_does_not_hang(write):
     found = problems(write(ONE + "    settings: &a {data: *a}\n"))
     assert found

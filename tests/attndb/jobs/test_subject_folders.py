@@ -28,6 +28,7 @@ def folder(tmp_path):
     for name in ("B2", "b10", "a one", ".hidden"):
         (tmp_path / "all" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40), "red").save(tmp_path / "all" / name / "1.png")
+        (tmp_path / "all" / name / "1.txt").write_text("a {}")
     (tmp_path / "all" / "list.txt").touch()
     return tmp_path / "all"
 
