@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..attndb.config.choices import MaskSource
+from ..attndb.config.printable import quoted
 from ..attndb.evaluation.prompts import SETS, prompt_lines
 from ..attndb.evaluation.score_table import BEST_BY, BOTH
 from ..attndb.jobs.document import Problem
@@ -66,6 +67,8 @@ def check(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} {getattr(options, name)}: use {least} or more")
     if options.size % 8:
         raise ValueError(f"--size {options.size}: use a multiple of 8")
+    if options.grid is not None:
+        _check_grid(options)
     options.encoder = options.encoder or ([MICRO] if toy else [])
     if not options.encoder:
         raise ValueError(
@@ -74,6 +77,14 @@ def check(options: argparse.Namespace) -> None:
         )
     options.lines = prompts_of(options)
     options.model = ModelChoice(checkpoint=options.model, vae=options.vae, line=0)
+
+
+def _check_grid(options: argparse.Namespace) -> None:
+    shown = quoted(options.grid, 200)
+    if not options.concepts:
+        raise ValueError(f"--grid {shown} shows what saved concepts draw: name some")
+    if options.grid.suffix.lower() != ".png" or options.grid.is_dir():
+        raise ValueError(f"--grid {shown}: give a file that ends in .png")
 
 
 def prompts_of(options: argparse.Namespace) -> tuple[str, ...]:

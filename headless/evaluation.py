@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..attndb.artifacts.concept import ConceptFileError
@@ -45,10 +46,12 @@ _CELL = 256
 
 def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
     """Scores what the options name and writes it to `out`. 0, or 2 with what is wrong with photos,
-    pictures, concepts or encoders, or 1 if drawing or scoring failed."""
+    pictures, concepts or encoders, or 1 if drawing or scoring failed, behind what was scored."""
+    rows: list[Scores] = []
+    best, said, failed = None, "", None
     with torch.inference_mode():
         try:
-            reference = _reference(load_folder(options.photos, masks=options.masks))
+            reference = _reference(load_folder(options.photos, masks=options.masks), options.masks)
             sets = {path: load_folder(path) for path in options.pictures}
             others = [] if options.others is None else load_folder(options.others)
             concepts = [load_concept(*find_concept(name)) for name in options.concepts]
@@ -61,30 +64,32 @@ def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
         except (ValueError, OSError, ConceptFileError) as error:
             return refused([Problem(0, printable(error))], out, as_json=options.json)
         try:
-            rows, best, said = [], None, ""
             if concepts:
-                rows, best, said = _concepts(options, concepts, reference, encoders)
+                rows, best, said, grid = _concepts(options, concepts, reference, encoders)
+                if grid is not None:
+                    write_whole({options.grid: png_writer(grid)})
             for path, photos in sets.items():
                 rows.append(_pictures(options, path, photos, others, reference, encoders))
         except (ValueError, OSError) as error:
-            refused([Problem(0, printable(error))], out, as_json=options.json)
-            return 1
-    if not options.json:
+            failed = Problem(0, printable(error))
+    if rows and not options.json:
         out.write(score_table(rows) + (f"\n\n{said}" if said else "") + "\n")
-        return 0
-    for row in rows:
+    for row in rows if options.json else ():
         out.write(json.dumps({"event": "scores", **row.as_dict(), "notes": list(row.notes)}) + "\n")
-    out.write(
-        json.dumps({"event": "end", "best": best, "by": options.best_by, "text": said}) + "\n"
-    )
+    if failed is not None:
+        refused([failed], out, as_json=options.json)
+        return 1
+    if options.json:
+        end = {"event": "end", "best": best, "by": options.best_by, "text": said}
+        out.write(json.dumps(end) + "\n")
     return 0
 
 
 def _concepts(
     options: argparse.Namespace, concepts: Sequence[Any], reference: Reference, encoders: Any
-) -> tuple[list[Scores], str, str]:
+) -> tuple[list[Scores], str, str, Image.Image | None]:
     """Rows of the model before training and of each concept, as Evaluate Concept has them; which is
-    the best, and what is said of it."""
+    the best, what is said of it, and the pictures as a grid, if it is wanted."""
     columns = columns_of({"concepts": list(concepts)}, (), before=not options.no_before)
     named = options.concepts if options.no_before else ["before training", *options.concepts]
     names = labels_of(columns, "\n".join(named))
@@ -100,14 +105,14 @@ def _concepts(
     drawn = draw(wires, columns, shots, photo_of(columns, wires[2], reference, settings))
     figures = [list(figures) for figures in zip(*drawn, strict=True)]  # by column
     rows = scored(columns, names, figures, shots, reference, encoders)
+    grid = None
     if options.grid is not None:
         firsts = range(0, len(shots), options.images)
         pictures = [[pictured(own[n]) for own in figures] for n in firsts]
-        grid = evaluation_grid(reference.photos, options.lines, pictures, names, _CELL)
-        write_whole({options.grid: png_writer(to_picture(grid))})
+        grid = to_picture(evaluation_grid(reference.photos, options.lines, pictures, names, _CELL))
     own = [n for n, column in enumerate(columns) if column.concept is not None]
     best = own[best_row([rows[n] for n in own], options.best_by)]
-    return rows, names[best], verdict(rows, own, best, options.best_by)
+    return rows, names[best], verdict(rows, own, best, options.best_by), grid
 
 
 def _pictures(
@@ -128,7 +133,16 @@ def _pictures(
     return score(str(path), samples, reference, encoders, distractors)
 
 
-def _reference(photos: Sequence[Photo]) -> Reference:
+def _reference(photos: Sequence[Photo], source: str) -> Reference:
+    """The subject's photos. ValueError if some of them have a mask and others none."""
+    bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
+    if len(bare) not in (0, len(photos)):
+        raise ValueError(
+            f"--masks {source}: {bare[0]}"
+            + (f" and {len(bare) - 1} more" if len(bare) > 1 else "")
+            + f" of {len(photos)} photos have no mask: give each one, take these out of the folder "
+            "of --photos, or leave --masks out"
+        )
     masks = [photo.mask for photo in photos if photo.mask is not None]
     return Reference(
         photos=[_tensor(photo) for photo in photos],

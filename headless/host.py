@@ -21,7 +21,7 @@ def host_folder(environ: Mapping[str, str], root: Path = ROOT) -> Path:
     newest that `dev.py setup` fetched. HostMissingError if there is none."""
     own = environ.get(VARIABLE, "").strip()
     if own:
-        folder = Path(own).expanduser().resolve()
+        folder = Path(os.path.realpath(os.path.expanduser(own)))
         if not (folder / "main.py").is_file():
             raise HostMissingError(f"{VARIABLE} is {folder}, and there is no ComfyUI in it")
         return folder
@@ -42,6 +42,8 @@ def choose_card(environ: MutableMapping[str, str]) -> None:
     """Of the cards of this machine, this process's alone (torchrun's LOCAL_RANK)."""
     cards = environ.get("CUDA_VISIBLE_DEVICES", "")
     numbers = [card for card in cards.split(",") if card.strip()]
+    if "CUDA_VISIBLE_DEVICES" in environ and not numbers:
+        return  # somebody hides all of them
     local = int(environ.get("LOCAL_RANK", "0"))
     environ["CUDA_VISIBLE_DEVICES"] = numbers[local % len(numbers)] if numbers else str(local)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import gc
+import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -108,7 +108,8 @@ def preview_of(job: Job) -> PreviewSettings | None:
 
 
 def _path(name: str, folder: str) -> str | None:
-    if Path(name).is_absolute() and Path(name).is_file():
+    """Of a file of the host's; of a checkpoint, which alone is loaded by its path, any."""
+    if folder == "checkpoints" and os.path.isabs(name) and os.path.isfile(name):
         return name
     return folder_paths.get_full_path(folder, name)
 

@@ -51,7 +51,7 @@ def subject_folders(folder: Path) -> list[Path]:
 def folder_subjects(folder: Path, of_each: Section | None) -> list[FolderSubject]:
     """An entry for each sub-folder, which is its photos' folder. `of_each`: by a folder's name what
     it has of its own. SubjectFoldersError as `subject_folders`."""
-    folders = subject_folders(folder.expanduser().resolve())
+    folders = subject_folders(Path(os.path.realpath(os.path.expanduser(folder))))
     names = [path.name for path in folders]
     if of_each is not None:
         for name in of_each.keys:

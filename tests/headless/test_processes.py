@@ -44,7 +44,8 @@ def test_what_cannot_be_is_said(part, together, said):
 
 
 @pytest.mark.parametrize(
-    ("before", "local", "card"), [(None, "1", "1"), ("4,7", "1", "7"), ("4", "1", "4")]
+    ("before", "local", "card"),
+    [(None, "1", "1"), ("4,7", "1", "7"), ("4", "1", "4"), ("", "1", "")],
 )
 def test_a_process_sees_its_own_card(before, local, card):
     environ = {"LOCAL_RANK": local, **({} if before is None else {"CUDA_VISIBLE_DEVICES": before})}

@@ -113,6 +113,23 @@ def test_a_folder_of_pictures_is_a_row_and_people_get_a_table(evaluate, photos):
     assert values["outdoes"] is not None and end["best"] is None
 
 
+def test_a_grid_that_cannot_be_written_costs_no_score(evaluate, saved, tmp_path):
+    (tmp_path / "file").touch()
+    asked = ("own-robot", "--no-before", "--prompts", "a {} at night", *SMALL, "--json")
+    row, problem = told(evaluate(*asked, "--grid", tmp_path / "file" / "g.png", status=1))
+    assert row["label"] == "own-robot" and problem["event"] == "problem"
+    assert "g.png could not be written" in problem["text"]
+
+
+def test_photos_of_which_some_have_no_mask_are_named(evaluate, masked, tmp_path):
+    folder = shutil.copytree(masked, tmp_path / "some")
+    for number in (2, 4):
+        (folder / f"{number}_mask.png").unlink()
+    asked = ("--pictures", masked, "--masks", "files", "--json")
+    [problem] = told(evaluate(*asked, status=2, folder=folder))
+    assert "--masks files: 2.png and 1 more of 5 photos have no mask: give" in problem["text"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -137,6 +154,8 @@ def test_what_is_not_there_is_named_and_nothing_begins(evaluate, photos, argumen
         (["a", "--size", "70"], "multiple of 8"),
         (["a", "--prompts", "snow"], "neither a set"),
         (["a", "--model", "v1.safetensors"], "there is no encoder"),
+        (["--pictures", "p", "--grid", "g.png"], "--grid 'g.png' shows what saved concepts draw"),
+        (["a", "--grid", "."], r"--grid '\.': give a file that ends in \.png"),
     ],
 )
 def test_options_that_cannot_be_are_refused(arguments, said):

@@ -94,3 +94,6 @@ def test_those_that_are_not_there_are_named_at_once_with_their_lines(model, home
     )
     assert [problem.line for problem in found] == [2, 4, 6]
     assert "LoRA 'bth.safetensors' is not in models/loras: did you mean" in found[1].text
+    by_path = LoRAChoice(name=str(home / "loras" / "up.safetensors"), line=7)
+    [problem] = missing_models(ModelChoice(checkpoint=model, loras=(by_path,), line=2))
+    assert problem.line == 7 and "is not in models/loras" in problem.text  # nor does Load LoRA

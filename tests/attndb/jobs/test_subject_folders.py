@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -89,7 +91,8 @@ def test_a_file_that_does_not_fit_the_folder_is_refused(jobs, text, said):
 
 
 def test_a_folder_without_subjects_is_named(jobs, folder, tmp_path):
-    assert "cannot be read" in problems(jobs, FILE, tmp_path / "none")[0][1]
+    for name in (tmp_path / "none", Path("~nobody-of-this-name/photos")):
+        assert "cannot be read" in problems(jobs, FILE, name)[0][1]
     assert "holds no folder" in problems(jobs, FILE, folder / "B2")[0][1]
 
 
