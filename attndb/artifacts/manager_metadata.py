@@ -29,6 +29,8 @@ _BASE_VERSIONS = {
 _PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
 """Of the others the record says it: a fine-tuned SDXL may predict v."""
 _URL_START = "base64,"
+_MOST_PIXELS = 16_000_000
+"""Of a picture in a record. This pack's have 256 px a side."""
 
 
 def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
@@ -50,10 +52,10 @@ def preview_writer(concept: TrainedConcept) -> Writer | None:
     if picture is None:
         return None
     try:
-        image = Image.open(io.BytesIO(picture)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        with open_thumbnail(picture) as opened:
+            return png_writer(opened.convert("RGB"))
+    except (OSError, ValueError):
         return None
-    return png_writer(image)
 
 
 def without_photos(concept: TrainedConcept) -> TrainedConcept:
@@ -61,6 +63,21 @@ def without_photos(concept: TrainedConcept) -> TrainedConcept:
     of what beginning it is."""
     kept = {key: v for key, v in concept.record.items() if key not in ("thumbnail", "photos")}
     return concept.with_record({**kept, KEPT: lineage(concept).key})
+
+
+def open_thumbnail(picture: bytes) -> Image.Image:
+    """The picture that a record carries, to be decoded. ValueError for one that is not small: a
+    file may come from anywhere, and a few bytes can ask for gigabytes."""
+    try:
+        opened = Image.open(io.BytesIO(picture), formats=["JPEG", "PNG"])
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"its picture is no thumbnail: {error}") from error
+    if opened.width * opened.height > _MOST_PIXELS:
+        raise ValueError(
+            f"its picture is no thumbnail: {opened.width} x {opened.height} px, and at most "
+            f"{_MOST_PIXELS // 10**6} megapixels are read"
+        )
+    return opened
 
 
 def record_thumbnail(record: Mapping[str, Any]) -> bytes | None:

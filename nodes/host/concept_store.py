@@ -19,6 +19,7 @@ from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
 from ...attndb.config.choices import require_choice
+from ...attndb.data.scan import natural_key
 from ...attndb.jobs.job import SavedMetadata
 from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, weights_path
@@ -46,8 +47,8 @@ def keep_checkpoint(concept: TrainedConcept, run: str, done: int, most: int) -> 
     """Saves the concept of a training that goes on, as `attndb/<run>/step-00050`, and removes the
     run's oldest beyond `most`; its name. Only files that say they are such concepts are removed."""
     name = save_concept(concept, f"attndb/{run}/step-{done:05d}")
-    embeddings = sorted(embedding_path(name).parent.glob("step-*.safetensors"))
-    ours = [path for path in embeddings if _is_checkpoint(path)]
+    found = embedding_path(name).parent.glob("step-*.safetensors")
+    ours = [p for p in sorted(found, key=lambda p: natural_key(p.stem)) if _is_checkpoint(p)]
     for path in ours[: max(0, len(ours) - most)]:
         weights = weights_path(f"attndb/{run}/{path.stem}")
         path.unlink()  # first: Load Concept lists it by this file

@@ -14,6 +14,7 @@ import folder_paths
 from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES, weight_file
 from ...attndb.config.printable import quoted
+from ...attndb.data.scan import natural_key
 from .paths import model_files
 from .typed_path import can_be_path, is_file, is_folder, lies_below
 
@@ -29,13 +30,15 @@ def unet_choices() -> list[str]:
     sorted."""
     folders = {_without_subfolder(p) for p in _found() if p.name in WEIGHT_FILES}
     files = [f for f in model_files(SINGLE_FILES) if f.lower().endswith(_READ)]
-    return [*sorted(folders), *(f"{SINGLE_FILES}/{file}" for file in files)]
+    return [*sorted(folders, key=natural_key), *(f"{SINGLE_FILES}/{file}" for file in files)]
 
 
 def embedding_choices() -> list[str]:
     """Embeddings of diffusers and of the published code below models/diffusers, sorted."""
     names = {p.as_posix() for p in _found() if p.name.startswith("learned_embeds")}
-    return sorted(f"{KIND}/{name}" for name in names if name.lower().endswith(_READ))
+    return sorted(
+        (f"{KIND}/{name}" for name in names if name.lower().endswith(_READ)), key=natural_key
+    )
 
 
 def embedding_below(name: str) -> Path:

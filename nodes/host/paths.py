@@ -9,6 +9,7 @@ import folder_paths
 
 from ...attndb.artifacts.concept_files import read_record
 from ...attndb.artifacts.file_name import check_name
+from ...attndb.data.scan import natural_key
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +47,18 @@ def _first(kind: str) -> Path:
 
 
 def model_files(kind: str) -> list[str]:
-    """The host's files of a kind, sorted; none, and a log line, if they cannot be listed."""
+    """The host's files of a kind, in natural order; none, and a log line, if they cannot be had."""
     try:
-        return sorted(folder_paths.get_filename_list(kind))
+        return sorted(folder_paths.get_filename_list(kind), key=natural_key)
     except Exception as error:  # whatever a folder of somebody's has done to the host
         log.warning("models/%s cannot be listed: %s", kind, ascii(str(error)))
         return []
 
 
 def saved_concepts() -> list[str]:
-    """Names of the embeddings that carry this pack's record, sorted. A file that cannot be read
-    costs itself a line in the log: the list is made while the host loads the nodes, and for every
-    page that asks for them."""
+    """Names of the embeddings that carry this pack's record, in natural order. A file that cannot
+    be read costs itself a line in the log: the list is made while the host loads the nodes, and for
+    every page that asks for them."""
     names = []
     for file in model_files("embeddings"):
         if not file.endswith(".safetensors"):
@@ -68,7 +69,7 @@ def saved_concepts() -> list[str]:
                 names.append(file.removesuffix(".safetensors"))
         except Exception as error:
             log.warning("models/embeddings/%s is passed over: %s", ascii(file), ascii(str(error)))
-    return sorted(names)
+    return sorted(names, key=natural_key)
 
 
 def _carries_record(path: Path) -> bool:

@@ -16,7 +16,7 @@ from ...attndb.config.choices import MaskSource
 from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
-from ...attndb.data.scan import image_suffixes, scan
+from ...attndb.data.scan import image_suffixes, natural_key, scan
 from .typed_path import can_be_path, is_folder, lies_below, unquoted
 
 OWNERS_KEY = "attndb_photos"
@@ -166,7 +166,7 @@ def _list(roots: list[Path]) -> list[str]:
         if prefix and number > 0 and _has_image(root, budget):
             names.append(root.name)
     # a name that is not UTF-8 cannot be sent to the page: such a folder has to be renamed
-    return sorted({name for name in names if name.isprintable()})[:_MOST_NAMES]
+    return sorted({n for n in names if n.isprintable()}, key=natural_key)[:_MOST_NAMES]
 
 
 def _folders(folder: Path, budget: list[int]) -> list[str]:

@@ -43,6 +43,18 @@ def test_files_of_others_in_that_folder_are_left_alone(home, sd15, train, run, t
     assert left == ["step-00001", "step-00003"] and theirs.endswith("step-00001")
 
 
+def test_the_newest_stay_beyond_step_99999_and_are_listed_in_order(home, trained):
+    from attndreambooth.nodes.host.concept_store import keep_checkpoint
+    from attndreambooth.nodes.host.paths import saved_concepts
+
+    for done in (99_900, 99_950, 100_000, 100_050):
+        stages = [*trained.record["stages"][:-1], {**trained.record["stages"][-1]}]
+        stages[-1]["after_steps"] = done
+        keep_checkpoint(trained.with_record({**trained.record, "stages": stages}), "long", done, 3)
+    names = [name for name in saved_concepts() if name.startswith("attndb/long/")]
+    assert names == [f"attndb/long/step-{done}" for done in ("99950", "100000", "100050")]
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_more_steps_go_on_where_the_state_was_kept(output, sd15, train, run, stage, caplog):
     caplog.set_level("INFO")

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from support.pictured import pictured
 
 from attndreambooth.devkit.pack import ROOT
 
@@ -125,3 +126,12 @@ def test_the_page_asks_only_for_routes_that_the_server_has():
     for path in asked:
         name = path.split("?")[0].split('"')[0].split("`")[0]
         assert f'{{_PREFIX}}/{name}"' in routes, name
+
+
+def test_a_large_picture_in_a_record_is_refused(home):
+    from attndreambooth.nodes.host.concept_store import save_concept
+    from attndreambooth.nodes.host.page.pictures import concept_picture
+
+    save_concept(pictured(4100, "PNG"), "large")
+    with pytest.raises(ValueError, match="no thumbnail"):
+        concept_picture("large")

@@ -13,10 +13,10 @@ from attndreambooth.attndb.artifacts.concept import TrainedConcept
 WEIGHT = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 
 
-def pictured() -> TrainedConcept:
+def pictured(side: int = 16, kind: str = "JPEG") -> TrainedConcept:
     """Of SD 1.5, as if trained: one word, one weight, one picture."""
     file = io.BytesIO()
-    Image.new("RGB", (16, 16), "teal").save(file, "JPEG")
+    Image.new("L", (side, side), 90).save(file, kind)
     picture = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
     return TrainedConcept(
         placeholder="<my-robot>",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ....attndb.artifacts.concept import trigger_words
 from ....attndb.artifacts.concept_files import read_record
-from ....attndb.artifacts.manager_metadata import record_thumbnail
+from ....attndb.artifacts.manager_metadata import open_thumbnail, record_thumbnail
 from ....attndb.config.printable import printable
 from ....attndb.data.photo_file import read_picture
 from ....attndb.data.scan import image_suffixes, scan
@@ -92,7 +92,7 @@ def concept_picture(name: str) -> bytes:
     record = read_record(embedding) or {}
     beside = embedding.with_name(f"{embedding.stem}.preview.png")
     if (picture := record_thumbnail(record)) is not None:
-        with Image.open(io.BytesIO(picture), formats=["JPEG", "PNG"]) as opened:
+        with open_thumbnail(picture) as opened:
             return _jpeg(_small(opened))
     if beside.is_file():
         return _jpeg(read_picture(beside, beside.name, _small))
