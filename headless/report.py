@@ -154,7 +154,7 @@ class Bar:
 
     def stopped(self) -> None:
         self._close()
-        self._say(f"{self._name}: stopped; what was done is kept: start it again to go on")
+        self._say(f"{self._name}: stopped: start it again to go on from the last checkpoint")
 
     def end(self, outcome: dict[str, list[str]]) -> None:
         self._close()

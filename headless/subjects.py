@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import comfy.model_management
 import torch
@@ -22,6 +19,7 @@ from ..nodes.options import TrainingOptions
 from ..nodes.training import train_stages
 from .processes import Processes
 from .report import Report
+from .stop_signals import stop_signals
 from .wires import Models, dataset_of, preview_of
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,8 @@ def train_jobs(jobs: Sequence[Job], told: Report, group: Processes) -> int:
     outcome: dict[str, list[str]] = {"trained": [], "failed": [], "not_begun": []}
     models = Models()
     told.begin([job.name for job in jobs])
-    with _signals() as caught, torch.inference_mode():
+    interrupt = comfy.model_management.interrupt_current_processing
+    with stop_signals(interrupt) as caught, torch.inference_mode():
         for number, job in enumerate(jobs, start=1):
             if caught or lost:
                 outcome["not_begun"].append(job.name)
@@ -102,23 +101,3 @@ def _titles(job: Job) -> list[tuple[str, int]]:
     if job.stages[0].method != "attndreambooth":
         return [(config.method, config.steps) for config in job.stages]
     return [(f"stage {config.stage}", config.steps) for config in job.stages]
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Ctrl+C and the end of a batch system's time stop within a step, and a checkpoint is written;
-    a second one stops at once. Gives the signals that came."""
-    caught: list[int] = []
-
-    def stop(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        comfy.model_management.interrupt_current_processing()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
