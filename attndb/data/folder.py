@@ -80,7 +80,8 @@ class _Reading:
     def __init__(self, folder: Path, listing: Listing, captions: bool, masks: MaskSource) -> None:
         self.listing = listing
         self.broken = list(listing.unusable)
-        self._folder, self._captions, self._masks = folder, captions, masks
+        self._folder, self._captions = folder, captions
+        self._masks: MaskSource = masks
         if not captions:
             self.broken += [
                 f"{self._name(text)} is the caption of {self._name(image)}: set captions to 'text "
