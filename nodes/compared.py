@@ -52,7 +52,8 @@ def _widgets(method: MethodName) -> list[io.Input]:
                 options=[THEIRS, OURS],
                 default=THEIRS,
                 tooltip="Training prompts. Published: one of 27 short ones for every sample ('a "
-                "rendering of a {}', ...). dataset: its own. Both without the category.",
+                "rendering of a {}', ...), whatever captions say. dataset: its own, with captions. "
+                "Both without the category.",
             )
         )
     if config.words.initial:

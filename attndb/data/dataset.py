@@ -101,6 +101,10 @@ class ConceptDataset:
         """Every training prompt once, the first photo's first."""
         return tuple(dict.fromkeys(p for photo in self.photos for p in self.prompts_of(photo)))
 
+    def prompts_of_a(self, subject: str) -> tuple[str, ...]:
+        """`prompts`, in their order, with other words for the subject."""
+        return tuple(prompt.replace(self._subject, subject) for prompt in self.prompts)
+
     def source_of(self, prompt: str) -> str:
         """Where a training prompt comes from, as a message names it."""
         for photo in self.photos:
@@ -110,7 +114,11 @@ class ConceptDataset:
         return f"template {template!r}"
 
     def _filled(self, template: str) -> str:
-        return template.replace("{}", f"{self.placeholder} {self.category}")
+        return template.replace("{}", self._subject)
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.placeholder} {self.category}"
 
     @cached_property
     def masked(self) -> bool:

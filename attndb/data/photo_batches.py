@@ -19,7 +19,7 @@ from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
 from .latent_source import Encoded, LatentSource, RenderedCrop
 from .photo import Photo
 from .reference_photos import ReferencePhotos
-from .tokens import TokenizedPrompt, TokenizedText
+from .tokens import TokenizedText
 
 DEFAULT_POOL = PoolSettings()
 """One crop in a call, nothing on disk."""
@@ -35,7 +35,7 @@ class PhotoBatches:
     def __init__(
         self,
         dataset: ConceptDataset,
-        prompts: Sequence[TokenizedPrompt],
+        prompts: Sequence[TokenizedText],
         config: StageConfig,
         timesteps: int,
         encode_image: Callable[[Tensor], Tensor],

@@ -69,8 +69,7 @@ def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
 
 def _say_words(request: StageRequest, texts: Texts) -> None:
     """Of a compared method."""
-    prompts = texts.own or texts.prompts
-    first, more = prompts[0], len(prompts) - 1
+    first, more = texts.trained[0], len(texts.trained) - 1
     initial = request.config.words.initial or texts.category.text
     log.info(
         "%s: prompt %r%s; the placeholder begins as %r",

@@ -50,6 +50,10 @@ METHOD_VERSIONS: Mapping[MethodName, int] = {"custom_diffusion": 2, "neti": 2}
 """The same, of runs of one method, if not 1. In 1 Custom Diffusion's first token learned, and with
 aspect_buckets NeTI's nested dropout depended on the micro-batch (without, 1 and 2 are the same)."""
 
+CAPTIONS_VERSION = 2
+"""The same, of runs whose method writes captions without the category. In 1 it left them out, and
+every photo came with the template."""
+
 
 def train_stage(
     bench: Workbench, request: StageRequest
@@ -118,7 +122,7 @@ def _finished_or_trained(
         with_prior = texts.prior is not None
         batches = _batches(bench, request, texts, model)
         fitted = bench.fit_to_memory(
-            model, choices, texts.own or texts.prompts, embeddings, with_prior, not batches.fills
+            model, choices, texts.trained, embeddings, with_prior, not batches.fills
         )
         config = choices[ranks.largest([c.low_memory for c in choices].index(fitted.low_memory))]
         if config.low_memory != fitted.low_memory:  # another process has less memory
@@ -180,7 +184,7 @@ def _batches(
     if dataset.private:
         pool = replace(pool, cache=None)  # whoever has the VAE can look at kept latents
     more = (config, timesteps, encode)
-    photos = PhotoBatches(dataset, texts.prompts, *more, texts.own, pool, model.reads_sizes)
+    photos = PhotoBatches(dataset, texts.of_photos, *more, texts.own, pool, model.reads_sizes)
     if dataset.prior is None or texts.prior is None:
         return photos
     return PriorBatches(photos, dataset.prior, texts.prior, *more, pool, model.reads_sizes)
@@ -234,9 +238,11 @@ def _keep(bench: Workbench, result: StageResult, run: Run, title: str) -> None:
 def _asked(request: StageRequest, texts: Texts, identity: dict[str, Any]) -> dict[str, Any]:
     """All that decides the outcome of a stage besides its settings; hashes the concept."""
     rest = texts.prompts[1:]
+    captions = bool(texts.bare) and any(p.caption is not None for p in request.dataset.photos)
     return {
         **identity,
         **code_versions(request.config),
+        **({"captions_version": CAPTIONS_VERSION} if captions else {}),
         "dataset_sha256": request.dataset.digest,
         "concept_sha256": None if request.concept is None else request.concept.digest(),
         "prompt": request.dataset.prompt,

@@ -22,12 +22,24 @@ class Texts:
     prompts: tuple[TokenizedPrompt, ...]
     """The dataset's, with the category, in its order: the first photo's first."""
     category: CategoryWord
+    bare: tuple[TokenizedText, ...]
+    """The same without the category, where the method's words are; none: as they are."""
     own: tuple[TokenizedText, ...]
     """Those of the method, which are trained with instead; none: the dataset's."""
     initial: tuple[int, ...]
     """Tokens that the placeholder begins as, a vector for each; none: the category."""
     prior: TokenizedText | None
     """Prompt of the prior images, if there are any."""
+
+    @property
+    def trained(self) -> tuple[TokenizedText, ...]:
+        """Those that samples of the subject come with."""
+        return self.own or self.of_photos
+
+    @property
+    def of_photos(self) -> tuple[TokenizedText, ...]:
+        """The dataset's as the method writes them, in its order."""
+        return self.bare or self.prompts
 
     def start(self, model: Model, config: StageConfig) -> Embeddings:
         """The placeholder's vectors before any training."""
@@ -52,9 +64,12 @@ def texts_of(
         initial = bench.token_ids(words.initial) if words.initial else ()
         vectors = len(initial) or config.vectors
     prompts, category = bench.tokenize(dataset, vectors, category_token)
+    subject = words.subject(dataset.placeholder, dataset.category)
+    bare: tuple[TokenizedText, ...] = ()
     own: tuple[TokenizedText, ...] = ()
-    if words.templates or not words.with_category:
-        subject = words.subject(dataset.placeholder, dataset.category)
-        written = [t.replace("{}", subject) for t in words.templates or dataset.templates]
+    if words.templates:
+        written = [template.replace("{}", subject) for template in words.templates]
         own = bench.tokenize_prompts(dataset, vectors, written)
-    return Texts(prompts, category, own, initial, prior)
+    elif not words.with_category:
+        bare = bench.tokenize_prompts(dataset, vectors, dataset.prompts_of_a(subject))
+    return Texts(prompts, category, bare, own, initial, prior)

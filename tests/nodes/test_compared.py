@@ -46,10 +46,10 @@ def own_defaults(label):
 def compared(run, micro, robot, labels, tmp_path_factory):
     """Trains a method for a few steps."""
 
-    def train(method, steps=6, **changes):
+    def train(method, steps=6, dataset=robot, **changes):
         own = {**own_defaults(labels[method]), "steps": steps, "batch_size": 4}
         own["learning_rate"] = RATES.get(method, 1e-4)
-        shared = {"resolution": 64, "augmentation": "none", "precision": "fp32", "dataset": robot}
+        shared = {"resolution": 64, "augmentation": "none", "precision": "fp32", "dataset": dataset}
         return run(NODE, **micro, **{**shared, "method": {**own, **changes}})
 
     return train
@@ -98,6 +98,27 @@ def test_textual_inversion_draws_a_prompt_for_every_sample(compared, monkeypatch
     seen.clear()
     compared("textual_inversion", 1, templates="dataset")
     assert set(seen) == {"a photo of a <my-robot>"}
+
+
+def test_the_datasets_own_prompts_are_the_captions_of_its_photos(run, compared, monkeypatch):
+    from attndreambooth.attndb.training import session
+
+    photos, category, *_ = run("AttnDBMicroConcept", concept="hatted-robot")
+    lines = [f"a {{}} number {number}" for number in range(len(photos))]
+    node = "AttnDBConceptDatasetFromImages"
+    words = {"category": category, "placeholder": "<my-robot>", "captions": "\n".join(lines)}
+    dataset = run(node, images=photos, **words)[0]
+    made = []
+    plain = session.PhotoBatches
+    watched = lambda *given: made.append(plain(*given)) or made[-1]  # noqa: E731
+    monkeypatch.setattr(session, "PhotoBatches", watched)
+    compared("textual_inversion", 1, templates="dataset", dataset=dataset)
+    seen = {
+        (dataset.photos.index(photo), prompt.text)
+        for step in range(6)
+        for (photo, _), prompt in zip(made[0].samples(step), made[0][step].prompts, strict=True)
+    }
+    assert seen == {(n, f"a <my-robot> number {n}") for n in range(len(photos))}
 
 
 def test_dreambooth_without_prior_images_is_told_so(compared, caplog):
