@@ -44,7 +44,8 @@ THEIRS, OURS = f"published ({len(TEMPLATES)})", "dataset"
 def _widgets(method: MethodName) -> list[io.Input]:
     """The settings of one method, with its published defaults."""
     config = published(method)
-    inputs = recipe_widgets(config, _STEPS[method], borrowed=_BORROWED.get(method, ""))
+    rate, borrowed = _RATES.get(method, ""), _BORROWED.get(method, "")
+    inputs = recipe_widgets(config, _STEPS[method], rate=rate, borrowed=borrowed)
     if config.words.templates:
         inputs.append(
             io.Combo.Input(
@@ -147,6 +148,10 @@ _STEPS: dict[MethodName, str] = {
     "neti": "Published: 1000, of 4 x 2 samples.",
     "vico": "Published: 510, drawn with those after 300 to 400.",
     "ti_dreambooth": _STAGE_3,
+}
+_RATES: dict[MethodName, str] = {
+    "custom_diffusion": "Published: 1e-5 for every picture of a step: 4e-5 for 2 photos and as many "
+    "prior images, 2e-5 without those.",
 }
 _BORROWED: dict[MethodName, str] = {"ti_dreambooth": _STAGE_3}
 

@@ -39,9 +39,11 @@ def reference_socket() -> io.Input:
     )
 
 
-def recipe_widgets(config: StageConfig, steps: str = "", *, borrowed: str = "") -> list[io.Input]:
-    """Steps, rate and batch, with published defaults. `steps`: what else was published of them.
-    `borrowed`: where rate and batch are from, if they were not published."""
+def recipe_widgets(
+    config: StageConfig, steps: str = "", *, rate: str = "", borrowed: str = ""
+) -> list[io.Input]:
+    """Steps, rate and batch, with published defaults. `steps`, `rate`: what else was published of
+    them. `borrowed`: where rate and batch are from, if they were not published."""
     return [
         io.Int.Input(
             "steps",
@@ -58,7 +60,7 @@ def recipe_widgets(config: StageConfig, steps: str = "", *, borrowed: str = "") 
             step=1e-7,
             round=False,
             tooltip="Constant AdamW rate. "
-            + (borrowed or f"Published: {config.optimizer.learning_rate:g}."),
+            + (borrowed or rate or f"Published: {config.optimizer.learning_rate:g}."),
         ),
         io.Int.Input(
             "batch_size",

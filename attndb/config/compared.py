@@ -2,7 +2,8 @@
 
 Of TI+DB nothing was published: it has the steps, batch and rate of stage 3. Of OFT no number of
 steps was: its script makes 10,005 and keeps checkpoints to choose from. ViCo's makes 510 and draws
-with those of steps 300 to 400.
+with those of steps 300 to 400. Custom Diffusion's rate is 1e-5 for every picture of a step, prior images
+included: 1e-5 x (2 + 2).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _PUBLISHED: dict[MethodName, StageConfig] = {
             WordsConfig(templates=TEMPLATES, with_category=False),
         ),
         _of("dreambooth", 800, 1, 5e-6, WordsConfig(initial="sks")),
-        _of("custom_diffusion", 500, 2, 2e-5, WordsConfig(initial="ktn")),
+        _of("custom_diffusion", 500, 2, 4e-5, WordsConfig(initial="ktn")),
         _of("oft", 3000, 1, 6e-5, WordsConfig(initial="qwe")),
         _of("neti", 1000, 8, 8e-3, WordsConfig(templates=TEMPLATES, with_category=False)),
         _of("vico", 400, 4, 5e-3, WordsConfig(templates=TEMPLATES, with_category=False)),
