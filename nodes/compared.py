@@ -166,7 +166,13 @@ def config_of(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> StageCo
     if settings.get("templates") == OURS:
         words = dataclasses.replace(words, templates=())
     if "rare_word" in settings:
-        words = dataclasses.replace(words, initial=settings["rare_word"].strip())
+        rare = settings["rare_word"].strip()
+        if not rare:
+            raise ValueError(
+                f"rare_word is empty, and {label} names the subject by one: type an existing word "
+                f"of little meaning, e.g. {words.initial}"
+            )
+        words = dataclasses.replace(words, initial=rare)
     if "blocks" in settings:
         orthogonal = OrthogonalConfig(blocks=settings["blocks"], constraint=settings["constraint"])
         config = config.with_(orthogonal=orthogonal)

@@ -131,6 +131,8 @@ def test_words_that_cannot_be_a_rare_word_and_unknown_methods_are_refused(compar
 
     with refuses("Train Compared Method: 'two words' is not one word of plain text"):
         compared("dreambooth", 1, rare_word="two words")
+    with refuses("rare_word is empty, and DreamBooth names the subject by one.*e.g. sks"):
+        compared("dreambooth", 1, rare_word=" ")
     with pytest.raises(ValueError, match="method = 'Magic': choose one of Textual Inversion"):
         config_of({"method": "Magic"}, {})
 
