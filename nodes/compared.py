@@ -150,8 +150,8 @@ _STEPS: dict[MethodName, str] = {
     "ti_dreambooth": _STAGE_3,
 }
 _RATES: dict[MethodName, str] = {
-    "custom_diffusion": "Published: 1e-5 for every picture of a step: 4e-5 for 2 photos and as many "
-    "prior images, 2e-5 without those.",
+    "custom_diffusion": "Published: 1e-5 for every picture of a step: 4e-5 for 2 photos and as "
+    "many prior images, 2e-5 without those.",
 }
 _BORROWED: dict[MethodName, str] = {"ti_dreambooth": _STAGE_3}
 

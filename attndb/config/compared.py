@@ -2,8 +2,8 @@
 
 Of TI+DB nothing was published: it has the steps, batch and rate of stage 3. Of OFT no number of
 steps was: its script makes 10,005 and keeps checkpoints to choose from. ViCo's makes 510 and draws
-with those of steps 300 to 400. Custom Diffusion's rate is 1e-5 for every picture of a step, prior images
-included: 1e-5 x (2 + 2).
+with those of steps 300 to 400. Custom Diffusion's rate is 1e-5 for every picture of a step, prior
+images included: 1e-5 x (2 + 2).
 """
 
 from __future__ import annotations
