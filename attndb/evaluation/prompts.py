@@ -69,6 +69,9 @@ SETS: dict[str, tuple[str, ...]] = {
 
 MOST = 200
 _LONGEST = 1000
+_SHUT, _OPEN = "\0\1", "\0\2"
+"""For brackets that a user wrote as brackets."""
+_EMBEDDING = re.compile(r"(?:,?\s+|^)embedding:[^\s,]*")
 _SUBJECT = re.compile(r"(?:\bof\s+)?(?:\b(?:a|an|the|my)\s+)?\{\}(?:'s\b)?", re.IGNORECASE)
 
 
@@ -96,13 +99,53 @@ def prompt_lines(texts: str | Iterable[str]) -> tuple[str, ...]:
     return prompts
 
 
+def spoken(prompt: str) -> str:
+    """What a prompt says, without what only steers the drawing: weights in round brackets, which
+    the host reads so (`(red:1.3)` is `red`, `\\(` a bracket), and embeddings."""
+    hidden = prompt.replace("\\)", _SHUT).replace("\\(", _OPEN)
+    plain = _unweighted(hidden).replace(_SHUT, ")").replace(_OPEN, "(")
+    return _EMBEDDING.sub("", plain).lstrip(" ,") if "embedding:" in plain else plain
+
+
+def _unweighted(text: str) -> str:
+    said = ""
+    for part in _bracketed(text):
+        if len(part) > 1 and part[0] == "(" and part[-1] == ")":
+            inner, colon, weight = part[1:-1].rpartition(":")
+            part = _unweighted(inner if inner and _is_number(weight) else inner + colon + weight)
+        said += part
+    return said
+
+
+def _bracketed(text: str) -> list[str]:
+    """The text in parts: what stands in brackets, with them, and what does not."""
+    parts, depth = [""], 0
+    for letter in text:
+        if letter == "(" and depth == 0:
+            parts.append("")
+        depth += (letter == "(") - (letter == ")")
+        parts[-1] += letter
+        if letter == ")" and depth == 0:
+            parts.append("")
+    return parts
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def whole(prompt: str, category: str) -> str:
-    """The prompt without the placeholder and with the category: what text scores compare with."""
-    return prompt.replace("{}", category)
+    """What the prompt says with the category in place of the subject's words: what text scores
+    compare with."""
+    return spoken(prompt).replace("{}", category)
 
 
 def context(prompt: str) -> str:
     """What the prompt says beside the subject: without `{}`, its article and an `of` before it.
     Empty if it says nothing."""
-    rest = " ".join(_SUBJECT.sub(" ", prompt).split())
+    rest = " ".join(_SUBJECT.sub(" ", spoken(prompt)).split())
     return re.sub(r"\s+,", ",", rest).strip(" ,.")

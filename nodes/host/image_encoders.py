@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .typed_path import can_be_path, is_folder, lies_below, place_of, unquoted
 OWNERS_KEY = "attndb_encoders"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
 _MOST_NAMED = 8
-_PROJECTION = "text_projection.weight"
+_PROJECTION, _VISUAL = "text_projection.weight", "visual_projection.weight"
 
 
 class WiredEncoder:
@@ -36,6 +36,7 @@ class WiredEncoder:
         self.name = "CLIP_VISION"
         self._vision, self._clip = clip_vision, clip
         weights = {f"vision {k}": v for k, v in _state(clip_vision).items()}
+        _check_vision(clip_vision, weights)
         if clip is not None:
             weights |= {f"text {k}": v for k, v in merged_weights(clip.patcher, "").items()}
             self.reads_text = True
@@ -59,7 +60,7 @@ class WiredEncoder:
         return torch.cat([self._text(text) for text in texts])
 
     def _text(self, text: str) -> Tensor:
-        tokens = self._clip.tokenize(text)
+        tokens = self._clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))  # no weights
         return self._clip.encode_from_tokens(tokens, return_pooled=True)[1].reshape(1, -1)
 
     def _check_text(self) -> None:
@@ -79,6 +80,24 @@ class WiredEncoder:
                 "pictures. Load the whole text half of the same CLIP with Load CLIP, or use a "
                 "folder of it"
             )
+
+
+def _check_vision(clip_vision: Any, weights: Mapping[str, Tensor]) -> None:
+    """ValueError unless a CLIP_VISION has one vector for a picture, and all that makes it."""
+    remedy = "connect one of CLIP or DINOv2, or use a folder of it"
+    found = clip_vision.encode_image(torch.zeros(1, 8, 8, 3))["image_embeds"]
+    if found.ndim != 2:
+        raise ValueError(
+            f"clip_vision gives a vector for each of {found.shape[1]} places of a picture and none "
+            f"for the whole, as SigLIP does in ComfyUI: {remedy}"
+        )
+    projections = [value for key, value in weights.items() if key.endswith(_VISUAL)]
+    llava = any(" multi_modal_projector." in key for key in weights)
+    if llava or not all(map(_is_projection, projections)):
+        raise ValueError(
+            f"clip_vision has no {_VISUAL}, e.g. because its file is LLaVA's: its vectors would be "
+            f"chance. {remedy[0].upper()}{remedy[1:]}"
+        )
 
 
 def _is_projection(weight: Tensor) -> bool:

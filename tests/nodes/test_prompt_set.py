@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 import torch
 from support.encoders import clip_folder, dino_folder
 from support.stages import refuses
+
+from attndreambooth.attndb.evaluation.prompts import spoken
 
 PROMPTS, ENCODER = "AttnDBPromptSet", "AttnDBLoadImageEncoder"
 
@@ -137,14 +140,14 @@ def test_a_folder_that_is_none_is_refused(run, models, folder, said):
 def vision(tmp_path, host):
     """Makes a CLIP_VISION of the host's class, of small random weights and some features."""
 
-    def made(width=16):
+    def made(width=16, **changes):
         from comfy.clip_vision import ClipVisionModel
 
         config = {
             **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
             **{"num_attention_heads": 2, "image_size": 32, "patch_size": 8, "num_channels": 3},
             **{"hidden_act": "quick_gelu", "projection_dim": width, "layer_norm_eps": 1e-5},
-            "model_type": "clip_vision_model",
+            **{"model_type": "clip_vision_model", **changes},
         }
         torch.manual_seed(3)
         path = tmp_path / "vision.json"
@@ -185,3 +188,47 @@ def test_a_clip_of_another_width_or_without_a_projection_is_refused(run, vision)
         run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(), clip=clip)
     with refuses("clip has no text projection"):
         run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(192), clip=clip)
+
+
+def test_a_clip_vision_without_a_vector_of_the_whole_picture_is_refused(run, vision):
+    """SigLIP: the host gives one for each place, and its projection may be missing."""
+    siglip = vision(model_type="siglip_vision_model")
+    assert siglip.encode_image(torch.rand(1, 32, 32, 3))["image_embeds"].ndim == 3
+    with refuses("gives a vector for each of 16 places of a picture .* connect one of CLIP or"):
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=siglip)
+
+
+def test_a_clip_vision_whose_projection_is_not_in_its_file_is_refused(run, vision):
+    made = vision()
+    made.load_sd({"visual_projection.weight": torch.zeros(16, 32)})
+    with refuses("clip_vision has no visual_projection.weight"):
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=made)
+    with refuses("clip_vision has no visual_projection.weight"):
+        llava = vision(projector_type="llava3")
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=llava)
+
+
+def test_brackets_of_a_text_are_brackets_to_both_kinds_of_clip(run, vision, models):
+    """What a prompt says is decided before: (red:1.3) has become red, and (red) is red in brackets."""
+    clip = run("AttnDBLoadMicroModel")[1]
+    projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+    projection.copy_(torch.randn_like(projection))
+    [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=vision(192), clip=clip)
+    given, plain = [], clip.encode_from_tokens
+    clip.encode_from_tokens = lambda tokens, **more: given.append(tokens) or plain(tokens, **more)
+    text = "a (red:1.3) dog in (the) \\(snow))"
+    encoder.texts([text])
+    [chunk] = given[0]["l"]
+    literal = clip.tokenizer.clip_l.tokenizer(text)["input_ids"]
+    assert [token for token, _ in chunk][: len(literal)] == literal
+    assert {weight for _, weight in chunk} == {1.0}
+
+
+def test_a_prompt_says_what_the_host_reads_without_its_weights(host):
+    from comfy.sd1_clip import escape_important, token_weights, unescape_important
+
+    draw = random.Random(3)
+    for _ in range(3000):
+        text = "".join(draw.choices([*"()\\: a1.{}", "(red:1.3)"], k=draw.randrange(14)))
+        read = "".join(said for said, _ in token_weights(escape_important(text), 1.0))
+        assert spoken(text) == unescape_important(read), text

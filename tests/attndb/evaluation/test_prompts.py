@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attndreambooth.attndb.evaluation.prompts import SETS, context, prompt_lines, whole
+from attndreambooth.attndb.evaluation.prompts import SETS, context, prompt_lines, spoken, whole
 
 
 def test_every_set_says_how_many_it_holds_and_is_legal():
@@ -50,7 +50,26 @@ def test_the_whole_prompt_keeps_the_category_and_loses_the_placeholder():
         ("a {}, in the snow.", "in the snow"),
         ("the {}'s hat", "hat"),
         ("{}", ""),
+        ("a photo of a ({}:1.2) in the ((snow))", "a photo in the snow"),
     ],
 )
 def test_the_context_is_what_is_said_beside_the_subject(prompt, left):
     assert context(prompt) == left
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a (red:1.3) dog", "a red dog"),
+        ("a ((red)) dog (in (snow:0.5):1.2)", "a red dog in snow"),
+        ("a dog \\(red\\)", "a dog (red)"),
+        ("a (dog: red)", "a dog: red"),
+        ("a) (red:1.3) (", "a) (red:1.3) ("),
+        ("a dog, embedding:charm, in the snow", "a dog, in the snow"),
+        ("embedding:charm a dog (embedding:more:1.2)", "a dog"),
+        ("a dog in the snow,", "a dog in the snow,"),
+    ],
+)
+def test_weights_and_embeddings_steer_the_drawing_and_say_nothing(prompt, said):
+    assert spoken(prompt).strip() == said
+    assert whole(prompt.replace("dog", "{}"), "dog").strip() == said
