@@ -8,11 +8,13 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.config.choices import require_choice
 from .errors import naming_node
-from .host.image_encoders import WiredEncoder, folder_encoder, micro_encoder
+from .host.image_encoders import WiredEncoder, encoder_state, folder_encoder, micro_encoder
+from .host.linked import LinkedFiles
 from .prompt_set import CATEGORY
 from .socket_types import ImageEncoder
 
 FOLDER, WIRES, TOY = "folder of CLIP, DINO or DINOv2", "CLIP_VISION on the wire", "toy model"
+_linked = LinkedFiles(encoder_state)
 
 
 class LoadImageEncoder(io.ComfyNode):
@@ -69,6 +71,13 @@ class LoadImageEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, encoder: object = None, folder: object = None, **_: object) -> str:
+        """Changes when the folder's files do. What comes over a wire is None here."""
+        if encoder is not None and encoder != FOLDER:
+            return ""
+        return _linked.state() if None in (encoder, folder) else encoder_state(folder)
+
+    @classmethod
     @naming_node
     def execute(
         cls, encoder: str, folder: str, clip_vision: Any = None, clip: Any = None
@@ -77,7 +86,8 @@ class LoadImageEncoder(io.ComfyNode):
         if encoder == TOY:
             return io.NodeOutput(micro_encoder())
         if encoder == FOLDER:
-            return io.NodeOutput(folder_encoder(folder))
+            with _linked.reading(folder):
+                return io.NodeOutput(folder_encoder(folder))
         if clip_vision is None:
             raise ValueError(f"encoder = {WIRES!r}: connect Load CLIP Vision to clip_vision")
         return io.NodeOutput(WiredEncoder(clip_vision, clip))

@@ -5,7 +5,7 @@ A record may come from anywhere: what is not as expected is left out.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,7 +136,7 @@ def _last_loss(stage: Mapping[str, Any]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> str:

@@ -71,16 +71,16 @@ class Features:
         self.encoder = encoder
         self._store = store
 
-    def pictures(self, pictures: Sequence[Tensor]) -> Tensor:
+    def pictures(self, pictures: Sequence[Tensor], what: str = "image") -> Tensor:
         """Unit vectors (N, D), fp32 on the CPU. ValueError without a picture, or for one that is
-        none."""
+        none, by `what` they are to a user."""
         if not pictures:
-            raise ValueError("there is no image: connect at least one")
+            raise ValueError(f"there is no {what}: connect at least one")
         for number, picture in enumerate(pictures, start=1):
             if 0 in picture.shape or not bool(picture.isfinite().all()):
                 raise ValueError(
-                    f"image {number} of {len(pictures)} is empty, or holds values that are no "
-                    "colours (NaN): look at it, and draw it anew"
+                    f"{what} {number} of {len(pictures)} is empty, or holds values that are no "
+                    "colours (NaN): look at it, and draw or load it anew"
                 )
         return self._of(pictures, _picture_digest, self.encoder.images)
 

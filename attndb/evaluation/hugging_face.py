@@ -29,6 +29,10 @@ KNOWN = {
 """The library's class by `model_type` of config.json. DINO is a ViT without a pooler."""
 WANTED = "CLIP, DINO or DINOv2"
 BATCH = 16
+_TOKENIZER = (
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
 
 
 class FolderEncoder:
@@ -54,8 +58,15 @@ class FolderEncoder:
     @torch.no_grad()
     def images(self, pictures: Sequence[Tensor]) -> Tensor:
         """Vectors (N, D): CLIP's projected ones, DINO's class token."""
-        pixels = torch.stack([self._preprocessing(picture) for picture in pictures])
-        pixels = pixels.to(self._device)
+        pixels = [self._preprocessing(picture) for picture in pictures]
+        found: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(p.shape for p in pixels):  # not every folder cuts a square
+            alike = [n for n, p in enumerate(pixels) if p.shape == shape]
+            vectors = self._vectors(torch.stack([pixels[n] for n in alike]).to(self._device))
+            found |= dict(zip(alike, vectors, strict=True))
+        return torch.stack([found[n] for n in range(len(pixels))])
+
+    def _vectors(self, pixels: Tensor) -> Tensor:
         model: Any = self.model
         if hasattr(model, "vision_model"):
             pooled = model.vision_model(pixel_values=pixels).pooler_output
@@ -187,7 +198,7 @@ def _key(folder: Path) -> str:
         with path.open("rb") as handle:
             while part := handle.read(1 << 20):
                 content.update(part)
-    for name in ("config.json", *FILES, "vocab.json", "merges.txt", "tokenizer.json"):
+    for name in ("config.json", *FILES, *_TOKENIZER):
         path = folder / name
         if path.is_file():
             content.update(name.encode() + path.read_bytes())

@@ -80,9 +80,11 @@ def read_preprocessing(folder: Path) -> Preprocessing:
 def _parsed(values: dict[str, Any]) -> Preprocessing:
     size = values.get("size") if values.get("do_resize", True) else None
     shortest, whole = None, None
+    if size is None and values.get("do_resize", True):
+        raise ValueError("it says no size that pictures are resized to")
+    kind = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
     if isinstance(size, int):  # of old: CLIP's is the shorter side, ViT's the whole
-        square = values.get("image_processor_type", values.get("feature_extractor_type", ""))
-        if str(square).startswith("ViT"):
+        if kind.startswith("ViT"):
             whole = (size, size)
         else:
             shortest = size
@@ -95,11 +97,12 @@ def _parsed(values: dict[str, Any]) -> Preprocessing:
     elif crop is not None:
         crop = (int(crop), int(crop))
     normal = values.get("do_normalize", True)
+    smooth = Image.Resampling.BILINEAR if kind.startswith("ViT") else Image.Resampling.BICUBIC
     return Preprocessing(
         shortest=int(shortest) if shortest else None,
         size=whole,
         crop=crop,
-        resample=int(values.get("resample", Image.Resampling.BICUBIC)),
+        resample=int(values.get("resample", smooth)),
         scale=float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1,
         mean=_three(values["image_mean"]) if normal else (0.0, 0.0, 0.0),
         std=_three(values["image_std"]) if normal else (1.0, 1.0, 1.0),

@@ -25,6 +25,10 @@ HTML, PICTURE = "report.html", "report.png"
 WIDTH = 1200
 """Of the picture, in pixels."""
 _LARGE = 1 << 20
+_JPEG_SIDE = 65_500
+"""The most pixels of a JPEG's side."""
+_MOST_COLUMNS = 9
+"""Of a table in the picture, beside its first: in narrower ones a number would be cut."""
 _STYLE = """
 body { margin: 2em auto; max-width: 75em; padding: 0 1em; background: #18181c; color: #ececf0;
   font: 16px/1.5 system-ui, sans-serif; }
@@ -137,9 +141,9 @@ def _safe(text: str, *, lines: bool = False) -> str:
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture within its address: PNG, or JPEG where that is larger than 1 MB."""
+    """The picture within its address: PNG, or JPEG where that is larger than 1 MB and JPEG can."""
     kind, data = "png", png(picture)
-    if len(data) > _LARGE:
+    if len(data) > _LARGE and max(picture.size) <= _JPEG_SIDE:
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, "JPEG", quality=92)
         kind, data = "jpeg", buffer.getvalue()
@@ -173,7 +177,20 @@ def report_picture(report: Report) -> Tensor:
 
 
 def _drawn_rows(rows: Sequence[Row]) -> Tensor:
-    """A table as text panels side by side, a row below the other."""
+    """A table as text panels side by side, a row below the other; one of many columns in parts, one
+    below the other, each with the first column."""
+    more = max(len(row) for row in rows) - 1
+    parts = max(1, -(-more // _MOST_COLUMNS))
+    each = max(1, -(-more // parts))
+    return torch.cat(
+        [
+            _drawn_part([(*row[:1], *row[first : first + each]) for row in rows])
+            for first in range(1, 1 + parts * each, each)
+        ]
+    )
+
+
+def _drawn_part(rows: Sequence[Row]) -> Tensor:
     count = max(len(row) for row in rows)
     first = WIDTH * 3 // 10 if count > 1 else WIDTH
     rest = (WIDTH - first) // max(1, count - 1)

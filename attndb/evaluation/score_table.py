@@ -19,7 +19,7 @@ def score_table(rows: Sequence[Scores]) -> str:
     """Markdown: a line for each row, a column for each metric that some row has, its best value
     bold, and below it what the columns mean and what has to be known of the rows."""
     columns = _columns(rows)
-    marks = [_best_of(values) for _, values, _ in columns]
+    marks = [_best_of(values, share) for _, values, share in columns]
     head, *body = score_rows(rows)
     lines = [f"| {' | '.join(map(_cell, head))} |", "|" + "---|" * len(head)]
     for number, cells in enumerate(body):
@@ -45,11 +45,14 @@ def score_rows(rows: Sequence[Scores]) -> list[tuple[str, ...]]:
 
 
 def meanings_of(rows: Sequence[Scores]) -> str:
-    """What the columns mean, and what has to be known of the rows, a line each."""
+    """What measured them, where no column names it, what the columns mean, and what has to be known
+    of the rows, a line each."""
+    encoders = list(dict.fromkeys(_cell(name) for row in rows for name in row.by_encoder))
+    by = [f"measured by {encoders[0]}"] if len(encoders) == 1 else []
     used = dict.fromkeys(title.rpartition(": ")[2] for title, *_ in _columns(rows))
     meanings = {**METRICS, ATTENTION: _ATTENTION_MEANS}
     notes = [f"{_cell(row.label)}: {note}" for row in rows for note in row.notes]
-    return "\n".join([*(f"{name}: {meanings[name]}" for name in used), *notes])
+    return "\n".join([*by, *(f"{name}: {meanings[name]}" for name in used), *notes])
 
 
 def merit(row: Scores, by: str) -> float | None:
@@ -100,12 +103,14 @@ def _columns(rows: Sequence[Scores]) -> list[tuple[str, list[float | None], bool
     return [column for column in columns if any(value is not None for value in column[1])]
 
 
-def _best_of(values: Sequence[float | None]) -> set[int]:
+def _best_of(values: Sequence[float | None], share: bool) -> set[int]:
     """Rows of the highest value as it is shown; none where all are equal or there is one."""
-    shown = {n: round(value, 3) for n, value in enumerate(values) if value is not None}
-    if len(set(shown.values())) < 2:
+    shown = [_shown(value, share) for value in values]
+    there = {n: value for n, value in enumerate(values) if value is not None}
+    if len({shown[n] for n in there}) < 2:
         return set()
-    return {number for number, value in shown.items() if value == max(shown.values())}
+    highest = shown[max(there, key=lambda n: there[n])]
+    return {n for n in there if shown[n] == highest}
 
 
 def _shown(value: float | None, share: bool) -> str:

@@ -134,7 +134,7 @@ def _by(
     """The metrics by one encoder; what it says of every picture goes into `each` if it is not
     there."""
     features = Features(encoder)
-    photos = features.pictures(reference.photos)
+    photos = features.pictures(reference.photos, "photo")
     pictures = features.pictures([sample.picture for sample in samples])
     likeness = metrics.identity(pictures, photos)
     each.setdefault(IDENTITY, tuple(likeness.tolist()))
@@ -175,7 +175,7 @@ def _foreground(
     pictures = [found for found in cut if found is not None]
     if not photos or not pictures:
         return None
-    vectors = features.pictures(pictures), features.pictures(photos)
+    vectors = features.pictures(pictures), features.pictures(photos, "photo")
     return metrics.mean(metrics.identity(*vectors).tolist())
 
 
@@ -191,7 +191,7 @@ def _outdone(
     for scene in dict.fromkeys(sample.scene for sample in samples):
         others = distractors.get(scene, ())
         if others:
-            vectors = features.pictures(others)
+            vectors = features.pictures(others, "distractor")
             found[scene] = metrics.identity(vectors, photos_RD).tolist()
     shares = []
     for sample, own in zip(samples, likeness, strict=True):

@@ -5,6 +5,7 @@ Pictures are (Y, X, 3) fp32 in 0..1, maps (Y, X) and not negative.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -198,17 +199,24 @@ def _shorten(text: str, font: Any, room: int) -> str:
 
 
 def broken(text: str, font: Any, room: int) -> list[str]:
-    """The text in lines of at most `room` pixels, but for words that are longer."""
+    """The text in lines of at most `room` pixels; a word that is longer takes several."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word
         if lines and font.getlength(joined) <= room:
             lines[-1] = joined
-        elif not lines:
-            lines.append(word)
         else:
-            lines.append(word)
+            lines += _pieces(word, font, room)
     return lines
+
+
+def _pieces(word: str, font: Any, room: int) -> list[str]:
+    pieces = []
+    while len(word) > 1 and font.getlength(word) > room:
+        fits = bisect_right(range(1, len(word)), room, key=lambda n: font.getlength(word[:n]))
+        pieces.append(word[: max(1, fits)])
+        word = word[max(1, fits) :]
+    return [*pieces, word]
 
 
 def _wrap(text: str, font: Any, room: int) -> list[str]:

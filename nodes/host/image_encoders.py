@@ -155,6 +155,15 @@ def folder_encoder(text: str) -> ManagedEncoder:
     return ManagedEncoder(load_folder_encoder(_resolved(text)))
 
 
+def encoder_state(text: object) -> str:
+    """Changes when a file of the folder does."""
+    try:
+        files = sorted(path for path in _resolved(str(text)).iterdir() if path.is_file())
+        return repr([(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in files])
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
 def _resolved(text: str) -> Path:
     cleaned = unquoted(text)
     if not cleaned:

@@ -127,6 +127,38 @@ def test_values_of_older_and_newer_files_are_read(tmp_path):
     assert square(torch.rand(50, 20, 3)).shape == (3, 24, 24)
 
 
+def changed(folder, tmp_path, **values):
+    """A copy of a folder whose preprocessing has other values; None: has none."""
+    given = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    kept = {k: v for k, v in {**given, **values}.items() if v is not None}
+    return broken(folder, tmp_path, **{"preprocessor_config.json": json.dumps(kept)})
+
+
+def test_a_folder_that_cuts_nothing_takes_pictures_of_several_shapes(folders, pictures, tmp_path):
+    made = changed(folders["dinov2"], tmp_path, do_center_crop=False, size={"shortest_edge": 28})
+    encoder = load_folder_encoder(made)
+    alone = torch.cat([encoder.images([picture]) for picture in pictures])
+    torch.testing.assert_close(encoder.images(pictures), alone, rtol=0, atol=1e-5)
+
+
+def test_values_that_a_file_leaves_out_are_the_librarys_or_refused(folders, pictures, tmp_path):
+    made = changed(folders["dino"], tmp_path, resample=None)
+    theirs = processor("dino").from_pretrained(str(made))
+    for picture in pictures:
+        expected = theirs(images=pil(picture), return_tensors="pt")["pixel_values"][0]
+        assert torch.allclose(read_preprocessing(made)(picture), expected, atol=1e-5)
+    (tmp_path / "more").mkdir()
+    with pytest.raises(ValueError, match="it says no size that pictures are resized to"):
+        read_preprocessing(changed(folders["clip"], tmp_path / "more", size=None))
+
+
+def test_another_tokenizer_has_another_key(folders, tmp_path):
+    made = broken(folders["clip"], tmp_path, **{"tokenizer_config.json": '{"bos_token": "a</w>"}'})
+    plain, other = load_folder_encoder(folders["clip"]), load_folder_encoder(made)
+    assert not torch.equal(plain.texts(["a dog"]), other.texts(["a dog"]))
+    assert plain.key != other.key
+
+
 def broken(folder, tmp_path, **changes):
     """A copy of a folder with files changed: text to write, or None to leave out."""
     made = tmp_path / "broken"

@@ -13,15 +13,26 @@ from PIL import Image
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.config.presets import micro
+from attndreambooth.attndb.evaluation import report
 from attndreambooth.attndb.evaluation.concept_facts import (
     all_settings,
     loss_curves,
     losses_of,
     short_settings,
 )
-from attndreambooth.attndb.evaluation.report import WIDTH, data_url, report_html, report_picture
-from attndreambooth.attndb.evaluation.scores import Scores
+from attndreambooth.attndb.evaluation.report import (
+    WIDTH,
+    Report,
+    Section,
+    data_url,
+    report_html,
+    report_picture,
+)
+from attndreambooth.attndb.evaluation.score_table import score_rows
+from attndreambooth.attndb.evaluation.scores import METRICS, Scores
 from attndreambooth.attndb.evaluation.training_report import NOTHING_RECORDED, training_report
+from attndreambooth.attndb.viz.grid import broken
+from attndreambooth.attndb.viz.letters import letters
 
 STAGES = [{**config.as_dict(), "losses": [[0.5, 0.1], [0.3, 0.05]]} for config in micro()]
 
@@ -134,6 +145,7 @@ def test_a_concept_without_a_record_says_so():
         [{"losses": [["x"], 3], "optimizer": 5, "data": {"resolution": "<script>x</script>"}}],
         [{"losses": [[float("nan"), 0.0]]}, {"losses": [[0.1, 0.2, 0.3, 0.4]]}],
         [{"losses": [[0.1]] * 3, "loss_names": ["a", "b"]}],
+        [{"losses": [[10**400, 0.1]]}],
     ],
 )
 def test_a_strange_record_makes_a_page_without_what_is_strange(stages):
@@ -170,3 +182,36 @@ def test_large_pictures_are_jpeg_and_small_ones_exact():
     assert data_url(small).startswith("data:image/png;") and re.match(
         "data:image/jpeg;", data_url(noise)
     )
+
+
+def test_a_picture_too_tall_for_jpeg_stays_png():
+    tall = Image.fromarray((torch.rand(66_000, 20, 3) * 255).to(torch.uint8).numpy())
+    assert data_url(tall).startswith("data:image/png;")
+
+
+def test_no_number_of_a_wide_table_is_cut_in_the_picture(monkeypatch):
+    """Four encoders: numbers stood in columns of 28 px, and a 0.812 was a 0.8."""
+    values = {**dict.fromkeys(METRICS, -0.812), "present": 1.0, "outdoes": 0.98}
+    names = ["clip-vit-base-patch32", "clip-vit-large-patch14", "dinov2-base", "CLIP_VISION"]
+    row = Scores(label="after", pictures=144, by_encoder=dict.fromkeys(names, values))
+    head, numbers = score_rows([row])
+    drawn = []
+
+    def panel(lines, width, size):
+        for line in lines:
+            if line in numbers:
+                assert letters(size).getlength(line) <= width - 20
+            drawn.append(line)
+        return torch.zeros(size, width, 3)
+
+    monkeypatch.setattr(report, "text_panel", panel)
+    report_picture(Report(title="t", sections=[Section(title="s", rows=[head, numbers])]))
+    assert [line for line in drawn if line in numbers[1:]] == list(numbers[1:])
+    assert drawn.count("after") == 4
+
+
+def test_a_word_longer_than_its_line_takes_several():
+    font = letters(15)
+    lines = broken("a " + "long" * 40 + " word", font, 100)
+    assert "".join(lines).replace(" ", "") == "a" + "long" * 40 + "word"
+    assert max(map(font.getlength, lines)) <= 100 and broken("wide", font, 1) == list("wide")

@@ -211,6 +211,15 @@ def test_a_picture_that_is_none_is_named(encoder, picture):
         scored(encoder, [*samples(), Sample(picture=picture)])
 
 
+def test_a_photo_that_is_none_is_no_image_to_its_user(encoder):
+    broken = (0.1, math.nan, 0.2)
+    with pytest.raises(ValueError, match="photo 2 of 2 is empty, or holds values that are no"):
+        scored(encoder, samples(), photos=[*PHOTOS[:1], broken])
+    others = {None: [plain(*broken)]}
+    with pytest.raises(ValueError, match="distractor 1 of 1 is empty"):
+        scored(encoder, samples(), distractors=others)
+
+
 def row(label, identity, text, **more):
     return Scores(
         label=label, pictures=4, by_encoder={"e": {"identity": identity, "text": text}}, **more
@@ -231,12 +240,25 @@ def test_equal_rows_have_no_best_and_blanks_are_dashes():
     assert lines[2:4] == ["| a | 4 | 0.800 | 0.200 |", "| b | 4 | 0.800 | - |"]
 
 
+def test_shares_that_are_shown_alike_are_both_the_best():
+    rows = [
+        Scores(label=str(n), pictures=500, by_encoder={"e": {"present": share}})
+        for n, share in enumerate((0.998, 1.0, 0.5))
+    ]
+    assert [line.count("**100%**") for line in score_table(rows).splitlines()[2:5]] == [1, 1, 0]
+
+
+def test_one_encoder_is_named_below_the_table():
+    assert "- measured by e" in score_table([row("a", 0.8, 0.2)]).splitlines()
+
+
 def test_two_encoders_have_columns_of_their_own(request):
     one, two = Colours(request.node.name), Colours(f"{request.node.name} 2")
     one.name = two.name = "clip"
     found = score("a", samples(), Reference(photos=[plain(*PHOTOS[0])]), [one, two])
     assert list(found.by_encoder) == ["clip", "clip 2"]
-    assert "clip: identity" in score_table([found]) and "clip 2: identity" in score_table([found])
+    table = score_table([found])
+    assert "clip: identity" in table and "clip 2: identity" in table and "measured" not in table
 
 
 def test_the_best_is_high_in_both():
