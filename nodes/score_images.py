@@ -44,7 +44,8 @@ class ScoreImages(io.ComfyNode):
                     multiline=True,
                     tooltip="What the pictures were asked for: one line for all, or one in a line "
                     "for each. {} becomes the category; without {} it is compared as it is, so "
-                    "leave the placeholder out. Empty: no score of text.",
+                    "leave the placeholder out. Weights say nothing: (red:1.3) is red. Empty: no "
+                    "score of text.",
                 ),
                 io.String.Input(
                     "category",

@@ -8,6 +8,7 @@ const NODE = "AttnDBLoadConceptDataset";
 const TYPED = "(typed path)";
 const HEIGHT = 120; // a bar of two lines, and a row of pictures
 const MOST = 100; // photos of one drop
+const SOON = 50; // milliseconds
 const OVERHEAD = 4096; // bytes of a form around its file
 const HINT = "Drop or paste photos here: 3 to 6 of one subject";
 const SAVED_IN = "attndb_uploads"; // property: the folder that this node's uploads go into
@@ -18,6 +19,7 @@ class PhotoBox {
     this.node = node;
     this.work = Promise.resolve();
     this.asked = 0;
+    this.soon = null;
     this.said = "";
     this.input = element("input", "");
     Object.assign(this.input, { type: "file", multiple: true, accept: "image/*,.heic,.tif,.tiff" });
@@ -83,8 +85,17 @@ class PhotoBox {
     offer(widgetOf(this.node, "folder"), values.slice(1), 1);
   }
 
-  /** Shows what is in the chosen folder. */
-  async show() {
+  /** Shows what is in the chosen folder, soon: a page that opens a workflow tells a node many
+   * things, and the server is asked once. */
+  show() {
+    this.soon ??= new Promise((done) => setTimeout(done, SOON)).then(() => {
+      this.soon = null;
+      return this.look();
+    });
+    return this.soon;
+  }
+
+  async look() {
     const asked = ++this.asked;
     const folder = this.folder;
     if (folder === null) return this.fill([], "The folder comes over a wire");

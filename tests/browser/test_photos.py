@@ -173,8 +173,12 @@ def test_a_chosen_folder_shows_what_is_in_it_and_which_photo_cannot_be_read(
     folder.mkdir()
     (folder / "2.jpg").write_bytes(photo("2.jpg", 1)["buffer"])
     (folder / "10.jpg").write_bytes(photo("10.jpg", 2)["buffer"][:200])
+    asked = []
+    page.on("request", listen := lambda request: asked.append(request.url))
     show(front_end, "AttnDBLoadConceptDataset", folder="shown", path="", category="cup")
     wait_for(page, "10.jpg is", 1)
+    page.remove_listener("request", listen)
+    assert len([url for url in asked if "/attndreambooth/photos?" in url]) == 1
     assert page.locator(PICTURES).count() == 2
     assert page.locator(f"{PICTURES}.attndb-broken").count() == 1
     assert front_end.errors == []

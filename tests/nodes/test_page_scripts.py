@@ -94,3 +94,57 @@ def test_a_choice_in_a_box_is_a_change_that_the_page_knows_at_once(tmp_path, nam
     console.log(JSON.stringify(told));
     """
     assert told(tmp_path, script) == ["alone", "after", "kept with after"]
+
+
+PAGE = """
+class Box {
+  constructor() { Object.assign(this, { classList: { toggle() {} }, style: {}, children: [] }); }
+  append() {}
+  addEventListener() {}
+  replaceChildren(...children) { this.children = children; }
+}
+globalThis.document = { createElement: () => new Box(), getElementById: () => true,
+  querySelectorAll: () => [] };
+let extension;
+app.registerExtension = (given) => { extension = given; };
+const asked = [];
+api.apiURL = (address) => address;
+api.fetchApi = async (address) => {
+  asked.push(address);
+  const photos = [{ name: "a.jpg", version: "1" }];
+  const input = { required: { folder: [["typed", "dog"]] } };
+  const info = { AttnDBLoadConceptDataset: { input } };
+  const said = address.includes("object_info") ? info : { photos, count: 1, error: "" };
+  return { ok: true, json: async () => said };
+};
+await import("./extensions/pack/photos.js");
+const widgets = [{ name: "folder", value: "typed", options: {} }, { name: "path", value: "" }];
+const node = { comfyClass: "AttnDBLoadConceptDataset", id: 1, widgets, size: [1, 1], inputs: [],
+  computeSize: () => [1, 1], setSize() {}, addDOMWidget: (name, type, box) => ({ box }) };
+"""
+
+
+def test_a_dataset_node_that_is_opened_asks_for_its_photos_once(tmp_path):
+    """The page tells a node of its values and wires one by one, in several turns."""
+    script = (
+        PAGE
+        + """
+    extension.nodeCreated(node);
+    widgets[0].value = "dog";
+    for (let turn = 0; turn < 4; turn++) {
+      node.onConfigure();
+      widgets.forEach((widget) => widget.callback(widget.value));
+      node.onConnectionsChange();
+      await new Promise((done) => setTimeout(done));
+    }
+    await new Promise((done) => setTimeout(done, 300));
+    const first = asked.splice(0).filter((address) => address.includes("/photos?"));
+    widgets[0].value = "cat";
+    widgets[0].callback("cat");
+    await new Promise((done) => setTimeout(done, 300));
+    console.log(JSON.stringify([first, asked]));
+    """
+    )
+    first, then = told(tmp_path, script)
+    assert first == ["/attndreambooth/photos?folder=dog"]
+    assert then == ["/attndreambooth/photos?folder=cat"]
