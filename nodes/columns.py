@@ -163,7 +163,8 @@ def labels_of(columns: Sequence[Column], typed: str) -> list[str]:
 
 
 def column_names(columns: Sequence[TrainedConcept | None]) -> list[str]:
-    """What stands below the pictures: how it was trained, where all are one word; else the word."""
+    """What stands below the pictures: how it was trained, where all are one word; else the word.
+    Those that are still alike are numbered."""
     given = [concept for concept in columns if concept is not None]
     ways = [_trained(concept) for concept in given]
     words = [concept.placeholder for concept in given]
@@ -173,6 +174,8 @@ def column_names(columns: Sequence[TrainedConcept | None]) -> list[str]:
         names = words
     else:
         names = [f"{w}, {way}" if way else w for w, way in zip(words, ways, strict=True)]
+    alike = [names[: n + 1].count(name) for n, name in enumerate(names)]
+    names = [name if n == 1 else f"{name} ({n})" for name, n in zip(names, alike, strict=True)]
     return ["before training", *names] if None in columns else names
 
 
@@ -180,9 +183,11 @@ def _trained(concept: TrainedConcept) -> str:
     """By its last stage's record; empty where it says nothing."""
     stages = concept.record.get("stages") or [{}]
     last = stages[-1] if isinstance(stages[-1], dict) else {}
+    done = last.get("after_steps")
+    more = f", step {done}" if type(done) is int else ""
     if last.get("method") in LABELS:
-        return LABELS[last["method"]]
-    return f"after stage {last['stage']}" if last.get("stage") in _STAGES else ""
+        return f"{LABELS[last['method']]}{more}"
+    return f"after stage {last['stage']}{more}" if last.get("stage") in _STAGES else ""
 
 
 def draw(

@@ -60,7 +60,8 @@ class TrainingReport(io.ComfyNode):
                 io.Image.Input(
                     "pictures",
                     optional=True,
-                    tooltip="The contact sheet: grid of Evaluate Concept, or any pictures.",
+                    tooltip="The contact sheet: grid of Evaluate Concept, or any pictures: 60 are "
+                    "shown.",
                 ),
                 ScoresSocket.Input(
                     "scores", optional=True, tooltip="From Evaluate Concept or Score Images."

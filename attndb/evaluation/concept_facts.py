@@ -20,6 +20,7 @@ Row = tuple[str, ...]
 SHOWN = {
     "method": "method",
     "steps": "steps",
+    "after_steps": "of them done",
     "optimizer.learning_rate": "learning rate",
     "batch_size": "batch",
     "seed": "seed",

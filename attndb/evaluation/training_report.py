@@ -14,6 +14,8 @@ from .report import Report, Row, Section, to_picture
 from .score_table import meanings_of, score_rows
 from .scores import Scores
 
+MOST_PICTURES = 60
+"""Of one section: a page and a picture of thousands cannot be opened."""
 NOTHING_RECORDED = "The concept's file says nothing of a training: it came from another program."
 
 
@@ -35,19 +37,26 @@ def training_report(
         sections=(
             Section(title="The concept", rows=words_of(concept), head=False, text=text),
             Section(title="Photos", pictures=strip),
-            Section(title="Pictures", pictures=[("", to_picture(picture)) for picture in pictures]),
+            Section(title="Pictures", pictures=_shown(pictures)),
             Section(title="Scores", rows=rows),
             Section(
                 title="What the scores mean",
                 text=meanings_of(scores) if scores else "",
                 folded=True,
             ),
-            Section(title="Attention maps", pictures=[("", to_picture(m)) for m in maps]),
+            Section(title="Attention maps", pictures=_shown(maps)),
             Section(title="Losses", pictures=loss_curves(concept)),
             Section(title="Settings", rows=settings, text="" if settings else NOTHING_RECORDED),
             Section(title="All settings", rows=all_settings(concept), folded=True),
         ),
     )
+
+
+def _shown(pictures: Sequence[Tensor]) -> list[tuple[str, Image.Image]]:
+    shown = [("", to_picture(picture)) for picture in pictures[:MOST_PICTURES]]
+    if (more := len(pictures) - len(shown)) > 0:
+        shown[-1] = (f"and {more} more", shown[-1][1])
+    return shown
 
 
 def photo_strip(photos: Sequence[Tensor], height: int = 256) -> Image.Image:

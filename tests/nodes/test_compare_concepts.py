@@ -115,6 +115,14 @@ def test_columns_are_named_by_what_tells_them_apart(stages, host):
     ti = stages[0].with_record({"stages": [{"method": "textual_inversion", "stage": 1}]})
     assert _names([ti, stages[2]]) == ["Textual Inversion", "after stage 3"]
     assert _names([stages[0].with_record({})]) == ["<my-robot>"]
+    kept = [
+        stages[2].with_record({"stages": [{"stage": 3, "after_steps": done}]}) for done in (50, 100)
+    ]
+    assert _names([*kept, stages[2]]) == [
+        *("after stage 3, step 50", "after stage 3, step 100", "after stage 3")
+    ]
+    other_rate = dataclasses.replace(stages[2], vectors=stages[2].vectors + 1)
+    assert _names([None, stages[2], other_rate]) == [told[0], told[3], f"{told[3]} (2)"]
 
 
 def test_words_of_the_prompt_are_rows_and_a_missing_one_is_named(run, micro, stages):

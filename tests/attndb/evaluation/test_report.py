@@ -130,6 +130,18 @@ def test_what_is_missing_is_left_out():
     assert "Scores" not in said and "Photos" not in said and "Attention maps" not in said
 
 
+def test_a_checkpoint_says_how_many_of_its_steps_are_done():
+    stopped = {**STAGES[2], "after_steps": 2}
+    rows = {row[0]: row[1:] for row in short_settings(concept({"stages": [STAGES[0], stopped]}))}
+    assert rows["steps"][1] == str(STAGES[2]["steps"]) and rows["of them done"] == ("", "2")
+    assert "of them done" not in {row[0] for row in short_settings(concept())}
+
+
+def test_of_very_many_pictures_the_first_are_shown_and_how_many_more_there_are():
+    page = Page(report_html(whole(pictures=[torch.rand(4, 4, 3)] * 70)))
+    assert page.tags.count("img") == 1 + 60 + 1 + 3 and "and 10 more" in page.said
+
+
 def test_a_concept_without_a_record_says_so():
     report = training_report(concept(record={}))
     assert NOTHING_RECORDED in report_html(report).replace("&#x27;", "'")
