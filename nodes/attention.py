@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.capture import Capture
 from ..attndb.attention.prompt_words import split_queries
-from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection, word_maps_of
+from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection
 from ..attndb.config.choices import require_choice
 from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure
@@ -265,7 +265,6 @@ class AttentionMaps(io.ComfyNode):
         mask: Any = None,
     ) -> io.NodeOutput:
         require_choice("mask_output", mask_output, MASK_OUTPUTS)
-        record, note = capture.find(samples["samples"])
         selection = MapSelection(
             layers=layers,
             layer_list=tuple(split_queries(layer_list)),
@@ -273,7 +272,8 @@ class AttentionMaps(io.ComfyNode):
             start=start_percent,
             end=end_percent,
         )
-        captured = MapFigure(capture.prompt, word_maps_of(record, selection), image)
+        drawn, note = capture.maps(samples["samples"], selection)
+        captured = MapFigure(capture.prompt, drawn, image)
         maps = captured.maps.choose(split_queries(words))
         figure = MapFigure(capture.prompt, maps, image)
         subject = word.strip() or maps.words[0].label

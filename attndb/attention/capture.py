@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .prompt_words import Word
 from .recorder import AttentionRecord, MapRecorder
+from .word_maps import MapSelection, WordMaps, word_maps_of
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,16 @@ class Capture:
     def runs(self) -> tuple[FinishedRun, ...]:
         """The finished runs, oldest first."""
         return tuple(self._runs)
+
+    def maps(self, latent: Tensor, selection: MapSelection) -> tuple[WordMaps, str]:
+        """The chosen maps of the pictures in `latent` (B, C, Y, X), in their order, and a note.
+
+        ValueError if a picture was not drawn by the captured model, or nothing is left to show.
+        """
+        record, note = self.find(latent)
+        if note and not record.sums:
+            raise ValueError(f"nothing was recorded. {note}")
+        return word_maps_of(record, selection), note
 
     def find(self, latent: Tensor) -> tuple[AttentionRecord, str]:
         """The record of the pictures in `latent` (B, C, Y, X), in their order, and a note.

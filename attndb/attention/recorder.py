@@ -153,17 +153,26 @@ class MapRecorder:
         first_column: int = 0,
         period: int | None = None,
         text_tokens: int | None = None,
+        bias_BHPT: Tensor | None = None,
     ) -> None:
         """Adds one layer's maps of one model call.
 
         `first_column` is where the prompt begins on the key axis. A host may pad the text by
         repeating it, which leaves the output as it was but parts each column into several:
         `period` is the length before that; the copies are added up. `text_tokens` is the length
-        after it; keys behind that are not text (other nodes append some).
+        after it; keys behind that are not text (other nodes append some). `bias_BHPT` is added
+        before the softmax, or, of bools, says which keys may be seen; B, H and P may be 1.
         """
         text_tokens = text_tokens or k_BTE.shape[1]
         gather_TW = self._columns(k_BTE, first_column, period or text_tokens, text_tokens)
-        maps_BWKP = word_maps(q_BPE, k_BTE, heads, gather_TW, keep_heads=self._record.keep_heads)
+        maps_BWKP = word_maps(
+            q_BPE,
+            k_BTE,
+            heads,
+            gather_TW,
+            keep_heads=self._record.keep_heads,
+            bias_BHPT=bias_BHPT,
+        )
         with self._lock:  # a host may draw on several devices at once
             found = self._record.sums.get(key)
             if found is None:
@@ -212,9 +221,15 @@ class MapRecorder:
 
 @torch.no_grad()
 def word_maps(
-    q_BPE: Tensor, k_BTE: Tensor, heads: int, gather_TW: Tensor, *, keep_heads: bool = False
+    q_BPE: Tensor,
+    k_BTE: Tensor,
+    heads: int,
+    gather_TW: Tensor,
+    *,
+    keep_heads: bool = False,
+    bias_BHPT: Tensor | None = None,
 ) -> Tensor:
-    """Sums of columns of softmax(Q K^T / sqrt(D)), as chosen by a 0/1 matrix (T, W); fp32.
+    """Sums of columns of softmax(Q K^T / sqrt(D) + bias), as chosen by a 0/1 matrix (T, W); fp32.
 
     Shape (B, W, K, P): K is `heads` with `keep_heads`, else 1, their mean.
     """
@@ -228,8 +243,20 @@ def word_maps(
         for start in range(0, pixels, rows):
             part_BPE = q_BPE[:, start : start + rows].float()
             part_BHPD = rearrange(part_BPE, "b p (h d) -> b h p d", h=heads)
-            attention_BHPT = (part_BHPD @ k_BHDT).softmax(dim=-1)
+            logits_BHPT = part_BHPD @ k_BHDT
+            if bias_BHPT is not None:
+                each = bias_BHPT.shape[2] > 1
+                logits_BHPT = _biased(
+                    logits_BHPT, bias_BHPT[:, :, start : start + rows] if each else bias_BHPT
+                )
+            attention_BHPT = logits_BHPT.softmax(dim=-1)
             if not keep_heads:
                 attention_BHPT = attention_BHPT.mean(dim=1, keepdim=True)
             parts.append(rearrange(attention_BHPT @ gather_TW, "b k p w -> b w k p"))
     return torch.cat(parts, dim=-1)
+
+
+def _biased(logits: Tensor, bias: Tensor) -> Tensor:
+    if bias.dtype == torch.bool:
+        return logits.masked_fill(~bias, float("-inf"))
+    return logits + bias.float()

@@ -215,14 +215,14 @@ def test_the_prompt_is_found_among_prompts_of_other_lengths(kind):
 
 
 def test_steps_fall_into_slices_of_sampling(kind):
-    from attndreambooth.nodes.host.capture.capture import _slice_ends, _slice_of_sigma
+    from attndreambooth.nodes.host.capture.run import slice_ends, slice_of_sigma
 
     sampling = small_joint_model(kind).get_model_object("model_sampling")
-    ends = _slice_ends(sampling, 10)
+    ends = slice_ends(sampling, 10)
     for percent in (0.05, 0.25, 0.55, 0.95):
         sigma = torch.tensor([sampling.percent_to_sigma(percent)])
-        assert int(_slice_of_sigma(ends, sigma)) == int(percent * 10)
-    assert int(_slice_of_sigma(ends, torch.tensor([1.0]))) == 0
+        assert int(slice_of_sigma(ends, sigma)) == int(percent * 10)
+    assert int(slice_of_sigma(ends, torch.tensor([1.0]))) == 0
 
 
 def test_a_kind_that_took_over_the_blocks_of_flux_is_refused(host):
@@ -269,7 +269,7 @@ def test_the_statistics_of_the_regulariser_have_a_gradient_in_every_block(kind, 
         def mean_of_word(key: tuple[str, int]) -> Tensor:
             found: list[Tensor] = []
 
-            def see(name, q, k, heads, _size) -> None:
+            def see(name, q, k, heads, *_) -> None:
                 if name == joint.names[key]:
                     found.append(column_statistics(q, k, columns, heads).mean.mean())
                     raise Seen

@@ -101,6 +101,25 @@ def test_small_chunks_change_nothing(monkeypatch):
     torch.testing.assert_close(word_maps(q, k, HEADS, gather), whole)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 35, 77), (2, HEADS, 35, 77), (2, 1, 1, 77)])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bool])
+def test_a_mask_weighs_the_keys_before_the_softmax(monkeypatch, shape, kind):
+    from attndreambooth.attndb.attention import recorder
+
+    q, k = queries_and_keys()
+    generator = torch.Generator().manual_seed(1)
+    factors = torch.rand(shape, generator=generator)
+    mask = factors > 0.5 if kind == torch.bool else factors.log().to(kind)
+    factors = mask.double() if kind == torch.bool else mask.double().exp()
+    every = torch.stack([written_out(q, k, (c,), HEADS) for c in range(77)], dim=-1)
+    wanted = every * factors
+    wanted = (wanted / wanted.sum(dim=-1, keepdim=True))[..., :5]
+    monkeypatch.setitem(recorder._CHUNK_VALUES, "cpu", 4000)
+    gather = torch.eye(77)[:, :5]
+    found = word_maps(q, k, HEADS, gather, keep_heads=True, bias_BHPT=mask)
+    torch.testing.assert_close(found.double(), wanted.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-6)
+
+
 def test_large_logits_do_not_overflow_and_half_precision_is_computed_in_full():
     q, k = queries_and_keys()
     maps = word_maps(200 * q, k, HEADS, torch.eye(77))

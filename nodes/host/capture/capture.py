@@ -3,9 +3,10 @@
 Where it hooks in, and why there. The host offers `set_model_attn2_replace` (one function for each
 block; whoever comes last wins, and some packs expect to find their own class there), forward
 hooks on the shared module (seen by every clone, left behind by an error), and *wrappers*. This
-uses two wrappers on a clone of the MODEL:
+uses wrappers on a clone of the MODEL:
 
 - around `outer_sample`: a run begins, ends, or is thrown away on error and cancel;
+- around `predict_noise` and `calc_cond_batch`: which evaluation of a prompt is the one that draws;
 - around the diffusion model's forward, innermost of all: there `transformer_options` are final.
   For that one call a copy of them gets a function for each attn2 block, which notes queries and
   keys and then calls what was registered for the block - whenever that was registered, before
@@ -16,12 +17,12 @@ A compiled U-Net (TorchCompileModel and the like) runs uncompiled while it is ca
 compiles with the guards on `transformer_options` left out, so a compiled block would go on calling
 the function that it met first.
 
-Blocks of joint attention (SD 3, Flux) have no attn2: there the second wrapper is around
+Blocks of joint attention (SD 3, Flux) have no attn2: there the last wrapper is around
 `apply_model`, which every model has, and joint.py says how they are observed.
 
 Nothing is written to the MODEL that came in, to its options, nor to the module; there is nothing
 to restore. ControlNets have a forward of their own and are not seen. Weights may be offloaded,
-reloaded or streamed: only q and k of the moment are read. Two captures on one MODEL are two
+reloaded or streamed: only q and k of the moment are read. Two captures on one MODEL are
 wrappers under two keys with a record each.
 """
 
@@ -29,7 +30,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -38,16 +38,15 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....attndb.attention.capture import Capture
-from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
 from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, patches_replaced, registered
 from ..model.compiled import not_compiled
 from ..model.unet_call import Options, unet_call
-from .conditioning import PromptPlace, area_of, distance, find_prompt
+from .conditioning import find_prompt
 from .joint import JointAttention, joint_attention
+from .run import Rows, Run
 
 log = logging.getLogger(__name__)
 
-_SAME_TEXT_CAST = 2e-2
 _UNKNOWN_PROMPT = (
     "The prompt of Capture Attention is none of the conditionings that were sampled (connect the "
     "same text and CLIP to both, or use its CONDITIONING output); its words were looked up in the "
@@ -67,6 +66,8 @@ def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
     clone = model.clone()
     key = f"attndb_capture_{uuid.uuid4().hex}"
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, session.outer_sample)
+    clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, key, session.predict_noise)
+    clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, session.calc_cond_batch)
     if joint is None:
         clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, session.diffusion_model)
     else:
@@ -74,35 +75,8 @@ def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
     return clone
 
 
-@dataclass
-class _Run:
-    """What is known while one sampling run is under way."""
-
-    recorder: MapRecorder
-    guider: Any
-    batch: int
-    wanted: dict[Any, PromptPlace]
-    note: str
-    accepted: dict[tuple[Any, int], bool] = field(default_factory=dict)
-    missed: set[str] = field(default_factory=set)
-    ends: list[float] | None = None
-    """Sigmas at which the slices of sampling end; None: not asked for yet."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A part of the model's batch that was made with the capture's prompt."""
-
-    rows: slice
-    first_column: int
-    length: int
-    text_tokens: int
-    """Length of the text on the key axis: of this prompt, repeated to that of the longest."""
-    crop: LatentWindow | None
-
-
 class _Session:
-    """The two wrappers of one Capture Attention node."""
+    """The wrappers of one Capture Attention node."""
 
     def __init__(
         self,
@@ -116,7 +90,7 @@ class _Session:
         self._joint = joint
         self._references = references
         self._columns = 1 + max(max(word.columns) for word in capture.words)
-        self._run: _Run | None = None
+        self._run: Run | None = None
 
     def outer_sample(
         self,
@@ -144,6 +118,18 @@ class _Session:
             )
         return output
 
+    def predict_noise(self, executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Around one prediction that the sampler asks for."""
+        if self._run is not None:
+            self._run.predicts()
+        return executor(*args, **kwargs)
+
+    def calc_cond_batch(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """Around one evaluation of conditionings; a prediction may take several."""
+        if self._run is not None:
+            self._run.evaluates()
+        return executor(*args, **kwargs)
+
     @unet_call
     def diffusion_model(
         self, x: Tensor, timesteps: Tensor | None, context: Tensor | None, options: Options
@@ -151,11 +137,11 @@ class _Session:
         """The options of one call of the U-Net."""
         run = self._run
         if run is not None and timesteps is not None and context is not None:
-            rows = self._rows(run, x, context, options)
+            rows = run.rows(x, context, options)
             if rows:
                 # Of the sigma, as in the stock nodes: a timestep need not lie in 0..999 (EDM).
                 sampling = run.guider.inner_model.model_sampling
-                index = self._slice(run, sampling, options["sigmas"])
+                index = run.slice_of(sampling, options["sigmas"], self._capture.slices)
                 options = self._with_observers(run, rows, index, options)
         return options
 
@@ -174,20 +160,16 @@ class _Session:
         options = transformer_options if transformer_options is not None else {}
         run = self._run
         if run is not None and self._joint is not None and c_crossattn is not None:
-            rows = self._rows(run, x, c_crossattn, options)
+            rows = run.rows(x, c_crossattn, options)
             if rows:
-                index = self._slice(run, executor.class_obj.model_sampling, t)
+                sampling = executor.class_obj.model_sampling
+                index = run.slice_of(sampling, t, self._capture.slices)
                 size = (x.shape[2], x.shape[3])
-                see = partial(_note, run, rows, index)
+                see = partial(run.see, rows, index)
                 options = self._joint.observed(options, c_crossattn.shape[1], size, see)
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
-    def _slice(self, run: _Run, sampling: Any, sigma: Tensor) -> Tensor:
-        if run.ends is None:
-            run.ends = _slice_ends(sampling, self._capture.slices)
-        return _slice_of_sigma(run.ends, sigma)
-
-    def _begin(self, guider: Any, noise: Tensor) -> _Run | None:
+    def _begin(self, guider: Any, noise: Tensor) -> Run | None:
         if noise.ndim != 4:
             log.warning("Capture Attention: latents of shape %s are not captured", noise.shape)
             return None
@@ -195,37 +177,11 @@ class _Session:
         note = "" if recognised else _UNKNOWN_PROMPT
         if note:
             log.warning("Capture Attention: %s", note)
-        recorder = self._capture.recorder((noise.shape[2], noise.shape[3]))
-        return _Run(recorder, guider, noise.shape[0], wanted, note)
-
-    def _rows(self, run: _Run, x: Tensor, context: Tensor, options: dict[str, Any]) -> list[_Rows]:
-        """Parts of this call's batch to look at; conditional and unconditional in any order."""
-        indexes = options.get("cond_or_uncond") or []
-        uuids = options.get("uuids") or []
-        if len(uuids) != len(indexes) or not indexes or x.shape[0] != run.batch * len(indexes):
-            return []
-        found = []
-        for chunk, (ident, index) in enumerate(zip(uuids, indexes, strict=True)):
-            if ident not in run.wanted:
-                continue
-            place = run.wanted[ident]
-            rows = slice(chunk * run.batch, (chunk + 1) * run.batch)
-            area = area_of(run.guider, ident)
-            if (ident, index) not in run.accepted:
-                # For a regional prompt the host makes a negative twin with the same uuid.
-                run.accepted[ident, index] = area is None or bool(
-                    distance(context[rows.start : rows.start + 1, : place.length], place.text[:1])
-                    < _SAME_TEXT_CAST
-                )
-            if run.accepted[ident, index]:
-                crop = (
-                    None if area is None else LatentWindow(area[2], area[3], x.shape[2], x.shape[3])
-                )
-                found.append(_Rows(rows, place.first_column, place.length, context.shape[1], crop))
-        return found
+        size = (noise.shape[2], noise.shape[3])
+        return Run(self._capture.recorder(size), guider, noise.shape[0], size, wanted, note)
 
     def _with_observers(
-        self, run: _Run, rows: list[_Rows], index: Tensor, options: dict[str, Any]
+        self, run: Run, rows: list[Rows], index: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
         """A copy of the options whose attn2 blocks are observed."""
 
@@ -242,8 +198,8 @@ class _Session:
 
     def _observer(
         self,
-        run: _Run,
-        rows: list[_Rows],
+        run: Run,
+        rows: list[Rows],
         index: Tensor,
         name: str,
         inner: Attend | None,
@@ -258,8 +214,8 @@ class _Session:
 
 
 def _observe(
-    run: _Run,
-    rows: list[_Rows],
+    run: Run,
+    rows: list[Rows],
     index: Tensor,
     name: str,
     q: Tensor,
@@ -271,38 +227,4 @@ def _observe(
     if q.shape[0] != batch or k.shape[0] != batch or q.shape[1] != height * width:
         run.missed.add(f"{name}: another node changes its queries; this layer was left out.")
         return
-    _note(run, rows, index, name, q, k, extra_options["n_heads"], (height, width))
-
-
-def _note(
-    run: _Run,
-    rows: list[_Rows],
-    index: Tensor,
-    name: str,
-    q: Tensor,
-    k: Tensor,
-    heads: int,
-    size: tuple[int, int],
-) -> None:
-    """Adds one layer's maps of one call: queries (B, P, E), keys (B, T or more, E)."""
-    for part in rows:
-        run.recorder.add(
-            MapKey(name, *size, part.crop),
-            q[part.rows],
-            k[part.rows],
-            heads,
-            slice_index=index,
-            first_column=part.first_column,
-            period=part.length,
-            text_tokens=part.text_tokens,
-        )
-
-
-def _slice_ends(sampling: Any, slices: int) -> list[float]:
-    """Sigmas at which slices of sampling end, as percent of it is meant in the stock nodes."""
-    return [float(sampling.percent_to_sigma(i / slices)) for i in range(1, slices)]
-
-
-def _slice_of_sigma(ends: list[float], sigma: Tensor) -> Tensor:
-    """Index of the slice of sampling in which a sigma lies, (1,)."""
-    return (sigma.reshape(-1)[:1, None] <= sigma.new_tensor(ends)).sum(dim=1)
+    run.see(rows, index, name, q, k, extra_options["n_heads"], (height, width))

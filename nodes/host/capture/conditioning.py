@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 77
 _SAME_TEXT = 1e-3
+_NEARLY = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,19 @@ def place_in(text: Tensor, references: Sequence[Tensor]) -> int | None:
         length = reference.shape[1]
         if text.shape[-1] != reference.shape[-1]:
             continue
-        # Concatenated conditionings hold whole chunks.
-        for start in range(0, text.shape[1] - length + 1, min(_CHUNK, length)):
+        for start in _begins(text, reference):
             if distance(text[:1, start : start + length], reference) < _SAME_TEXT:
                 return start
     return None
+
+
+def _begins(text: Tensor, reference: Tensor) -> list[int]:
+    """Columns of a conditioning with nearly the state that a reference begins with. Concatenated
+    ones hold whole prompts, of CLIP in chunks of one length, of T5 of any."""
+    last = text.shape[1] - reference.shape[1] + 1
+    first = reference[0, 0].to(text.device).float()
+    gaps = (text[0, : max(last, 0)].float() - first).norm(dim=-1)
+    return (gaps < _NEARLY * first.norm().clamp(min=1e-12)).nonzero().flatten().tolist()
 
 
 def area_of(guider: Any, ident: Any) -> tuple[int, int, int, int] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.prompt_words import PromptWords, Word, plain_text
-from ....attndb.attention.word_maps import MapSelection, word_maps_of
+from ....attndb.attention.word_maps import MapSelection
 from ....attndb.viz.map_figure import MapFigure
 from ..model.placeholders import known_placeholders
 from ..model.sampling import SamplerSettings, sampled
@@ -34,8 +34,8 @@ def drawn_figure(
     chosen = _chosen(prompt_words(clip, prompt), words, known_placeholders(clip))
     capture = Capture(prompt=prompt, words=chosen, slices=1)
     samples = sampled(capture_model(model, capture, positive), positive, negative, settings, done)
-    record, _ = capture.find(samples)
-    return MapFigure(prompt, word_maps_of(record, MapSelection()), vae.decode(samples))
+    maps, _ = capture.maps(samples, MapSelection())
+    return MapFigure(prompt, maps, vae.decode(samples))
 
 
 def _chosen(

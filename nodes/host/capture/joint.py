@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..model.attn2 import patches_replaced
 
-SeeJoint = Callable[[str, Tensor, Tensor, int, tuple[int, int]], None]
+SeeJoint = Callable[[str, Tensor, Tensor, int, tuple[int, int], Tensor | None], None]
 """Takes a block's name, the picture's queries (B, P, E), all keys (B, N, E) with the text's in
-front, heads, and the picture's height and width in tokens."""
+front, heads, the picture's height and width in tokens, and the attention mask of these queries if
+there is one: (B or 1, H or 1, P or 1, N), added to the logits, or bools of what may be seen."""
 Block = Callable[[dict[str, Any], dict[str, Any]], Any]
 """The host's kind of replacement of a block."""
 
@@ -59,7 +60,8 @@ class JointAttention:
             ) -> Any:
                 q_BNE, k_BNE = (_flat(x, named.get("skip_reshape", False)) for x in (q, k))
                 if q_BNE.shape[1] == k_BNE.shape[1] >= last:  # else: the picture's own attention
-                    see(name, q_BNE[:, first:last], k_BNE, heads, (height, width))
+                    mask = _mask(named.get("mask", args[0] if args else None), first, last)
+                    see(name, q_BNE[:, first:last], k_BNE, heads, (height, width), mask)
                 if before is not None:
                     return before(plain, q, k, v, heads, *args, **named)
                 return plain(q, k, v, heads, *args, **named)
@@ -103,3 +105,12 @@ def joint_attention(model: Any) -> JointAttention | None:
 def _flat(x: Tensor, by_heads: bool) -> Tensor:
     """(B, N, E) of queries or keys, which some blocks give as (B, H, N, D)."""
     return rearrange(x, "b h n d -> b n (h d)") if by_heads else x
+
+
+def _mask(mask: Tensor | None, first: int, last: int) -> Tensor | None:
+    """The part of an attention mask that is of the picture's queries, with all four axes. The host
+    takes it without heads, and without the batch."""
+    if mask is None:
+        return None
+    mask = mask if mask.ndim == 4 else mask.reshape(-1, 1, *mask.shape[-2:])
+    return mask if mask.shape[2] == 1 else mask[:, :, first:last]
