@@ -51,3 +51,24 @@ def test_words_of_sd3_are_those_of_clip_where_it_has_one(host):
         )
         columns[name] = prompt_words(clip, "the cat").choose(["cat"])[0].columns
     assert columns == {"clip": (2,), "t5 alone": (1,)}
+
+
+def test_a_mark_parts_words_of_t5_as_it_does_those_of_clip(host):
+    """Its pieces say where a word begins behind a space alone."""
+    from comfy.text_encoders.flux import FluxTokenizer
+
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+
+    tokenizer = FluxTokenizer()
+    clip = SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)
+    labels = {
+        text: [word.label for word in prompt_words(clip, text).all()]
+        for text in ('a cat,dog "in" a hat', "the cat's hat, don't", "a red-haired (woman:1.2)")
+    }
+    assert labels == {
+        'a cat,dog "in" a hat': ["a#1", "cat", "dog", "in", "a#2", "hat"],
+        "the cat's hat, don't": ["the", "cat", "'s", "hat", "don", "'t"],
+        "a red-haired (woman:1.2)": ["a", "red", "haired", "woman"],
+    }
+    words = prompt_words(clip, "a red-haired, t-shirt woman")
+    assert len(words.find("t-shirt")) == len(words.find("shirt")) == 1

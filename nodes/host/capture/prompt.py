@@ -20,6 +20,7 @@ from ..model.text import tokenize_training_prompts, with_blank_vectors
 
 _END_OF_WORD = "</w>"  # byte-level vocabularies (CLIP)
 _BEGIN_OF_WORD = "\u2581"  # SentencePiece (T5)
+_ENDINGS = ("s", "t", "re", "ve", "m", "ll", "d")  # behind an apostrophe, as CLIP reads them
 
 
 def prompt_words(clip: Any, text: str) -> PromptWords:
@@ -54,7 +55,7 @@ def prompt_tokens(clip: Any, text: str) -> list[PromptToken]:
         for token, _, group in chunk:
             if group != 0:  # 0: start, end and padding
                 piece, begun = _piece(token, column, group, vocabulary, ends or begins)
-                if begins and pieces and (begun or piece.vector):
+                if begins and pieces and (begun or piece.vector or _is_parted(pieces, piece)):
                     pieces[-1] = replace(pieces[-1], ends_word=True)
                 if letters is not None and not piece.vector:
                     piece = replace(piece, text=letters.read(piece.text, piece.ends_word))
@@ -89,6 +90,12 @@ def _piece(
         group=group,
     )
     return piece, raw.startswith(_BEGIN_OF_WORD) or not text[:1].isalnum()
+
+
+def _is_parted(before: list[PromptToken], piece: PromptToken) -> bool:
+    """Whether a punctuation mark parts a token from those before it, as it does for CLIP."""
+    mark = before[-1].text[-1:]
+    return bool(mark) and not mark.isalnum() and not (mark == "'" and piece.text in _ENDINGS)
 
 
 class _Letters:
