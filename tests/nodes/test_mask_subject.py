@@ -85,3 +85,32 @@ def test_cancel_stops_it(run, micro):
     management.interrupt_current_processing()
     with pytest.raises(management.InterruptProcessingException):
         run(MASK, **wires, images=photos, category=category)
+
+
+def test_a_category_that_is_a_word_of_the_prompt_is_looked_for_at_its_own_place(
+    run, micro, monkeypatch
+):
+    """The prompt is `a photo of a photo`."""
+    from attndreambooth.nodes.host.capture import subject_mask
+
+    looked, plain = [], subject_mask.Capture
+
+    def capture(**of):
+        looked.extend(of["words"])
+        return plain(**of)
+
+    monkeypatch.setattr(subject_mask, "Capture", capture)
+    wires, photos, _, _ = micro
+    run(MASK, **wires, images=photos[:1], category="photo")
+    assert [(word.label, word.columns) for word in looked] == [("photo#2", (5,))]
+
+
+def test_a_mask_grows_by_a_square(run):
+    from attndreambooth.nodes.host.capture.subject_mask import _grown
+
+    mask = torch.zeros(1, 40, 60)
+    mask[0, 10, 7] = mask[0, 20:24, 50:] = 1
+    grown = _grown(mask, 0.1, (40, 60))
+    wanted = torch.zeros(40, 60)
+    wanted[6:15, 3:12] = wanted[16:28, 46:] = 1
+    assert torch.equal(grown, wanted)

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from ....attndb.attention.capture import Capture
-from ....attndb.attention.word_maps import MapSelection, word_maps_of
+from ....attndb.attention.word_maps import MapSelection
 from ....attndb.config.choices import require
 from ....attndb.viz.map_figure import MapFigure
 from .capture import capture_model
 from .prompt import encode, prompt_words
 
 _MULTIPLE = 8
-_LAST_TIMESTEP = 999
+_LEAST_NOISE = 1 / 999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +59,18 @@ def subject_masks(
     model, clip, vae = wires
     prompt = f"a photo of a {word}"
     positive, negative = encode(clip, prompt), encode(clip, "")
-    words = prompt_words(clip, prompt).choose([word])
+    subject = prompt_words(clip, prompt).find(word)[-1]  # a photo of a photo: the second
     masks = []
     for number, photo in enumerate(photos):
         done(number, len(photos))
         pixels = torch.from_numpy(photo).float()[..., :3]
         small = _scaled(pixels.expand(-1, -1, 3), settings.resolution)
-        capture = Capture(prompt=prompt, words=words, slices=1)
+        capture = Capture(prompt=prompt, words=[subject], slices=1)
         samples = _looked_at(
             capture_model(model, capture, positive), vae, small, positive, negative, settings
         )
-        record, _ = capture.find(samples)
-        figure = MapFigure(prompt, word_maps_of(record, MapSelection()), small)
-        mask = figure.mask(words[0].label, binary=True)
+        maps, _ = capture.maps(samples, MapSelection())
+        mask = MapFigure(prompt, maps, small).mask(subject.label, binary=True)
         masks.append(_grown(mask, settings.grow, (photo.shape[0], photo.shape[1])))
     done(len(photos), len(photos))
     return masks
@@ -84,8 +83,9 @@ def _looked_at(
     latent = vae.encode(small)
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     sampling = model.get_model_object("model_sampling")
-    t = torch.tensor(max(1.0, settings.noise * _LAST_TIMESTEP))
-    sigmas = torch.stack([sampling.sigma(t).float().cpu(), torch.zeros(())])
+    # Not of a timestep, which is another thing in every kind of model.
+    sigma = float(sampling.percent_to_sigma(1.0 - max(settings.noise, _LEAST_NOISE)))
+    sigmas = torch.tensor([min(sigma, float(sampling.sigma_max)), 0.0])
     noise = comfy.sample.prepare_noise(latent, settings.seed)
     return comfy.sample.sample(
         model,
@@ -118,6 +118,7 @@ def _grown(mask_1YX: Tensor, grow: float, size: tuple[int, int]) -> Tensor:
     """The mask with a wider edge, (Y, X) at the photo's size."""
     reach = round(grow * min(mask_1YX.shape[-2:]))
     mask = mask_1YX[None]
-    if reach:
-        mask = max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+    if reach:  # a square is rows of columns: a photo of 512 px is grown in a second, not in minutes
+        mask = max_pool2d(mask, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+        mask = max_pool2d(mask, (1, 2 * reach + 1), stride=1, padding=(0, reach))
     return interpolate(mask, size, mode="bilinear", antialias=True)[0, 0].clamp(0.0, 1.0)
