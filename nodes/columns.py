@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.viz.map_figure import MapFigure
 from .compared import LABELS
-from .host.capture.drawn_figure import drawn_figure
+from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
 from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
@@ -33,6 +33,8 @@ class Column:
     """None: the model as it was."""
     subject: str
     """What stands in a prompt for {}."""
+    placeholder: str
+    """The concept's; of the model as it was, the one of the concept beside it."""
     words: tuple[str, ...]
     """Whose maps are shown."""
 
@@ -147,8 +149,8 @@ def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool
         raise ValueError("there is no concept: connect Train Concept, a stage or Load Concept")
     if len(given) > MOST:
         raise ValueError(f"concepts: {len(given)} are connected, and a figure shows {MOST} at most")
-    columns = [Column(c, c.trigger, _words(c, typed)) for c in given]
-    plain = Column(None, given[0].category, columns[0].words)
+    columns = [Column(c, c.trigger, c.placeholder, _words(c, typed)) for c in given]
+    plain = Column(None, given[0].category, given[0].placeholder, columns[0].words)
     return [plain, *columns] if before else columns
 
 
@@ -216,7 +218,7 @@ def draw(
             def done(steps: int, before: int = before) -> None:
                 bar(before + steps, total)
 
-            prompt = shot.prompt.replace("{}", column.subject)
+            prompt = SubjectPrompt(shot.prompt, column.subject, column.placeholder)
             drawn[key].append(drawn_figure(own, prompt, column.words, shot.settings, done))
             before += shot.settings.steps
     return [[drawn[column.key][number] for column in columns] for number in range(len(shots))]

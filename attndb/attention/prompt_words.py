@@ -110,6 +110,13 @@ class PromptWords:
             )
         return (Word(label=f"{text}#{index}", columns=words[index - 1].columns),)
 
+    def places(self, query: str) -> tuple[Word, ...]:
+        """The same; none where it is not there."""
+        try:
+            return self.find(query)
+        except ValueError:
+            return ()
+
     def choose(self, queries: Iterable[str]) -> tuple[Word, ...]:
         """The words of several queries, each place once; every word of the prompt without any."""
         chosen: dict[str, Word] = {}

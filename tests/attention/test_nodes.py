@@ -220,11 +220,28 @@ def test_the_category_of_a_drawn_figure_is_the_one_behind_the_placeholder(sd15):
     words = prompt_words(clip, "a dog beside a <my-dog> dog and a cat")
 
     def columns(*asked):
-        return [word.columns for word in _chosen(words, asked, known_placeholders(clip))]
+        ahead = prompt_words(clip, "a dog beside a ")
+        chosen = _chosen(words, asked, known_placeholders(clip), ahead)
+        return [word.columns for word in chosen]
 
     assert columns("<my-dog>", "dog", "a") == [(5, 6), (7,), (9,)]
     assert columns("dog", "a", "<my-dog>") == [(2,), (1,), (5, 6)]
     assert columns("<my-dog>", "beside", "horse") == [(5, 6), (3,)]
+
+
+def test_before_training_the_category_of_a_drawn_figure_is_the_one_in_the_subjects_place(sd15):
+    from attndreambooth.nodes.host.capture.drawn_figure import SubjectPrompt, _chosen
+    from attndreambooth.nodes.host.capture.prompt import prompt_words
+
+    prompt = SubjectPrompt("a dog beside a {} and a dog", "dog", "<my-dog>")
+    words, ahead = (prompt_words(sd15.clip, text) for text in (prompt.text, prompt.ahead))
+
+    def columns(*asked):
+        return [word.columns for word in _chosen(words, asked, ["<my-dog>"], ahead)]
+
+    assert columns("<my-dog>", "dog") == [(5,)]
+    assert columns("dog", "<my-dog>") == columns("dog") == [(2,)]
+    assert columns("<my-dog>", "beside") == [(3,)]
 
 
 def test_letters_of_several_tokens_are_words(sd15):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ....attndb.attention.capture import Capture
@@ -15,9 +16,31 @@ from .capture import capture_model
 from .prompt import encode, prompt_words
 
 
+@dataclass(frozen=True)
+class SubjectPrompt:
+    """A prompt about a concept's subject."""
+
+    template: str
+    """With {} where the subject stands."""
+    subject: str
+    """What stands there."""
+    placeholder: str
+    """The concept's; before training it does not stand there."""
+
+    @property
+    def text(self) -> str:
+        """The prompt as it is drawn."""
+        return self.template.replace("{}", self.subject)
+
+    @property
+    def ahead(self) -> str:
+        """What stands before the subject."""
+        return self.template.partition("{}")[0]
+
+
 def drawn_figure(
     wires: tuple[Any, Any, Any],
-    prompt: str,
+    prompt: SubjectPrompt,
     words: Sequence[str],
     settings: SamplerSettings,
     done: Callable[[int], None] = lambda _: None,
@@ -25,30 +48,37 @@ def drawn_figure(
     """The picture of a prompt, and where each of these words looks, averaged over the sampling.
 
     `wires`: MODEL, CLIP and VAE, which stay as they are. Of a word that stands in the prompt more
-    than once it is the first, or, asked for after a placeholder, the first behind that, as in
-    training; words that do not stand there are left out, and if none does, every word of the
-    prompt is looked at. `done` is told how many sampler steps are done.
+    than once it is the first, or, asked for after the placeholder, the first behind that, as in
+    training, and before training the first from the subject on; words that do not stand there are
+    left out, and if none does, every word of the prompt is looked at. `done` is told how many
+    sampler steps are done.
     """
     model, clip, vae = wires
-    positive, negative = encode(clip, prompt), encode(clip, "")
-    chosen = _chosen(prompt_words(clip, prompt), words, known_placeholders(clip))
-    capture = Capture(prompt=prompt, words=chosen, slices=1)
+    positive, negative = encode(clip, prompt.text), encode(clip, "")
+    names = [prompt.placeholder, *known_placeholders(clip)]
+    chosen = _chosen(
+        prompt_words(clip, prompt.text), words, names, prompt_words(clip, prompt.ahead)
+    )
+    capture = Capture(prompt=prompt.text, words=chosen, slices=1)
     samples = sampled(capture_model(model, capture, positive), positive, negative, settings, done)
     maps, _ = capture.maps(samples, MapSelection())
-    return MapFigure(prompt, maps, vae.decode(samples))
+    return MapFigure(prompt.text, maps, vae.decode(samples))
 
 
 def _chosen(
-    prompt: PromptWords, words: Sequence[str], placeholders: Iterable[str]
+    prompt: PromptWords, words: Sequence[str], placeholders: Iterable[str], ahead: PromptWords
 ) -> tuple[Word, ...]:
     found: dict[str, Word] = {}
-    names, behind = set(map(plain_text, placeholders)), -1
+    names, behind, stands = set(map(plain_text, placeholders)), -1, True
     for word in words:
-        try:
-            places = prompt.find(word)
-        except ValueError:
+        places = prompt.places(word)
+        if plain_text(word) in names:
+            stands = bool(places)
+        if not places:
             continue
         after = [place for place in places if place.columns[0] > behind]
+        if not stands:
+            after = places[len(ahead.places(word)) :]
         found[word] = Word(label=word, columns=(after or places)[0].columns)
         if plain_text(word) in names:
             behind = found[word].columns[-1]
