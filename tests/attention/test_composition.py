@@ -112,7 +112,7 @@ def test_layers_whose_queries_another_node_multiplies_are_left_out_and_named(sd1
     assert torch.equal(drawn, sd15.draw(patched, positive, sd15.encode(NEGATIVE)))
     record, note = handle.find(drawn)
     assert record.sums == {}
-    assert "another node changes its queries" in note
+    assert "another node changes their queries" in note
 
 
 def test_a_control_net_acts_and_is_not_taken_for_the_model(sd15):

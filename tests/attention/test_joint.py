@@ -285,7 +285,9 @@ def test_the_statistics_of_the_regulariser_have_a_gradient_in_every_block(kind, 
                     torch.tensor([0.7, 0.2]),
                     context=context.expand(2, -1, -1).clone(),
                     y=extra["pooled_output"].expand(2, -1),
-                    transformer_options=joint.observed(options, TOKENS, (HEIGHT, WIDTH), see),
+                    transformer_options=joint.observed(
+                        options, TOKENS, (HEIGHT, WIDTH), see, print
+                    ),
                     **({"guidance": torch.full((2,), 3.5)} if kind == "flux" else {}),
                 )
             return found[0]

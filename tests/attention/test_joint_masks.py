@@ -59,3 +59,26 @@ def test_a_prompt_behind_another_of_any_length_is_found(host):
     assert place_in(torch.cat([one, two], dim=1), [two]) == 300
     assert place_in(torch.cat([two, one], dim=1), [two]) == 0
     assert place_in(one, [two]) is None and place_in(two[:, :100], [two]) is None
+
+
+def test_text_that_another_node_puts_before_the_prompt_is_not_taken_for_it(host):
+    """As the style reference of USO does, in the model's forward: every word stands later."""
+    from attndreambooth.nodes.host.capture.capture import capture_model
+
+    def before(args):
+        more = torch.zeros_like(args["txt"][:, :4]), torch.zeros_like(args["txt_ids"][:, :4])
+        for name, tokens in zip(("txt", "txt_ids"), more, strict=True):
+            args[name] = torch.cat([tokens, args[name]], dim=1)
+        return args
+
+    model, positive = small_joint_model("flux").clone(), joint_conditioning(1, TOKENS)
+    model.set_model_patch(before, "post_input")
+    handle = Capture(prompt="a cat", words=[Word(label="cat", columns=(2,))], slices=1)
+    latent = {"samples": torch.zeros(1, 16, 6, 10)}
+    drawn = Loaded(model, None, None).draw(
+        capture_model(model, handle, positive), positive, joint_conditioning(2, TOKENS),
+        latent=latent, scheduler="simple",
+    )  # fmt: skip
+    record, note = handle.find(drawn)
+    assert record.sums == {}
+    assert "double_blocks.0 and 3 more: another node changes their text" in note

@@ -110,9 +110,9 @@ class _Session:
             self._run = before
         if run is not None:
             silent = torch.count_nonzero(noise) == 0
-            for reason in sorted(run.missed):
-                log.warning("Capture Attention: %s", reason)
-            note = " ".join([run.note, *sorted(run.missed)]).strip()
+            for remark in run.remarks():
+                log.warning("Capture Attention: %s", remark)
+            note = " ".join([run.note, *run.remarks()]).strip()
             self._capture.finish(
                 run.recorder, output, continues=latent_image if silent else None, note=note
             )
@@ -165,8 +165,8 @@ class _Session:
                 sampling = executor.class_obj.model_sampling
                 index = run.slice_of(sampling, t, self._capture.slices)
                 size = (x.shape[2], x.shape[3])
-                see = partial(run.see, rows, index)
-                options = self._joint.observed(options, c_crossattn.shape[1], size, see)
+                see, longer = partial(run.see, rows, index), partial(run.leave_out, "text")
+                options = self._joint.observed(options, c_crossattn.shape[1], size, see, longer)
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     def _begin(self, guider: Any, noise: Tensor) -> Run | None:
@@ -225,6 +225,6 @@ def _observe(
     """Notes one layer of one call; a layer that another node reshaped is left out and named."""
     batch, _, height, width = extra_options["activations_shape"]
     if q.shape[0] != batch or k.shape[0] != batch or q.shape[1] != height * width:
-        run.missed.add(f"{name}: another node changes its queries; this layer was left out.")
+        run.leave_out("queries", name)
         return
     run.see(rows, index, name, q, k, extra_options["n_heads"], (height, width))

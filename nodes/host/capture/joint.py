@@ -49,8 +49,11 @@ class JointAttention:
         text_tokens: int,
         latent_size: tuple[int, int],
         see: SeeJoint,
+        longer: Callable[[str], None],
     ) -> dict[str, Any]:
-        """A copy of the transformer options in which `see` is told of every joint attention."""
+        """A copy of the transformer options in which `see` is told of every joint attention, and
+        `longer` of blocks whose text another node lengthened: where its words stand is not known.
+        """
         height, width = (-(-side // self.patch) for side in latent_size)
         first, last = text_tokens, text_tokens + height * width
 
@@ -71,8 +74,11 @@ class JointAttention:
         def entered(name: str, inner: Block | None) -> Block:
             def block(args: dict[str, Any], extra: dict[str, Any]) -> Any:
                 told = args["transformer_options"]
-                told = {**told, _OVERRIDE: seen_by(name, told.get(_OVERRIDE))}
-                args = {**args, "transformer_options": told}
+                if _text_length(args, told, text_tokens) == text_tokens:
+                    told = {**told, _OVERRIDE: seen_by(name, told.get(_OVERRIDE))}
+                    args = {**args, "transformer_options": told}
+                else:
+                    longer(name)
                 return extra["original_block"](args) if inner is None else inner(args, extra)
 
             return block
@@ -114,3 +120,10 @@ def _mask(mask: Tensor | None, first: int, last: int) -> Tensor | None:
         return None
     mask = mask if mask.ndim == 4 else mask.reshape(-1, 1, *mask.shape[-2:])
     return mask if mask.shape[2] == 1 else mask[:, :, first:last]
+
+
+def _text_length(args: Mapping[str, Any], told: Mapping[str, Any], usual: int) -> int:
+    """Text tokens of a block, which are given apart or in front of the picture's."""
+    if args.get("txt") is not None:
+        return int(args["txt"].shape[1])
+    return int(told.get("img_slice", (usual,))[0])

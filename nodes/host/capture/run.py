@@ -44,8 +44,9 @@ class Run:
     wanted: dict[Any, PromptPlace]
     """Conditionings that hold the prompt, by uuid."""
     note: str
-    missed: set[str] = field(default_factory=set)
-    """What was left out, and why."""
+    _in_parts: bool = field(default=False, init=False)
+    _left_out: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
+    """Layers that were, by what another node changed."""
     _accepted: dict[tuple[Any, int], bool] = field(default_factory=dict, init=False)
     _ends: list[float] | None = field(default=None, init=False)
     """Sigmas at which the slices of sampling end; None: not asked for yet."""
@@ -61,13 +62,25 @@ class Run:
         """Conditionings are evaluated; a prediction may do so more than once."""
         self._evaluation += 1
 
+    def leave_out(self, changed: str, layer: str) -> None:
+        """A layer is not read, for another node changed this of it."""
+        self._left_out.setdefault(changed, {})[layer] = None
+
+    def remarks(self) -> list[str]:
+        """What was left out, and why."""
+        found = [_IN_PARTS] if self._in_parts else []
+        for changed, (first, *more) in self._left_out.items():
+            names = f"{first} and {len(more)} more" if more else first
+            found.append(f"{names}: another node changes their {changed}; left out of the maps.")
+        return found
+
     def rows(self, x: Tensor, context: Tensor, options: dict[str, Any]) -> list[Rows]:
         """Parts of this call's batch to look at; conditional and unconditional in any order."""
         indexes = options.get("cond_or_uncond") or []
         uuids = options.get("uuids") or []
         drawn = [ident for ident in uuids if ident in self.wanted and self._draws(ident)]
         if drawn and (len(uuids) != len(indexes) or x.shape[0] != self.batch * len(indexes)):
-            self.missed.add(_IN_PARTS)
+            self._in_parts = True
             return []
         found = []
         for chunk, (ident, index) in enumerate(zip(uuids, indexes, strict=False)):
@@ -77,7 +90,7 @@ class Run:
             rows = slice(chunk * self.batch, (chunk + 1) * self.batch)
             crop = self._window(ident)
             if tuple(x.shape[2:]) != (self.size if crop is None else (crop.height, crop.width)):
-                self.missed.add(_IN_PARTS)
+                self._in_parts = True
                 continue
             if (ident, index) not in self._accepted:
                 # For a regional prompt the host makes a negative twin with the same uuid.
