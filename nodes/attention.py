@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.v0_0_2 import io
@@ -11,9 +12,9 @@ from ..attndb.attention.capture import Capture
 from ..attndb.attention.prompt_words import split_queries
 from ..attndb.attention.word_maps import LAYER_GROUPS, MapSelection
 from ..attndb.config.choices import require_choice
-from ..attndb.viz.heatmaps import NORMALIZATIONS, HeatmapStyle
+from ..attndb.viz.heatmaps import NORMALIZATIONS
 from ..attndb.viz.map_figure import MapFigure
-from .compare import CATEGORY, Maps, cell_size_widget
+from .compare import CATEGORY, Maps, cell_size_widget, heatmap_style
 from .errors import naming_node
 from .host.capture.capture import capture_model
 from .host.capture.prompt import encode, prompt_words
@@ -250,57 +251,44 @@ class AttentionMaps(io.ComfyNode):
         samples: dict[str, Any],
         words: str,
         word: str,
-        normalization: Any,
-        layers: Any,
-        start_percent: float,
-        end_percent: float,
-        opacity: float,
         other_word: str,
         mask_output: str,
-        cell_size: int,
-        columns: int,
-        head: int,
-        layer_list: str,
         image: Any = None,
         mask: Any = None,
+        **widgets: Any,
     ) -> io.NodeOutput:
         require_choice("mask_output", mask_output, MASK_OUTPUTS)
-        selection = MapSelection(
-            layers=layers,
-            layer_list=tuple(split_queries(layer_list)),
-            head=None if head < 0 else head,
-            start=start_percent,
-            end=end_percent,
-        )
-        drawn, note = capture.maps(samples["samples"], selection)
+        drawn, note = capture.maps(samples["samples"], _selection(widgets))
         captured = MapFigure(capture.prompt, drawn, image)
-        maps = captured.maps.choose(split_queries(words))
-        figure = MapFigure(capture.prompt, maps, image)
-        subject = word.strip() or maps.words[0].label
+        shown = drawn.choose(split_queries(words))
+        figure = MapFigure(capture.prompt, shown, image)
+        subject = word.strip() or shown.words[0].label
         found = captured.measure(subject, other=other_word.strip() or None, mask=mask)
-        style = HeatmapStyle(
-            cell=cell_size, opacity=opacity, normalization=normalization, columns=columns
-        )
-        picture = figure.grids(style)
-        word_mask = captured.mask(subject, binary=mask_output == "otsu")
-        remarks = [note] if note else []
-        if mask is not None and tuple(mask.shape[-2:]) != figure.size:
-            remarks.append(
-                f"The mask of {mask.shape[-1]} x {mask.shape[-2]} was resized to "
-                f"{figure.size[1]} x {figure.size[0]}."
-            )
-            log.info("Attention Maps: %s", remarks[-1])
-        report = "\n".join([figure.report(mask=mask), *remarks])
+        resized = figure.resized(mask)
+        if resized:
+            log.info("Attention Maps: %s", resized)
+        remarks = [remark for remark in (note, resized) if remark]
         return io.NodeOutput(
-            picture,
-            word_mask,
+            figure.grids(heatmap_style(widgets)),
+            captured.mask(subject, binary=mask_output == "otsu"),
             figure,
             found.mass,
             found.entropy,
             found.iou or 0.0,
             found.similarity or 0.0,
-            report,
+            "\n".join([figure.report(mask=mask), *remarks]),
         )
+
+
+def _selection(widgets: Mapping[str, Any]) -> MapSelection:
+    """What the widgets say of which maps are averaged."""
+    return MapSelection(
+        layers=widgets["layers"],
+        layer_list=tuple(split_queries(widgets["layer_list"])),
+        head=None if widgets["head"] < 0 else widgets["head"],
+        start=widgets["start_percent"],
+        end=widgets["end_percent"],
+    )
 
 
 NODES: list[type[io.ComfyNode]] = [CaptureAttention, AttentionMaps]

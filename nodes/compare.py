@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.v0_0_2 import io
@@ -54,6 +55,16 @@ def figure_widgets(*, advanced: bool) -> list[io.Input]:
     ]
 
 
+def heatmap_style(widgets: Mapping[str, Any]) -> HeatmapStyle:
+    """What the widgets say of how the maps are drawn."""
+    return HeatmapStyle(
+        cell=widgets["cell_size"],
+        opacity=widgets["opacity"],
+        normalization=widgets["normalization"],
+        columns=widgets.get("columns", 0),
+    )
+
+
 class CompareAttention(io.ComfyNode):
     """Pictures over their maps, side by side."""
 
@@ -103,21 +114,18 @@ class CompareAttention(io.ComfyNode):
         cls,
         labels: str,
         words: str,
-        normalization: Any,
-        opacity: float,
-        cell_size: int,
-        **maps: MapFigure | None,
+        **others: Any,
     ) -> io.NodeOutput:
-        numbered = [maps.get(f"maps_{number}") for number in range(1, _COMPARED + 1)]
+        numbered: list[MapFigure | None]
+        numbered = [others.get(f"maps_{number}") for number in range(1, _COMPARED + 1)]
         places = [place for place, figure in enumerate(numbered) if figure is not None]
         figures = [figure for figure in numbered if figure is not None]
-        style = HeatmapStyle(cell=cell_size, opacity=opacity, normalization=normalization)
         shown = split_queries(words) or [word.label for word in figures[-1].maps.words]
         names = filled_lines(labels)
         if len(names) > len(figures):  # a name for each socket, also of those that have nothing
             names = [*names, *(str(n) for n in range(len(names) + 1, _COMPARED + 1))]
             names = [names[place] for place in places]
-        picture = comparison(figures, names, shown, style)
+        picture = comparison(figures, names, shown, heatmap_style(others))
         return io.NodeOutput(picture)
 
 

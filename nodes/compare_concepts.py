@@ -8,7 +8,6 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
-from ..attndb.viz.heatmaps import HeatmapStyle
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
     Shot,
@@ -21,7 +20,7 @@ from .columns import (
     sampler_settings,
     sampler_widgets,
 )
-from .compare import CATEGORY, figure_widgets
+from .compare import CATEGORY, figure_widgets, heatmap_style
 from .errors import naming_node
 from .sockets import reference_socket
 from .wires import filled_lines, first, one_value
@@ -108,11 +107,7 @@ class CompareConcepts(io.ComfyNode):
         columns = columns_of(concepts, typed, before=one_value("before_training", before_training))
         lines = _lines(prompts)
         settings = sampler_settings(widgets)
-        style = HeatmapStyle(
-            cell=widgets["cell_size"],
-            opacity=widgets["opacity"],
-            normalization=widgets["normalization"],
-        )
+        style = heatmap_style(widgets)
         names = labels_of(columns, one_value("labels", labels))
         wires = (first(model), first(clip), first(vae))
         photo = first(reference) if reference else None

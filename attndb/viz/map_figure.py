@@ -119,6 +119,13 @@ class MapFigure:
             similarity=similarity,
         )
 
+    def resized(self, mask: Tensor | None) -> str:
+        """That a mask had another size than the pictures; empty if not."""
+        if mask is None or tuple(mask.shape[-2:]) == tuple(self.size):
+            return ""
+        (height, width), (own_height, own_width) = mask.shape[-2:], self.size
+        return f"The mask of {width} x {height} was resized to {own_width} x {own_height}."
+
     def report(self, *, mask: Tensor | None = None) -> str:
         """A line of numbers for each word."""
         lines = [
