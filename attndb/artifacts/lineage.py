@@ -38,7 +38,8 @@ def lineage(concept: TrainedConcept) -> Lineage:
     """The concept's lineage. Without a record of its stages, its vectors are its beginning."""
     record = concept.record
     stages = record.get("stages") or []
-    photos = [photo for photo in record.get("photos") or [] if isinstance(photo, dict)]
+    listed = record.get("photos")
+    photos = [p for p in listed if isinstance(p, dict)] if isinstance(listed, list) else []
     kept = record.get(KEPT)
     if isinstance(kept, str):
         key = kept

@@ -1,10 +1,11 @@
-"""A disk that may be too small for what a training keeps is told before the first step."""
+"""A disk too small for what a training keeps: told before the first step, and seen at the end."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -32,3 +33,16 @@ def warn_of_little_space(folder: Path, trained: Sequence[Tensor], checkpoints: b
             size_text(free),
             size_text(needed),
         )
+
+
+def is_in_the_way(file: Path, tensors: Iterable[Tensor], error: OSError) -> bool:
+    """Whether tensors that could not be written surely fit in the place of a file beside them: on a
+    full disk, or where nobody may have more of it, whatever is free (a quota)."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return False
+    needed = 1.1 * sum(t.nbytes for t in tensors) + 1e6
+    try:
+        free = shutil.disk_usage(file.parent).free if error.errno == errno.ENOSPC else 0
+        return file.stat().st_size + free > needed
+    except OSError:
+        return False

@@ -15,18 +15,15 @@ finished one answers at once, an unfinished one goes on where it was.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..artifacts.checked_file import remember_sound
 from ..artifacts.name_claim import holds
@@ -38,10 +35,11 @@ from .background_write import BackgroundWrite, snapshot
 from .checkpoint_pace import CheckpointPace
 from .earlier_run import STATE, EarlierRun, earlier_run
 from .folder_lock import FolderLock, FolderLockedError
-from .little_space import warn_of_little_space
+from .little_space import is_in_the_way, warn_of_little_space
 from .loss_log import LossLog
 from .run_files import (
     Checkpoint,
+    checkpoint_steps,
     checkpoint_writer,
     read_checkpoint,
     read_result,
@@ -170,10 +168,7 @@ class Run:
             )
             return None
         except OSError as error:
-            raise ValueError(
-                f"the checkpoint {self.checkpoint} cannot be read ({error}): allow reading it, or "
-                "delete it to start this stage afresh"
-            ) from error
+            raise _unread("checkpoint", self.checkpoint, error) from error
 
     def _earlier_state(self, earlier: EarlierRun, training: Training) -> Checkpoint | None:
         expected, _ = training.state()
@@ -275,18 +270,22 @@ class Run:
     def finished(self) -> StageResult | None:
         """The result of an earlier, completed training of this request; None if there is none.
 
-        A file that is not what was written is set aside and named. A result that no disk could take
-        is held in memory, and its file is tried again.
+        A file that is not what was written is set aside and named; ValueError if it cannot be read
+        at all. A result that no disk could take is held in memory, and its file is tried again.
         """
         if self.outcome.is_file():
             try:
                 result = read_result(self.outcome, self.digest)
                 UNKEPT.release(self.digest)
+                self._put_checkpoint_away(
+                    len(result.losses)
+                )  # of one that was killed before it did
                 return result
             except ValueError as error:
                 self._set_aside(self.outcome, error)
             except OSError as error:
-                log.warning("%s cannot be read (%s)", self.outcome, error)
+                if UNKEPT.find(self.digest) is None:
+                    raise _unread("result", self.outcome, error) from error
         result = UNKEPT.find(self.digest)
         if result is not None:
             try:
@@ -307,12 +306,7 @@ class Run:
             UNKEPT.keep(self.digest, result)
             raise
         UNKEPT.release(self.digest)
-        try:
-            if self.keep_state and self.checkpoint.is_file() and self._saved == len(result.losses):
-                put_in_place(self.checkpoint, self.folder / STATE)
-            self.checkpoint.unlink(missing_ok=True)
-        except OSError as error:  # the next `finish` or whoever bounds the folders removes it
-            log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)
+        self._put_checkpoint_away(len(result.losses))
         self._log.finish(list(result.losses))
         self.trouble = ""
         limit = limit_in_bytes(LIMIT_VARIABLE)
@@ -321,27 +315,28 @@ class Run:
         self.kept = kept_text(self.folder, removed)
         log.info("kept in %s: %s", self.folder, self.kept)
 
+    def _put_checkpoint_away(self, steps: int) -> None:
+        """Behind a result: the last one becomes the state for more steps if that is to be kept."""
+        try:
+            if self.keep_state and checkpoint_steps(self.checkpoint) == steps:
+                put_in_place(self.checkpoint, self.folder / STATE)
+            self.checkpoint.unlink(missing_ok=True)
+        except OSError as error:  # tried again when the result is asked for
+            log.warning("%s could not be removed: %s", self.checkpoint, error.strerror or error)
+
     def _write_result(self, result: StageResult) -> None:
         files = {self.outcome: result_writer(result, self.digest)}
         try:
             write_whole(files)
         except OSError as error:
-            tensors = result_tensors(result).values()
-            if not self._checkpoint_is_in_the_way(tensors, error.errno):
+            if not is_in_the_way(self.checkpoint, result_tensors(result).values(), error):
                 raise
             log.warning("%s gives its space to the result", self.checkpoint)
             self.checkpoint.unlink()
             write_whole(files)
         remember_sound(self.outcome)
 
-    def _checkpoint_is_in_the_way(self, tensors: Iterable[Tensor], why: int | None) -> bool:
-        """Whether the result surely fits in the place of the checkpoint: on a full disk, or where
-        a user may not have more of it, whatever is free (a quota)."""
-        if why not in (errno.ENOSPC, errno.EDQUOT):
-            return False
-        needed = 1.1 * sum(t.nbytes for t in tensors) + 1e6
-        try:
-            free = shutil.disk_usage(self.folder).free if why == errno.ENOSPC else 0
-            return self.checkpoint.stat().st_size + free > needed
-        except OSError:
-            return False
+
+def _unread(what: str, path: Path, error: OSError) -> ValueError:
+    remedy = "allow reading it, or delete it to start this stage afresh"
+    return ValueError(f"the {what} {path} cannot be read ({error}): {remedy}")

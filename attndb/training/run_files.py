@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..artifacts.checked_file import check_content, checked_writer, is_sound
-from ..artifacts.tensor_file import Writer, read_tensors
+from ..artifacts.tensor_file import Writer, read_metadata, read_tensors
 from ..artifacts.weight_delta import delta_from_tensors, delta_tensors
 from .loss_log import losses_from_json, losses_to_json
 from .micro_batches import MicroBatches, micro_batches_from_json
@@ -66,6 +66,14 @@ def read_checkpoint(
             _check_alike(name, value, tuple(trainable[int(moment[1])].shape), value.dtype)
     plain = _plain(metadata)
     return Checkpoint(tensors, plain, losses)
+
+
+def checkpoint_steps(path: Path) -> int | None:
+    """How many steps a checkpoint is of; None if there is none that says it."""
+    try:
+        return int(read_metadata(path).get("steps", ""))
+    except (OSError, ValueError):
+        return None
 
 
 def result_writer(result: StageResult, request: str) -> Writer:

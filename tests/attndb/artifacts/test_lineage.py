@@ -57,6 +57,11 @@ def test_another_beginning_is_another_concept_and_both_are_named(change):
     check_not_another(one, one, "MODEL")
 
 
+@pytest.mark.parametrize("photos", [5, True, "a.png", {"name": "a"}, [5, None]])
+def test_photos_of_a_record_from_elsewhere_may_be_anything(photos):
+    assert lineage(concept(record={**RECORD, "photos": photos})).label.startswith("'<x>' (dog; ")
+
+
 def test_other_placeholders_never_clash_and_case_does_not_part_them():
     other = concept(record={**RECORD, "base_sha256": "c"})
     check_not_another(

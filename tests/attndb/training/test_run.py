@@ -189,6 +189,36 @@ def test_a_training_cancelled_after_its_last_step_is_kept(tmp_path):
     assert same(resumed, train(None))
 
 
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_one_that_was_killed_between_result_and_checkpoint_is_put_in_order(tmp_path, keep_state):
+    def cancel(loss, _training):
+        if loss.step == STEPS - 1:
+            raise KeyboardInterrupt
+
+    with Run(tmp_path, REQUEST) as run, pytest.raises(KeyboardInterrupt):
+        train(run, cancel)
+    with Run(tmp_path, REQUEST) as run:
+        made = train(run)
+        run._write_result(made)  # and killed
+        assert run.checkpoint.exists()
+    with Run(tmp_path, REQUEST, keep_state=keep_state) as run:
+        found = run.finished()
+    assert found is not None and same(found, made)
+    assert not run.checkpoint.exists() and (tmp_path / "state.safetensors").exists() == keep_state
+
+
+def test_a_result_that_may_not_be_read_is_not_trained_again(tmp_path, monkeypatch):
+    with Run(tmp_path, REQUEST) as run:
+        run.finish(train(run))
+
+        def refused(*_):
+            raise PermissionError(errno.EACCES, "not allowed")
+
+        monkeypatch.setattr("attndreambooth.attndb.training.run.read_result", refused)
+        with pytest.raises(ValueError, match=r"result .*cannot be read .*allow reading it, or del"):
+            run.finished()
+
+
 def test_the_log_never_holds_more_lines_than_the_training_has_steps(tmp_path):
     """Killed before its first checkpoint, a training starts afresh: so does its log."""
     (tmp_path / "losses.jsonl").write_text('{"step": 0}\n' * 7)
