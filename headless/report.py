@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -175,6 +175,36 @@ class Bar:
         self._out.flush()
 
 
+class Unfailing:
+    """An output that ends no training: what it does not take (a full disk, a terminal that was
+    closed) waits for its next line. A program that has stopped reading is an error still."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._told = False
+
+    def write(self, text: str) -> None:
+        self._tried(lambda: self._out.write(text))
+
+    def flush(self) -> None:
+        self._tried(self._out.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def _tried(self, do: Callable[[], Any]) -> None:
+        try:
+            do()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "the output takes nothing (%s): the training goes on", error.strerror or error
+                )
+
+
 @contextmanager
 def report(as_json: bool, out: IO[str] | None) -> Iterator[Report]:
     """JSON lines, or a bar that the log does not break; nothing without a place for it."""
@@ -183,7 +213,7 @@ def report(as_json: bool, out: IO[str] | None) -> Iterator[Report]:
             yield JsonLines(nowhere)
         return
     if as_json:
-        yield JsonLines(out)
+        yield JsonLines(cast("IO[str]", Unfailing(out)))
         return
     with logging_redirect_tqdm():
-        yield Bar(sys.stderr if out.isatty() else out)
+        yield Bar(cast("IO[str]", Unfailing(sys.stderr if out.isatty() else out)))

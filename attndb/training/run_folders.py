@@ -94,7 +94,8 @@ def _remove(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):
+            # what makes it a run goes last: one that is killed here is found again
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != "lock":

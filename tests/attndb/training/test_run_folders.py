@@ -65,6 +65,25 @@ def test_a_folder_in_use_is_not_removed(root):
     assert (root / "dog-stage2-aaa" / "result.safetensors").exists()
 
 
+def test_a_removal_that_was_killed_goes_on_with_the_next(root, monkeypatch):
+    class KilledError(BaseException):
+        pass
+
+    def unlink(path, missing_ok=False):
+        if path.name.endswith((".json", ".safetensors")):
+            removed.append(path.name)
+        if len(removed) == 2:
+            raise KilledError
+        os.unlink(path)
+
+    removed = []
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr("pathlib.Path.unlink", unlink)
+        remove_beyond(root, 0, root / "dog-stage2-ccc")
+    assert removed == ["result.safetensors", "run.json"]
+    assert "dog-stage2-aaa" in left(root), "it still counts"
+
+
 @pytest.mark.parametrize(
     ("setting", "gone"), [("0.000002", True), ("1", False), ("", False), ("much", False)]
 )
