@@ -18,7 +18,17 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+def _machine() -> str:
+    """Where numbers of processes are this one's: containers may share a host's name and a folder,
+    and each counts its own."""
+    name = platform.node()
+    with contextlib.suppress(OSError, AttributeError):  # Linux has such links
+        name += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(name.encode()).hexdigest()[:6]
+
+
+_MACHINE = _machine()
 _NAME = re.compile(r"\..+\.(?P<machine>[0-9a-f]{6})-(?P<process>\d+)-\d+\.part")
 _OLD_NAME = re.compile(r"\..+\.safetensors\.(?P<process>\d+)\.part")
 _ABANDONED_S = 24 * 3600.0
@@ -65,7 +75,7 @@ def remove_stale_partial_files(folder: Path) -> list[Path]:
 def _is_stale(path: Path) -> bool:
     found = _NAME.fullmatch(path.name)
     old = None if found else _OLD_NAME.fullmatch(path.name)
-    if found is None and old is None:
+    if (found is None and old is None) or path in _ours:
         return False
     try:
         if time.time() - path.lstat().st_mtime > _ABANDONED_S:
@@ -77,7 +87,7 @@ def _is_stale(path: Path) -> bool:
     if found["machine"] != _MACHINE:
         return False
     process = int(found["process"])
-    return path not in _ours if process == os.getpid() else not _alive(process)
+    return process == os.getpid() or not _alive(process)
 
 
 def _alive(process: int) -> bool:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from attndreambooth.attndb.artifacts import partial_files
 from attndreambooth.attndb.artifacts.partial_files import (
     forget_partials,
     partial_neighbour,
@@ -43,11 +44,21 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     ]
     for path in (*stale, *staying):
         path.write_bytes(b"half")
-    os.utime(stale[-1], (time.time() - 2 * 24 * 3600,) * 2)
+    for path in (stale[-1], mine):  # or the clock was put forward meanwhile
+        os.utime(path, (time.time() - 2 * 24 * 3600,) * 2)
     assert sorted(remove_stale_partial_files(tmp_path)) == sorted(stale)
     assert sorted(tmp_path.iterdir()) == sorted(staying)
     forget_partials([mine])
     assert not mine.exists()
+
+
+def test_containers_with_one_name_count_processes_of_their_own(monkeypatch):
+    plain = partial_files._machine()
+    assert plain == partial_files._machine()
+    monkeypatch.setattr(os, "readlink", lambda path: f"{path} of another container")
+    assert partial_files._machine() != plain
+    monkeypatch.delattr(os, "readlink")
+    assert len(partial_files._machine()) == len(plain)
 
 
 def test_a_folder_that_is_not_there_holds_none(tmp_path):
