@@ -1,18 +1,25 @@
-"""The same training with fewer steps, whose state was kept: a longer one goes on from it."""
+"""Trainings beside one: the same with fewer steps, whose state was kept, so that a longer one goes
+on from it; the same by another version, which it does not."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..config.printable import printable
 
 log = logging.getLogger(__name__)
 
 STATE = "state.safetensors"
 """In a run folder: the last checkpoint of a finished training."""
+
+
+_VERSIONS = "versions"
+"""In a request: of the host and of PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +44,57 @@ def earlier_run(folder: Path, request: Mapping[str, Any]) -> EarlierRun | None:
     wanted = _without_steps(asked)
     if wanted is None:
         return None
-    kind = folder.name.rpartition("-")[0]
     best: EarlierRun | None = None
+    for place, found in _beside(folder):
+        if _without_steps(found) != wanted:
+            continue
+        steps = found["config"]["steps"]
+        if steps > asked["config"]["steps"]:
+            continue
+        if not (place / STATE).is_file():
+            if place != folder and (place / "result.safetensors").is_file():
+                log.info(
+                    "%s has %d of these steps, but its state was not kept (keep_state): not used",
+                    place,
+                    steps,
+                )
+        elif best is None or steps > best.steps:
+            best = EarlierRun(place, steps, found)
+    return best
+
+
+def begun_by_others(folder: Path, request: Mapping[str, Any]) -> str:
+    """What to say of an unfinished training of the very same that another version of the host or of
+    PyTorch began, and that is not gone on with; empty if there is none."""
+    asked = _plain(request)
+    for place, found in _beside(folder):
+        theirs, ours = found.get(_VERSIONS), asked.get(_VERSIONS)
+        unfinished = (place / "checkpoint.safetensors").is_file()
+        if unfinished and theirs != ours and {**asked, _VERSIONS: theirs} == found:
+            return (
+                f"starts from step 1: the unfinished training in {place} was begun with "
+                f"{_told(theirs)}, and this is {_told(ours)}, which may compute otherwise. To go "
+                "on there, stop and start those versions again"
+            )
+    return ""
+
+
+def _beside(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Run folders of the same concept and stage, this one among them, and their requests."""
+    kind = folder.name.rpartition("-")[0]
     for path in sorted(folder.parent.glob(f"{kind}-*/run.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if not isinstance(found, dict) or _without_steps(found) != wanted:
-            continue
-        steps = found["config"]["steps"]
-        if steps > asked["config"]["steps"]:
-            continue
-        if not (path.parent / STATE).is_file():
-            if path.parent != folder and (path.parent / "result.safetensors").is_file():
-                log.info(
-                    "%s has %d of these steps, but its state was not kept (keep_state): not used",
-                    path.parent,
-                    steps,
-                )
-        elif best is None or steps > best.steps:
-            best = EarlierRun(path.parent, steps, found)
-    return best
+        if isinstance(found, dict):
+            yield path.parent, found
+
+
+def _told(versions: object) -> str:
+    if not isinstance(versions, dict):
+        return "unknown versions"
+    return printable(", ".join(f"{name} {version}" for name, version in versions.items()), 200)
 
 
 def _plain(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from ..artifacts.placing import put_in_place
 from ..artifacts.tensor_file import free_space, not_written, text_writer, write_whole
 from .background_write import BackgroundWrite, snapshot
 from .checkpoint_pace import CheckpointPace
-from .earlier_run import STATE, EarlierRun, earlier_run
+from .earlier_run import STATE, EarlierRun, begun_by_others, earlier_run
 from .folder_lock import FolderLock, FolderLockedError
 from .little_space import is_in_the_way, warn_of_little_space
 from .loss_log import LossLog
@@ -151,6 +151,9 @@ class Run:
                 ) from error
             losses = found.losses
             log.info("resuming at step %d from %s", len(losses) + 1, path)
+        elif others := begun_by_others(self.folder, self.request):
+            log.warning(others)
+            self.trouble = self.trouble or others
         self._saved = len(losses)
         self._log.begin(losses)
         return losses

@@ -226,3 +226,22 @@ def test_the_log_never_holds_more_lines_than_the_training_has_steps(tmp_path):
     with Run(tmp_path, REQUEST, every=0) as run:
         train(run, lambda loss, _: seen.append(lines(tmp_path)))
     assert seen == [[*range(done + 1)] for done in range(STEPS)]
+
+
+def test_an_unfinished_training_of_another_version_is_told_of_and_not_gone_on_with(
+    tmp_path, caplog
+):
+    def begun(name, **request):
+        with Run(tmp_path / name, request) as run:
+            run.checkpoint.write_bytes(b"3 steps")
+
+    begun("dog-stage2-1", seed=1, versions={"comfyui": "0.30.0", "torch": "2.11"})
+    begun("dog-stage2-2", seed=2, versions={"comfyui": "0.30.0", "torch": "2.11"})
+    begun("dog-stage2-3", seed=3, versions={"comfyui": "0.31.0"})
+    with Run(tmp_path / "dog-stage2-4", {"seed": 1, "versions": {"comfyui": "0.31.0"}}) as run:
+        train(run)
+    told = caplog.text.count("which may compute otherwise. To go on there, stop and start those")
+    assert told == 1 and run.trouble.startswith("starts from step 1: the unfinished training in ")
+    assert "dog-stage2-1 was begun with comfyui 0.30.0, torch 2.11, and this is comfyui 0.31.0" in (
+        run.trouble
+    )
