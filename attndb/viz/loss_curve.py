@@ -28,9 +28,11 @@ def loss_curve(
     size: tuple[int, int] = (768, 384),
     prior: Sequence[float] = (),
     others: Mapping[str, Sequence[float]] | None = None,
+    first: int = 1,
 ) -> Image.Image:
     """Panels over the steps, raw and smoothed, each with its own scale: L_diff, L_reg, the prior
     preservation loss if a step has one, and others by their names; from the fourth on in two rows.
+    `first`: number of the first step.
     """
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
@@ -48,7 +50,7 @@ def loss_curve(
         top, colour = 24 + row * height, CURVES[number % len(CURVES)]
         box = (column * width + 64, top + 40, (column + 1) * width - 20, top + height - 40)
         draw.text((box[0], top + 16), name, colour, font=font)
-        _panel(draw, box, values, colour)
+        _panel(draw, box, values, colour, first)
     return image
 
 
@@ -57,6 +59,7 @@ def _panel(
     box: tuple[int, int, int, int],
     values: Sequence[float],
     color: tuple[int, int, int],
+    first: int,
 ) -> None:
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
@@ -64,7 +67,7 @@ def _panel(
         return
     low, high = min(0.0, *finite), max(finite)
     axes = Axes(draw, box, low, high if high > low else low + 1.0)
-    axes.frame("1", f"{len(values)} steps")
+    axes.frame(str(first), f"{first - 1 + len(values)} steps")
 
     def points(series: Sequence[float] | np.ndarray) -> list[tuple[float, float]]:
         last = max(1, len(series) - 1)

@@ -38,6 +38,11 @@ class WiredEncoder:
         weights = {f"vision {k}": v for k, v in _state(clip_vision).items()}
         _check_vision(clip_vision, weights)
         if clip is not None:
+            if not any(key.endswith(_VISUAL) for key in weights):
+                raise ValueError(
+                    "clip_vision is no CLIP (DINOv2?), so no text half belongs to it: disconnect "
+                    "clip, or connect the CLIP_VISION of the same CLIP"
+                )
             weights |= {f"text {k}": v for k, v in merged_weights(clip.patcher, "").items()}
             self.reads_text = True
             self._check_text()

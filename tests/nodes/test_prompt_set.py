@@ -248,3 +248,15 @@ def test_a_prompt_says_what_the_host_reads_without_its_weights(host):
         text = "".join(draw.choice([*"()\\: a1.{}", "(red:1.3)"], draw.integers(14)))
         read = "".join(said for said, _ in token_weights(escape_important(text), 1.0))
         assert spoken(text) == unescape_important(read), text
+
+
+def test_a_clip_beside_dinov2_is_refused_though_both_have_as_many_features(run, vision):
+    clip = run("AttnDBLoadMicroModel")[1]
+    projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+    projection.copy_(torch.randn_like(projection))
+    size = {"hidden_size": 192, "image_size": 28, "patch_size": 14, "use_swiglu_ffn": False}
+    dino = vision(model_type="dinov2", **size)
+    [alone] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=dino)
+    assert alone.images([torch.rand(30, 40, 3)]).shape == (1, 192)
+    with refuses("clip_vision is no CLIP .* disconnect clip"):
+        run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=dino, clip=clip)

@@ -49,6 +49,19 @@ def test_in_a_subgraph_the_curve_says_how_far_it_is(shown, monkeypatch, node, ti
     assert titles == [title]
 
 
+def test_after_a_resume_the_curve_begins_at_the_step_where_the_training_goes_on(shown, monkeypatch):
+    from attndreambooth.attndb.viz.axes import Axes
+    from attndreambooth.nodes.host.ui import progress
+
+    ends = []
+    monkeypatch.setattr(progress, "_CURVE_EVERY_S", 0.0)
+    monkeypatch.setattr(Axes, "frame", lambda axes, *given: ends.append(given))
+    told = progress.TrainingProgress("Stage 1", 660)
+    for step in (300, 301):
+        told(StepLoss(step, 0.1, 0.2), training())
+    assert set(ends[-2:]) == {("301", "302 steps")}
+
+
 def training(micro_batch=8, batch_size=8, recomputes="off"):
     optimizer = OptimizerConfig(learning_rate=1e-3)
     config = StageConfig(stage=2, steps=500, batch_size=batch_size, optimizer=optimizer)

@@ -108,6 +108,7 @@ class TrainingProgress:
             title,
             prior=[loss.prior for loss in self._losses],
             others=others_of(self._losses),
+            first=1 + (self._first or 0),
         )
         latest = None if self._pictures is None else self._pictures.latest
         if latest is None:
