@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 _KEPT_RUNS = 32
 _KEPT_BYTES = 1 << 30
+_NO_NUMBERS = (
+    "picture {} of samples holds NaN, which decodes to black: the model failed in half precision; "
+    "start ComfyUI with --force-upcast-attention or --force-fp32, and draw again"
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Capture:
         """
         found = self._places(latent)
         if len(found) < len(latent):
+            if latent[len(found)].isnan().any():
+                raise ValueError(_NO_NUMBERS.format(len(found) + 1))
             raise ValueError(self._unknown(len(found)))
         return _joined(found), _notes([run for run, _ in found])
 

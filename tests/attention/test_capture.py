@@ -66,6 +66,14 @@ def test_an_edited_latent_is_refused_with_the_remedy():
         handle.find(torch.cat([latent(1)[:1], latent(1)[1:] + 0.1]))
 
 
+def test_a_picture_that_the_model_failed_at_is_told_from_an_edited_one():
+    handle, broken = capture(), latent(1)
+    broken[1, 0, 0, 0] = float("nan")
+    run(handle, broken, 1)
+    with pytest.raises(ValueError, match=r"picture 2 of samples holds NaN.*--force-upcast"):
+        handle.find(broken)
+
+
 def test_a_run_that_goes_on_with_a_latent_adds_to_its_maps():
     handle = capture()
     first = run(handle, latent(1), 1)
