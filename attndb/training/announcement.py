@@ -78,9 +78,11 @@ def _say_words(request: StageRequest, texts: Texts) -> None:
         f" and {more} more" if more else "",
         initial,
     )
-    if texts.prior is None and request.config.method in PUBLISHED_WITH_PRIOR:
+    method = request.config.method
+    if texts.prior is None and method in PUBLISHED_WITH_PRIOR:
         log.warning(
             "%s: published with prior images (Add Prior Images), and the dataset has none: the "
-            "category may take the subject's looks, and fewer steps are usual",
+            "category may take the subject's looks, and %s usual",
             request.title,
+            "half the rate is" if method == "custom_diffusion" else "fewer steps are",
         )

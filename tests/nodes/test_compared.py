@@ -124,6 +124,9 @@ def test_the_datasets_own_prompts_are_the_captions_of_its_photos(run, compared, 
 def test_dreambooth_without_prior_images_is_told_so(compared, caplog):
     compared("dreambooth", 1)
     assert "published with prior images (Add Prior Images)" in caplog.text
+    assert "fewer steps are usual" in caplog.text and "half the rate" not in caplog.text
+    compared("custom_diffusion", 1)
+    assert "half the rate is usual" in caplog.text
 
 
 def test_words_that_cannot_be_a_rare_word_and_unknown_methods_are_refused(compared):
