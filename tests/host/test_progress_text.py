@@ -86,6 +86,6 @@ def test_the_all_stages_node_tells_of_all_stages_and_after_cancel_what_is_kept(s
     lines = [text.splitlines() for text in seen]
     titles = {line for text in lines for line in text if line.startswith("Stage")}
     assert titles == {"Stage 1 of 3", "Stage 2 of 3"}
-    assert re.search(r" it/s  (\d+ min )?\d+ s left$", lines[-3][0])
+    assert re.search(r" (it/s|s/it)  ((\d+ h )?\d+ min|(\d+ min )?\d+ s) left$", lines[-3][0])
     kept = re.fullmatch(r"kept at step (\d+) of 520; run again to go on", seen[-1])
     assert kept and int(kept[1]) > 130
