@@ -44,13 +44,3 @@ def lines(folder: Path) -> list[int]:
     """Steps in the loss log."""
     text = (folder / "losses.jsonl").read_text()
     return [json.loads(line)["step"] for line in text.splitlines()]
-
-
-def same(one: StageResult, other: StageResult) -> bool:
-    """Whether two trainings gave the same to the bit."""
-    return (
-        one.losses == other.losses
-        and torch.equal(one.vectors, other.vectors)
-        and one.delta.keys() == other.delta.keys()
-        and all(torch.equal(one.delta[name], other.delta[name]) for name in one.delta)
-    )

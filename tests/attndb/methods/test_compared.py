@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.observer import Told
 from support.prior import CLASS, WEIGHT, Batches, batch_of
+from support.resumed import same, whole_and_resumed
 from torch import Tensor
 
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.orthogonal import OrthogonalConfig
 from attndreambooth.attndb.losses.totals import LossTotals
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import RandomBatches, prompt_of, random_batch, tiny_model
 from attndreambooth.devkit.training import (
     context_of,
@@ -203,25 +202,11 @@ def test_it_lowers_the_loss_of_one_batch(method):
 
 @pytest.mark.parametrize("method", COMPARED)
 def test_resumed_it_ends_in_the_same_bytes(tmp_path, method):
-    def run(folder, callback=None):
-        with Run(tmp_path / folder, {"of": "a test"}, every=2) as run:
-            source = Batches() if settings(method).trains_denoiser else RandomBatches()
-            return train_stage(tiny_model(), source, settings(method), ONE, callback, run)
+    def train(callback, run):
+        source = Batches() if settings(method).trains_denoiser else RandomBatches()
+        return train_stage(tiny_model(), source, settings(method), ONE, callback, run)
 
-    @Told
-    def stop(loss, _training):
-        if loss.step == 2:
-            raise KeyboardInterrupt
-
-    whole = run("whole")
-    with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop)
-    resumed = run("stopped")
-    assert resumed.losses == whole.losses
-    for kind in ("embeddings", "delta", "modules"):
-        one, other = getattr(whole, kind), getattr(resumed, kind)
-        assert set(one) == set(other)
-        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert same(*whole_and_resumed(tmp_path, train))
 
 
 def test_textual_inversion_trains_the_embedding_alone():

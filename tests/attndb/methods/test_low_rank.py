@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.observer import Told
+from support.resumed import same, whole_and_resumed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attndreambooth.attndb.artifacts.weight_delta import dense
@@ -16,7 +16,6 @@ from attndreambooth.attndb.config.stage import StageConfig
 from attndreambooth.attndb.methods import low_rank
 from attndreambooth.attndb.methods.low_rank import LowRankLayer, LowRankParameter
 from attndreambooth.attndb.methods.trained_weights import LowRankWeights
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
 from attndreambooth.devkit.training import parameters_of, train_stage, training_of
 
@@ -302,22 +301,8 @@ def test_in_bf16_the_frozen_matrices_are_kept_in_bf16():
 
 @pytest.mark.parametrize("changes", [{}, {"low_memory": True, "precision": "auto"}])
 def test_resumed_it_ends_in_the_same_bytes(tmp_path, changes):
-    def run(folder, callback=None):
-        with Run(tmp_path / folder, {"of": "a test"}, every=2) as run:
-            config = stage(steps=5, **changes)
-            return train_stage(tiny_model(), RandomBatches(), config, VECTORS, callback, run)
+    def train(callback, run):
+        config = stage(steps=5, **changes)
+        return train_stage(tiny_model(), RandomBatches(), config, VECTORS, callback, run)
 
-    @Told
-    def stop(loss, _training):
-        if loss.step == 2:
-            raise KeyboardInterrupt
-
-    whole = run("whole")
-    with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop)
-    resumed = run("stopped")
-    assert resumed.losses == whole.losses
-    assert all(
-        torch.equal(resumed.delta[n].up, d.up) and torch.equal(resumed.delta[n].down, d.down)
-        for n, d in whole.delta.items()
-    )
+    assert same(*whole_and_resumed(tmp_path, train))

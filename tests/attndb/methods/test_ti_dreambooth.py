@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.observer import Told
 from support.prior import Batches
+from support.resumed import same, whole_and_resumed
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
 from attndreambooth.devkit.training import context_of, losses_of, train_stage, training_of
 
@@ -79,20 +78,8 @@ def test_with_prior_samples_the_embedding_learns_as_well(changes):
 
 @pytest.mark.parametrize("changes", [{}, LOW_MEMORY])
 def test_resumed_it_ends_in_the_same_bytes(tmp_path, changes):
-    def run(folder, callback=None):
-        with Run(tmp_path / folder, {"of": "a test"}, every=2) as run:
-            batches = RandomBatches()
-            return train_stage(tiny_model(), batches, joint(5, **changes), ONE, callback, run)
+    def train(callback, run):
+        batches = RandomBatches()
+        return train_stage(tiny_model(), batches, joint(5, **changes), ONE, callback, run)
 
-    @Told
-    def stop(loss, _training):
-        if loss.step == 2:
-            raise KeyboardInterrupt
-
-    whole = run("whole")
-    with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop)
-    resumed = run("stopped")
-    assert resumed.losses == whole.losses
-    assert torch.equal(resumed.vectors, whole.vectors)
-    assert all(torch.equal(resumed.delta[name], delta) for name, delta in whole.delta.items())
+    assert same(*whole_and_resumed(tmp_path, train))

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 import torch
-from support.small_run import REQUEST, STEPS, full, same, train
+from support.resumed import same
+from support.small_run import REQUEST, STEPS, full, train
 
 from attndreambooth.attndb.training import background_write
 from attndreambooth.attndb.training import run as run_module

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from support.clock import Clock
-from support.small_run import REQUEST, same, train
+from support.resumed import same
+from support.small_run import REQUEST, train
 
 from attndreambooth.attndb.training import checkpoint_pace
 from attndreambooth.attndb.training.checkpoint_pace import CheckpointPace

@@ -6,13 +6,12 @@ import gc
 
 import pytest
 import torch
-from support.observer import Told
+from support.resumed import same, whole_and_resumed
 
 from attndreambooth.attndb.artifacts.weight_delta import delta_tensors
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import (
     CLIP_CONFIG,
     RandomBatches,
@@ -62,27 +61,11 @@ def trained(config, device, run=None, callback=None):
     return train_stage(model_on(device), batches, config, VECTORS, callback, run)
 
 
-class StoppedError(Exception):
-    """As Cancel stops a training."""
-
-
-def stop_after_three(loss, _training):
-    if loss.step == 2:
-        raise StoppedError
-
-
 def goes_on_to_the_same_bytes(config, folder):
     """A training that is stopped after three steps and goes on from its folder."""
-    request = {"seed": 1}
-    with Run(folder, request, every=2) as run, pytest.raises(StoppedError):
-        trained(config, CARD, run, Told(stop_after_three))
-    with Run(folder, request, every=2) as run:
-        resumed = trained(config, CARD, run)
-    whole = trained(config, CARD)
-    assert resumed.losses == whole.losses and torch.equal(resumed.vectors, whole.vectors)
-    changed, others = delta_tensors(resumed.delta), delta_tensors(whole.delta)
-    assert resumed.delta.keys() == whole.delta.keys()
-    assert all(torch.equal(value, others[name]) for name, value in changed.items())
+    assert same(
+        *whole_and_resumed(folder, lambda callback, run: trained(config, CARD, run, callback))
+    )
 
 
 def holds_what_is_said(config, side, train, record_property):

@@ -8,11 +8,10 @@ import math
 import pytest
 import torch
 from support.held_to_base import step_away, touched_model, wander
-from support.observer import Told
 from support.prior import CLASS, VECTORS, Batches, batch_of, stage
+from support.resumed import files_of_both
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import (
     END,
     START,
@@ -197,21 +196,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, kind):
     number, changes = KINDS[kind]
     config = stage(number, prior_prediction=WEIGHT, **changes)
 
-    def stop(loss, training):
-        if loss.step == 1:
-            raise KeyboardInterrupt
+    def train(callback, run):
+        return train_stage(touched_model(True), Batches(), config, VECTORS, callback, run)
 
-    with Run(tmp_path / "whole", {}) as run:
-        run.finish(train_stage(touched_model(True), Batches(), config, VECTORS, run=run))
-    with Run(tmp_path / "broken", {}) as run:
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(touched_model(True), Batches(), config, VECTORS, Told(stop), run)
-        result = train_stage(touched_model(True), Batches(), config, VECTORS, run=run)
-        run.finish(result)
-        assert run.finished().losses == result.losses
-    for name in ("result.safetensors", "losses.jsonl"):
-        whole, broken = ((tmp_path / f / name).read_bytes() for f in ("whole", "broken"))
-        assert whole == broken
+    _, (whole, stopped) = files_of_both(tmp_path, train)
+    assert whole == stopped
 
 
 def test_low_memory_updates_once_and_after_all_samples():

@@ -10,7 +10,8 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from support.small_run import REQUEST, STEPS, VECTORS, full, lines, same, train
+from support.resumed import same
+from support.small_run import REQUEST, STEPS, VECTORS, full, lines, train
 
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.step_loss import StepLoss

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.small_run import REQUEST, STEPS, lines, same, train
+from support.resumed import same
+from support.small_run import REQUEST, STEPS, lines, train
 
 from attndreambooth.attndb.artifacts.checked_file import checked_writer
 from attndreambooth.attndb.artifacts.tensor_file import read_tensors, write_whole

@@ -8,11 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.bytes_held import step_peak
-from support.observer import Told
+from support.resumed import same, whole_and_resumed
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import (
     DOLL,
     XL_WIDTHS,
@@ -107,26 +106,11 @@ def test_later_stages_keep_both_vectors(host, stage, part):
 @pytest.mark.parametrize("changes", [{}, {"low_memory": True, "precision": "bf16"}])
 @pytest.mark.parametrize("stage", [1, 3])
 def test_resumed_it_ends_in_the_same_bytes(host, tmp_path, stage, changes):
-    def run(folder, callback=None):
-        with Run(tmp_path / folder, {"of": "a test"}, every=2) as kept:
-            model, config = tiny_xl_model(), config_of(stage, steps=4, **changes)
-            return train_stage(
-                model, RandomBatches(sized=True), config, start(model), callback, kept
-            )
+    def train(callback, run):
+        model, config = tiny_xl_model(), config_of(stage, steps=4, **changes)
+        return train_stage(model, RandomBatches(sized=True), config, start(model), callback, run)
 
-    @Told
-    def stop(loss, _training):
-        if loss.step == 2:
-            raise KeyboardInterrupt
-
-    whole = run("whole")
-    with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop)
-    resumed = run("stopped")
-    assert resumed.losses == whole.losses
-    for name, vectors in whole.embeddings.items():
-        assert torch.equal(resumed.embeddings[name], vectors)
-    assert all(torch.equal(resumed.delta[name], delta) for name, delta in whole.delta.items())
+    assert same(*whole_and_resumed(tmp_path, train))
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": "full"}])

@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from support.small_run import REQUEST, VECTORS, full, same, train
+from support.resumed import same
+from support.small_run import REQUEST, VECTORS, full, train
 
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.step_loss import StepLoss

@@ -7,11 +7,10 @@ import json
 import pytest
 import torch
 from support.held_to_base import step_away, touched_model
-from support.observer import Told
 from support.prior import VECTORS, Batches, batch_of, stage
+from support.resumed import files_of_both
 
 from attndreambooth.attndb.config.compared import COMPARED, published
-from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.tiny_model import tiny_model
 from attndreambooth.devkit.training import train_stage, training_of
 
@@ -110,21 +109,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, kind):
     number, changes = KINDS[kind]
     config = stage(number, steps=4, weight_anchor=ANCHOR, **changes)
 
-    def stop(loss, training):
-        if loss.step == 1:
-            raise KeyboardInterrupt
+    def train(callback, run):
+        return train_stage(touched_model(True), Batches(), config, VECTORS, callback, run)
 
-    with Run(tmp_path / "whole", {}) as run:
-        run.finish(train_stage(touched_model(True), Batches(), config, VECTORS, run=run))
-    with Run(tmp_path / "broken", {}) as run:
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(touched_model(True), Batches(), config, VECTORS, Told(stop), run)
-        result = train_stage(touched_model(True), Batches(), config, VECTORS, run=run)
-        run.finish(result)
-        assert run.finished().losses == result.losses
-    for name in ("result.safetensors", "losses.jsonl"):
-        whole, broken = ((tmp_path / f / name).read_bytes() for f in ("whole", "broken"))
-        assert whole == broken
+    result, (whole, stopped) = files_of_both(tmp_path, train)
+    assert whole == stopped
     line = json.loads((tmp_path / "whole" / "losses.jsonl").read_text().splitlines()[-1])
     assert line["weight_anchor"] == result.losses[-1].others["weight_anchor"] > 0
 
