@@ -170,7 +170,7 @@ class Workshop:
             "precision": "bf16" if trainer.bf16 else "fp32",
             "config": json.dumps(asdict(trainer.config)),
             "begun_at_step": str(self._steps_before()),
-            "version": "2",
+            "version": weights.VERSION,
         }
         tensors = exported(trainer, self.autoencoder())
         digest = weights.save(weights.MODEL, tensors, record)

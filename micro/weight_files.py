@@ -19,6 +19,8 @@ CARD = "attndb-micro.md"
 MODEL = "attndb-micro.safetensors"
 CLIP = "attndb-micro-clip.safetensors"
 JUDGES = "attndb-micro-judges.safetensors"
+VERSION = "2"
+"""Of the model, in its file's metadata."""
 
 
 class WeightsError(ValueError):

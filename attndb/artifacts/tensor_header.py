@@ -25,7 +25,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ValueError("not a safetensors file: its header is no object")
     header.pop("__metadata__", None)
     for name, entry in header.items():
-        if not _tells_a_tensor(entry):
+        if not _describes_a_tensor(entry):
             raise ValueError(f"not a safetensors file: {ascii(name)[:80]} is told as no tensor")
     end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if end != size - 8 - length:
@@ -33,7 +33,7 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _tells_a_tensor(entry: object) -> bool:
+def _describes_a_tensor(entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
     shape, offsets = entry.get("shape"), entry.get("data_offsets")

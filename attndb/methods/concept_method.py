@@ -17,6 +17,7 @@ class ConceptMethod:
     own."""
 
     learner: ClassVar[type[ConceptLearner]] = ConceptLearner
+    """What is at work on the model while it trains."""
     loss_names: Sequence[str] = ("denoising", "prior")
 
     def __init__(self, config: StageConfig) -> None:

@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from ..config.methods import PUBLISHED_WITH_PRIOR
-from ..data.tokens import TokenizedText
 from .stage_request import StageRequest
 from .texts import Texts
-from .workbench import Workbench
 
 log = logging.getLogger(__name__)
-
-
-def with_its_prior(
-    bench: Workbench, request: StageRequest
-) -> tuple[StageRequest, TokenizedText | None]:
-    """The request with the prior images that it uses, and their prompt. Where an embedding alone is
-    trained there are none: it is not in their prompt."""
-    prior, title = request.dataset.prior, request.title
-    if prior is None:
-        return request, None
-    if not request.config.trains_denoiser:
-        log.info(
-            "%s: the %d prior images are not used here: they have no gradient in the embedding",
-            title,
-            len(prior.images),
-        )
-        return replace(request, dataset=request.dataset.without_prior()), None
-    prompt = bench.tokenize_prior(prior.prompt)
-    log.info(
-        "%s: prior preservation on %d images of %r, weight %g",
-        title,
-        len(prior.images),
-        prior.prompt,
-        prior.weight,
-    )
-    return request, prompt
 
 
 def say_what_is_trained(request: StageRequest, texts: Texts) -> None:

@@ -1,4 +1,4 @@
-"""Callback: whoever looks at a training without its knowing."""
+"""Callback: whoever looks at a training, which knows nothing of it."""
 
 from __future__ import annotations
 

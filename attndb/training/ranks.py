@@ -110,12 +110,12 @@ class Ranks:
         if not self.many:
             return number
         of_all = torch.tensor([number])
-        self._called(lambda: dist.all_reduce(of_all, dist.ReduceOp.MAX))
+        self._collective(lambda: dist.all_reduce(of_all, dist.ReduceOp.MAX))
         return int(of_all)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor, which has become the sum of all processes'."""
-        self._called(lambda: dist.all_reduce(tensor))
+        self._collective(lambda: dist.all_reduce(tensor))
         return tensor
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ class Ranks:
         if not self.many:
             return
         own = json.dumps(asked, sort_keys=True)
-        of_first = self._told(own)
+        of_first = self._text_of_first(own)
         differs = torch.zeros(self.size, dtype=torch.int64)
         differs[self.rank] = own != of_first
         self.sum(differs)
@@ -146,29 +146,29 @@ class Ranks:
             tensors, plain = {n: t.detach().cpu() for n, t in state[0].items()}, state[1]
             shapes = [[n, list(t.shape), str(t.dtype)[6:]] for n, t in tensors.items()]
             text = json.dumps([shapes, plain])
-        shapes, plain = json.loads(self._told(text))
+        shapes, plain = json.loads(self._text_of_first(text))
         for name, shape, dtype in shapes:
             value = tensors.get(name)
             if value is None:
                 value = torch.empty(shape, dtype=getattr(torch, dtype))
             whole = value.contiguous()
-            self._called(lambda whole=whole: dist.broadcast(whole, 0))
+            self._collective(lambda whole=whole: dist.broadcast(whole, 0))
             tensors[name] = whole
         return tensors, plain
 
-    def _told(self, text: str) -> str:
+    def _text_of_first(self, text: str) -> str:
         """The first process's text, in all of them."""
         content = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8)
         size = torch.tensor([len(content)])
-        self._called(lambda: dist.broadcast(size, 0))
+        self._collective(lambda: dist.broadcast(size, 0))
         if not self.first:
             content = torch.empty(int(size), dtype=torch.uint8)
-        self._called(lambda: dist.broadcast(content, 0))
+        self._collective(lambda: dist.broadcast(content, 0))
         return bytes(content.tolist()).decode()
 
     def _agree(self, state: int) -> int:
         worst = torch.tensor([state])
-        self._called(lambda: dist.all_reduce(worst, dist.ReduceOp.MAX))
+        self._collective(lambda: dist.all_reduce(worst, dist.ReduceOp.MAX))
         if int(worst) == _STOPPED and state != _STOPPED:
             self._ended = True
             raise RankStoppedError(
@@ -177,7 +177,8 @@ class Ranks:
             )
         return int(worst)
 
-    def _called(self, collective: Callable[[], Any]) -> None:
+    def _collective(self, collective: Callable[[], Any]) -> None:
+        """Calls a collective operation. RankLostError if another process does not answer."""
         try:
             collective()
         except RuntimeError as error:

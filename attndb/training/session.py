@@ -17,10 +17,11 @@ from ..config.stage import StageConfig
 from ..data.photo_batches import PhotoBatches
 from ..data.prior_batches import PriorBatches
 from ..data.rendered_ahead import RenderedAhead
+from ..data.tokens import TokenizedText
 from ..methods.registry import method_of
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
-from .announcement import say_what_is_trained, with_its_prior
+from .announcement import say_what_is_trained
 from .callback import Callbacks
 from .concept_checkpoints import ConceptCheckpoints
 from .loss_log import losses_from_json, losses_to_json
@@ -72,7 +73,7 @@ def train_stage(
             "inside_mask is on in Attention Map Regularization, and the dataset has no masks: give "
             "the photos masks in the dataset node (e.g. from Mask Subject), or turn it off"
         )
-    request, prior = with_its_prior(bench, request)
+    request, prior = _with_its_prior(bench, request)
     has = None if request.concept is None else len(request.concept.vectors)
     texts = texts_of(bench, request.dataset, request.config, request.category_token, has, prior)
     say_what_is_trained(request, texts)
@@ -90,6 +91,32 @@ def train_stage(
         )
     config, result = _finished_or_trained(bench, request, texts, identity)
     return stage_concept(bench, request, texts, identity, config, result), result.losses
+
+
+def _with_its_prior(
+    bench: Workbench, request: StageRequest
+) -> tuple[StageRequest, TokenizedText | None]:
+    """The request with the prior images that it uses, and their prompt. Where an embedding alone is
+    trained there are none: it is not in their prompt."""
+    prior, title = request.dataset.prior, request.title
+    if prior is None:
+        return request, None
+    if not request.config.trains_denoiser:
+        log.info(
+            "%s: the %d prior images are not used here: they have no gradient in the embedding",
+            title,
+            len(prior.images),
+        )
+        return replace(request, dataset=request.dataset.without_prior()), None
+    prompt = bench.tokenize_prior(prior.prompt)
+    log.info(
+        "%s: prior preservation on %d images of %r, weight %g",
+        title,
+        len(prior.images),
+        prior.prompt,
+        prior.weight,
+    )
+    return request, prompt
 
 
 def _finished_or_trained(

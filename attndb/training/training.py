@@ -150,7 +150,7 @@ class Training:
         batch, totals = batch.to(self.model.device), LossTotals.of(batch)
         self.learner.before_step(index)
         self.update.prepare(self.micro_batch, lambda: self._backward(index, batch, totals))
-        loss = self._of_all(index, batch, totals)
+        loss = self._backward_of_all(index, batch, totals)
         self.update.apply()
         self.learner.after_step()
         if self.schedule is not None:
@@ -162,8 +162,8 @@ class Training:
         self.update.consistent = True
         return loss
 
-    def _of_all(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
-        """`_backward` of all processes together."""
+    def _backward_of_all(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
+        """`_backward`, in all processes together."""
         if not self.ranks.many:
             return self._backward(index, batch, totals)
         loss = self.ranks.together(lambda: self._backward(index, batch, totals))

@@ -36,10 +36,6 @@ class MicroLatent(comfy.latent_formats.LatentFormat):
     spacial_downscale_ratio = DOWNSCALE
 
 
-VERSION = "2"
-"""Of the model, in the file's metadata."""
-
-
 class AttnDBMicro(comfy.supported_models_base.BASE):
     """The model family: a U-Net with the schedule of Stable Diffusion, as SD 2.1-768 predicting
     velocities."""
@@ -136,10 +132,10 @@ def from_tensors(
 ) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) from the tensors of the shipped file; WeightsError for another version."""
     version = metadata.get("version", "1")
-    if version != VERSION:
+    if version != weights.VERSION:
         raise weights.WeightsError(
-            f"{weights.MODEL} is of version {version}; this pack draws with version {VERSION}. "
-            "Update the pack as a whole"
+            f"{weights.MODEL} is of version {version}; this pack draws with version "
+            f"{weights.VERSION}. Update the pack as a whole"
         )
     vae = _vae(weights.take(tensors, AUTOENCODER))
     model = _model(weights.take(tensors, "model.diffusion_model."), vae.first_stage_model)
