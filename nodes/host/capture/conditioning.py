@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from ..model.text_distance import text_distance
 
 _SAME_TEXT = 1e-3
 _NEARLY = 0.1
@@ -60,7 +61,7 @@ def place_in(text: Tensor, references: Sequence[Tensor]) -> int | None:
         if text.shape[-1] != reference.shape[-1]:
             continue
         for start in _begins(text, reference):
-            if distance(text[:1, start : start + length], reference) < _SAME_TEXT:
+            if text_distance(text[:1, start : start + length], reference) < _SAME_TEXT:
                 return start
     return None
 
@@ -82,11 +83,3 @@ def area_of(guider: Any, ident: Any) -> tuple[int, int, int, int] | None:
                 height, width, top, left = cond["area"]
                 return int(height), int(width), int(top), int(left)
     return None
-
-
-def distance(first: Tensor, second: Tensor) -> Tensor:
-    """Norm of the difference, relative to the second; infinite for unlike shapes."""
-    if first.shape != second.shape:
-        return torch.tensor(float("inf"))
-    first, second = first.float(), second.to(first.device).float()
-    return (first - second).norm() / second.norm().clamp(min=1e-12)

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
-from .conditioning import PromptPlace, area_of, distance
+from ..model.text_distance import is_cast_of
+from .conditioning import PromptPlace, area_of
 
-_SAME_TEXT_CAST = 2e-2
 _IN_PARTS = (
     "Another node cuts the picture or the batch into parts (tiles, windows); what the model drew "
     "of a part was left out."
@@ -94,10 +94,8 @@ class Run:
                 continue
             if (ident, index) not in self._accepted:
                 # For a regional prompt the host makes a negative twin with the same uuid.
-                self._accepted[ident, index] = crop is None or bool(
-                    distance(context[rows.start : rows.start + 1, : place.length], place.text[:1])
-                    < _SAME_TEXT_CAST
-                )
+                there = context[rows.start : rows.start + 1, : place.length]
+                self._accepted[ident, index] = crop is None or is_cast_of(there, place.text[:1])
             if self._accepted[ident, index]:
                 found.append(Rows(rows, place.first_column, place.length, context.shape[1], crop))
         return found

@@ -26,6 +26,7 @@ from ....attndb.models.space_time_mapper import BYPASS_SHARE, SpaceTimeMapper, b
 from .attn2 import BlockKey, attn2_layers
 from .compiled import not_compiled
 from .mapped_text import MAPPED, MappedText
+from .text_distance import is_cast_of
 from .text_encoder import TextEncoder
 from .unet_call import Options, unet_call
 from .weights import merged_weights, private_copy
@@ -33,7 +34,6 @@ from .weights import merged_weights, private_copy
 log = logging.getLogger(__name__)
 
 _KEY = "attndb_mapped_words"
-_SAME_TEXT_CAST = 2e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ class _Session:
                 if (ident, index) not in run.accepted:
                     # for a regional prompt the host makes a negative twin with the same uuid
                     there = context[rows.start : rows.start + 1, place]
-                    run.accepted[ident, index] = _alike(there, prompt.text.states)
+                    run.accepted[ident, index] = is_cast_of(there, prompt.text.states)
                 if not run.accepted[ident, index]:
                     continue
                 keys, values = self._encoded(run, prompt.text, t, context)
@@ -263,7 +263,7 @@ def _prompts(guider: Any) -> dict[Any, list[_Prompt]]:
             starts = [
                 first
                 for first in range(0, text.shape[1] - length + 1, length)
-                if _alike(text[:1, first : first + length], mapped.states)
+                if is_cast_of(text[:1, first : first + length], mapped.states)
             ]
             if not starts:
                 log.warning(
@@ -272,11 +272,3 @@ def _prompts(guider: Any) -> dict[Any, list[_Prompt]]:
                 )
             found[cond["uuid"]] = [_Prompt(mapped, first, text.shape[1]) for first in starts]
     return found
-
-
-def _alike(text: Tensor, states: Tensor) -> bool:
-    """Whether a text is these states, but for a cast."""
-    if text.shape != states.shape:
-        return False
-    text, states = text.float(), states.to(text.device).float()
-    return bool((text - states).norm() < _SAME_TEXT_CAST * states.norm().clamp(min=1e-12))
