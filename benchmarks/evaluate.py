@@ -28,7 +28,7 @@ from ..micro.concepts import CONCEPTS, EVALUATION, PHOTO_SETS, TUNING, Concept
 from ..micro.prompts import PROMPTS
 from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
-from .contest.contestant import BATCH, OUR_TITLE, all_contestants, recipes
+from .contest.contestant import OUR_TITLE, all_contestants, recipes
 from .contest.report import contest_report
 from .contest.rows import Row
 from .contest.standings import (
@@ -39,15 +39,16 @@ from .contest.standings import (
     seconds_of,
     standings,
     standings_lines,
+    unfinished,
 )
-from .contest.table import Table
+from .contest.table import BASE, ORACLE, Table
 from .markdown import markdown
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
 """Methods of the quick table."""
 
 
-def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
+def _record(rows: Sequence[Row], options: argparse.Namespace, lacks: str) -> dict:
     took = seconds_of(rows)
     table = [
         {
@@ -64,6 +65,7 @@ def _record(rows: Sequence[Row], options: argparse.Namespace) -> dict:
             for method, columns in differences(rows, OUR_TITLE).items()
         },
         "concepts": sorted({row.concept for row in rows}),
+        "unfinished": lacks,
         "prompts": len(PROMPTS),
         "images": options.images,
         "seed": options.seed,
@@ -117,25 +119,26 @@ def main(arguments: Sequence[str]) -> int:
             f"evaluate: {len(found)} rows are there, but no concept has one of every method yet; "
             "leave out --only-print, or choose --methods"
         )
-    if len(rows) < len(found):
-        has = len({row.concept for row in rows})
-        sys.stdout.write(f"Not finished: the {has} concepts that every method here has.\n\n")
+    lacks = unfinished(found, [ORACLE, BASE, *(c.name for c in contestants)], len(concepts))
+    if lacks:
+        sys.stdout.write(f"{lacks}\n\n")
     tables = [standings_lines(rows), difference_lines(rows, OUR_TITLE), kind_lines(rows)]
     sys.stdout.write("\n\n".join(markdown(lines) for lines in tables if lines) + "\n")
     files = {}
     if options.json:
-        files[options.json] = text_writer(json.dumps(_record(rows, options), indent=1))
+        files[options.json] = text_writer(json.dumps(_record(rows, options, lacks), indent=1))
     if options.report:
-        report = contest_report(rows, contestants, options.rows, _said(options))
+        report = contest_report(rows, contestants, options.rows, _said(options, lacks))
         files[options.report / HTML] = text_writer(report_html(report))
         files[options.report / PICTURE] = png_writer(to_picture(report_picture(report)))
     write_whole(files)
     return 0
 
 
-def _said(options: argparse.Namespace) -> str:
-    return (
-        f"attndb-micro, {len(PROMPTS)} prompts, {options.images} picture(s) of each, batch {BATCH},"
-        f" seed {options.seed}, {options.precision}, photos of {options.places} places; no method "
+def _said(options: argparse.Namespace, lacks: str) -> str:
+    said = (
+        f"attndb-micro, {len(PROMPTS)} prompts, {options.images} picture(s) of each, "
+        f"seed {options.seed}, {options.precision}, photos of {options.places} places; no method "
         "with prior images"
     )
+    return f"{said}\n{lacks}" if lacks else said

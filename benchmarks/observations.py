@@ -21,7 +21,7 @@ if not __package__:  # started as a program: it goes on as a part of the package
 import argparse
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from tempfile import TemporaryDirectory
 
 import torch
@@ -30,6 +30,7 @@ from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
 from ..attndb.evaluation.report import report_html
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.weight_files import FOLDER
+from .contest.command import settled
 from .contest.contestant import OURS, Contestant, ablations, contestant, recipes
 from .observed.course import Course, TrackingOptions, points_of
 from .observed.figure import UNTIED, report
@@ -103,6 +104,11 @@ def main(arguments: Sequence[str]) -> int:
 def _courses(
     lines: Sequence[Contestant], concepts: Sequence[str], world: World, options: argparse.Namespace
 ) -> list[Course]:
+    precision = settled("auto")  # moments in bf16 are no part of a line in fp32
+    lines = [
+        replace(line, stages=tuple(c.with_(precision=precision) for c in line.stages))
+        for line in lines
+    ]
     every, score_every = options.every, options.score_every
     how = TrackingOptions(every=every, score_every=score_every, seed=options.seed)
     return [

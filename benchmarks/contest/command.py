@@ -49,12 +49,18 @@ def asked_by(options: argparse.Namespace, places: str = "many") -> Asked:
     options.threads = options.threads or max(1, cores // options.jobs)
     torch.set_num_threads(options.threads)
     host_on_path(cpu=not torch.cuda.is_available())
-    if options.precision == "auto":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        options.precision = "bf16" if computes_in_bf16("auto", device) else "fp32"
+    options.precision = settled(options.precision)
     return Asked(
         places=places, seed=options.seed, images=options.images, precision=options.precision
     )
+
+
+def settled(precision: Precision) -> Precision:
+    """What `auto` is on this machine; else as it is."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if precision == "auto":
+        return "bf16" if computes_in_bf16("auto", device) else "fp32"
+    return precision
 
 
 @contextmanager

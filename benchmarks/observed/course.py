@@ -11,7 +11,7 @@ from pathlib import Path
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.config.stage import StageConfig
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
-from ...attndb.training.session import train_stage
+from ...attndb.training.session import code_versions, train_stage
 from ...attndb.training.stage_request import StageRequest
 from ...devkit.in_process import host_folders
 from ..contest.contestant import Contestant
@@ -48,6 +48,7 @@ class Course:
             **{"stages": [config.identity() for config in self.stages], "world": world.asked},
             **{"every": how.every, "score_every": how.score_every},
             **{"context": world.context, "timesteps": TIMESTEPS},
+            "code": [code_versions(config) for config in self.stages],
         }
         words = "-".join(contestant.name.lower().replace("+", "plus").split())
         self.folder = rows / f"{words}--{concept}--{digest_of(asked)}"

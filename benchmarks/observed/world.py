@@ -12,6 +12,8 @@ from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.data.dataset import ConceptDataset
 from ...micro.concepts import CONCEPTS, EVALUATION, TUNING
 from ...micro.prompts import PROMPTS
+from ...micro.sampling import GUIDANCE, STEPS
+from ...micro.scores import VERSION
 from ...micro.weight_files import FOLDER, card_hashes
 from ..contest.studio import Studio
 
@@ -29,7 +31,7 @@ class World(Protocol):
     subjects: Sequence[str]
     """Names of its concepts; the first is taken unless others are named."""
     asked: Mapping[str, Any]
-    """What its scores depend on: weights and prompts."""
+    """What its scores depend on: weights, prompts, how is drawn and scored."""
 
     def dataset(self, concept: str) -> ConceptDataset:
         """The photos of a concept."""
@@ -54,6 +56,8 @@ class MicroWorld:
         self.asked = {
             "prompts": [prompt.text("{}", sample_of) for prompt in chosen],
             "weights": card_hashes(folder),
+            "sampling": [STEPS, GUIDANCE],
+            "scores": VERSION,
         }
 
     def dataset(self, concept: str) -> ConceptDataset:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from threading import Thread
 
 import numpy as np
@@ -39,6 +40,7 @@ from attndreambooth.benchmarks.contest.rows import Row, read_row, read_rows, sav
 from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
 from attndreambooth.benchmarks.contest.standings import (
     SCORES,
+    chance_of,
     difference_lines,
     differences,
     interval,
@@ -46,6 +48,7 @@ from attndreambooth.benchmarks.contest.standings import (
     on_common_concepts,
     standings,
     standings_lines,
+    unfinished,
 )
 from attndreambooth.benchmarks.contest.table import BASE, ORACLE, Asked, Table
 from attndreambooth.benchmarks.markdown import markdown
@@ -231,7 +234,33 @@ def test_differences_are_paired_by_concept():
     assert found.low == pytest.approx(-0.1) and found.high == pytest.approx(-0.1)
     text = markdown(difference_lines(ours + theirs, "ours"))
     assert difference_lines(ours, "ours") == [], "a head without lines is no table"
-    assert "**-0.100" in text and "ours |" in text.splitlines()[0]
+    assert "-0.100" in text and "**" not in text and "ours |" in text.splitlines()[0]
+
+
+def test_a_difference_is_marked_where_a_coin_hardly_ever_gives_it():
+    """Against going through all signs; five concepts of one sign are too few."""
+    values = [0.3, 0.1, -0.05, 0.2, 0.15, 0.4, 0.02]
+    sums = [sum(s * v for s, v in zip(o, values, strict=True)) for o in product((1, -1), repeat=7)]
+    expected = sum(abs(total) >= abs(sum(values)) - 1e-9 for total in sums) / len(sums)
+    assert chance_of(values) == pytest.approx(expected) and 0 < expected < 0.1
+    assert chance_of([0.0, 0.0]) == chance_of([0.3]) == chance_of([0.1, -0.1]) == 1.0
+    for count, marked in ((1, False), (5, False), (6, True)):
+        ours = [_row("ours", f"{i}", 0.9) for i in range(count)]
+        theirs = [_row("theirs", f"{i}", 0.8 - 0.01 * i) for i in range(count)]
+        (_, line) = difference_lines(ours + theirs, "ours")
+        assert all(cell.startswith("**-0.1") == marked for cell in line[1:])
+
+
+def test_a_method_without_a_row_is_named():
+    rows = [_row("ours", "a", 0.2), _row("ours", "b", 0.4), _row("theirs", "b", 0.1)]
+    assert unfinished(rows, ["ours", "theirs"], 2).startswith("Not finished: the 1 of 2 concepts")
+    assert "no row yet of base" in unfinished(rows[:2], ["ours", "base"], 2)
+    assert unfinished(rows[:2], ["ours"], 2) == ""
+
+
+def test_the_time_of_a_training_that_was_held_up_does_not_decide():
+    rows = [_row("ours", name, 0.2, seconds=s) for name, s in (("a", 60), ("b", 70), ("c", 9000))]
+    assert markdown(standings_lines(rows)).endswith("| 8 | 70 s |")
 
 
 def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():

@@ -14,6 +14,7 @@ from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.data.tokens import TokenizedText
 from attndreambooth.attndb.evaluation.report import report_html, report_picture
 from attndreambooth.attndb.training.attention_look import AttentionLook, Seen
+from attndreambooth.attndb.training import session
 from attndreambooth.benchmarks.contest.contestant import contestant
 from attndreambooth.benchmarks.observations import RIVALS, contestants
 from attndreambooth.benchmarks.observed.course import Course, TrackingOptions, points_of
@@ -131,6 +132,19 @@ def _line(method, *pairs):
 
 def _values(course):
     return {point.file: point.values for point in course.points()}
+
+
+def test_points_of_other_code_are_not_mixed_in(monkeypatch, tmp_path):
+    line = _line("attndreambooth", (2, 1e-2), (2, 1e-3), (3, 1e-3))
+
+    def folder():
+        world = FakeWorld(None, None)
+        return Course(line, "hatted-robot", world, TrackingOptions(), tmp_path).folder
+
+    before = folder()
+    assert folder() == before
+    monkeypatch.setattr(session, "CODE_VERSION", 99)
+    assert folder() != before
 
 
 def test_every_stage_is_looked_at_and_scored(world, tmp_path):

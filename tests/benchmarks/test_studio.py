@@ -15,6 +15,7 @@ from attndreambooth.micro.clip import MicroClip
 from attndreambooth.micro.concepts import TUNING
 from attndreambooth.micro.judges import Judges
 from attndreambooth.micro.prompts import PROMPTS
+from attndreambooth.micro.scores import VERSION
 from attndreambooth.micro.text import host_captions
 from attndreambooth.micro.train_diffusion import DiffusionConfig, DiffusionTrainer
 
@@ -106,6 +107,6 @@ def test_its_trainings_can_be_observed(folder, own_folders, tmp_path, monkeypatc
     with torch.inference_mode():
         world = MicroWorld(tmp_path, 1, folder)
         scores = world.scores(world.subjects[0], None)
-    assert world.context.count("{}") == 1
+    assert world.context.count("{}") == 1 and world.asked["scores"] == VERSION
     assert scores["identity"] == scores["truth"] and 0 <= scores["text"] <= 1
     assert len(world.dataset(world.subjects[0]).photos) == 5
