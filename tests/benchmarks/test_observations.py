@@ -13,8 +13,8 @@ from torch import nn
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.data.tokens import TokenizedText
 from attndreambooth.attndb.evaluation.report import report_html, report_picture
-from attndreambooth.attndb.training.attention_look import AttentionLook, Seen
 from attndreambooth.attndb.training import session
+from attndreambooth.attndb.training.attention_look import AttentionLook, Seen
 from attndreambooth.benchmarks.contest.contestant import contestant
 from attndreambooth.benchmarks.observations import RIVALS, contestants
 from attndreambooth.benchmarks.observed.course import Course, TrackingOptions, points_of
