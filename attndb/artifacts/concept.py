@@ -194,7 +194,8 @@ def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
 
 def check_factors(up: Tensor, down: Tensor, where: str) -> None:
     """ConceptFileError, beginning with `where`, unless two factors make one low-rank change."""
-    if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0] or 0 in up.shape[2:]:
+    thin = up.ndim >= 2 and down.ndim >= 2 and up.shape[1] == down.shape[0]
+    if not thin or any(side != 1 for side in up.shape[2:]):
         raise ConceptFileError(
             f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} make no weight; "
             "restore the file from where it came"

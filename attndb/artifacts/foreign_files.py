@@ -2,8 +2,9 @@
 
 Embeddings: the reference implementation's `learned_embeds*.bin` ({token: tensor}; several vectors
 are `<word>_v0`, `<word>_v1`, ...), A1111's `.pt`, and safetensors with `clip_l`, `clip_h`,
-`emb_params` or a token as key. LoRAs: kohya sd-scripts, OneTrainer, diffusers and PEFT keys.
-Pickles are read with weights_only: no code in them runs.
+`emb_params` (OneTrainer: `emp_params`), `text_encoders_0` (pivotal tuning) or a token as key.
+LoRAs: kohya sd-scripts, OneTrainer, diffusers and PEFT keys. Pickles are read with weights_only: no
+code in them runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ _LARGEST_PICKLE = 100_000_000
 _TEXT_KEYS = {768: "clip_l", 1024: "clip_h"}
 _TWO_ENCODERS = ("clip_l", "clip_g")
 """Of SDXL: as kohya sd-scripts, OneTrainer and diffusers' own scripts name them."""
-_PLAIN_NAMES = ("clip_l", "clip_h", "emb_params", "*")
+_PIVOTAL = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+"""Names of pivotal tuning (cog-sdxl, diffusers at first) for what others call so."""
+_OUTPUTS = ("emp_params_out", "clip_l_out", "clip_g_out")
+"""OneTrainer's output embeddings: what a text encoder gives for a word, not what it is given."""
+_PLAIN_NAMES = ("clip_l", "clip_h", "emb_params", "emp_params", "*")
 _FACTORS = (
     (".lora_up.weight", ".lora_down.weight"),  # kohya sd-scripts, OneTrainer
     (".lora_B.weight", ".lora_A.weight"),  # PEFT, diffusers
@@ -61,7 +66,7 @@ class ForeignEmbedding:
 def read_foreign_embedding(path: Path) -> ForeignEmbedding:
     """The embedding in a file. ConceptFileError names the file and what is wrong with it."""
     content: dict[Any, Any]
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() in (".safetensors", ".sft"):
         try:
             content = dict(read_tensors(path)[0])
         except (ValueError, OSError) as error:
@@ -69,10 +74,21 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
     else:
         content = read_pickled(path, largest=_LARGEST_PICKLE, kind="embedding")
     if isinstance(content.get("string_to_param"), Mapping):  # A1111
-        name = content.get("name")
-        values = list(content["string_to_param"].values())
-        content = {name if isinstance(name, str) else "*": value for value in values[:1]}
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        words, name = content["string_to_param"], content.get("name")
+        if len(words) > 1:
+            raise ConceptFileError(
+                f"{path.name} holds {len(words)} words, and a concept is one: use a file with one"
+            )
+        content = {name if isinstance(name, str) else "*": value for value in words.values()}
+    tensors = {
+        _PIVOTAL.get(key, key): value for key, value in content.items() if isinstance(value, Tensor)
+    }
+    if outputs := [key for key in _OUTPUTS if key in tensors]:
+        raise ConceptFileError(
+            f"{path.name} holds {outputs[0]}, an output embedding of OneTrainer: it takes the "
+            "place of what the text encoder gives and is no word of a prompt. Train it with output "
+            "embedding off"
+        )
     if set(tensors) == set(_TWO_ENCODERS):
         return _of_two_encoders(tensors, path.name)
     tensors = _as_one_word(tensors)
@@ -150,7 +166,7 @@ def foreign_delta(
             stem = key.removesuffix(up_end)
             place = weights.get(stem)
             down_key = f"{stem}{down_end}"
-            if place is None or down_key not in left:
+            if place is None or down_key not in left or f"{stem}.lora_mid.weight" in left:
                 continue
             up, down = left.pop(key), left.pop(down_key)
             alpha, where = left.pop(f"{stem}.alpha", None), f"{file}: {key}"

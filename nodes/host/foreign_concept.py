@@ -54,7 +54,8 @@ def foreign_embeddings() -> list[str]:
 
 def foreign_loras() -> list[str]:
     """Files in models/loras that can be read without running code, after "none"."""
-    return [NO_WEIGHTS, *(file for file in model_files("loras") if file.endswith(".safetensors"))]
+    safe = (".safetensors", ".sft")
+    return [NO_WEIGHTS, *(file for file in model_files("loras") if file.lower().endswith(safe))]
 
 
 def foreign_unets() -> list[str]:

@@ -111,7 +111,11 @@ def test_a_record_of_another_kind_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("up", "down"), [((3, 2), (3, 4)), ((3,), (2, 4)), ((3, 2), (8,)), ((3, 2, 0), (2, 4))]
+    ("up", "down"),
+    [
+        *(((3, 2), (3, 4)), ((3,), (2, 4)), ((3, 2), (8,)), ((3, 2, 0), (2, 4))),
+        ((3, 2, 3, 3), (2, 4, 1, 1)),
+    ],
 )
 def test_factors_that_make_no_weight_are_refused(tmp_path, up, down):
     embedding, weights = save(tmp_path, concept())

@@ -39,11 +39,24 @@ def test_a_pickled_embedding_is_read_as_tensors(tmp_path, content, token, key, c
         assert torch.allclose(read.vectors[0], WORD, atol=2 * torch.finfo(torch.float16).eps * 4)
 
 
-@pytest.mark.parametrize(("name", "token"), [("clip_l", ""), ("emb_params", ""), ("<x>", "<x>")])
-def test_a_safetensors_embedding_is_read(tmp_path, name, token):
-    save_file({name: WORD[None].clone()}, tmp_path / "e.safetensors")
-    read = read_foreign_embedding(tmp_path / "e.safetensors")
+PLAIN = ("clip_l", "emb_params", "emp_params", "text_encoders_0")  # kohya, OneTrainer, cog-sdxl
+
+
+@pytest.mark.parametrize(("name", "token"), [*((name, "") for name in PLAIN), ("<x>", "<x>")])
+@pytest.mark.parametrize("ending", ["safetensors", "sft"])
+def test_a_safetensors_embedding_is_read(tmp_path, name, token, ending):
+    save_file({name: WORD[None].clone()}, tmp_path / f"e.{ending}")
+    read = read_foreign_embedding(tmp_path / f"e.{ending}")
     assert read.token == token and torch.equal(read.vectors, WORD[None])
+
+
+@pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")])
+def test_a_word_of_both_text_encoders_is_read(tmp_path, names):
+    both = (torch.stack([WORD, WORD + 1]), torch.ones(2, 1280))
+    save_file(dict(zip(names, both, strict=True)), tmp_path / "e.safetensors")
+    read = read_foreign_embedding(tmp_path / "e.safetensors")
+    assert (read.token, read.text_key, list(read.further)) == ("", "clip_l", ["clip_g"])
+    assert torch.equal(read.vectors, both[0]) and torch.equal(read.further["clip_g"], both[1])
 
 
 class Hostile:
@@ -83,6 +96,9 @@ def test_code_in_a_pickle_is_not_run_where_another_pack_wants_it_to_be(tmp_path,
         ({"<x>": WORD, "<y>": WORD}, "holds 2 tensors"),
         ({"x_v0": WORD, "x_v2": WORD}, "holds 2 tensors"),
         ({"x_v0": WORD, "x_v1": WORD[:5]}, "holds 2 tensors"),
+        ({"string_to_param": {"*": WORD, "+": WORD}}, "holds 2 words"),
+        ({"emp_params_out": WORD}, "holds emp_params_out, an output embedding of OneTrainer"),
+        ({"emp_params": WORD * 0, "emp_params_out": WORD}, "an output embedding of OneTrainer"),
         ({}, "holds 0 tensors"),
         ([WORD], "no table of tensors"),
     ],
@@ -176,7 +192,16 @@ def test_a_convolution_and_what_belongs_to_the_text_encoder():
     ("changes", "told"),
     [
         ({"lora_unet_conv.hada_w1_a": torch.ones(2, 2)}, r"1 of 3 keys .*hada_w1_a"),
+        ({"lora_unet_conv.dora_scale": torch.ones(6, 1, 1, 1)}, r"1 of 3 keys .*dora_scale"),
+        (  # Tucker decomposition (LyCORIS)
+            {
+                "lora_unet_conv.lora_down.weight": torch.ones(2, 4, 1, 1),
+                "lora_unet_conv.lora_mid.weight": torch.ones(2, 2, 3, 3),
+            },
+            r"3 of 3 keys .*stock Load LoRA",
+        ),
         ({"lora_unet_conv.lora_up.weight": torch.ones(6, 3)}, "make no weight"),
+        ({"lora_unet_conv.lora_up.weight": torch.ones(6, 2, 3, 3)}, "make no weight"),
         ({"lora_unet_conv.lora_up.weight": torch.ones(5, 2)}, "do not make the MODEL's"),
         ({"lora_unet_conv.lora_down.weight": torch.full((2, 4, 3, 3), torch.nan)}, "NaN"),
         ({"lora_unet_conv.alpha": torch.tensor(torch.nan)}, r"conv.*: its alpha is \[nan\]"),
