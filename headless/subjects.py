@@ -91,7 +91,7 @@ def _train(job: Job, models: Models, told: Report, group: Processes) -> None:
         return
     saved = save_concept_as(last, job.name, job.save.precision, job.save.metadata)
     if saved != job.name:
-        log.warning("%s exists and is another concept: saved as %s", job.name, saved)
+        log.warning("%s is taken by another file: saved as %s", job.name, saved)
     files = [embedding_path(saved), *([weights_path(saved)] if last.delta else [])]
     told.saved(saved, files, last.trigger)
 

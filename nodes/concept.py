@@ -187,7 +187,7 @@ class SaveConcept(io.ComfyNode):
         if concept.modules:
             lines.insert(1, "Load Concept and Apply Concept draw it; that embedding alone does not")
         if saved != wanted:
-            lines.insert(0, f"{wanted} exists and is another concept: saved as {saved}")
+            lines.insert(0, f"{wanted} is taken by another file: saved as {saved}")
         return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))
 
 

@@ -22,7 +22,7 @@ from ...attndb.config.choices import require_choice
 from ...attndb.data.scan import natural_key
 from ...attndb.jobs.job import SavedMetadata
 from ...attndb.training.unkept_results import UNKEPT
-from .paths import embedding_path, weights_path
+from .paths import embedding_path, files_called, weights_path
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def save_concept(concept: TrainedConcept, wanted: str, *, for_managers: bool = False) -> str:
-    """Saves the concept and returns the name it has: the wanted one if it is free or this very
-    concept's, else the next free one, `wanted-2`, `wanted-3`, ... Of several servers that save
-    under one name at the same moment each gets a name of its own.
+    """Saves the concept and returns the name it has: the wanted one if it is free in all folders
+    of the host's or this very concept's, else the next free one, `wanted-2`, `wanted-3`, ... Of
+    several servers that save under one name at the same moment each gets a name of its own.
 
     A file that holds already what would be written is not written again. `for_managers`: with more
     metadata, and a picture beside each file. OSError names the file that could not be written, its
@@ -100,6 +100,8 @@ def _saved_as(concept: TrainedConcept, name: str, more: Mapping[str, str]) -> bo
         return False  # on another system, or another disk, it would be the same file
     there = [path for path in (weights, embedding) if path.exists()]
     if not there:
+        if not all(_is_of(concept, path) for path in files_called(name)):
+            return False  # one of the two would be drawn where the other is asked for
         return claim_whole(_embedding_last(files, embedding))
     if not all(_is_of(concept, path) for path in there) or not set(there) <= set(files):
         return False

@@ -13,6 +13,8 @@ from ...attndb.data.scan import natural_key
 
 log = logging.getLogger(__name__)
 
+_UNWRITTEN = (".safetensors", ".pt", ".bin")
+"""Endings that `embedding:name` leaves out."""
 _MOST_KNOWN = 10_000
 _known: dict[Path, tuple[tuple[int, int, int] | None, bool]] = {}
 
@@ -53,6 +55,21 @@ def model_files(kind: str) -> list[str]:
     except Exception as error:  # whatever a folder of somebody's has done to the host
         log.warning("models/%s cannot be listed: %s", kind, ascii(str(error)))
         return []
+
+
+def files_called(name: str) -> list[Path]:
+    """Files that a prompt or Load LoRA may take for those of this name, or these for them, in any
+    folder of the host's. It looks for an embedding in every sub-folder too, in no order: beside
+    `sd15/dog`, `embedding:dog` is one of the two, by chance."""
+    ours = f"/{name}".casefold()
+    found = []
+    for file in model_files("embeddings"):
+        whole = f"/{file}".replace("\\", "/").casefold()
+        short = next((whole.removesuffix(e) for e in _UNWRITTEN if whole.endswith(e)), whole)
+        if any(ours.endswith(theirs) or theirs.endswith(ours) for theirs in (whole, short)):
+            found.append(folder_paths.get_full_path("embeddings", file))
+    found.append(folder_paths.get_full_path("loras", f"{name}.safetensors"))
+    return [Path(path) for path in found if path is not None]
 
 
 def saved_concepts() -> list[str]:
