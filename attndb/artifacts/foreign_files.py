@@ -80,7 +80,7 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
                 f"{path.name} holds {len(words)} words, and a concept is one: use a file with one"
             )
         content = {name if isinstance(name, str) else "*": value for value in words.values()}
-    tensors = {
+    tensors: dict[Any, Tensor] = {
         _PIVOTAL.get(key, key): value for key, value in content.items() if isinstance(value, Tensor)
     }
     if outputs := [key for key in _OUTPUTS if key in tensors]:
