@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def state_of(
     state = optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for index, entries in state["state"].items():
-        for key, value in entries.items():
+        for key, value in _entries(entries):
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value.detach()
             else:
@@ -46,6 +46,16 @@ def state_of(
         "param_groups": state["param_groups"],
         "schedule": None if schedule is None else schedule.state_dict(),
     }
+
+
+def _entries(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What an optimiser keeps of one parameter. bitsandbytes hands its tensors out in a dict within
+    (since it knows FSDP), and takes them back without it."""
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from value.items()
+        else:
+            yield key, value
 
 
 def restore(

@@ -227,7 +227,7 @@ def test_an_optimisers_state_is_as_large_as_what_it_keeps(name):
     elif package:
         pytest.importorskip(package)
     parameters = [torch.nn.Parameter(torch.ones(*shape)) for shape in ((100, 90), (7,))]
-    config = config_of(3, optimizer=OptimizerConfig(learning_rate=1e-3, name=name))
+    config = config_of(3, optimizer=OptimizerConfig(learning_rate=1.0, name=name))
     group = ParameterGroup("unet", {str(i): p for i, p in enumerate(parameters)})
     optimizer = create_optimizer([group], config)
     sum(p.square().sum() for p in parameters).backward()
