@@ -127,7 +127,8 @@ class AttentionMonitor:
         done = loss.step + 1
         if self.due(done) and done not in self._looks:
             predict = training.learner.denoising.predict
-            self._look(done, training.model, predict, training.embeddings)
+            with training.as_result():
+                self._look(done, training.model, predict, training.embeddings)
 
     def maps_picture(self) -> Image.Image:
         """The photo, and both maps over it at up to eight looks: a column for each."""

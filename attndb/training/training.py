@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,12 +206,15 @@ class Training:
         now = [[0, min(self.micro_batch, self.config.batch_size)]]  # an earlier version tells none
         self.micro_batches = micro_batches_from(plain.get("micro_batches", now))
 
-    def result_now(self) -> StageResult:
-        """What `result` would give at this step; the training goes on as if nobody had asked."""
+    @contextmanager
+    def as_result(self) -> Iterator[None]:
+        """Inside, what is trained has the values that `result` gives: the average, where there is
+        one. Afterwards it has those of before, to the bit: for whoever looks at it on its way."""
         averaged = self.ema is not None or hasattr(self.optimizer, "eval")
         kept = [p.detach().clone() for p in self.trainable] if averaged else []
         try:
-            return self.result(self.losses)
+            self._take_the_average()
+            yield
         finally:
             if hasattr(self.optimizer, "train"):
                 self.optimizer.train()  # type: ignore[operator]
@@ -219,14 +222,22 @@ class Training:
                 for parameter, value in zip(self.trainable, kept, strict=False):
                     parameter.copy_(value)
 
-    def result(self, losses: Sequence[StepLoss]) -> StageResult:
-        """What was learned: the average if there is one, else the last weights.
-        TrainingDivergedError if a value of it is not finite: the last update has no later loss that
-        would tell."""
+    def result_now(self) -> StageResult:
+        """What `result` would give at this step; the training goes on as if nobody had asked."""
+        with self.as_result():
+            return self.result(self.losses)
+
+    def _take_the_average(self) -> None:
         if hasattr(self.optimizer, "eval"):  # schedule-free keeps two sets of weights
             self.optimizer.eval()  # type: ignore[operator]
         if self.ema is not None:
             self.ema.copy_to_parameters()
+
+    def result(self, losses: Sequence[StepLoss]) -> StageResult:
+        """What was learned: the average if there is one, else the last weights.
+        TrainingDivergedError if a value of it is not finite: the last update has no later loss that
+        would tell."""
+        self._take_the_average()
         learned = self.learner.learned()
         for name, value in _named(learned).items():
             if not bool(value.isfinite().all()):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from ....attndb.artifacts.lineage import Lineage
 from ....attndb.artifacts.tensor_file import png_writer, write_whole
 from ....attndb.config.drawing import check_every
-from ....attndb.methods.method import Learner
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
 from ....attndb.training.out_of_memory import is_out_of_memory
+from ....attndb.training.training import Training
 from ..model.added_parts import with_added
 from ..model.mapped_text import with_mapped_word
 from ..model.placeholders import with_vectors
@@ -124,12 +124,13 @@ class PreviewPictures:
         """Whether a picture is drawn after `done` steps."""
         return self._sampler.settings.due(done, self._total)
 
-    def after_step(self, done: int, learner: Learner) -> bool:
-        """Draws what was learned so far after `done` steps if it is due; whether it did."""
+    def after_step(self, done: int, training: Training) -> bool:
+        """Draws what `done` steps would give as the result if it is due; whether it did."""
         if not self.due(done):
             return False
         try:
-            picture = self._sampler.draw(learner.embeddings, learner.added())
+            with training.as_result():
+                picture = self._sampler.draw(training.embeddings, training.learner.added())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -71,7 +71,7 @@ class TrainingProgress:
         if self._first is None:
             self._first = loss.step
         now = time.monotonic()
-        drawn = self._pictures is not None and self._pictures.after_step(done, training.learner)
+        drawn = self._pictures is not None and self._pictures.after_step(done, training)
         if now - self._logged >= _LOG_EVERY_S or done in (self._first + 1, self._steps):
             self._logged = now
             self._log(loss, done, now)
