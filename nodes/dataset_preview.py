@@ -99,7 +99,8 @@ class PreviewDataset(io.ComfyNode):
             mask_fill=mask_fill,
             latent_pool=latent_pool,
         )
-        config = (options or NO_OPTIONS).applied(PRESETS["paper"]()[0].with_(seed=seed, data=data))
+        stage = PRESETS["paper"]()[0].with_(seed=seed, data=data)
+        config = (options or NO_OPTIONS).for_preset().applied(stage)
         tokens = {} if clip is None else training_token_lines(clip, dataset, category_tie)
         preview = dataset_preview(dataset, config, crops, tokens)
         for line in preview.advice:

@@ -16,9 +16,13 @@ from ..attndb.config.choices import (
     require_choice,
 )
 from ..attndb.config.data import DataConfig
+from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .socket_types import Options
+
+_INSTEAD = {"Prodigy": {"learning_rate": 1.0}, "AdamW schedule-free": {"schedule": "constant"}}
+"""What an optimiser has instead of a preset's, by field of OptimizerConfig."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class TrainingOptions:
     """What the node changes in a stage's settings."""
 
     optimizer: dict[str, Any]
-    """Fields of OptimizerConfig."""
+    """Fields of OptimizerConfig that are not the published ones."""
     stage: dict[str, Any]
     """Fields of StageConfig."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -45,6 +49,11 @@ class TrainingOptions:
         optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
         data = dataclasses.replace(config.data, **self.data)
         return config.with_(optimizer=optimizer, data=data, **config.applicable(self.stage))
+
+    def for_preset(self) -> TrainingOptions:
+        """The same where nobody can type a rate: a preset's is AdamW's, and so is its course."""
+        instead = _INSTEAD.get(self.optimizer.get("name", ""), {})
+        return dataclasses.replace(self, optimizer={**instead, **self.optimizer})
 
 
 NO_OPTIONS = TrainingOptions(optimizer={}, stage={})
@@ -194,20 +203,23 @@ class TrainingOptionsNode(io.ComfyNode):
                     options=list(get_args(OptimizerName)),
                     default="AdamW",
                     tooltip="Published: AdamW. 8-bit needs bitsandbytes, Prodigy needs "
-                    "prodigyopt (use a learning rate of 1), schedule-free needs schedulefree.",
+                    "prodigyopt and a learning rate of 1 (Train Concept gives it that), "
+                    "schedule-free needs schedulefree.",
                 ),
                 io.Combo.Input(
                     "schedule",
                     options=list(get_args(Schedule)),
                     default="constant",
-                    tooltip="Course of the learning rate after the warm-up. Published: constant.",
+                    tooltip="Course of the learning rate after the warm-up. constant, as "
+                    "published, leaves a preset its own (micro-turbo).",
                 ),
                 io.Int.Input(
                     "warmup_steps",
                     default=0,
                     min=0,
                     max=100000,
-                    tooltip="Steps over which the learning rate rises from 0. Published: 0.",
+                    tooltip="Steps over which the learning rate rises from 0. 0, as published, "
+                    "leaves a preset its own.",
                 ),
                 io.Float.Input(
                     "clip_norm",
@@ -321,8 +333,9 @@ class TrainingOptionsNode(io.ComfyNode):
         stage["low_memory"] = low_memory == "on"
         fields = [f.name for f in dataclasses.fields(DataConfig)]
         data = {name: stage.pop(name) for name in fields if name in stage}
+        published = {f.name: f.default for f in dataclasses.fields(OptimizerConfig)}
         options = TrainingOptions(
-            optimizer=chosen,
+            optimizer={n: value for n, value in chosen.items() if value != published[n]},
             stage=stage,
             data=data,
             low_memory_if_needed=low_memory == "auto",

@@ -254,7 +254,7 @@ class AllStages(io.ComfyNode):
             "AttnDreamBooth",
             category_tie=category_tie,
             checkpoint_every=checkpoint_every,
-            options=options,
+            options=None if options is None else options.for_preset(),
             preview=preview,
         )
         return io.NodeOutput(*trained.values, list(trained.concepts))

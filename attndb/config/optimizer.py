@@ -13,7 +13,8 @@ class OptimizerConfig:
     """How gradients become updates. The defaults are the published recipe's."""
 
     learning_rate: float
-    """Step size; the peak of a schedule. Prodigy finds its own: give it 1."""
+    """Step size; the peak of a schedule. Prodigy finds its own: give it 1. With a rate of
+    AdamW's it would hardly move in hundreds of steps: below 0.01 it is refused."""
     name: OptimizerName = "AdamW"
     """Published: AdamW. The others come from optional packages."""
     schedule: Schedule = "constant"
@@ -32,6 +33,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "must be above 0")
         require_choice("optimizer", self.name, get_args(OptimizerName))
+        if self.name == "Prodigy":
+            own = "Prodigy finds the rate itself and multiplies it by this: use 1"
+            require(self.learning_rate >= 0.01, "learning_rate", self.learning_rate, own)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "use 0 or more")
         require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "use 0 or more")

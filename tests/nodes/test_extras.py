@@ -159,6 +159,33 @@ def test_the_parts_of_the_augmentation_reach_the_stage_and_defaults_change_nothi
     assert train(2, sd15, one, options=known)[0].digest() == two.digest()
 
 
+@pytest.mark.parametrize("preset", ["paper", "fast", "micro", "micro-turbo", "sdxl"])
+def test_options_left_as_they_are_leave_every_preset_as_it_is(run, preset):
+    from attndreambooth.attndb.config.presets import PRESETS
+
+    for stage in PRESETS[preset]():
+        assert options(run).for_preset().applied(stage) == stage
+        course = options(run, schedule="linear", warmup_steps=3).applied(stage).optimizer
+        assert (course.schedule, course.warmup_steps) == ("linear", 3)
+
+
+def test_prodigy_takes_no_rate_of_a_preset_and_refuses_a_typed_one_of_adamw(run):
+    from attndreambooth.attndb.config.presets import PRESETS
+
+    stage, prodigy = PRESETS["paper"]()[2], options(run, optimizer="Prodigy")
+    assert prodigy.for_preset().applied(stage).optimizer.learning_rate == 1
+    with pytest.raises(ValueError, match=r"learning_rate = 2e-06: Prodigy .* use 1"):
+        prodigy.applied(stage)
+
+
+def test_schedule_free_takes_no_course_of_a_preset(run):
+    from attndreambooth.attndb.config.presets import PRESETS
+
+    for chosen, course in (({}, "constant"), ({"schedule": "linear"}, "linear")):
+        free = options(run, optimizer="AdamW schedule-free", **chosen).for_preset()
+        assert free.applied(PRESETS["micro-turbo"]()[0]).optimizer.schedule == course
+
+
 def test_keep_subject_without_a_mask_says_that_it_does_nothing(sd15, train, run, chain, caplog):
     one = chain[0]
     plain = train(2, sd15, one)[0]

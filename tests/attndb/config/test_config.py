@@ -60,6 +60,10 @@ def test_a_stage_becomes_json_and_a_changed_copy():
         (lambda: Regularization(mean_weight=float("nan")), "mean_weight = nan"),
         (lambda: Regularization(layers="side"), "layers = 'side'"),
         (lambda: OptimizerConfig(learning_rate=0.0), "learning_rate = 0.0"),
+        (
+            lambda: OptimizerConfig(learning_rate=2e-6, name="Prodigy"),
+            "learning_rate = 2e-06.*use 1",
+        ),
         (lambda: OptimizerConfig(learning_rate=1.0, betas=(0.9, 1.0)), "betas"),
         (lambda: OptimizerConfig(learning_rate=1.0, eps=0.0), "eps = 0.0"),
         (lambda: DataConfig(resolution=100), "resolution = 100.*multiple of 8"),

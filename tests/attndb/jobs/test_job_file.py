@@ -57,7 +57,7 @@ subjects:
   - photos: {folder: photos, category: dog}
     preset: fast
     settings: {data: {flip: no}, optimizer: {learning_rate: 1e-3, betas: [0.8, 0.99]}}
-    stages: [1, {stage: 3, steps: 3, weight_anchor: 9, optimizer: {name: Prodigy}}]
+    stages: [1, {stage: 3, steps: 3, weight_anchor: 9, optimizer: {name: AdamW 8-bit}}]
 """
     [job] = read_jobs(write(text))
     first, third = job.stages
@@ -67,7 +67,7 @@ subjects:
         assert config.optimizer.learning_rate == 1e-3 and config.optimizer.betas == (0.8, 0.99)
         assert config.regularization == before.regularization
     assert (first.steps, first.weight_anchor) == (60, 0)  # it trains no weights to be held
-    assert (third.steps, third.weight_anchor, third.optimizer.name) == (3, 9, "Prodigy")
+    assert (third.steps, third.weight_anchor, third.optimizer.name) == (3, 9, "AdamW 8-bit")
     assert first.optimizer.name == "AdamW"
 
 

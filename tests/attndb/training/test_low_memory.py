@@ -218,7 +218,7 @@ def test_what_does_not_go_with_it_is_refused_with_the_remedy(changes, named):
 
 def test_its_own_adamw_takes_no_other_optimizer_and_no_clipping():
     for optimizer in (
-        OptimizerConfig(learning_rate=1e-3, name="Prodigy"),
+        OptimizerConfig(learning_rate=1.0, name="Prodigy"),
         OptimizerConfig(learning_rate=1e-3, clip_norm=1.0),
     ):
         with pytest.raises(ValueError, match="low_memory has its own AdamW"):
