@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..config.methods import PUBLISHED_WITH_PRIOR
+from .doubtful_settings import doubts
 from .stage_request import StageRequest
 from .texts import Texts
 
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
     """Words and settings of the stage, in the log."""
     category, config, more = texts.category, request.config, len(texts.prompts) - 1
+    for doubt in doubts(config):
+        log.warning("%s: %s", request.title, doubt)
     if config.method != "attndreambooth":
         _say_words(request, texts)
         return

@@ -1,0 +1,59 @@
+"""Settings that take each other's effect away are said before a training, with what to choose."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from support.tiny_workbench import TinyWorkbench, request_of
+
+from attndreambooth.attndb.config.compared import COMPARED, published
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.presets import PRESETS
+from attndreambooth.attndb.training.doubtful_settings import doubts
+from attndreambooth.attndb.training.session import train_stage
+
+
+def optimizer(**changes):
+    return OptimizerConfig(**{"learning_rate": 1e-3, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"steps": 60, "ema_decay": 0.99}, ["55% of the result .* use at most 0.937"]),
+        ({"steps": 1, "ema_decay": 0.9}, ["90% of the result"]),
+        ({"steps": 500, "ema_decay": 0.99}, []),
+        ({"steps": 0, "ema_decay": 0.99, "optimizer": optimizer(warmup_steps=1)}, []),
+        ({"optimizer": optimizer(warmup_steps=60)}, ["never gets to 0.001"]),
+        ({"optimizer": optimizer(warmup_steps=6)}, []),
+        (
+            {"optimizer": optimizer(name="AdamW schedule-free", schedule="cosine")},
+            ["schedule cosine .* choose constant"],
+        ),
+        (
+            {"optimizer": optimizer(name="AdamW schedule-free"), "ema_decay": 0.5},
+            ["ema_decay replaces"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_takes_anothers_effect_away_is_named(changes, told):
+    found = doubts(PRESETS["paper"]()[0].with_(**changes))
+    assert len(found) == len(told)
+    for text, pattern in zip(found, told, strict=True):
+        assert re.search(pattern, text), text
+
+
+def test_no_recipe_is_doubted():
+    stages = [stage for preset in PRESETS.values() for stage in preset()]
+    assert not [doubts(stage) for stage in (*stages, *map(published, COMPARED)) if doubts(stage)]
+
+
+def test_a_training_says_it_before_it_begins(host, tmp_path, caplog):
+    request = request_of()
+    train_stage(
+        TinyWorkbench(tmp_path), replace(request, config=request.config.with_(ema_decay=0.9))
+    )
+    assert "a test: ema_decay 0.9 over 3 steps: 73% of the result" in caplog.text
