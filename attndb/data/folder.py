@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..config.choices import MaskSource
 from ..config.printable import printable
 from .caption import read_caption
-from .mask import masked, read_mask
+from .mask import looks_like_mask, masked, read_mask
 from .photo import DatasetError, Photo
 from .photo_file import read_photo
 from .scan import Listing, scan
@@ -99,7 +99,7 @@ class _Reading:
         """A photo with what is wanted of it; None if it is broken."""
         alpha = self._masks == "alpha"
         photo = self._tried(lambda: read_photo(path, self._relative(path), alpha))
-        if photo is None:
+        if photo is None or self._is_mask_of_none(path, photo):
             return None
         text = self.listing.captions.get(path) if self._captions else None
         if text is not None:
@@ -114,6 +114,18 @@ class _Reading:
             name = f"the alpha channel of {photo.name}"
             photo = self._tried(lambda: masked(whole, own, name)) or whole
         return photo
+
+    def _is_mask_of_none(self, path: Path, photo: Photo) -> bool:
+        """Whether an image is a mask that no photo has, and no photo; it is told of then."""
+        if path not in self.listing.named_masks:
+            return False
+        if self._masks != "files" and not looks_like_mask(photo.image):
+            return False
+        self.broken.append(
+            f"{self._name(path)} is named as a mask, and no photo has its name: give it its "
+            "photo's, or another one if it is a photo"
+        )
+        return True
 
     def check_found(self, photos: Sequence[Photo]) -> None:
         """DatasetError if nothing of what is wanted beside the photos is there."""

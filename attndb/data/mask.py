@@ -22,11 +22,22 @@ from .upright import upright_mask
 
 _STRETCH = 0.02
 """How far the shape of a mask may be from its photo's: rounding of sizes, no more."""
+_LOOKED_AT = (64, 64)
+_COLOURED, _SOFT, _PAINTED = 8, 16, 0.9
+"""Levels, of 255, by which the channels of a mask may differ, and by which it may be away from
+black and white; the share of its pixels that are not farther away."""
 
 
 def read_mask(path: Path, name: str) -> Image.Image:
     """A mask file (mode L), white for the subject. DatasetError names one that is no picture."""
     return read_picture(path, name, upright_mask)
+
+
+def looks_like_mask(image: Image.Image) -> bool:
+    """Whether a picture (RGB) is black and white, as a mask is and a photo is not."""
+    some = np.asarray(image.resize(_LOOKED_AT, Image.Resampling.NEAREST), dtype=np.int16)
+    ends = (some < _SOFT) | (some > 255 - _SOFT)
+    return bool(np.ptp(some, axis=-1).max() <= _COLOURED and ends.mean() >= _PAINTED)
 
 
 def masked(photo: Photo, mask: Image.Image, name: str) -> Photo:

@@ -49,6 +49,9 @@ class Listing:
     masks: Mapping[Path, Path]
     """The mask of a photo, by photo: `dog_mask.png` beside dog.jpg, or dog.png in a folder `masks`
     next to it."""
+    named_masks: frozenset[Path]
+    """Of the images those with a mask's name that are no photo's mask, and have none themselves:
+    photos that are called so, or masks whose photos are gone."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -105,7 +108,11 @@ def scan(
     masks = walk.take_masks()
     images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
     captions = walk.captions()
-    return Listing(tuple(images), tuple(sorted(walk.unusable, key=natural_key)), captions, masks)
+    unusable = tuple(sorted(walk.unusable, key=natural_key))
+    named = frozenset(
+        image for image in images if image not in masks and _masked_stems(image.relative_to(folder))
+    )
+    return Listing(tuple(images), unusable, captions, masks, named)
 
 
 def is_link(path: Path) -> bool:

@@ -76,6 +76,27 @@ def test_photos_that_are_only_called_masks_stay_photos(tmp_path):
         load_folder(folder, masks="files")
 
 
+@pytest.mark.parametrize("gone", ["masks/c.png", "c_mask.png", "a.png_mask.png"])
+def test_a_mask_whose_photo_is_gone_is_no_photo(tmp_path, gone, caplog):
+    """It was trained on, as a black and white picture of the subject."""
+    folder = save(tmp_path, "a.png", "b.png", masks=["a_mask.png", "b_mask.png", gone])
+    told = f"{gone} is named as a mask, and no photo has its name"
+    with pytest.raises(DatasetError, match=told):
+        load_folder(folder, masks="files")
+    photos = load_folder(folder, masks="files", skip_broken=True)
+    assert [photo.name for photo in photos] == ["a.png", "b.png"] and told in caplog.text
+    for name in ("a_mask.png", "b_mask.png"):
+        (folder / name).unlink()
+    with pytest.raises(DatasetError, match=told):
+        load_folder(folder)  # masks are not asked for: it looks like one
+
+
+def test_a_photo_that_is_called_a_mask_may_have_one(tmp_path):
+    folder = save(tmp_path, "carnival_mask.png", masks=["carnival_mask_mask.png"])
+    [photo] = load_folder(folder, masks="files")
+    assert photo.name == "carnival_mask.png" and photo.mask is not None
+
+
 def test_a_photo_without_a_mask_counts_whole_and_is_named(tmp_path, caplog):
     folder = save(tmp_path, "a.png", "b.png", masks=["a_mask.png"])
     one, other = load_folder(folder, masks="files")
