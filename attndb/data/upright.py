@@ -61,7 +61,11 @@ def upright_mask(image: Image.Image) -> Image.Image:
 
 
 def _turned(image: Image.Image, part: Image.Image) -> Image.Image:
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception as error:  # a reader of damaged tags may raise anything; the picture is whole
+        log.warning("EXIF tags cannot be read, the picture stays: %s", printable(error, 200))
+        return part
     return part if turn is None else part.transpose(turn)
 
 
@@ -103,21 +107,37 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
         name = ImageCms.getProfileDescription(source).strip()
         if "srgb" in name.lower() and _acts_as_srgb(source):
             return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        coloured = _as_profiled(image, source.profile.xcolor_space.strip())
+        mode = "RGBA" if coloured.mode == "RGBA" else "RGB"
         srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, srgb, outputMode=mode)
+        converted = ImageCms.profileToProfile(coloured, source, srgb, outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
         log.warning("a colour profile is not used: %s", printable(error, 200))
         return image
     assert converted is not None  # only a conversion in place gives none
+    if image.mode == "RGBA" and converted.mode == "RGB":
+        converted.putalpha(image.getchannel("A"))
     log.info("colours converted from %s to sRGB", printable(name, 80))
     return converted
+
+
+def _as_profiled(image: Image.Image, space: str) -> Image.Image:
+    """The picture in the channels that its profile describes: grey ones may have an RGB profile,
+    and those that came with transparency or a palette a grey one."""
+    if space == "RGB" and image.mode == "L":
+        return image.convert("RGB")
+    if space == "GRAY" and image.mode in ("RGB", "RGBA"):
+        red, green, blue = (image.getchannel(name).tobytes() for name in "RGB")
+        return image.getchannel("R") if red == green == blue else image
+    return image
 
 
 def _acts_as_srgb(source: ImageCms.ImageCmsProfile) -> bool:
     """Whether grey has sRGB's curve: some editors write a linear profile with sRGB in its name."""
     grey = Image.linear_gradient("L").convert("RGB")
-    found = ImageCms.profileToProfile(grey, source, ImageCms.createProfile("sRGB"))
+    coloured = _as_profiled(grey, source.profile.xcolor_space.strip())
+    srgb = ImageCms.createProfile("sRGB")
+    found = ImageCms.profileToProfile(coloured, source, srgb, outputMode="RGB")
     assert found is not None  # only a conversion in place gives none
     away = np.abs(np.asarray(found, dtype=np.float32) - np.asarray(grey)).mean()
     return bool(away <= _SAME_CURVE)

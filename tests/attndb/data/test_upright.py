@@ -58,6 +58,10 @@ def rgb_profile(gamma, name="gamma", primaries=SRGB_PRIMARIES):
     return head.ljust(128, b"\0") + table + body
 
 
+def grey_profile(gamma, name="grey"):
+    return rgb_profile(gamma, name).replace(b"RGB ", b"GRAY", 1).replace(b"rTRC", b"kTRC", 1)
+
+
 def saved(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -98,6 +102,48 @@ def test_a_linear_profile_with_srgb_in_its_name_is_converted(caplog):
     assert named.tobytes() == plain.tobytes() != blocks().tobytes()
     near = rgb_profile(2.2, "sRGB IEC61966-2.1")
     assert upright(saved(blocks(), icc_profile=near)).tobytes() == blocks().tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "transparent L"])
+@pytest.mark.parametrize("make", [grey_profile, rgb_profile])
+def test_a_grey_picture_follows_its_profile_whatever_else_it_holds(mode, make, caplog):
+    """As an editor saves grey with transparency, and phones a grey picture in an RGB space."""
+    grey, options = blocks().convert("L"), {"icc_profile": make(1.0)}
+    if mode == "transparent L":
+        options["transparency"] = 0  # no pixel has it
+    found = upright(saved(grey if "L" == mode[-1] else grey.convert(mode), **options))
+    linear = np.asarray(grey) / 255.0
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(np.asarray(found)[..., 0] - 255 * srgb).max() <= 1.5
+    assert "not used" not in caplog.text
+
+
+def test_transparency_is_kept_through_a_grey_profile():
+    picture = blocks().convert("LA")
+    picture.putalpha(Image.new("L", picture.size, 0))
+    assert np.asarray(upright(saved(picture, icc_profile=grey_profile(1.0)))).min() == 255
+
+
+def test_a_grey_profile_with_srgb_in_its_name_is_judged_by_its_curve(caplog):
+    grey = blocks().convert("L")
+    near = grey_profile(2.2, "GIMP built-in D65 Grayscale with sRGB TRC")
+    linear = grey_profile(1.0, "GIMP built-in D65 Linear Grayscale, sRGB white")
+    same, other = (upright(saved(grey, icc_profile=profile)) for profile in (near, linear))
+    assert same.tobytes() == grey.convert("RGB").tobytes() != other.tobytes()
+    assert "not used" not in caplog.text
+
+
+def test_a_grey_profile_takes_no_colour_away(caplog):
+    assert upright(saved(blocks(), icc_profile=grey_profile(1.0))).tobytes() == blocks().tobytes()
+    assert "a colour profile is not used" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_damaged_exif_tags_are_told_and_the_picture_is_used(caplog, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    damaged = saved(blocks(), kind, exif=b"no tags", **options)
+    assert upright(damaged).tobytes() == blocks().tobytes()
+    assert "EXIF tags cannot be read, the picture stays" in caplog.text
 
 
 def test_an_srgb_profile_changes_no_byte():
