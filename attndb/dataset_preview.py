@@ -48,7 +48,7 @@ def dataset_preview(
     resolution = config.data.resolution
     sharp = [sharpness(photo, resolution) for photo in dataset.photos]
     advice = [
-        *photo_advice(dataset, resolution, sharp),
+        *photo_advice(dataset, resolution, sharp, config.data.aspect_buckets),
         *crop_advice(dataset, shown, config.data.keep_subject),
     ]
     title = _title(dataset, config)

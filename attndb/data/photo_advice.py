@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..config.printable import printable
 from .augmentation import SUBJECT_LEVEL
+from .bucket import bucket_of, width_height
 from .dataset import ConceptDataset
 from .likeness import alike
 from .photo import Photo
@@ -26,7 +27,9 @@ for them where no mask says better."""
 _NAMED = 5
 
 
-def photo_advice(dataset: ConceptDataset, resolution: int, sharp: Sequence[float]) -> list[str]:
+def photo_advice(
+    dataset: ConceptDataset, resolution: int, sharp: Sequence[float], aspect_buckets: bool = False
+) -> list[str]:
     """A line for each thing that is likely to go wrong: what, on which photos, and what to do.
     `sharp`: the `sharpness` of every photo at this resolution."""
     photos = dataset.photos
@@ -36,7 +39,7 @@ def photo_advice(dataset: ConceptDataset, resolution: int, sharp: Sequence[float
             "one photo: what surrounds the subject in it is learned as well; 3 to 6 photos in "
             "different places are usual"
         )
-    if few := [photo for photo in photos if min(photo.image.size) < resolution]:
+    if few := [photo for photo in photos if _enlarged(photo, resolution, aspect_buckets)]:
         found.append(
             f"smaller than the crops of {resolution} px, so they are enlarged and learned soft: "
             f"{_names(few)}; take larger photos, or a lower resolution"
@@ -99,6 +102,12 @@ def alike_around(photos: Sequence[Photo]) -> bool:
     if len(known) < 2 or len(known) < len(photos):
         return False
     return bool(np.ptp(np.stack(known), axis=0).max() <= _SAME_LEVELS)
+
+
+def _enlarged(photo: Photo, resolution: int, aspect_buckets: bool) -> bool:
+    size = photo.image.size
+    crop = width_height(bucket_of(size, resolution) if aspect_buckets else resolution)
+    return any(length < least for length, least in zip(size, crop, strict=True))
 
 
 def _surroundings_count(dataset: ConceptDataset) -> bool:

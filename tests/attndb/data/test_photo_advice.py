@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from attndreambooth.attndb.data.dataset import ConceptDataset
+from attndreambooth.attndb.data.likeness import alike
 from attndreambooth.attndb.data.photo import Photo
 from attndreambooth.attndb.data.photo_advice import alike_around, photo_advice, subject_share
 from attndreambooth.attndb.data.sharpness import BLURRED, sharpness
@@ -33,10 +34,10 @@ def masked(image, box):
     return mask
 
 
-def advice(*photos, background=0.0, resolution=SIDE):
+def advice(*photos, background=0.0, resolution=SIDE, aspect_buckets=False):
     sharp = [sharpness(photo, resolution) for photo in photos]
     dataset = ConceptDataset(photos, "dog", "<x>", background=background)
-    return photo_advice(dataset, resolution, sharp)
+    return photo_advice(dataset, resolution, sharp, aspect_buckets)
 
 
 def photos(count=3, **kind):
@@ -55,6 +56,15 @@ def test_one_photo_is_named():
 def test_photos_smaller_than_the_crops_are_named():
     [line] = advice(*photos(2), Photo("tiny.png", picture(7, (90, 70))))
     assert "smaller than the crops of 96 px" in line and "tiny.png" in line and "0.png" not in line
+
+
+def test_a_photo_that_fills_its_bucket_is_not_too_small():
+    """640 x 480 is cut as 576 x 448 where 512 is asked for: nothing is enlarged."""
+    shots = [Photo(f"{i}.png", picture(i).resize((640, 480))) for i in range(3)]
+    assert "smaller" in advice(*shots, resolution=512)[0]
+    assert not any("smaller" in x for x in advice(*shots, resolution=512, aspect_buckets=True))
+    shots = [Photo(f"{i}.png", picture(i).resize((560, 420))) for i in range(3)]
+    assert "smaller" in advice(*shots, resolution=512, aspect_buckets=True)[0]
 
 
 def test_a_blurred_photo_is_named():
@@ -97,6 +107,22 @@ def test_photos_that_are_nearly_the_same_are_named_in_pairs_up_to_five():
     told = [line for line in advice(*copies) if "nearly the same" in line]
     assert told[0].startswith("0.png and 1.png are nearly the same picture")
     assert len(told) == 6 and told[-1].startswith("2 more photos")
+
+
+def test_small_things_on_white_are_told_apart():
+    """Most of such photos is white, and white is like white."""
+
+    def shot(turn, size=(256, 256)):
+        image = Image.new("RGB", (256, 256), "white")
+        parts = np.uint8([[(150, 110, 70), (180, 90, 60)], [(210, 160, 120), (255, 255, 255)]])
+        toy = Image.fromarray(parts).resize((80, 80), Image.Resampling.NEAREST).rotate(turn)
+        image.paste(toy, (88, 88))
+        return image.resize(size)
+
+    views = [Photo(f"{turn}.png", shot(turn)) for turn in (0, 90, 180, 270)]
+    assert alike(views) == []
+    again = Photo("again.png", shot(90, (200, 200)))
+    assert alike([*views, again]) == [("90.png", "again.png")]
 
 
 def test_many_names_are_counted():
