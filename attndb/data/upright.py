@@ -27,6 +27,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _MOST_PROFILE_BYTES = 16 << 20
+_SPACE = slice(16, 20)
+"""Bytes of a profile that name what its channels are (ICC.1, section 7.2): `RGB `, `GRAY`, ..."""
 _SAME_CURVE = 8.0
 """Of 255, in the mean over all greys: a linear curve is 48 away, a gamma of 2.2 is 2."""
 
@@ -102,12 +104,13 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     nothing."""
     if not isinstance(profile, bytes) or not 0 < len(profile) <= _MOST_PROFILE_BYTES:
         return image
+    space = profile[_SPACE]
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = ImageCms.getProfileDescription(source).strip()
-        if "srgb" in name.lower() and _acts_as_srgb(source):
+        if "srgb" in name.lower() and _acts_as_srgb(source, space):
             return image
-        coloured = _as_profiled(image, source.profile.xcolor_space.strip())
+        coloured = _as_profiled(image, space)
         mode = "RGBA" if coloured.mode == "RGBA" else "RGB"
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(coloured, source, srgb, outputMode=mode)
@@ -121,21 +124,21 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     return converted
 
 
-def _as_profiled(image: Image.Image, space: str) -> Image.Image:
+def _as_profiled(image: Image.Image, space: bytes) -> Image.Image:
     """The picture in the channels that its profile describes: grey ones may have an RGB profile,
     and those that came with transparency or a palette a grey one."""
-    if space == "RGB" and image.mode == "L":
+    if space == b"RGB " and image.mode == "L":
         return image.convert("RGB")
-    if space == "GRAY" and image.mode in ("RGB", "RGBA"):
+    if space == b"GRAY" and image.mode in ("RGB", "RGBA"):
         red, green, blue = (image.getchannel(name).tobytes() for name in "RGB")
         return image.getchannel("R") if red == green == blue else image
     return image
 
 
-def _acts_as_srgb(source: ImageCms.ImageCmsProfile) -> bool:
+def _acts_as_srgb(source: ImageCms.ImageCmsProfile, space: bytes) -> bool:
     """Whether grey has sRGB's curve: some editors write a linear profile with sRGB in its name."""
     grey = Image.linear_gradient("L").convert("RGB")
-    coloured = _as_profiled(grey, source.profile.xcolor_space.strip())
+    coloured = _as_profiled(grey, space)
     srgb = ImageCms.createProfile("sRGB")
     found = ImageCms.profileToProfile(coloured, source, srgb, outputMode="RGB")
     assert found is not None  # only a conversion in place gives none
