@@ -62,7 +62,9 @@ def test_both_steps_have_the_same_losses_and_go_the_same_way(which, stage, reque
             assert found.regularization > 1e-3 * found.total  # both parts weigh in
             assert found.total == pytest.approx(published_loss.item(), rel=1e-4)
     if stage == 1:
-        torch.testing.assert_close(ours.embeddings["clip_l"][0], published.vector, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            ours.embeddings["clip_l"][0], published.vector, rtol=1e-3, atol=1e-5
+        )
 
 
 def test_the_published_step_runs_whole_on_pictures(size):
