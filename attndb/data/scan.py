@@ -17,7 +17,8 @@ from .photo import DatasetError
 
 MOST_FILES = 500
 """Files and sub-folders of a folder of photos; 3 to 6 photos are usual."""
-MASK_ENDING = "_mask"
+MASK_ENDINGS = ("_mask", "-masklabel")
+"""The second is how OneTrainer names them."""
 MASK_FOLDERS = frozenset({"masks", "mask"})
 _COUNTED = 10_000
 """Where counting ends: a message in time is worth more than the exact number."""
@@ -301,7 +302,8 @@ def _folded(path: Path) -> str:
 def _masked_stems(name: Path) -> list[Path]:
     """Paths, without an ending, of the photos that a mask of this name may be of."""
     stems = []
-    plain = name.stem[: -len(MASK_ENDING)] if name.stem.lower().endswith(MASK_ENDING) else ""
+    ending = next((end for end in MASK_ENDINGS if name.stem.lower().endswith(end)), "")
+    plain = name.stem[: -len(ending)] if ending else ""
     if plain:
         stems.append(name.parent / plain)
     for place, part in enumerate(name.parts[:-1]):

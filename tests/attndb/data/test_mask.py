@@ -39,6 +39,7 @@ def save(folder, *names, masks=()):
     [
         ("dog.png", "dog_mask.png"),
         ("dog.jpg", "dog_MASK.webp"),
+        ("dog.png", "dog-masklabel.png"),
         ("dog.png", "masks/dog.png"),
         ("dog.png", "Masks/dog_mask.png"),
         ("sub/dog.png", "sub/masks/dog.png"),
