@@ -43,11 +43,11 @@ def test_a_u_net_that_others_trained_comes_in_where_the_exported_one_went_out(se
     model = graph.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
     given |= {"model": model[0], "embedding": embedding, "unet": "trained"}
     concept = graph.add("AttnDBImportConcept", **given)
-    graph.add("AttnDBSaveConcept", concept=concept[0], name="theirs")
+    graph.add("AttnDBSaveConcept", concept=concept[0], name="changed")
     server.run(graph.prompt)
-    saved = load_file(server.base / "models/loras/theirs.safetensors")
+    saved = load_file(server.base / "models/loras/changed.safetensors")
     [(name, change)] = saved.items()
     assert name.endswith("attn2.to_v.diff") and (change.float() - 0.25).abs().max() < 1e-3
     assert torch.equal(
-        load_file(server.base / "models/embeddings/theirs.safetensors")["clip_l"][0], word
+        load_file(server.base / "models/embeddings/changed.safetensors")["clip_l"][0], word
     )
