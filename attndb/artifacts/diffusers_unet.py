@@ -16,7 +16,7 @@ from torch import Tensor
 from .concept import ConceptFileError
 from .concept_record import check_finite, check_precision
 from .pickled_tensors import read_pickled
-from .tensor_file import read_tensors
+from .tensor_file import SAFETENSORS, read_tensors
 from .weight_delta import WeightDelta
 
 SUBFOLDER = "unet"
@@ -73,7 +73,7 @@ def prediction_type(folder: Path) -> str | None:
 def read_unet(path: Path) -> dict[str, Tensor]:
     """The tensors of a U-Net's file, as its pages where that is possible: it may be larger than the
     memory that is left. ConceptFileError names the file and what is wrong with it."""
-    if path.suffix.lower() in (".safetensors", ".sft"):
+    if path.suffix.lower() in SAFETENSORS:
         try:
             return read_tensors(path, mapped=True)[0]
         except (ValueError, OSError) as error:

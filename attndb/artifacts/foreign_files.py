@@ -22,7 +22,7 @@ from .adapter_metadata import AdapterMetadata
 from .concept import ConceptFileError, check_factors
 from .concept_record import check_finite, check_precision, check_values
 from .pickled_tensors import read_pickled
-from .tensor_file import read_tensors
+from .tensor_file import SAFETENSORS, read_tensors
 from .weight_delta import LowRank, WeightDelta
 
 _LARGEST_PICKLE = 100_000_000
@@ -66,7 +66,7 @@ class ForeignEmbedding:
 def read_foreign_embedding(path: Path) -> ForeignEmbedding:
     """The embedding in a file. ConceptFileError names the file and what is wrong with it."""
     content: dict[Any, Any]
-    if path.suffix.lower() in (".safetensors", ".sft"):
+    if path.suffix.lower() in SAFETENSORS:
         try:
             content = dict(read_tensors(path)[0])
         except (ValueError, OSError) as error:

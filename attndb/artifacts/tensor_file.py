@@ -25,6 +25,8 @@ from torch import Tensor
 from .partial_files import forget_partials, partial_neighbour
 from .placing import put_in_place
 
+SAFETENSORS = (".safetensors", ".sft")
+"""Endings of such files."""
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",

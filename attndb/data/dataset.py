@@ -81,9 +81,7 @@ class ConceptDataset:
     @cached_property
     def templates(self) -> tuple[str, ...]:
         """The template, or the lines of it."""
-        if "\n" not in self.template:
-            return (self.template,)
-        return tuple(line.strip() for line in self.template.splitlines() if line.strip())
+        return templates_in(self.template)
 
     @property
     def prompt(self) -> str:
@@ -190,6 +188,13 @@ def check_placeholder(placeholder: str, category: str) -> None:
             f"placeholder {placeholder!r} is already a word, or could be one to the model: write a "
             f"new one, e.g. <my-{placeholder.lower()}>"
         )
+
+
+def templates_in(text: str) -> tuple[str, ...]:
+    """One template, as it is, or those of a text of several lines."""
+    if "\n" not in text:
+        return (text,)
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def check_templates(templates: Sequence[str]) -> None:

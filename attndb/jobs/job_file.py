@@ -28,7 +28,7 @@ from ..config.presets import PRESETS
 from ..config.stage import StageConfig
 from ..data.photo import DatasetError
 from ..data.placeholder import default_placeholder
-from ..data.scan import scan
+from ..data.scan import Listing, scan
 from .document import Item, Problem, Problems, Section, read_document
 from .job import (
     MICRO,
@@ -131,6 +131,7 @@ class _Subject:
         """`home`: the folder that paths of the file start from."""
         self._section, self._home = section, home
         self._made: list[tuple[StageConfig, StageConfig]] = []
+        self._found: dict[Path, Listing] = {}
         section.only(_OF_ALL, _OF_ONE)
 
     def job(self, model: Item | None) -> Job | None:
@@ -208,7 +209,7 @@ class _Subject:
         if not photos.placeholder.strip():
             placeholder = default_placeholder(str(photos.folder))
             photos = dataclasses.replace(photos, placeholder=placeholder)
-        check_photos(photos, section)
+        check_photos(photos, self._found.get(photos.folder), section)
         return photos
 
     def _stages(self) -> tuple[StageConfig, ...]:
@@ -294,7 +295,7 @@ class _Subject:
                 return None
             values["folder"] = self._path(folder)
             try:
-                scan(values["folder"])
+                self._found[values["folder"]] = scan(values["folder"])
             except (DatasetError, ValueError) as error:
                 section.problem(str(error), "folder")
         try:

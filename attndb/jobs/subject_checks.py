@@ -1,34 +1,31 @@
-""" "What of a subject can be known to be wrong before anything is loaded."""
+"""What of a subject can be known to be wrong before anything is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from ..config.stage import StageConfig
-from ..data.dataset import check_category, check_placeholder, check_templates
+from ..data.dataset import check_category, check_placeholder, check_templates, templates_in
 from ..data.folder import check_beside
 from ..data.photo import DatasetError
 from ..data.prior import check_prior_prompt, check_prior_weight
-from ..data.scan import scan
+from ..data.scan import Listing
 from .document import Section
 from .job import PhotoChoice, PriorChoice
 
 
-def check_photos(photos: PhotoChoice, section: Section) -> None:
-    """Notes words that no training takes, and files beside the photos that are not there."""
-    lines = photos.template.splitlines() if "\n" in photos.template else [photos.template]
-    templates = [line.strip() for line in lines if line.strip()] if len(lines) > 1 else lines
+def check_photos(photos: PhotoChoice, found: Listing | None, section: Section) -> None:
+    """Notes words that no training takes, and files beside the photos that are not there. `found`:
+    what lies in their folder; None: it cannot be read, which is noted."""
     words = photos.placeholder, photos.category
     _noted(section, "category", lambda: check_category(photos.category))
     _noted(section, "placeholder", lambda: check_placeholder(*words))
-    _noted(section, "template", lambda: check_templates(templates))
+    _noted(section, "template", lambda: check_templates(templates_in(photos.template)))
     if not 0.0 <= photos.background_weight <= 1.0:
         section.problem("background_weight: use 0 to 1", "background_weight")
-    try:
-        found, folder = scan(photos.folder), photos.folder
-    except (DatasetError, ValueError):
-        return  # noted of the folder
-    captions, masks = photos.captions == "text files", photos.masks
+    if found is None:
+        return
+    folder, captions, masks = photos.folder, photos.captions == "text files", photos.masks
     _noted(
         section, "captions", lambda: check_beside(folder, found, captions=captions, masks="none")
     )

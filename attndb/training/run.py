@@ -280,9 +280,8 @@ class Run:
             try:
                 result = read_result(self.outcome, self.digest)
                 UNKEPT.release(self.digest)
-                self._put_checkpoint_away(
-                    len(result.losses)
-                )  # of one that was killed before it did
+                # Of one that was killed before it did so itself.
+                self._put_checkpoint_away(len(result.losses))
                 return result
             except ValueError as error:
                 self._set_aside(self.outcome, error)

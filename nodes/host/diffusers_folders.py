@@ -13,6 +13,7 @@ import folder_paths
 
 from ...attndb.artifacts.concept import ConceptFileError
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES, weight_file
+from ...attndb.artifacts.tensor_file import SAFETENSORS
 from ...attndb.config.printable import quoted
 from ...attndb.data.scan import natural_key
 from .paths import model_files
@@ -20,7 +21,7 @@ from .typed_path import can_be_path, is_file, is_folder, lies_below
 
 KIND = "diffusers"
 SINGLE_FILES = "diffusion_models"
-_READ = (".safetensors", ".sft", ".bin", ".pt", ".pth")
+_READ = (*SAFETENSORS, ".bin", ".pt", ".pth")
 _DEEPEST = 6
 _MOST_ENTRIES = 5_000
 

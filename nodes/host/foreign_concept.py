@@ -29,7 +29,7 @@ from ...attndb.artifacts.foreign_files import (
     foreign_delta,
     read_foreign_embedding,
 )
-from ...attndb.artifacts.tensor_file import read_tensors
+from ...attndb.artifacts.tensor_file import SAFETENSORS, read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
@@ -54,8 +54,10 @@ def foreign_embeddings() -> list[str]:
 
 def foreign_loras() -> list[str]:
     """Files in models/loras that can be read without running code, after "none"."""
-    safe = (".safetensors", ".sft")
-    return [NO_WEIGHTS, *(file for file in model_files("loras") if file.lower().endswith(safe))]
+    return [
+        NO_WEIGHTS,
+        *(file for file in model_files("loras") if file.lower().endswith(SAFETENSORS)),
+    ]
 
 
 def foreign_unets() -> list[str]:
