@@ -23,7 +23,7 @@ class ExtractLoRA(io.ComfyNode):
             category="AttnDreamBooth/concept",
             description="Makes a concept of whole weights a small one: every weight's change "
             "becomes the nearest LoRA of a rank (singular value decomposition; convolutions too). "
-            "Save Concept writes it for any LoRA loader. The table says what is lost.",
+            "Save Concept writes it for the stock Load LoRA. The table says what is lost.",
             search_aliases=["svd", "lora extraction", "resize lora", "compress", "small file"],
             inputs=[
                 Concept.Input("concept", tooltip="A trained concept; it is not changed."),
@@ -49,7 +49,7 @@ class ExtractLoRA(io.ComfyNode):
                     "biases_and_norms",
                     default=True,
                     tooltip="Keep the changes of biases and norms, which are no matrices, whole: "
-                    "the stock Load LoRA reads them. Off: a plain LoRA, for other programs.",
+                    "the stock Load LoRA reads them. Off: nothing but pairs of thin matrices.",
                     advanced=True,
                 ),
             ],

@@ -8,6 +8,8 @@ _SEEN = 0.2
 """Share of where a stage began from which on the average is said to hold it."""
 _UNSEEN = 0.02
 """The same that the average advised holds."""
+_LORA_RATE = 1e-4
+"""Usual for a LoRA; a rate below half of it is taken for one of whole weights."""
 
 
 def doubts(config: StageConfig) -> list[str]:
@@ -23,6 +25,12 @@ def doubts(config: StageConfig) -> list[str]:
         found.append(
             f"warmup_steps {own.warmup_steps} with {steps} steps: the learning rate never gets to "
             f"{own.learning_rate:g}; a tenth of the steps is usual, or 0"
+        )
+    if config.lora_rank and config.trains_denoiser and own.learning_rate < _LORA_RATE / 2:
+        found.append(
+            f"lora_rank {config.lora_rank} at a learning rate of {own.learning_rate:g}, which is "
+            f"one of whole weights: the LoRA learns little; about {_LORA_RATE:g} is usual. The "
+            "stage nodes have a rate, Train Concept has its preset's"
         )
     if own.name == "AdamW schedule-free":
         if own.schedule != "constant":

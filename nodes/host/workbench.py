@@ -25,6 +25,7 @@ from ...attndb.models.conditioning import Embeddings
 from ...attndb.models.precision import bf16_warning
 from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
 from ...attndb.training.callback import Callback
+from ...attndb.training.doubtful_settings import doubts
 from ...attndb.training.ranks import Ranks
 from ...attndb.training.run import Run
 from .compat import versions
@@ -164,6 +165,8 @@ class HostWorkbench:
         first: there low_memory takes much longer, and a system with little memory still pages."""
         if model.device.type == "cpu":
             choices = choices[:1]
+        for doubt in doubts(choices[0]):  # the log has them already
+            self._note(doubt)
         self._say_once(bf16_warning(choices[0], model.device))
         self._say_once(resolution_warning(self._model, choices[0].data.resolution))
         fitted = fit_to_memory(
@@ -246,8 +249,13 @@ class HostWorkbench:
         the node trains once."""
         if warning and warning not in self._plan.notes:
             log.warning("%s: %s", self._plan.title, warning)
-            self._plan.notes.append(warning)
-            show_text(warning)
+            self._note(warning)
+
+    def _note(self, text: str) -> None:
+        """Under the node, from before the first step to the end."""
+        if text not in self._plan.notes:
+            self._plan.notes.append(text)
+            show_text(text)
 
     def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
         """Among the host's embeddings and LoRAs, in a folder of the run's."""

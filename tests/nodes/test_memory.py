@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from attndreambooth.attndb.config.presets import PRESETS
 
 NEEDS = re.compile(
     r"needs about ([\d.]+) ([GM])B: weights ([\d.]+), text encoder ([\d.]+), .*"
@@ -170,3 +173,21 @@ def test_a_node_of_several_stages_says_it_once(host, log, monkeypatch):
         workbench.HostWorkbench(None, None, None, plan)._say_once("bf16 is slow")
     assert log(logging.WARNING) == ["one: bf16 is slow"]
     assert shown == plan.notes == ["bf16 is slow"]
+
+
+def test_settings_that_take_each_others_effect_away_are_told_under_the_node(host, monkeypatch):
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.ui.plan import NodePlan, StagePlan
+
+    shown, plan = [], NodePlan([StagePlan("Stage 3 of 3", 500)])
+    monkeypatch.setattr(workbench, "show_text", shown.append)
+    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "fit_to_memory", lambda *asked: asked[3][0])
+    bench = workbench.HostWorkbench(None, None, None, plan)
+    model, config = SimpleNamespace(device=torch.device("cpu")), PRESETS["paper"]()[2]
+    assert bench.fit_to_memory(model, [config], [], {}, False, False) == config
+    assert not shown
+    bench.fit_to_memory(model, [config.with_(lora_rank=16)], [], {}, False, False)
+    [text] = shown
+    assert text.startswith("lora_rank 16 at a learning rate of 2e-06")
+    assert plan.notes == shown

@@ -46,6 +46,14 @@ def test_what_takes_anothers_effect_away_is_named(changes, told):
         assert re.search(pattern, text), text
 
 
+@pytest.mark.parametrize("stage", PRESETS["paper"](), ids=lambda stage: f"stage {stage.stage}")
+def test_a_lora_at_a_rate_of_whole_weights_is_told_in_the_stages_that_have_one(stage):
+    found = doubts(stage.with_(lora_rank=16))
+    assert len(found) == (stage.stage > 1)
+    assert all(text.startswith("lora_rank 16 at a learning rate of 2e-0") for text in found)
+    assert not doubts(stage.with_(lora_rank=16, optimizer=optimizer(learning_rate=1e-4)))
+
+
 def test_no_recipe_is_doubted():
     stages = [stage for preset in PRESETS.values() for stage in preset()]
     assert not [doubts(stage) for stage in (*stages, *map(published, COMPARED)) if doubts(stage)]
