@@ -51,7 +51,7 @@ STAGES_NOTE = """# One node for each stage
 Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \
 Concept* applies what was learned.
 
-Every stage keeps its work: only what you change trains again.
+Every stage keeps its work: only what you change, and the stages after it, train again.
 
 Drop your photos, write **category** and **placeholder**, in *Prompt* both in the place of \
 `<my-dog> dog`, and press **Run**."""
@@ -96,7 +96,7 @@ NO_CLASS_NOTE = """# Keep the category, without class images
 answer to the plain category as the base model does.
 
 The last pictures are your robot and a plain one."""
-EXTRACT_NOTE = """# A small file for any LoRA loader
+EXTRACT_NOTE = """# A small file for Load LoRA
 
 *Extract LoRA* makes a LoRA of the whole weights that were trained: rank 8, a tenth of the file. \
 Its table says what is lost.
