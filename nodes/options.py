@@ -262,8 +262,8 @@ class TrainingOptionsNode(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip="Rank of a LoRA in stages 2 and 3, for small GPUs and small files; 4 "
-                    "to 64 is usual, with a learning rate of about 1e-4: use the stage nodes, Train "
-                    "Concept keeps its preset's. 0: whole weights, as published.",
+                    "to 64 is usual, with a learning rate of about 1e-4: use the stage nodes, "
+                    "Train Concept keeps its preset's. 0: whole weights, as published.",
                 ),
                 io.Combo.Input(
                     "gradient_checkpointing",
