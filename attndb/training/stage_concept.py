@@ -10,32 +10,24 @@ from ..artifacts.lineage import KEPT, lineage
 from ..artifacts.weight_delta import cast_deltas
 from ..config.stage import StageConfig
 from .micro_batches import record_of
-from .stage_request import StageRequest
+from .prepared_stage import PreparedStage
 from .step_loss import StepLoss
-from .texts import Texts
 from .training import StageResult
-from .workbench import Workbench
 
 _BASE = ("base_sha256", "prediction_type", "schedule_sha256")
 """What a record says of the model that the concept was trained on."""
 
 
-def stage_concept(
-    bench: Workbench,
-    request: StageRequest,
-    texts: Texts,
-    identity: dict[str, Any],
-    config: StageConfig,
-    result: StageResult,
-) -> TrainedConcept:
+def stage_concept(stage: PreparedStage, config: StageConfig, result: StageResult) -> TrainedConcept:
     """What the stage went on from, with what it learned under these settings. Of a training that
     goes on the record says after how many steps it is, of one that went on with another micro-batch
     from which steps on it had which."""
-    if request.concept is None:
-        concept = _new_concept(bench, request, texts, result, identity)
+    before, prior = stage.request.concept, stage.request.dataset.prior
+    if before is None:
+        concept = _new_concept(stage, result)
     else:
-        concept = _of_a_known_base(request.concept, identity)
-    delta = cast_deltas(result.delta, bench.weights_dtype)
+        concept = _of_a_known_base(before, stage.identity)
+    delta = cast_deltas(result.delta, stage.bench.weights_dtype)
     done = len(result.losses)
     record: dict[str, Any] = {
         **config.as_dict(),
@@ -45,8 +37,8 @@ def stage_concept(
         **({} if done == config.steps else {"after_steps": done}),
         **record_of(result.micro_batches, config),
     }
-    if request.dataset.prior is not None:
-        record["prior"] = request.dataset.prior.record()
+    if prior is not None:
+        record["prior"] = prior.record()
     vectors = result.embeddings[concept.text_key]
     return concept.with_stage(vectors, delta, record, result.embeddings, result.modules)
 
@@ -65,14 +57,9 @@ def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
     return {"loss_names": list(losses[0].shares)} if losses and losses[0].others else {}
 
 
-def _new_concept(
-    bench: Workbench,
-    request: StageRequest,
-    texts: Texts,
-    result: StageResult,
-    identity: dict[str, Any],
-) -> TrainedConcept:
-    dataset, category, first = request.dataset, texts.category, bench.text_key()
+def _new_concept(stage: PreparedStage, result: StageResult) -> TrainedConcept:
+    dataset, category, identity = stage.request.dataset, stage.texts.category, stage.identity
+    first = stage.bench.text_key()
     return TrainedConcept(
         placeholder=dataset.placeholder,
         category=dataset.category,
@@ -86,7 +73,7 @@ def _new_concept(
             "tie": category.category_token,
             "tied_token_id": category.ids[category.tied_offset],
             "photos": [photo.record(dataset.private) for photo in dataset.photos],
-            **({} if dataset.private else {"thumbnail": bench.thumbnail(dataset)}),
+            **({} if dataset.private else {"thumbnail": stage.bench.thumbnail(dataset)}),
             "versions": identity["versions"],
             "stages": [],
         },

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config.choices import CategoryToken
 from ..config.stage import StageConfig
-from ..data.dataset import ConceptDataset
 from ..data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
+from .stage_request import StageRequest
 from .workbench import Workbench
 
 
@@ -49,21 +48,17 @@ class Texts:
         return {name: torch.cat([vectors[name] for vectors in each]) for name in each[0]}
 
 
-def texts_of(
-    bench: Workbench,
-    dataset: ConceptDataset,
-    config: StageConfig,
-    category_token: CategoryToken,
-    vectors: int | None,
-    prior: TokenizedText | None,
-) -> Texts:
-    """The words of a training. `vectors`: those that the concept so far has; None: it begins."""
+def texts_of(bench: Workbench, request: StageRequest, prior: TokenizedText | None) -> Texts:
+    """The words of a training; `prior`: the prompt of its prior images."""
+    dataset, config, concept = request.dataset, request.config, request.concept
     words = config.words
     initial: tuple[int, ...] = ()
-    if vectors is None:
+    if concept is not None:
+        vectors = len(concept.vectors)
+    else:
         initial = bench.token_ids(words.initial) if words.initial else ()
         vectors = len(initial) or config.vectors
-    prompts, category = bench.tokenize(dataset, vectors, category_token)
+    prompts, category = bench.tokenize(dataset, vectors, request.category_token)
     subject = words.subject(dataset.placeholder, dataset.category)
     bare: tuple[TokenizedText, ...] = ()
     own: tuple[TokenizedText, ...] = ()
