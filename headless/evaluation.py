@@ -5,35 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, Any
+from dataclasses import dataclass, field
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..attndb.artifacts.concept import ConceptFileError
+from ..attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from ..attndb.artifacts.concept_files import load_concept
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.printable import printable
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo import Photo
+from ..attndb.evaluation.encoder import Encoder
 from ..attndb.evaluation.report import to_picture
-from ..attndb.evaluation.score_table import best_row, score_table
+from ..attndb.evaluation.score_table import score_table
 from ..attndb.evaluation.scores import Reference, Sample, Scores, score
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO
-from ..attndb.viz.evaluation_grid import evaluation_grid
-from ..nodes.columns import columns_of, draw, labels_of
-from ..nodes.evaluate_concept import (
-    check_best_by,
-    photo_of,
-    pictured,
-    scored,
-    shots_of,
-    verdict,
-)
+from ..nodes.columns import columns_of, labels_of
+from ..nodes.evaluation import Evaluation, Trial, check_best_by
+from ..nodes.evaluation import evaluate as evaluate_concepts
 from ..nodes.host.image_encoders import folder_encoder, micro_encoder
 from ..nodes.host.model.sampling import SamplerSettings
 from ..nodes.host.paths import find_concept
@@ -44,55 +37,104 @@ from .wires import Models
 _CELL = 256
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What is scored, and by what."""
+
+    reference: Reference
+    concepts: Sequence[TrainedConcept]
+    folders: Sequence[_Folder]
+    others: Sequence[Photo]
+    encoders: Sequence[Encoder]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Pictures, and what each was asked for: whole and beside the subject."""
+
+    path: str
+    pictures: Sequence[Photo]
+    asked: Sequence[tuple[str, str]]
+
+
+@dataclass
+class _Found:
+    """What scoring gave so far."""
+
+    rows: list[Scores] = field(default_factory=list)
+    best: str | None = None
+    verdict: str = ""
+
+
 def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
     """Scores what the options name and writes it to `out`. 0, or 2 with what is wrong with photos,
     pictures, concepts or encoders, or 1 if drawing or scoring failed, behind what was scored."""
-    rows: list[Scores] = []
-    best, said, failed = None, "", None
+    found, failed = _Found(), None
     with torch.inference_mode():
         try:
-            reference = _reference(load_folder(options.photos, masks=options.masks), options.masks)
-            sets = {path: load_folder(path) for path in options.pictures}
-            others = [] if options.others is None else load_folder(options.others)
-            concepts = [load_concept(*find_concept(name)) for name in options.concepts]
-            encoders = [
-                micro_encoder() if e == MICRO else folder_encoder(e) for e in options.encoder
-            ]
-            check_best_by(options.best_by, encoders)
-            for photos in sets.values():
-                asked_of(options.asked, len(photos), options.category.strip())
+            given = _given(options)
         except (ValueError, OSError, ConceptFileError) as error:
             return refused([Problem(0, printable(error))], out, as_json=options.json)
         try:
-            if concepts:
-                rows, best, said, grid = _concepts(options, concepts, reference, encoders)
-                if grid is not None:
-                    write_whole({options.grid: png_writer(grid)})
-            for path, photos in sets.items():
-                rows.append(_pictures(options, path, photos, others, reference, encoders))
+            _score(options, given, found)
         except (ValueError, OSError) as error:
             failed = Problem(0, printable(error))
-    if rows and not options.json:
-        out.write(score_table(rows) + (f"\n\n{said}" if said else "") + "\n")
-    for row in rows if options.json else ():
-        out.write(json.dumps({"event": "scores", **row.as_dict(), "notes": list(row.notes)}) + "\n")
+    if options.json:
+        _write_events(found.rows, out)
+    elif found.rows:
+        out.write(
+            score_table(found.rows) + (f"\n\n{found.verdict}" if found.verdict else "") + "\n"
+        )
     if failed is not None:
         refused([failed], out, as_json=options.json)
         return 1
     if options.json:
-        end = {"event": "end", "best": best, "by": options.best_by, "text": said}
+        end = {"event": "end", "best": found.best, "by": options.best_by, "text": found.verdict}
         out.write(json.dumps(end) + "\n")
     return 0
 
 
-def _concepts(
-    options: argparse.Namespace, concepts: Sequence[Any], reference: Reference, encoders: Any
-) -> tuple[list[Scores], str, str, Image.Image | None]:
-    """Rows of the model before training and of each concept, as Evaluate Concept has them; which is
-    the best, what is said of it, and the pictures as a grid, if it is wanted."""
-    columns = columns_of({"concepts": list(concepts)}, (), before=not options.no_before)
+def _given(options: argparse.Namespace) -> _Given:
+    """What the options name, read. ValueError, OSError or ConceptFileError if it cannot be used."""
+    reference = _reference(load_folder(options.photos, masks=options.masks), options.masks)
+    pictures = {path: load_folder(path) for path in options.pictures}
+    others = [] if options.others is None else load_folder(options.others)
+    concepts = [load_concept(*find_concept(name)) for name in options.concepts]
+    encoders = [micro_encoder() if e == MICRO else folder_encoder(e) for e in options.encoder]
+    check_best_by(options.best_by, encoders)
+    category = options.category.strip()
+    folders = [
+        _Folder(str(path), own, asked_of(options.asked, len(own), category))
+        for path, own in pictures.items()
+    ]
+    return _Given(reference, concepts, folders, others, encoders)
+
+
+def _score(options: argparse.Namespace, given: _Given, found: _Found) -> None:
+    """Scores the concepts, then the folders, so that what was found before an error is there."""
+    if given.concepts:
+        drawn = _concepts(options, given)
+        found.rows, found.best = drawn.scores, drawn.best.scores.label
+        found.verdict = drawn.verdict
+        if options.grid is not None:
+            write_whole({options.grid: png_writer(to_picture(drawn.grid(_CELL)))})
+    distractors = {None: [_tensor(other) for other in given.others]}
+    for folder in given.folders:
+        samples = _samples(folder)
+        row = score(folder.path, samples, given.reference, given.encoders, distractors)
+        found.rows.append(row)
+
+
+def _write_events(rows: Sequence[Scores], out: IO[str]) -> None:
+    for row in rows:
+        out.write(json.dumps({"event": "scores", **row.as_dict(), "notes": list(row.notes)}) + "\n")
+
+
+def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
+    """The model before training and each concept, as Evaluate Concept has them."""
+    columns = columns_of({"concepts": list(given.concepts)}, (), before=not options.no_before)
     named = options.concepts if options.no_before else ["before training", *options.concepts]
-    names = labels_of(columns, "\n".join(named))
+    labels = labels_of(columns, "\n".join(named))
     settings = SamplerSettings(
         steps=options.steps,
         cfg=options.cfg,
@@ -100,37 +142,23 @@ def _concepts(
         height=options.size,
         seed=options.seed,
     )
-    shots = shots_of(options.lines, settings, options.images)
-    wires = Models().wires(options.model)
-    drawn = draw(wires, columns, shots, photo_of(columns, wires[2], reference, settings))
-    figures = [list(figures) for figures in zip(*drawn, strict=True)]  # by column
-    rows = scored(columns, names, figures, shots, reference, encoders)
-    grid = None
-    if options.grid is not None:
-        firsts = range(0, len(shots), options.images)
-        pictures = [[pictured(own[n]) for own in figures] for n in firsts]
-        grid = to_picture(evaluation_grid(reference.photos, options.lines, pictures, names, _CELL))
-    own = [n for n, column in enumerate(columns) if column.concept is not None]
-    best = own[best_row([rows[n] for n in own], options.best_by)]
-    return rows, names[best], verdict(rows, own, best, options.best_by), grid
+    trial = Trial(
+        prompts=options.lines,
+        images=options.images,
+        settings=settings,
+        reference=given.reference,
+        encoders=given.encoders,
+        best_by=options.best_by,
+    )
+    return evaluate_concepts(Models().wires(options.model), columns, labels, trial)
 
 
-def _pictures(
-    options: argparse.Namespace,
-    path: Path,
-    pictures: Sequence[Photo],
-    others: Sequence[Photo],
-    reference: Reference,
-    encoders: Any,
-) -> Scores:
-    """The row of a folder, as Score Images has it."""
-    asked = asked_of(options.asked, len(pictures), options.category.strip())
-    samples = [
+def _samples(folder: _Folder) -> list[Sample]:
+    """The pictures of a folder, as Score Images has them."""
+    return [
         Sample(picture=_tensor(picture), text=text, context=rest)
-        for picture, (text, rest) in zip(pictures, asked, strict=True)
+        for picture, (text, rest) in zip(folder.pictures, folder.asked, strict=True)
     ]
-    distractors = {None: [_tensor(other) for other in others]}
-    return score(str(path), samples, reference, encoders, distractors)
 
 
 def _reference(photos: Sequence[Photo], source: str) -> Reference:
