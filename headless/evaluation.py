@@ -15,6 +15,7 @@ from torch import Tensor
 from ..attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from ..attndb.artifacts.concept_files import load_concept
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
+from ..attndb.config.named import named
 from ..attndb.config.printable import printable
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo import Photo
@@ -166,10 +167,8 @@ def _reference(photos: Sequence[Photo], source: str) -> Reference:
     bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
     if len(bare) not in (0, len(photos)):
         raise ValueError(
-            f"--masks {source}: {bare[0]}"
-            + (f" and {len(bare) - 1} more" if len(bare) > 1 else "")
-            + f" of {len(photos)} photos have no mask: give each one, take these out of the folder "
-            "of --photos, or leave --masks out"
+            f"--masks {source}: {named(bare, 1)} of {len(photos)} photos have no mask: give each "
+            "one, take these out of the folder of --photos, or leave --masks out"
         )
     masks = [photo.mask for photo in photos if photo.mask is not None]
     return Reference(

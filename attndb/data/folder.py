@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config.choices import MaskSource
+from ..config.named import named
 from ..config.printable import printable
 from .caption import read_caption
 from .mask import looks_like_mask, masked, read_mask
@@ -21,9 +22,8 @@ T = TypeVar("T")
 
 MOST_PIXELS = 1_000_000_000
 """Pixels of all photos of a folder together, which are held in memory: 80 phone photos."""
-_NAMED = 5
-"""Files that an error names; the log names the skipped ones, up to _LOGGED."""
 _LOGGED = 50
+"""Skipped files that the log names."""
 
 
 def load_folder(
@@ -62,14 +62,16 @@ def load_folder(
     broken = reading.broken
     if broken and not skip_broken:
         raise DatasetError(
-            f"{_named(broken)}. Fix or remove it, or turn on 'skip_broken' to use the rest"
+            f"{named(broken, sentences=True)}. Fix or remove it, or turn on 'skip_broken' to use "
+            "the rest"
         )
     for message in broken[:_LOGGED]:
         log.warning("skipped: %s", message)
     if len(broken) > _LOGGED:
         log.warning("skipped: %d more", len(broken) - _LOGGED)
     if not photos:
-        raise DatasetError(f"no photo of {printable(folder)} could be read: {_named(broken)}")
+        why = named(broken, sentences=True)
+        raise DatasetError(f"no photo of {printable(folder)} could be read: {why}")
     _say_what_has_no_mask(photos)
     return tuple(photos)
 
@@ -169,9 +171,4 @@ def check_beside(folder: Path, listing: Listing, *, captions: bool, masks: MaskS
 def _say_what_has_no_mask(photos: Sequence[Photo]) -> None:
     bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
     if 0 < len(bare) < len(photos):
-        log.warning("no mask for %s: all of it counts in the loss", _named(bare, ", "))
-
-
-def _named(messages: Sequence[str], between: str = "; ") -> str:
-    more = len(messages) - _NAMED
-    return between.join(messages[:_NAMED]) + (f"{between}and {more} more" if more > 0 else "")
+        log.warning("no mask for %s: all of it counts in the loss", named(bare))

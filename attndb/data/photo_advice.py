@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
+from ..config.named import MOST, named
 from ..config.printable import printable
 from .augmentation import SUBJECT_LEVEL
 from .bucket import bucket_of, width_height
@@ -24,7 +25,6 @@ _SAME_LEVELS = 12.0
 _SIDE, _FRAME = 32, 4
 """Pixels of the small picture on which surroundings are compared, and of its frame, which is taken
 for them where no mask says better."""
-_NAMED = 5
 
 
 def photo_advice(
@@ -60,13 +60,13 @@ def photo_advice(
             "of the subject: take photos in other places, connect masks, or say in captions where "
             "it is"
         )
-    for first, second in (same := alike(photos))[:_NAMED]:
+    for first, second in (same := alike(photos))[:MOST]:
         found.append(
             f"{printable(first, 60)} and {printable(second, 60)} are nearly the same picture: what "
             "they share is learned twice; leave one out"
         )
-    if len(same) > _NAMED:
-        found.append(f"{len(same) - _NAMED} more photos are nearly the same as another")
+    if len(same) > MOST:
+        found.append(f"{len(same) - MOST} more photos are nearly the same as another")
     return found
 
 
@@ -131,6 +131,4 @@ def _surroundings(photo: Photo) -> np.ndarray | None:
 
 
 def _names(photos: Iterable[Photo]) -> str:
-    names = [printable(photo.name, 60) for photo in photos]
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return named([printable(photo.name, 60) for photo in photos])

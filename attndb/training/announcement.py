@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..config.methods import PUBLISHED_WITH_PRIOR
+from ..config.named import named
 from .doubtful_settings import doubts
 from .stage_request import StageRequest
 from .texts import Texts
@@ -14,17 +15,16 @@ log = logging.getLogger(__name__)
 
 def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
     """Words and settings of the stage, in the log."""
-    category, config, more = texts.category, request.config, len(texts.prompts) - 1
+    category, config = texts.category, request.config
     for doubt in doubts(config):
         log.warning("%s: %s", request.title, doubt)
     if config.method != "attndreambooth":
         _say_words(request, texts)
         return
     log.info(
-        "%s: prompt %r%s; the placeholder's map is tied to token %d of %r (id %d)",
+        "%s: prompt %s; the placeholder's map is tied to token %d of %r (id %d)",
         request.title,
-        texts.prompts[0].text,
-        f" and {more} more" if more else "",
+        named([repr(prompt.text) for prompt in texts.prompts], 1),
         category.tied_offset + 1,
         category.text,
         category.ids[category.tied_offset],
@@ -43,13 +43,11 @@ def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
 
 def _say_words(request: StageRequest, texts: Texts) -> None:
     """Of a compared method."""
-    first, more = texts.trained[0], len(texts.trained) - 1
     initial = request.config.words.initial or texts.category.text
     log.info(
-        "%s: prompt %r%s; the placeholder begins as %r",
+        "%s: prompt %s; the placeholder begins as %r",
         request.title,
-        first.text,
-        f" and {more} more" if more else "",
+        named([repr(prompt.text) for prompt in texts.trained], 1),
         initial,
     )
     method = request.config.method

@@ -33,6 +33,7 @@ from ...attndb.artifacts.tensor_file import SAFETENSORS, read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
+from .file_state import files_state
 from .model.diffusers_names import diffusers_places
 from .model.families import family, sampling_identity
 from .model.placeholders import SDXL_ENCODERS
@@ -123,14 +124,11 @@ def _check_family(model: Any, theirs: str, word: ForeignEmbedding, file: str) ->
 def foreign_state(embedding: object, lora: object, unet: object) -> str:
     """Changes when one of the files does. What comes over a wire is None here."""
     finders = ((_embedding_path, embedding), (partial(_path, "loras"), lora), (unet_file, unet))
-    states = []
-    for find, name in finders:
-        if isinstance(name, str) and name not in ("", NO_WEIGHTS):
-            try:
-                found = find(name).stat()
-                states.append(f"{found.st_mtime_ns} {found.st_size}")
-            except (OSError, ValueError) as error:
-                states.append(str(error))
+    states = [
+        files_state(lambda find=find, name=name: [find(name)])
+        for find, name in finders
+        if isinstance(name, str) and name not in ("", NO_WEIGHTS)
+    ]
     return repr(states)
 
 

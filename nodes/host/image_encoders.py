@@ -17,6 +17,7 @@ from ...attndb.artifacts.digest import tensors_digest
 from ...attndb.config.printable import quoted
 from ...attndb.evaluation.hugging_face import WANTED, FolderEncoder, load_folder_encoder
 from ...micro.clip_encoder import MicroClipEncoder, micro_clip_encoder
+from .file_state import files_state
 from .model.weights import merged_weights
 from .typed_path import can_be_path, is_folder, lies_below, place_of, unquoted
 
@@ -162,11 +163,9 @@ def folder_encoder(text: str) -> ManagedEncoder:
 
 def encoder_state(text: object) -> str:
     """Changes when a file of the folder does."""
-    try:
-        files = sorted(path for path in _resolved(str(text)).iterdir() if path.is_file())
-        return repr([(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in files])
-    except (OSError, ValueError) as error:
-        return str(error)
+    return files_state(
+        lambda: sorted(path for path in _resolved(str(text)).iterdir() if path.is_file())
+    )
 
 
 def _resolved(text: str) -> Path:

@@ -10,6 +10,7 @@ import folder_paths
 from ...attndb.artifacts.concept_files import read_record
 from ...attndb.artifacts.file_name import check_name
 from ...attndb.data.scan import natural_key
+from .file_state import files_state
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,7 @@ def _carries_record(path: Path) -> bool:
 
 def concept_state(name: str) -> str:
     """Changes when the files of a saved concept do."""
-    try:
-        paths = [path for path in find_concept(name) if path is not None]
-        return repr([(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths])
-    except (OSError, ValueError) as error:
-        return str(error)
+    return files_state(lambda: [path for path in find_concept(name) if path is not None])
 
 
 def find_concept(name: str) -> tuple[Path, Path | None]:

@@ -17,6 +17,7 @@ from ...attndb.config.printable import quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
 from ...attndb.data.scan import image_suffixes, natural_key, scan
+from .file_state import files_state
 from .typed_path import can_be_path, is_folder, lies_below, unquoted
 
 OWNERS_KEY = "attndb_photos"
@@ -126,10 +127,9 @@ def folder_state(text: object) -> str:
     """Changes when a photo of the folder, its text or its mask is added, removed or replaced."""
     try:
         listing = scan(resolve_folder(text), within=photo_roots())
-        files = [(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in listing.files]
     except (ValueError, OSError) as error:
         return str(error)
-    return repr((files, listing.unusable))
+    return repr((files_state(lambda: listing.files), listing.unusable))
 
 
 _listed: dict[str, Any] = {"key": None, "at": 0.0, "names": []}

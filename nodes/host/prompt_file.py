@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...attndb.config.printable import quoted
+from .file_state import files_state
 from .photo_folders import photo_roots
 from .typed_path import can_be_path, is_file, lies_below, place_of, unquoted
 
@@ -26,11 +27,7 @@ def read_prompt_file(text: str) -> str:
 
 def prompt_file_state(text: object) -> str:
     """Changes when the file does."""
-    try:
-        found = _resolved(str(text)).stat()
-    except (OSError, ValueError) as error:
-        return str(error)
-    return f"{found.st_mtime_ns} {found.st_size}"
+    return files_state(lambda: [_resolved(str(text))])
 
 
 def _resolved(text: str) -> Path:

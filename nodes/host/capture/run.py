@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ....attndb.attention.recorder import LatentWindow, MapKey, MapRecorder
+from ....attndb.config.named import named
 from ..model.text_distance import is_cast_of
 from .conditioning import PromptPlace, area_of
 
@@ -69,8 +70,8 @@ class Run:
     def remarks(self) -> list[str]:
         """What was left out, and why."""
         found = [_IN_PARTS] if self._in_parts else []
-        for changed, (first, *more) in self._left_out.items():
-            names = f"{first} and {len(more)} more" if more else first
+        for changed, layers in self._left_out.items():
+            names = named(list(layers), 1)
             found.append(f"{names}: another node changes their {changed}; left out of the maps.")
         return found
 

@@ -18,6 +18,7 @@ from ....attndb.config.printable import printable
 from ....attndb.data.photo_file import read_picture
 from ....attndb.data.scan import image_suffixes, scan
 from ....attndb.data.upright import upright
+from ..file_state import file_state
 from ..paths import find_concept, saved_concepts
 from ..photo_folders import photo_roots, resolve_folder
 
@@ -38,8 +39,7 @@ class ListedPhoto:
     @property
     def version(self) -> str:
         """Names this file as it is now: changes with its name, size and time."""
-        found = self.path.stat()
-        return _short((os.fsencode(self.path), found.st_size, found.st_mtime_ns))
+        return _short(file_state(self.path))
 
 
 def list_photos(folder: str) -> list[ListedPhoto]:
@@ -103,11 +103,10 @@ def _described(name: str) -> dict[str, str] | None:
     try:
         embedding, _ = find_concept(name)
         record = read_record(embedding) or {}
-        found = embedding.stat()
+        version = _short(file_state(embedding))
     except (OSError, ValueError):  # gone or damaged since it was listed
         return None
     words = trigger_words(record.get("placeholder", ""), record.get("category", ""), record).strip()
-    version = _short((name, found.st_size, found.st_mtime_ns))
     return {"name": name, "trigger": printable(words, 200), "version": version}
 
 
