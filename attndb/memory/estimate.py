@@ -20,7 +20,7 @@ from ..losses.totals import LossTotals
 from ..methods.registry import method_of
 from ..models.precision import computes_in_bf16
 from ..models.protocol import Model
-from ..training.adamw_in_backward import PIECE, AdamWInBackward
+from ..training.adamw_in_backward import AdamWInBackward, update_bytes
 from ..training.training import Training
 from .meta_trace import META, MetaTrace, backward, unique_bytes
 
@@ -230,12 +230,6 @@ def total_of(shares: Mapping[str, Tensor]) -> Tensor:
 def optimizer_bytes(parameters: Sequence[nn.Parameter | Tensor], name: OptimizerName) -> int:
     """What an optimiser keeps of some parameters between steps (see the libraries' `state`)."""
     return sum(_state_bytes(parameter, name) for parameter in parameters)
-
-
-def update_bytes(parameters: Sequence[Tensor]) -> int:
-    """What an update in the backward pass holds at most: a piece of a weight, its gradient, both
-    means, and the noise and the sums that round them, in 32 bits."""
-    return 7 * 4 * min(PIECE, max(parameter.numel() for parameter in parameters))
 
 
 def _state_bytes(parameter: Tensor, name: OptimizerName) -> int:

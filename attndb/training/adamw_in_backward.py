@@ -7,7 +7,8 @@ arithmetic of an update is fp32, in pieces.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,12 @@ PIECE = 1 << 22
 """Values that are updated at once: 16 MiB in fp32."""
 
 Mode = Literal["update", "gather", "drop"]
+
+
+def update_bytes(parameters: Sequence[Tensor]) -> int:
+    """What an update in the backward pass holds at most: a piece of a weight, its gradient, both
+    means, and the noise and the sums that round them, in 32 bits."""
+    return 7 * 4 * min(PIECE, max(parameter.numel() for parameter in parameters))
 
 
 class AdamWInBackward(torch.optim.Optimizer):
@@ -63,6 +70,17 @@ class AdamWInBackward(torch.optim.Optimizer):
         self._handles.clear()
         self._gathered.clear()
 
+    @contextmanager
+    def room_taken(self) -> Iterator[None]:
+        """Inside, all that updates will need is taken: both means of every weight, from now on, and
+        the memory of an update. What fits beside it fits beside them."""
+        for parameter in self._places:
+            self._state_of(parameter)
+        device = next(iter(self._places)).device
+        pieces = torch.empty(update_bytes(list(self._places)), dtype=torch.uint8, device=device)
+        yield
+        del pieces
+
     def step(self, closure: Any = None) -> None:
         """Updates what the last backward pass did not reach; mostly that is nothing."""
         for parameter in list(self._gathered):
@@ -84,17 +102,18 @@ class AdamWInBackward(torch.optim.Optimizer):
         else:
             self._update(parameter, gradient)
 
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Any]:
+        state = self.state[parameter]
+        if not state:
+            means = {name: torch.zeros_like(parameter.data) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(step=0, **means)
+        return state
+
     @torch.no_grad()
     def _update(self, parameter: nn.Parameter, gradient: Tensor) -> None:
         number, index = self._places[parameter]
         group = self.param_groups[number]
-        state = self.state[parameter]
-        if not state:
-            state.update(
-                step=0,
-                exp_avg=torch.zeros_like(parameter),
-                exp_avg_sq=torch.zeros_like(parameter),
-            )
+        state = self._state_of(parameter)
         generator = torch.Generator(parameter.device)
         key = ("round", self._seed, index, state["step"])
         generator.manual_seed(step_generator(*key).initial_seed())

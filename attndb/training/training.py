@@ -137,6 +137,7 @@ class Training:
 
     def _leave(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()  # weights in bf16 become fp32 next, in the place of the means
         self.learner.detach()
         for module in self.model.unet.modules():
             module._compiled_call_impl = None  # a bound method: the module would hold itself

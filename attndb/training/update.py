@@ -69,25 +69,30 @@ class UpdateInBackward:
     def __init__(self, optimizer: AdamWInBackward) -> None:
         self.consistent = True
         self._optimizer = optimizer
-        self._tried = 0
+        self._tried, self._trying = 0, False
 
     def prepare(self, micro_batch: int, backward: Callable[[], Any]) -> None:
-        """With a new micro-batch, a backward pass that changes nothing: running out of memory is
-        harmless in it, and is not in one that updates as it goes."""
+        """With a new micro-batch, backward passes that change nothing and need what those that
+        update will: running out of memory is harmless in them, and is not in the others."""
         if self._tried == micro_batch:
             return
-        self._optimizer.mode = "drop"
-        backward()
-        self._optimizer.mode = "gather"
+        self._trying = True
+        try:
+            with self._optimizer.room_taken():
+                backward()
+        finally:
+            self._trying = False
+            self._optimizer.zero_grad()
         self._tried = micro_batch
 
     def backward(self, loss: Tensor, last: bool, check: Callable[[], Any]) -> None:
         """Gathers gradients, or with the last part updates: from there is no way back."""
-        if self._optimizer.mode != "drop":
-            self._optimizer.mode = "gather"
-            if last:
-                check()
-                self._optimizer.mode, self.consistent = "update", False
+        self._optimizer.mode = "gather"
+        if last and self._trying:
+            self._optimizer.mode = "drop"
+        elif last:
+            check()
+            self._optimizer.mode, self.consistent = "update", False
         loss.backward()
 
     def apply(self) -> None:

@@ -9,10 +9,12 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.memory.meta_trace import Ledger
 from attndreambooth.attndb.training import adamw_in_backward
 from attndreambooth.attndb.training.adamw_in_backward import AdamWInBackward
 from attndreambooth.attndb.training.callback import NoCallback
 from attndreambooth.attndb.training.run import Run
+from attndreambooth.attndb.training.update import UpdateInBackward
 from attndreambooth.devkit.tiny_model import RandomBatches, random_batch, tiny_model
 from attndreambooth.devkit.training import train_stage, training_of
 
@@ -160,6 +162,37 @@ def test_out_of_memory_halves_the_micro_batch_before_anything_is_updated():
     asked = train_stage(tiny_model(), RandomBatches(), stage(micro_batch=2), VECTORS)
     assert survived.losses == asked.losses
     assert all(torch.equal(survived.delta[name], change) for name, change in asked.delta.items())
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_trial_before_an_update_needs_all_that_the_update_will(parts):
+    model = network().bfloat16()
+    held = [p.data for p in model.parameters()]
+    before = [value.clone() for value in held]
+    x = torch.randn(6, 8).bfloat16()
+    with AdamWInBackward(list(model.parameters()), seed=0, **CONSTANTS) as optimizer:
+        update = UpdateInBackward(optimizer)
+
+        def backward():
+            for number, part in enumerate(x.chunk(parts), start=1):
+                update.backward(model(part).float().square().sum(), number == parts, lambda: None)
+
+        with Ledger(held) as ledger:
+            update.prepare(6 // parts, backward)
+            trial, ledger.peak = ledger.peak, ledger.live
+            assert all(map(torch.equal, before, held)), "it changed something"
+            backward()
+    assert ledger.peak <= trial
+    assert not any(map(torch.equal, before, held))
+
+
+def test_the_weights_become_fp32_in_the_place_of_the_means():
+    training = training_of(tiny_model(), stage(), VECTORS)
+    with Ledger(training.trainable) as ledger:
+        with training:
+            training.step(0, random_batch(4))
+            before = ledger.peak = ledger.live
+    assert ledger.peak <= before
 
 
 def test_a_nan_is_not_learned():
