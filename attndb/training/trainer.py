@@ -101,8 +101,11 @@ class _Progress:
         return len(self.losses) + len(self._pending)
 
     def show_the_last_step(self) -> None:
-        """Of a training that was stopped after all its steps: what is drawn at the end was not."""
-        if self.losses and self.done == self._training.config.steps:
+        """Of a training that goes on: it may have been stopped before what is due after that step,
+        or after all steps, was made."""
+        if not self.losses:
+            return
+        if self._callback.due(self.done) or self.done == self._training.config.steps:
             self._callback(self.losses[-1], self._training)
 
     def add(self, loss: PendingLoss) -> None:

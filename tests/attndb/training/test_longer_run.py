@@ -186,6 +186,28 @@ def test_a_concept_on_the_way_is_that_of_a_training_of_so_many_steps(tmp_path, a
     assert "after_steps" not in concept.record["stages"][-1]
 
 
+class Cancelled(Counting):
+    """Cancels the training once, where the second step is queued."""
+
+    def due(self, done):
+        if done == 2 and self.models == 1:
+            raise KeyboardInterrupt
+        return False
+
+
+def test_a_concept_that_was_due_where_it_was_cancelled_is_kept_when_it_goes_on(tmp_path, asked):
+    bench, plain = Cancelled(tmp_path / "a"), Counting(tmp_path / "b")
+    request = replace(with_steps(asked, 5), keep_state=False, concepts_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(bench, request)
+    train_stage(bench, request)
+    train_stage(plain, request)
+    assert list(bench.concepts) == [2, 4]
+    for steps, kept in plain.concepts.items():
+        assert bench.concepts[steps].digest() == kept.digest()
+        assert bench.concepts[steps].record == kept.record
+
+
 def test_a_full_disk_only_costs_the_concept_on_the_way(tmp_path, asked, caplog):
     bench = Counting(tmp_path)
 
