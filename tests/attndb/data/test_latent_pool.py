@@ -276,12 +276,23 @@ def test_a_pool_that_the_stage_does_not_use_up_is_encoded_as_it_is_drawn(tmp_pat
     assert set(encoder.sizes) == {1} and not files(tmp_path)
 
 
-@pytest.mark.parametrize(("size", "most"), [(-1, 2), (POOL, 1)])
+@pytest.mark.parametrize(("size", "most"), [(-1, 2), (POOL, 2), (POOL - 1, 1)])
 def test_an_automatic_pool_is_filled_for_the_later_stages_as_well(size, most):
-    enough = -(-PHOTOS * POOL // (4 * most))
+    enough = -(-PHOTOS * (POOL if size < 0 else size) // (4 * most))
     changes = {"latent_pool": size, "resolution": 32}
     assert batches(changes=changes, steps=enough)[0].fills
     assert not batches(changes=changes, steps=enough - 1)[0].fills
+
+
+def test_a_pool_of_that_size_by_itself_or_by_choice_has_the_same_bytes():
+    """They are one run, so that what one began the other goes on with."""
+    steps = PHOTOS * POOL // 6  # fewer samples than crops, and more than half
+    found = []
+    for size in (-1, POOL):
+        source, _ = batches(changes={"latent_pool": size, "resolution": 32}, steps=steps)
+        source.fill()
+        found.append(source[0].latents)
+    assert torch.equal(*found)
 
 
 def test_photos_that_change_on_disk_while_it_trains_change_nothing(tmp_path):
