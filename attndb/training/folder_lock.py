@@ -54,8 +54,11 @@ class FolderLock:
         self._handle = handle
 
     def release(self) -> None:
-        """Gives the lock back; harmless when it is not held."""
+        """Gives the lock back; harmless when it is not held. Also where a process that was forked
+        meanwhile has the file open: closing it here would leave the lock to that one."""
         if self._handle is not None:
+            with contextlib.suppress(OSError):
+                _unlock(self._handle)
             self._handle.close()
             self._handle = None
 
@@ -70,3 +73,10 @@ def _lock(handle: IO[bytes]) -> None:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unlock(handle: IO[bytes]) -> None:
+    if os.name != "nt":  # Windows forks no processes
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -46,3 +46,24 @@ def refuse(monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_it(tmp_path):
+    """E.g. another pack's workers, which live on with all that was open."""
+    lock = FolderLock(tmp_path / "lock")
+    lock.acquire()
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(theirs)
+        os.read(ours, 1)  # until the test is over
+        os._exit(0)
+    try:
+        lock.release()
+        again = FolderLock(tmp_path / "lock")
+        again.acquire()
+        again.release()
+    finally:
+        os.close(theirs)
+        os.waitpid(child, 0)
+        os.close(ours)
