@@ -73,7 +73,7 @@ def backend(host):
 
 @pytest.mark.parametrize(("stage", "precision", "changes"), CASES)
 def test_a_traced_step_holds_what_a_real_one_holds(backend, stage, precision, changes):
-    from attndreambooth.attndb.memory.estimate import update_bytes
+    from attndreambooth.attndb.training.adamw_in_backward import update_bytes
     from attndreambooth.devkit.training import training_of
 
     config = config_of(stage, precision, **changes)

@@ -219,8 +219,9 @@ def test_low_memory_updates_once_and_after_all_samples():
 def test_the_memory_estimate_knows_the_base_and_the_gradient_that_waits(kind):
     from support.bytes_held import held_by
 
-    from attndreambooth.attndb.memory.estimate import MemoryEstimator, update_bytes
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
     from attndreambooth.attndb.memory.meta_trace import Ledger
+    from attndreambooth.attndb.training.adamw_in_backward import update_bytes
 
     number, changes = KINDS[kind]
     backend = touched_model(True)

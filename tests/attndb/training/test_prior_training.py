@@ -220,8 +220,9 @@ def test_low_memory_does_not_learn_a_nan_of_the_prior():
 @pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory):
-    from attndreambooth.attndb.memory.estimate import MemoryEstimator, update_bytes
+    from attndreambooth.attndb.memory.estimate import MemoryEstimator
     from attndreambooth.attndb.memory.meta_trace import Ledger
+    from attndreambooth.attndb.training.adamw_in_backward import update_bytes
 
     backend = tiny_model()
     config = stage(number, low_memory=low_memory, precision="bf16")
