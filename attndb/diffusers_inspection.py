@@ -44,12 +44,14 @@ def diffusers_facts(folder: Path) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     unet = (folder / SUBFOLDER).is_dir() or any((folder / name).exists() for name in WEIGHT_FILES)
     if unet:
+        weights = None
         try:
-            facts[SUBFOLDER] = _unet(folder)
+            weights = weight_file(folder)
+            facts[SUBFOLDER] = _unet(folder, weights)
         except (OSError, ValueError) as error:
             problems.append(printable(str(error)))
         problems += _config_problems(folder)
-        facts["prediction_type"] = prediction_type(folder) or "not said"
+        facts["prediction_type"] = prediction_type(folder, weights) or "not said"
     embeddings = {}
     for path in _embeddings(folder):
         try:
@@ -80,8 +82,7 @@ def _embeddings(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob(_EMBEDDINGS) if p.suffix.lower() in ends)
 
 
-def _unet(folder: Path) -> dict[str, Any]:
-    path = weight_file(folder)
+def _unet(folder: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConceptFileError(f"{path.name} is no file: restore it")
     if path.suffix == ".safetensors":

@@ -16,6 +16,7 @@ from torch import Tensor
 from .concept import ConceptFileError
 from .concept_record import check_finite, check_precision
 from .pickled_tensors import read_pickled
+from .prediction_metadata import PREDICTIONS, file_prediction
 from .tensor_file import SAFETENSORS, read_tensors
 from .weight_delta import WeightDelta
 
@@ -57,8 +58,14 @@ def weight_file(folder: Path) -> Path:
     )
 
 
-def prediction_type(folder: Path) -> str | None:
-    """`epsilon` or `v` as the folder's scheduler says; None where it does not."""
+def prediction_type(folder: Path, weights: Path | None = None) -> str | None:
+    """`epsilon` or `v` as the folder's scheduler says, else the U-Net's file; None where neither
+    does."""
+    told = _of_scheduler(folder)
+    return told if told is not None or weights is None else file_prediction(weights)
+
+
+def _of_scheduler(folder: Path) -> str | None:
     path = folder / "scheduler" / "scheduler_config.json"
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_CONFIG:
@@ -67,7 +74,7 @@ def prediction_type(folder: Path) -> str | None:
     except (OSError, ValueError, RecursionError):
         return None
     told = content.get("prediction_type") if isinstance(content, dict) else None
-    return {"epsilon": "epsilon", "v_prediction": "v"}.get(told) if isinstance(told, str) else None
+    return PREDICTIONS.get(told) if isinstance(told, str) else None
 
 
 def read_unet(path: Path) -> dict[str, Tensor]:

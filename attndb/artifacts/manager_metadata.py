@@ -17,17 +17,18 @@ from PIL import Image
 
 from .concept import TrainedConcept
 from .lineage import KEPT, lineage
+from .prediction_metadata import KEY as PREDICTION_KEY
 from .tensor_file import Writer, png_writer
 
 _BASE_VERSIONS = {
     "SD 1.5": "sd_v1",
     "SD 2.1-base": "sd_v2",
-    "SD 2.1-768": "sd_v2_v",
+    "SD 2.1-768": "sd_v2",
     "SDXL": "sdxl_base_v1-0",
 }
-"""kohya sd-scripts' names."""
+"""kohya sd-scripts' names; the first three end in `_v` where the model predicts v."""
 _PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
-"""Of the others the record says it: a fine-tuned SDXL may predict v."""
+"""Where the record does not say it: behind a model sampling node each may predict the other."""
 _URL_START = "base64,"
 _MOST_PIXELS = 16_000_000
 """Of a picture in a record. This pack's have 256 px a side."""
@@ -37,10 +38,11 @@ def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     """Metadata for managers; only what is known of the concept."""
     metadata = {"trained_words": json.dumps([concept.trigger])}
     if version := _BASE_VERSIONS.get(concept.base_family):
-        metadata["ss_base_model_version"] = version
-        told = _PREDICTIONS.get(concept.base_family) or concept.record.get("prediction_type")
+        usual = _PREDICTIONS.get(concept.base_family)
+        told = concept.record.get("prediction_type", usual)
+        metadata["ss_base_model_version"] = f"{version}_v" if usual and told == "v" else version
         if isinstance(told, str):
-            metadata["modelspec.prediction_type"] = told
+            metadata[PREDICTION_KEY] = told
     if picture := record_thumbnail(concept.record):
         metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
     return metadata

@@ -17,6 +17,7 @@ from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES
 from ...attndb.artifacts.folder_claim import claim_folder, folder_holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
+from ...attndb.artifacts.prediction_metadata import KEY as PREDICTION_KEY
 from ...attndb.artifacts.tensor_file import tensors_writer, text_writer
 from .model.concept_patches import apply_to_model
 from .model.diffusers_names import diffusers_config, diffusers_places
@@ -96,6 +97,7 @@ def export_to_diffusers(
         )
     dtype = dtype or delta_dtype(model)
     weights = _unet(model, concept, dtype)
+    predicts = {PREDICTION_KEY: sampling_identity(model)["prediction_type"]}
     for number in itertools.count(1):
         name = wanted if number == 1 else f"{wanted}-{number}"
         folder = export_folder(name)
@@ -103,7 +105,7 @@ def export_to_diffusers(
             "README.md": text_writer(_readme(model, concept, name, dtype)),
             EMBEDDING_FILE: tensors_writer(_word(concept), _FORMAT),
             f"{SUBFOLDER}/config.json": text_writer(_text(diffusers_config(model))),
-            f"{SUBFOLDER}/{WEIGHT_FILES[0]}": tensors_writer(weights, _FORMAT),
+            f"{SUBFOLDER}/{WEIGHT_FILES[0]}": tensors_writer(weights, {**_FORMAT, **predicts}),
         }
         if folder_holds(folder, files) or claim_folder(folder, files):
             return folder

@@ -29,6 +29,7 @@ from ...attndb.artifacts.foreign_files import (
     foreign_delta,
     read_foreign_embedding,
 )
+from ...attndb.artifacts.prediction_metadata import PREDICTIONS, told_prediction
 from ...attndb.artifacts.tensor_file import SAFETENSORS, read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.data.dataset import check_category, check_placeholder
@@ -89,10 +90,11 @@ def foreign_concept(
     check_placeholder(placeholder, category)
     made_of = {"embedding": embedding, "lora": None if lora == NO_WEIGHTS else lora}
     delta: dict[str, WeightDelta] = {}
+    predicts: str | None = None
     if lora != NO_WEIGHTS:
-        delta = _of_lora(model, lora)
+        delta, predicts = _of_lora(model, lora)
     if unet != NO_WEIGHTS:
-        delta, made_of["unet"] = _of_unet(model, unet), unet
+        (delta, predicts), made_of["unet"] = _of_unet(model, unet), unet
     return TrainedConcept(
         placeholder=placeholder,
         category=category,
@@ -101,7 +103,11 @@ def foreign_concept(
         further=dict(word.further),
         delta=delta,
         base_family=theirs,
-        record={"imported": made_of, "stages": []},
+        record={
+            **({} if predicts is None else {"prediction_type": predicts}),
+            "imported": made_of,
+            "stages": [],
+        },
     )
 
 
@@ -132,12 +138,20 @@ def foreign_state(embedding: object, lora: object, unet: object) -> str:
     return repr(states)
 
 
-def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
+def _of_lora(model: Any, lora: str) -> tuple[dict[str, WeightDelta], str | None]:
+    """The change, and what the file says that it makes the MODEL predict."""
     path = _path("loras", lora)
     try:
         tensors, metadata = read_tensors(path)
     except (ValueError, OSError) as error:
         raise ConceptFileError.unreadable(path, error) from error
+    told, has = told_prediction(metadata), sampling_identity(model)["prediction_type"]
+    if told not in (None, has):
+        raise ConceptFileError(
+            f"{lora} is of a model that predicts {told}, as its metadata says, and this MODEL "
+            f"predicts {has}: connect a MODEL that predicts {told}. If the file is wrong, put it "
+            "on the MODEL with the stock Load LoRA, and choose no lora here"
+        )
     delta, text_keys = foreign_delta(tensors, _weights(model), path.name, metadata)
     if text_keys:
         log.warning(
@@ -145,21 +159,22 @@ def _of_lora(model: Any, lora: str) -> dict[str, WeightDelta]:
             ascii(lora),
             text_keys,
         )
-    return delta
+    return delta, told
 
 
-def _of_unet(model: Any, unet: str) -> dict[str, WeightDelta]:
-    """What a U-Net in diffusers' layout has otherwise than the MODEL on the wire."""
+def _of_unet(model: Any, unet: str) -> tuple[dict[str, WeightDelta], str | None]:
+    """What a U-Net in diffusers' layout has otherwise than the MODEL on the wire, which it was
+    trained from, and what that predicts."""
     path = unet_file(unet)
     places = diffusers_places(model)
     tensors = read_unet(path)
     check_layout(tensors, places, unet, family(model))
     folder = path.parent.parent if path.parent.name == SUBFOLDER else path.parent
-    told, has = prediction_type(folder), sampling_identity(model)["prediction_type"]
+    told, has = prediction_type(folder, path), sampling_identity(model)["prediction_type"]
     if told not in (None, has):
         raise ConceptFileError(
-            f"{unet} predicts {told}, as its scheduler says, and this MODEL predicts {has}: "
-            "connect the checkpoint that it was trained from"
+            f"{unet} predicts {told}, as its scheduler or its metadata says, and this MODEL "
+            f"predicts {has}: connect the checkpoint that it was trained from"
         )
     with torch.inference_mode(False), torch.no_grad():
         base = merged_weights(model, UNET_PREFIX)
@@ -181,7 +196,7 @@ def _of_unet(model: Any, unet: str) -> dict[str, WeightDelta]:
         len(places),
         100 * share,
     )
-    return delta
+    return delta, PREDICTIONS.get(has)
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:

@@ -11,6 +11,9 @@ import torch
 from support.in_diffusers import pipeline_parts, saved_unet
 from support.stages import refuses, small
 
+from attndreambooth.attndb.artifacts.diffusers_unet import WEIGHT_FILES
+from attndreambooth.attndb.artifacts.prediction_metadata import file_prediction
+
 NODE = "AttnDBExportToDiffusers"
 WIDTH = {"sd15": 768, "sd21": 1024}
 STEPS = 4  # the host's and diffusers' timesteps are whole numbers: 999, 666, 333, 0
@@ -157,6 +160,8 @@ def test_it_comes_back_by_import_concept(made, run, monkeypatch):
         category="person",
     )
     assert trigger == made.concept.trigger
+    told = file_prediction(Path(folder) / "unet" / WEIGHT_FILES[0])
+    assert told == concept.record["prediction_type"] == made.concept.record["prediction_type"]
     assert torch.equal(concept.vectors, made.concept.vectors)
     assert set(concept.delta) == set(made.concept.delta)
     for name, change in made.concept.delta.items():

@@ -103,3 +103,36 @@ def test_files_of_another_family_and_bad_words_are_refused(sd21, sd15, run, file
         run("AttnDBImportConcept", model=sd15.model, **given, placeholder="person")
     with pytest.raises(NodeError, match=r"Import Concept: .*nobody.*not in models/embeddings"):
         run("AttnDBImportConcept", model=sd15.model, **{**given, "embedding": "nobody.pt"})
+
+
+@pytest.fixture
+def velocity(sd15):
+    """The same MODEL behind ModelSamplingDiscrete: it predicts v."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    return ModelSamplingDiscrete().patch(sd15.model, "v_prediction", False)[0]
+
+
+def test_what_a_lora_is_said_to_predict_stays_with_it(sd15, velocity, run, files, home):
+    import folder_paths
+
+    from attndreambooth.nodes.errors import NodeError
+
+    tensors = load_file(home / "loras" / "kohya.safetensors")
+    for name, told in (("eps", "sd_v1"), ("vel", "sd_v1_v")):
+        save_file(tensors, home / "loras" / f"{name}.safetensors", {"ss_base_model_version": told})
+    folder_paths.filename_list_cache.clear()
+    given = {"embedding": "learned_embeds_steps_60.bin", "category": "bear"}
+    untold = run("AttnDBImportConcept", model=velocity, lora="kohya.safetensors", **given)[0]
+    assert "prediction_type" not in untold.record
+    with pytest.raises(
+        NodeError, match=r"vel\.safetensors is of a model that predicts v, .*Load LoRA"
+    ):
+        run("AttnDBImportConcept", model=sd15.model, lora="vel.safetensors", **given)
+    made = run("AttnDBImportConcept", model=velocity, lora="vel.safetensors", **given)[0]
+    run("AttnDBSaveConcept", concept=made, name="of-v")
+    loaded = run("AttnDBLoadConcept", name="of-v")[0]
+    assert loaded.record["prediction_type"] == "v"
+    run("AttnDBApplyConcept", model=velocity, clip=sd15.clip, concept=loaded)
+    with pytest.raises(NodeError, match=r"trained on a MODEL that predicts v, and this one .*eps"):
+        run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=loaded)

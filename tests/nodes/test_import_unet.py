@@ -251,11 +251,19 @@ def test_a_velocity_model_is_told_by_its_scheduler(diffusers, bring, folder):
     (folder / "scheduler").mkdir()
     told = folder / "scheduler" / "scheduler_config.json"
     told.write_text(json.dumps({"prediction_type": "v_prediction"}))
-    with refuses(r"predicts v, as its scheduler says, and this MODEL predicts epsilon"):
+    with refuses(
+        r"predicts v, as its scheduler or its metadata says, and this MODEL predicts epsilon"
+    ):
         bring(unet=folder.name)
     for harmless in ("{", "[1]", '{"prediction_type": 3}', '{"prediction_type": "epsilon"}'):
         told.write_text(harmless)
-        assert bring(unet=folder.name).delta
+        made = bring(unet=folder.name)
+        assert made.delta and made.record["prediction_type"] == "epsilon"
+    told.unlink()
+    said = {"format": "pt", "modelspec.prediction_type": "v"}
+    save_file(tensors_of(diffusers), folder / "diffusion_pytorch_model.safetensors", said)
+    with refuses(r"predicts v, as its scheduler or its metadata says"):
+        bring(unet=folder.name)
 
 
 def test_folders_without_a_u_net_or_elsewhere_are_refused(diffusers, bring, folder, tmp_path):
