@@ -167,7 +167,8 @@ def weight_file_keys(delta: Mapping[str, WeightDelta]) -> dict[str, Tensor]:
 
 
 def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, WeightDelta]:
-    """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know."""
+    """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know, and an alpha
+    by which other loaders would draw another change than this."""
     delta: dict[str, WeightDelta] = {}
     unknown = []
     for key, value in tensors.items():
@@ -181,7 +182,9 @@ def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
             delta[f"{name.removesuffix('.diff')}.weight"] = value
         elif name.endswith(".lora_up.weight") and down in tensors:
             check_factors(value, tensors[down], f"{file}: {key}")
-            delta[f"{name.removesuffix('.lora_up.weight')}.weight"] = low_rank(value, tensors[down])
+            stem = key.removesuffix(".lora_up.weight")
+            _check_alpha(tensors.get(f"{stem}.alpha"), value.shape[1], f"{file}: {stem}.alpha")
+            delta[f"{stem.removeprefix(_WEIGHT_PREFIX)}.weight"] = low_rank(value, tensors[down])
         elif not name.endswith((".lora_down.weight", ".alpha")):
             unknown.append(key)
     if unknown:
@@ -190,6 +193,16 @@ def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
             "concept weight file of this pack; load it with the stock Load LoRA node instead"
         )
     return delta
+
+
+def _check_alpha(alpha: Tensor | None, rank: int, where: str) -> None:
+    """ConceptFileError unless it is the rank, as it is written, or missing: both scale nothing."""
+    if alpha is None or (alpha.numel() == 1 and float(alpha) == rank):
+        return
+    raise ConceptFileError(
+        f"{where} is {alpha.flatten()[:4].tolist()}, and was saved as {rank}: it was changed after "
+        "it was saved; restore the file, or use it with the stock Load LoRA node"
+    )
 
 
 def check_factors(up: Tensor, down: Tensor, where: str) -> None:

@@ -180,3 +180,18 @@ def test_half_a_concept_of_old_is_still_a_concept(tmp_path):
         loaded = load_concept(*save(tmp_path, made))
         assert loaded.digest() == made.digest() and loaded.record == made.record
         assert (loaded.placeholder, loaded.category) == (made.placeholder, made.category)
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor(1.0), torch.tensor(float("nan")), torch.ones(2)])
+def test_an_alpha_that_was_changed_is_refused(tmp_path, alpha):
+    """Load LoRA would draw another strength than Apply Concept."""
+    thin = LowRank(torch.ones(3, 2), torch.ones(2, 4), (3, 4))
+    embedding, weights = save(tmp_path, concept(delta={"out.2.weight": thin}))
+    with safe_open(str(weights), "pt") as handle:
+        tensors, metadata = {k: handle.get_tensor(k) for k in handle.keys()}, handle.metadata()
+    name = "diffusion_model.out.2.alpha"
+    assert float(tensors.pop(name)) == 2.0
+    save_file(tensors, weights, metadata)  # without one nothing is scaled either
+    assert load_concept(embedding, weights).digest() == read_record(embedding)["digest"]
+    save_file({**tensors, name: alpha}, weights, metadata)
+    refused(embedding, weights, name, "was saved as 2")
