@@ -109,7 +109,8 @@ def concept_state(name: str) -> str:
 
 def find_concept(name: str) -> tuple[Path, Path | None]:
     """The embedding file and (if there is one) the weight file of a saved concept, whose name may
-    have the separators of Windows, or the files' ending. ValueError if it can be no name."""
+    have the separators of Windows, or the files' ending. Of several folders' weight files of the
+    name the one that was saved with the embedding. ValueError if it can be no name."""
     name = check_name(name)
     embedding = folder_paths.get_full_path("embeddings", f"{name}.safetensors")
     if embedding is None:
@@ -117,5 +118,19 @@ def find_concept(name: str) -> tuple[Path, Path | None]:
             f"no concept named {name!r} in models/embeddings: save one with Save Concept, or put "
             "its file there and refresh"
         )
-    weights = folder_paths.get_full_path("loras", f"{name}.safetensors")
-    return Path(embedding), None if weights is None else Path(weights)
+    weights = [
+        Path(root) / f"{name}.safetensors" for root in folder_paths.get_folder_paths("loras")
+    ]
+    there = [path for path in weights if path.is_file()]
+    if len(there) > 1:
+        own = _digest(Path(embedding))
+        there = [path for path in there if own and _digest(path) == own] or there
+    return Path(embedding), there[0] if there else None
+
+
+def _digest(path: Path) -> str | None:
+    """Of the concept that a file says it belongs to; None if it says none."""
+    try:
+        return (read_record(path) or {}).get("digest")
+    except ValueError:
+        return None

@@ -79,3 +79,25 @@ def test_the_same_concept_may_lie_in_several_folders(run, trained, home):
         assert run("AttnDBSaveConcept", concept=trained, name=name)[0] == name
     other = dataclasses.replace(trained, placeholder="<other>")
     assert run("AttnDBSaveConcept", concept=other, name="sub/copy-cat")[0] == "sub/copy-cat-2"
+
+
+def test_of_two_folders_files_of_a_name_those_that_belong_together_are_loaded(
+    run, trained, sd15, shared, home
+):
+    """As Load LoRA does, the first weight file was taken: the concept of the second folder could
+    not be loaded beside it."""
+    import folder_paths
+
+    run("AttnDBSaveConcept", concept=trained, name="twin")
+    for kind in ("embeddings", "loras"):
+        ours = home / kind / "twin.safetensors"
+        ours.rename(shared / kind / ours.name)
+    other = dataclasses.replace(trained, placeholder="<other>", delta={**trained.delta})
+    other.delta["out.2.bias"] = torch.ones_like(next(iter(trained.delta.values())))
+    run("AttnDBSaveConcept", concept=other, name="other-twin")
+    strangers = home / "loras" / "twin.safetensors"
+    (home / "loras" / "other-twin.safetensors").rename(strangers)
+    for _ in range(2):
+        folder_paths.filename_list_cache.clear()
+        assert run("AttnDBLoadConcept", name="twin")[0].digest() == trained.digest()
+        strangers.write_bytes(b"no file of tensors")
