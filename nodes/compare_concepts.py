@@ -23,7 +23,7 @@ from .columns import (
 from .compare import CATEGORY, figure_widgets, heatmap_style
 from .errors import naming_node
 from .sockets import reference_socket
-from .wires import filled_lines, first, one_value
+from .wires import asked_lines, first, one_value
 
 _MOST_PROMPTS = 24
 
@@ -57,7 +57,8 @@ class CompareConcepts(io.ComfyNode):
                     default="a photo of a {}",
                     multiline=True,
                     tooltip="One prompt in a line, a figure for each. {} becomes the concept's "
-                    "words, and the plain category before training.",
+                    "words, and the plain category before training. Lines that begin with # are "
+                    "left out.",
                 ),
                 *drawing_widgets(),
                 io.String.Input(
@@ -136,8 +137,8 @@ def _standing(
 
 
 def _lines(prompts: Any) -> list[str]:
-    """Prompts that are not empty, one in a line, of a text or a list of texts."""
-    lines = filled_lines(prompts)
+    """Prompts, one in a line, of a text or a list of texts. ValueError for none, or too many."""
+    lines = asked_lines(prompts)
     if not lines:
         raise ValueError("prompts is empty: write one in a line, with {} for the subject")
     if len(lines) > _MOST_PROMPTS:

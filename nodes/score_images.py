@@ -15,7 +15,7 @@ from .errors import naming_node
 from .evaluate_concept import encoder_sockets, given_encoders, reference_of, rgb
 from .prompt_set import CATEGORY
 from .socket_types import Scores as ScoresSocket
-from .wires import filled_lines, one_value, separate_images, separate_masks
+from .wires import asked_lines, one_value, separate_images, separate_masks
 
 
 class ScoreImages(io.ComfyNode):
@@ -44,8 +44,8 @@ class ScoreImages(io.ComfyNode):
                     multiline=True,
                     tooltip="What the pictures were asked for: one line for all, or one in a line "
                     "for each. {} becomes the category; without {} it is compared as it is, so "
-                    "leave the placeholder out. Weights say nothing: (red:1.3) is red. Empty: no "
-                    "score of text.",
+                    "leave the placeholder out. Weights say nothing: (red:1.3) is red. Lines that "
+                    "begin with # are left out. Empty: no score of text.",
                 ),
                 io.String.Input(
                     "category",
@@ -138,7 +138,7 @@ class ScoreImages(io.ComfyNode):
 def asked_of(given: Any, pictures: int, category: str) -> list[tuple[str, str]]:
     """What each picture was asked for, whole and beside the subject. ValueError if the lines are
     neither one nor as many as the pictures, or if {} has no category."""
-    lines = filled_lines(given)
+    lines = asked_lines(given)
     if not lines:
         return [("", "")] * pictures
     if len(lines) not in (1, pictures):

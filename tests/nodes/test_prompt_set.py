@@ -10,7 +10,7 @@ import torch
 from support.encoders import clip_folder, dino_folder
 from support.stages import refuses
 
-from attndreambooth.attndb.evaluation.prompts import spoken
+from attndreambooth.attndb.evaluation.prompts import prompt_lines, spoken
 
 PROMPTS, ENCODER = "AttnDBPromptSet", "AttnDBLoadImageEncoder"
 
@@ -29,6 +29,18 @@ def test_own_prompts_and_those_of_a_file_are_read(run, home):
     )
     (home / "input" / "mine.txt").write_text("a {} in the snow\r\n", encoding="utf-8-sig")
     assert run(PROMPTS, prompts="text file", file="mine.txt") == ("a {} in the snow", 1)
+
+
+def test_lines_that_begin_with_a_hash_are_no_prompts_in_any_node(host):
+    from attndreambooth.nodes.compare_concepts import _lines
+    from attndreambooth.nodes.score_images import asked_of
+
+    text = "a dog in space\n# a dog at home\n\n  # none\n"
+    assert prompt_lines(text.replace("dog", "{}")) == ("a {} in space",)
+    assert _lines(text) == ["a dog in space"]
+    assert asked_of(text, 2, "") == [("a dog in space", "")] * 2
+    with pytest.raises(ValueError, match="prompts is empty"):
+        _lines("# a dog")
 
 
 def test_a_changed_file_runs_the_graph_again(host, home):
