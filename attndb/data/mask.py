@@ -30,7 +30,7 @@ black and white; the share of its pixels that are not farther away."""
 
 def read_mask(path: Path, name: str) -> Image.Image:
     """A mask file (mode L), white for the subject. DatasetError names one that is no picture."""
-    return read_picture(path, name, upright_mask)
+    return read_picture(path, name, lambda opened: upright_mask(opened, name))
 
 
 def looks_like_mask(image: Image.Image) -> bool:

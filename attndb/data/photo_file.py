@@ -40,9 +40,9 @@ def read_photo(path: Path, name: str, alpha: bool = False) -> Photo:
 
 
 def _photo(name: str, opened: Image.Image, alpha: bool) -> Photo:
-    mask = upright_alpha(opened) if alpha else None
+    mask = upright_alpha(opened, name) if alpha else None
     opaque = mask is None or mask.getextrema() == (255, 255)
-    return Photo(name, upright(opened), mask=None if opaque else mask)
+    return Photo(name, upright(opened, name), mask=None if opaque else mask)
 
 
 def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:

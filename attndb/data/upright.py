@@ -33,40 +33,44 @@ _SAME_CURVE = 8.0
 """Of 255, in the mean over all greys: a linear curve is 48 away, a gamma of 2.2 is 2."""
 
 
-def upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image, name: str) -> Image.Image:
     """The picture turned as its EXIF tag asks, in RGB; its colour profile becomes sRGB,
-    transparency becomes white, more than LARGEST pixels become LARGEST."""
+    transparency becomes white, more than LARGEST pixels become LARGEST. `name`: of its file, for
+    the log."""
     image.load()
     profile = image.info.get("icc_profile")
-    plain = _to_srgb(_bounded(_plain_mode(image)), profile)
+    plain = _to_srgb(_bounded(_plain_mode(image)), profile, printable(name, 200))
     if plain.mode == "RGBA":
         plain = Image.alpha_composite(Image.new("RGBA", plain.size, "white"), plain)
-    return _turned(image, plain.convert("RGB"))
+    return _turned(image, plain.convert("RGB"), name)
 
 
-def upright_alpha(image: Image.Image) -> Image.Image | None:
+def upright_alpha(image: Image.Image, name: str) -> Image.Image | None:
     """The alpha channel (mode L), of the size and turned as `upright` gives the picture; None where
     there is none."""
     image.load()
     plain = _plain_mode(image)
-    return _turned(image, _bounded(plain).getchannel("A")) if plain.mode == "RGBA" else None
+    if plain.mode != "RGBA":
+        return None
+    return _turned(image, _bounded(plain).getchannel("A"), name)
 
 
-def upright_mask(image: Image.Image) -> Image.Image:
+def upright_mask(image: Image.Image, name: str) -> Image.Image:
     """A picture that is a mask (mode L), turned as its EXIF tag asks: its alpha channel where that
     says anything, else its brightness."""
     image.load()
     plain = _bounded(_plain_mode(image))
     if plain.mode == "RGBA" and len(set(plain.getchannel("A").getextrema())) > 1:
-        return _turned(image, plain.getchannel("A"))
-    return _turned(image, plain.convert("L"))
+        return _turned(image, plain.getchannel("A"), name)
+    return _turned(image, plain.convert("L"), name)
 
 
-def _turned(image: Image.Image, part: Image.Image) -> Image.Image:
+def _turned(image: Image.Image, part: Image.Image, name: str) -> Image.Image:
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception as error:  # a reader of damaged tags may raise anything; the picture is whole
-        log.warning("EXIF tags cannot be read, the picture stays: %s", printable(error, 200))
+        shown, why = printable(name, 200), printable(error, 200)
+        log.warning("%s: its EXIF tags cannot be read, it is not turned: %s", shown, why)
         return part
     return part if turn is None else part.transpose(turn)
 
@@ -99,7 +103,7 @@ def _bounded(image: Image.Image) -> Image.Image:
     return image.resize(bounded_size(*image.size), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: object, shown: str) -> Image.Image:
     """The picture's colours in sRGB. A profile that is sRGB already, or cannot be used, changes
     nothing."""
     if not isinstance(profile, bytes) or not 0 < len(profile) <= _MOST_PROFILE_BYTES:
@@ -115,12 +119,12 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(coloured, source, srgb, outputMode=mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
-        log.warning("a colour profile is not used: %s", printable(error, 200))
+        log.warning("%s: its colour profile is not used: %s", shown, printable(error, 200))
         return image
     assert converted is not None  # only a conversion in place gives none
     if image.mode == "RGBA" and converted.mode == "RGB":
         converted.putalpha(image.getchannel("A"))
-    log.info("colours converted from %s to sRGB", printable(name, 80))
+    log.info("%s: colours converted from %s to sRGB", shown, printable(name, 80))
     return converted
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import folder_paths
@@ -76,7 +77,7 @@ def photo_picture(folder: str, version: str) -> bytes:
     is none any more; DatasetError names a file that training could not read either."""
     for photo in list_photos(folder):
         if photo.version == version:
-            return _jpeg(read_picture(photo.path, photo.name, _small))
+            return _jpeg(read_picture(photo.path, photo.name, partial(_small, name=photo.name)))
     raise FileNotFoundError("the photo was removed or replaced")
 
 
@@ -93,9 +94,9 @@ def concept_picture(name: str) -> bytes:
     beside = embedding.with_name(f"{embedding.stem}.preview.png")
     if (picture := record_thumbnail(record)) is not None:
         with open_thumbnail(picture) as opened:
-            return _jpeg(_small(opened))
+            return _jpeg(_small(opened, name))
     if beside.is_file():
-        return _jpeg(read_picture(beside, beside.name, _small))
+        return _jpeg(read_picture(beside, beside.name, partial(_small, name=beside.name)))
     raise FileNotFoundError(f"concept {name!r} was saved without a picture")
 
 
@@ -126,9 +127,9 @@ def _below_input(folder: Path) -> str | None:
     return real.relative_to(root).as_posix()
 
 
-def _small(opened: Image.Image) -> Image.Image:
+def _small(opened: Image.Image, name: str) -> Image.Image:
     opened.draft(None, (2 * SIDE, 2 * SIDE))  # a JPEG is decoded small
-    picture = upright(opened)
+    picture = upright(opened, name)
     picture.thumbnail((SIDE, SIDE))
     return picture
 

@@ -13,7 +13,11 @@ from attndreambooth.attndb.data import upright as module
 from attndreambooth.attndb.data.folder import load_folder
 from attndreambooth.attndb.data.photo_file import read_photo
 from attndreambooth.attndb.data.scan import image_suffixes, natural_key
-from attndreambooth.attndb.data.upright import upright
+
+
+def upright(picture):
+    """As a photo's reading does it."""
+    return module.upright(picture, "dogs/a.jpg")
 
 
 def blocks(side=32):
@@ -135,7 +139,7 @@ def test_a_grey_profile_with_srgb_in_its_name_is_judged_by_its_curve(caplog):
 
 def test_a_grey_profile_takes_no_colour_away(caplog):
     assert upright(saved(blocks(), icc_profile=grey_profile(1.0))).tobytes() == blocks().tobytes()
-    assert "a colour profile is not used" in caplog.text
+    assert "dogs/a.jpg: its colour profile is not used" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -143,7 +147,7 @@ def test_damaged_exif_tags_are_told_and_the_picture_is_used(caplog, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     damaged = saved(blocks(), kind, exif=b"no tags", **options)
     assert upright(damaged).tobytes() == blocks().tobytes()
-    assert "EXIF tags cannot be read, the picture stays" in caplog.text
+    assert "dogs/a.jpg: its EXIF tags cannot be read, it is not turned" in caplog.text
 
 
 def test_an_srgb_profile_changes_no_byte():
@@ -164,7 +168,7 @@ def test_a_broken_profile_is_told_and_not_used(caplog, profile):
     picture.info["icc_profile"] = profile
     assert upright(picture).tobytes() == blocks().tobytes()
     if profile:
-        assert "a colour profile is not used" in caplog.text
+        assert "dogs/a.jpg: its colour profile is not used" in caplog.text
 
 
 def test_cmyk_with_a_profile_of_another_kind_is_still_read(caplog):
