@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.serialization
+from torch import Tensor
 
 from .concept import ConceptFileError
 from .tensor_file import size_text
@@ -40,7 +42,33 @@ def read_pickled(path: Path, *, largest: int, kind: str, mapped: bool = False) -
         ) from error
     if not isinstance(content, dict):
         raise ConceptFileError(f"{path.name} holds no table of tensors: use another file")
+    _check_plain(content, path.name, largest)
     return content
+
+
+def _check_plain(content: Mapping[Any, Any], file: str, largest: int) -> None:
+    """ConceptFileError unless the tensors are plain ones, with their values in the file: what else
+    a pickle can hold (sparse, without values, nested) no weight is. A few bytes can also be told as
+    terabytes, one value for all."""
+    size = 0
+    for key, value in _tensors(content):
+        if value.is_nested or value.is_meta or value.layout is not torch.strided:
+            kind = "nested" if value.is_nested else "meta" if value.is_meta else str(value.layout)
+            raise ConceptFileError(
+                f"{file}: {ascii(key)[:80]} is a tensor of another kind "
+                f"({kind.removeprefix('torch.')}), which no weight is: save it as a plain one"
+            )
+        size += value.numel() * value.element_size()
+    if size > largest:
+        raise ConceptFileError(
+            f"{file} tells of {size_text(size)} of values, which it does not hold: use another file"
+        )
+
+
+def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[Any, Tensor]]:
+    inner = [value for value in content.values() if isinstance(value, Mapping)]  # A1111's
+    for table in (content, *inner):
+        yield from ((key, value) for key, value in table.items() if isinstance(value, Tensor))
 
 
 def _is_packed(path: Path) -> bool:

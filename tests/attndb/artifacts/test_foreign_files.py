@@ -216,3 +216,27 @@ def test_what_does_not_fit_is_refused_by_key(changes, told):
     }
     with pytest.raises(ConceptFileError, match=told):
         foreign_delta({**tensors, **changes}, WEIGHTS, "x")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (lambda: torch.eye(768)[:1].to_sparse(), "sparse_coo"),
+        (lambda: torch.eye(768)[:1].to_sparse_csr(), "sparse_csr"),
+        (lambda: torch.ones(1, 768, device="meta"), "meta"),
+        (lambda: torch.nested.nested_tensor([WORD, WORD]), "nested"),
+    ],
+)
+@pytest.mark.parametrize("table", [lambda v: {"<x>": v}, lambda v: {"string_to_param": {"*": v}}])
+def test_a_tensor_of_another_kind_is_named(tmp_path, value, told, table):
+    torch.save(table(value()), tmp_path / "e.pt")
+    with pytest.raises(ConceptFileError, match=rf"e\.pt: .* of another kind \({told}\)"):
+        read_foreign_embedding(tmp_path / "e.pt")
+
+
+def test_a_few_bytes_that_tell_of_many_values_are_refused(tmp_path):
+    torch.save({"<x>": torch.ones(1, 1).expand(10**9, 768)}, tmp_path / "e.pt")
+    assert (tmp_path / "e.pt").stat().st_size < 5000
+    with pytest.raises(ConceptFileError, match=r"e\.pt tells of 3072\.0 GB of values"):
+        read_foreign_embedding(tmp_path / "e.pt")
