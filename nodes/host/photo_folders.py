@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -13,12 +14,14 @@ import folder_paths
 
 from ...attndb.artifacts.file_name import RESERVED_NAMES
 from ...attndb.config.choices import MaskSource
-from ...attndb.config.printable import quoted
+from ...attndb.config.printable import printable, quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
 from ...attndb.data.scan import image_suffixes, natural_key, scan
 from .file_state import files_state
 from .typed_path import can_be_path, is_folder, lies_below, unquoted
+
+log = logging.getLogger(__name__)
 
 OWNERS_KEY = "attndb_photos"
 """Folders that the server's owner allows: a line of this name in extra_model_paths.yaml."""
@@ -48,12 +51,12 @@ def resolve_folder(text: object) -> Path:
         raise ValueError("folder is empty: choose one under input/, or type a path")
     if not can_be_path(text):
         raise ValueError(f"folder = {quoted(text)} is no path: choose a folder, or type one")
-    candidates = _places(text)  # as it is: names may have blanks, quotes and ~
-    if not any(map(is_folder, candidates)):
+    found = _found(text)  # as it is: names may have blanks, quotes and ~
+    if not found:
         if not cleaned:
             raise ValueError("folder is empty: choose one under input/, or type a path")
-        candidates += [*_places(cleaned), *_places(_home(cleaned))]
-    folder = next((path for path in candidates if is_folder(path)), candidates[-1])
+        found = [*_found(cleaned), *_found(_home(cleaned))]
+    folder = found[0] if found else photo_roots()[0] / _home(cleaned)  # to be named as missing
     if lies_below(folder, photo_roots()):
         return folder
     raise ValueError(
@@ -94,17 +97,27 @@ def _home(text: str) -> str:
         ) from error
 
 
-def _places(text: str) -> list[Path]:
-    """Where a text may point, the likeliest last: what is not found is named as that."""
+def _found(text: str) -> list[Path]:
+    """The folders that a text may mean, the one that is taken first: absolute, by the name of a
+    root and what is below it, or below one of the roots, input/ before the others."""
     path = Path(text)
     if path.is_absolute():
-        return [path]
-    places = []
-    for root in photo_roots():
-        places.append(root / path)
-        if path.parts[:1] == (root.name,):  # as the list of the widget has it
-            places.append(root.parent / path)
-    return [*places[1:], places[0]]
+        return [path] if is_folder(path) else []
+    roots = photo_roots()
+    named = [root.parent / path for root in roots if path.parts[:1] == (root.name,)]
+    return [place for place in (*named, *(root / path for root in roots)) if is_folder(place)]
+
+
+def _warn_of_another(text: object, folder: Path) -> None:
+    """Says which of several folders of a typed name is read."""
+    same = os.path.realpath(folder)
+    others = {path for path in _found(str(text)) if os.path.realpath(path) != same}
+    if others := sorted(path for path in others if lies_below(path, photo_roots())):
+        log.warning(
+            "folder %s: photos are read from %s; %s is another of this name, and is not read. Type "
+            "the whole path for that one",
+            *(quoted(text, 200), printable(folder), ", ".join(map(printable, others))),
+        )
 
 
 def read_folder(
@@ -113,6 +126,7 @@ def read_folder(
     """The photos of a folder, with captions from their text files and masks if wanted; Cancel stops
     it."""
     folder = resolve_folder(text)
+    _warn_of_another(text, folder)
     return load_folder(
         folder,
         captions=captions,
@@ -157,16 +171,24 @@ def _list(roots: list[Path]) -> list[str]:
     budget = [_MOST_ENTRIES]
     names: list[str] = []
     for number, root in enumerate(roots):
-        prefix = "" if number == 0 else f"{root.name}/"
         found = _folders(root, budget)
         deeper = [f"{name}/{below}" for name in found for below in _folders(root / name, budget)]
-        names += [
-            f"{prefix}{name}" for name in (*found, *deeper) if _has_image(root / name, budget)
-        ]
-        if prefix and number > 0 and _has_image(root, budget):
-            names.append(root.name)
+        own = [name for name in (*found, *deeper) if _has_image(root / name, budget)]
+        names += [_name_of(root, name, number == 0) for name in own]
+        if number > 0 and _has_image(root, budget):
+            names.append(_name_of(root, "", False))
     # a name that is not UTF-8 cannot be sent to the page: such a folder has to be renamed
     return sorted({n for n in names if n.isprintable()}, key=natural_key)[:_MOST_NAMES]
+
+
+def _name_of(root: Path, name: str, plain: bool) -> str:
+    """What a folder below a root is chosen by: a name that means this one and no other. `plain`: it
+    may do without the root's name."""
+    whole = f"{root.name}/{name}" if name else root.name
+    for candidate in (name, whole) if plain else (whole,):
+        if _found(candidate)[:1] == [root / name]:
+            return candidate
+    return str(root / name)
 
 
 def _folders(folder: Path, budget: list[int]) -> list[str]:

@@ -312,3 +312,32 @@ def test_mask_files_are_masks_and_a_changed_one_runs_again(load, refused, inputs
     mask.save(folder / "a_mask.png")
     os.utime(folder / "a_mask.png", ns=(1, 1))
     assert LoadConceptDataset.fingerprint_inputs("cat", "") != before
+
+
+def test_a_name_in_two_folders_means_the_one_that_is_shown_so(
+    load, inputs, tmp_path, monkeypatch, caplog
+):
+    """dog was the one in datasets/, though the list shows that as datasets/dog."""
+    import folder_paths
+
+    from attndreambooth.nodes.host.photo_folders import photo_folders
+
+    places = {
+        "dog": inputs / "dog",
+        "datasets/dog": tmp_path / "datasets" / "dog",
+        "input/datasets/dog": inputs / "datasets" / "dog",
+        "input/input/dog": inputs / "input" / "dog",
+    }
+    for number, place in enumerate(places.values()):
+        save(place, f"{number}.png", seed=number)
+    sets = ([str(tmp_path / "datasets")], set())
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "datasets", sets)
+    assert [name for name in photo_folders() if name.endswith("dog")] == sorted(places)
+    for number, name in enumerate(places):
+        assert names(load(folder=name)) == names(load(name)) == [f"{number}.png"], name
+    caplog.clear()
+    assert names(load("datasets/dog")) == ["1.png"]
+    assert f"read from {places['datasets/dog']}; {places['input/datasets/dog']} is" in caplog.text
+    caplog.clear()
+    load("input/datasets/dog")
+    assert "another of this name" not in caplog.text
