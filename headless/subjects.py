@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import comfy.model_management
 import torch
@@ -13,13 +14,15 @@ from ..attndb.config.printable import printable
 from ..attndb.jobs.job import Job
 from ..attndb.training.ranks import RankLostError, Ranks, RankStoppedError
 from ..attndb.training.step_loss import TrainingDivergedError
+from ..attndb.training.unkept_results import UNKEPT
 from ..nodes.host.concept_store import save_concept_as
-from ..nodes.host.paths import embedding_path, find_concept, weights_path
+from ..nodes.host.paths import embedding_path, find_concept, run_folder, weights_path
 from ..nodes.options import TrainingOptions
 from ..nodes.training import train_stages
 from .processes import Processes
 from .report import Report
 from .stop_signals import stop_signals
+from .unsaved import NotSavedError, what_is_left
 from .wires import Models, dataset_of, preview_of
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ def train_jobs(jobs: Sequence[Job], told: Report, group: Processes) -> int:
                 outcome["not_begun"].append(job.name)
                 continue
             told.subject(job.name, number, _titles(job))
+            held = UNKEPT.folders
             try:
                 _train(job, models, told, group)
                 outcome["trained"].append(job.name)
@@ -53,7 +57,9 @@ def train_jobs(jobs: Sequence[Job], told: Report, group: Processes) -> int:
                 log.debug("%s", job.name, exc_info=True)
                 if not isinstance(error, _USER_ERRORS):
                     log.error("%s: an error that no user makes", job.name, exc_info=True)
-                told.failed(printable(str(error) or type(error).__name__))
+                unkept = [folder for folder in UNKEPT.folders if folder not in held]
+                left = what_is_left(error, unkept)
+                told.failed(printable(f"{str(error) or type(error).__name__}{left}"))
                 outcome["failed"].append(job.name)
                 lost = group.together
             models.tidy()
@@ -89,7 +95,10 @@ def _train(job: Job, models: Models, told: Report, group: Processes) -> None:
     last = trained.concepts[-1]
     if not group.writes:
         return
-    saved = save_concept_as(last, job.name, job.save.precision, job.save.metadata)
+    try:
+        saved = save_concept_as(last, job.name, job.save.precision, job.save.metadata)
+    except OSError as error:
+        raise NotSavedError(error, run_folder(Path(trained.folder).name)) from error
     if saved != job.name:
         log.warning("%s is taken by another file: saved as %s", job.name, saved)
     files = [embedding_path(saved), *([weights_path(saved)] if last.delta else [])]

@@ -53,6 +53,8 @@ class Trained:
     """The concept after each stage."""
     values: tuple[Any, ...]
     """Of `result_sockets`."""
+    folder: str
+    """Where the last stage's work lies, below the host's output directory."""
 
 
 def train_stages(
@@ -116,4 +118,4 @@ def train_stages(
         to_image([picture]),
         {"loss": [loss.total for loss in losses]},
     )
-    return Trained(tuple(concepts), values)
+    return Trained(tuple(concepts), values, plan.folder)

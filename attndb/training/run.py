@@ -305,7 +305,7 @@ class Run:
         try:
             self._write_result(result)
         except OSError:
-            UNKEPT.keep(self.digest, result)
+            UNKEPT.keep(self.digest, result, self.folder)
             raise
         UNKEPT.release(self.digest)
         self._put_checkpoint_away(len(result.losses))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..artifacts.tensor_file import size_text
@@ -24,19 +25,19 @@ class UnkeptResults:
 
     def __init__(self, most: int = 4, most_bytes: float = 8e9) -> None:
         self._most, self._most_bytes = most, most_bytes
-        self._held: dict[str, StageResult] = {}
+        self._held: dict[str, tuple[StageResult, Path]] = {}
         self._lock = threading.Lock()
 
-    def keep(self, digest: str, result: StageResult) -> None:
-        """Holds a result as the newest."""
+    def keep(self, digest: str, result: StageResult, folder: Path) -> None:
+        """Holds a result as the newest; `folder`: which could not take it."""
         with self._lock:
             self._held.pop(digest, None)
-            self._held[digest] = result
+            self._held[digest] = result, folder
             while len(self._held) > 1 and (
                 len(self._held) > self._most or self.bytes_held > self._most_bytes
             ):
                 oldest = next(iter(self._held))
-                size = _size(self._held.pop(oldest))
+                size = _size(self._held.pop(oldest)[0])
                 log.warning(
                     "a finished training (%s..., %s) that no disk could take is given up for newer "
                     "ones",
@@ -46,7 +47,7 @@ class UnkeptResults:
 
     def find(self, digest: str) -> StageResult | None:
         """The result of this request, if it is held."""
-        return self._held.get(digest)
+        return self._held.get(digest, (None,))[0]
 
     def release(self, digest: str) -> None:
         """The result is on disk; harmless when it is not held."""
@@ -58,14 +59,19 @@ class UnkeptResults:
         stages = record.get("stages") or [{}]
         losses = stages[-1].get("losses")
         with self._lock:
-            for digest, result in list(self._held.items()):
+            for digest, (result, _) in list(self._held.items()):
                 if [loss.parts for loss in result.losses] == losses:
                     del self._held[digest]
 
     @property
+    def folders(self) -> list[Path]:
+        """Those that could not take what is held, the oldest first."""
+        return [folder for _, folder in self._held.values()]
+
+    @property
     def bytes_held(self) -> int:
         """Size of all that is held."""
-        return sum(_size(result) for result in self._held.values())
+        return sum(_size(result) for result, _ in self._held.values())
 
 
 def _size(result: StageResult) -> int:
