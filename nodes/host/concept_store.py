@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
+import torch
+
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.concept_files import concept_files, read_record
 from ...attndb.artifacts.manager_metadata import (
@@ -18,6 +20,7 @@ from ...attndb.artifacts.manager_metadata import (
 from ...attndb.artifacts.name_claim import claim_whole, differs_in_case, holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
+from ...attndb.artifacts.weight_delta import delta_tensors
 from ...attndb.config.choices import require_choice
 from ...attndb.data.scan import natural_key
 from ...attndb.jobs.job import SavedMetadata
@@ -33,11 +36,18 @@ METADATA = get_args(SavedMetadata)
 
 
 def save_concept_as(concept: TrainedConcept, wanted: str, precision: str, metadata: str) -> str:
-    """`save_concept` in one of PRECISIONS, with one of METADATA. ValueError for another one."""
+    """`save_concept` in one of PRECISIONS, with one of METADATA. ValueError for another one, and
+    for a precision that does not reach to the concept's values: the files could not be loaded."""
     require_choice("precision", precision, tuple(PRECISIONS))
     require_choice("metadata", metadata, METADATA)
     if (dtype := PRECISIONS[precision]) is not None:
         concept = concept.with_precision(dtype)
+        for name, value in delta_tensors(concept.delta).items():
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    f"precision = {precision}: {name} of the concept {concept.placeholder} has "
+                    f"values beyond {precision}'s, or that are no numbers: choose fp32 or bf16"
+                )
     if metadata == "no photos":
         concept = without_photos(concept)
     return save_concept(concept, wanted, for_managers=metadata == "for managers")

@@ -11,6 +11,10 @@ import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import safe_open
+from support.stages import refuses
+
+from attndreambooth.attndb.artifacts.concept import TrainedConcept
+from attndreambooth.attndb.artifacts.weight_delta import LowRank
 
 
 @pytest.fixture
@@ -140,3 +144,20 @@ def test_what_stage_2_trains_of_sd21_is_101_mb_in_half_precision(host):
     trained = trained_parameters(unet, frozenset({"cross-attention"}))
     assert trained and all(".attn2." in name for name in trained)
     assert 100e6 < 2 * sum(weight.numel() for weight in trained.values()) < 101e6
+
+
+def test_a_precision_that_cannot_hold_the_values_is_refused(run, home):
+    """The file could be written, and never be loaded again."""
+    made = TrainedConcept(
+        placeholder="<x>",
+        category="dog",
+        text_key="clip_l",
+        vectors=torch.ones(1, 8),
+        delta={"out.2.weight": LowRank(torch.full((3, 1), 1e5), torch.full((1, 4), 1e-7), (3, 4))},
+        base_family="SD 1.5",
+    )
+    with refuses(r"Save Concept: precision = fp16: out\.2\.weight:up .* choose fp32 or bf16"):
+        run("AttnDBSaveConcept", concept=made, name="wide", precision="fp16")
+    assert not (home / "embeddings" / "wide.safetensors").exists()
+    run("AttnDBSaveConcept", concept=made, name="wide", precision="bf16")
+    run("AttnDBLoadConcept", name="wide")
