@@ -14,7 +14,9 @@ import folder_paths
 import nodes
 import torch
 
+from ..attndb.artifacts.concept_files import read_pair
 from ..attndb.config.printable import quoted
+from ..attndb.data.continuation import check_same_category, check_same_placeholder
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo_warnings import warn_of_photos
@@ -26,26 +28,32 @@ from ..nodes.host.ui.preview import PreviewSettings
 
 
 def missing(job: Job) -> list[Problem]:
-    """Models and concepts that a job names and ComfyUI does not have."""
+    """Models and concepts that a job names and ComfyUI does not have, or that it cannot go on
+    from."""
     found = missing_models(job.model)
     if job.concept:
         try:
-            find_concept(job.concept)
+            record = read_pair(*find_concept(job.concept))
+            check_same_placeholder(job.photos.placeholder, record["placeholder"])
+            check_same_category(job.photos.category, record["placeholder"], record["category"])
         except (OSError, ValueError) as error:
             found.append(Problem(job.lines.get("concept", job.line), str(error)))
     return found
 
 
 def missing_models(model: ModelChoice) -> list[Problem]:
-    """Files of a model that ComfyUI does not have."""
+    """Files of a model that ComfyUI does not have, or that have no use."""
     found = []
+    if model.checkpoint == MICRO and model.vae:
+        text = f"vae {quoted(model.vae)} is not used: {MICRO} has its own; leave it out"
+        return [Problem(model.line, text)]
     loras = [("LoRA", lora.name, "loras", lora.line) for lora in model.loras]
     for kind, name, folder, line in (
         ("checkpoint", model.checkpoint, "checkpoints", model.line),
         ("vae", model.vae, "vae", model.line),
         *loras,
     ):
-        if name not in ("", MICRO) and _path(name, folder) is None:
+        if name not in ("", MICRO) and not _is_there(name, folder):
             known = model_files(folder)
             close = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {quoted(close[0])}?" if close else f"it has {len(known)}"
@@ -105,6 +113,13 @@ def dataset_of(job: Job) -> ConceptDataset:
 def preview_of(job: Job) -> PreviewSettings | None:
     """Pictures during the training."""
     return None if job.preview is None else PreviewSettings(**asdict(job.preview))
+
+
+def _is_there(name: str, folder: str) -> bool:
+    """Whether a stock loader takes the name: Load VAE has some that are no file's (`taesd`)."""
+    if folder == "vae" and name in nodes.VAELoader.INPUT_TYPES()["required"]["vae_name"][0]:
+        return True
+    return _path(name, folder) is not None
 
 
 def _path(name: str, folder: str) -> str | None:

@@ -89,14 +89,35 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
-    """A concept from its files. ConceptFileError says which file is missing, broken or foreign."""
+def read_pair(embedding: Path, weights: Path | None) -> dict[str, Any]:
+    """The record of a concept whose files are there and belong together, without their tensors.
+    ConceptFileError says which file is missing, broken or foreign."""
     record = read_record(embedding)
     if record is None:
         raise ConceptFileError(
             f"{embedding.name} carries no record of this pack, so its placeholder and category are "
             "not known; use it as embedding:name in a prompt instead"
         )
+    if not record["has_weights"]:
+        return record
+    if weights is None or not weights.is_file():
+        where = weights or f"{embedding.stem}.safetensors in models/loras"
+        raise ConceptFileError(
+            f"{embedding.name} belongs to a concept with weights, but {where} is missing: put "
+            "it back, or save the concept again"
+        )
+    theirs = read_record(weights)
+    if theirs is None or theirs.get("digest") != record["digest"]:
+        raise ConceptFileError(
+            f"{weights.name} in models/loras belongs to another concept than {embedding.name} "
+            "in models/embeddings: the two files of one save belong together"
+        )
+    return record
+
+
+def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
+    """A concept from its files. ConceptFileError says which file is missing, broken or foreign."""
+    record = read_pair(embedding, weights)
     word = _tensors(embedding)
     embeddings = embeddings_from_file(word, embedding.name)
     for name in embeddings:
@@ -104,18 +125,7 @@ def load_concept(embedding: Path, weights: Path | None) -> TrainedConcept:
     modules = modules_from_file(word)
     delta: dict[str, WeightDelta] = {}
     if record["has_weights"]:
-        if weights is None or not weights.is_file():
-            where = weights or f"{embedding.stem}.safetensors in models/loras"
-            raise ConceptFileError(
-                f"{embedding.name} belongs to a concept with weights, but {where} is missing: put "
-                "it back, or save the concept again"
-            )
-        theirs = read_record(weights)
-        if theirs is None or theirs.get("digest") != record["digest"]:
-            raise ConceptFileError(
-                f"{weights.name} in models/loras belongs to another concept than {embedding.name} "
-                "in models/embeddings: the two files of one save belong together"
-            )
+        assert weights is not None, "read_pair wants it"
         delta = delta_from_file_keys(_tensors(weights), weights.name)
     check_values({**delta_tensors(delta), **modules}, embedding.name, embeddings)
     text_key, *others = embeddings

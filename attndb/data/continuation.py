@@ -19,17 +19,31 @@ def check_same_subject(
             "adds to the model what no other training has: no stage goes on from it. Disconnect "
             "it, or connect a concept of another method"
         )
-    if _plain(dataset.category) != _plain(concept.category):
-        raise ValueError(
-            f"category is {dataset.category!r} in the dataset, and the concept "
-            f"{concept.placeholder} was begun as {concept.category!r}: type "
-            f"{concept.category!r} in the dataset node, or train from stage 1 with the new category"
-        )
+    check_same_category(dataset.category, concept.placeholder, concept.category)
     has = concept.vectors.shape[0]
     if vectors is not None and vectors != has:
         raise ValueError(
             f"vectors is {vectors}, and the connected concept {concept.placeholder} has {has}: set "
             f"vectors to {has}, or disconnect the concept to begin anew with {vectors}"
+        )
+
+
+def check_same_category(ours: str, placeholder: str, theirs: str) -> None:
+    """ValueError if the dataset's category is another than that of the concept of this name."""
+    if _plain(ours) != _plain(theirs):
+        raise ValueError(
+            f"category is {ours!r} in the dataset, and the concept {placeholder} was begun as "
+            f"{theirs!r}: type {theirs!r} in the dataset node, or train from stage 1 with the new "
+            "category"
+        )
+
+
+def check_same_placeholder(ours: str, theirs: str) -> None:
+    """ValueError if the dataset's placeholder is another than the concept's."""
+    if ours != theirs:
+        raise ValueError(
+            f"the concept is for the placeholder {theirs!r}, and the dataset says {ours!r}: type "
+            "the same one in the dataset node"
         )
 
 

@@ -17,6 +17,7 @@ from ...attndb.artifacts.owner_limit import limit_in_bytes
 from ...attndb.config.choices import CategoryToken
 from ...attndb.config.stage import StageConfig
 from ...attndb.data.augmentation import Crop, render
+from ...attndb.data.continuation import check_same_placeholder
 from ...attndb.data.dataset import ConceptDataset
 from ...attndb.data.latent_cache import DEFAULT_LIMIT, LIMIT_VARIABLE, LatentCache
 from ...attndb.data.latent_pool import PoolSettings
@@ -90,11 +91,7 @@ class HostWorkbench:
         if concept is not None:
             check_fits(self._model, concept)
             apply_to_clip(self._clip, concept)
-            if concept.placeholder != dataset.placeholder:
-                raise ValueError(
-                    f"the concept is for the placeholder {concept.placeholder!r}, and the dataset "
-                    f"says {dataset.placeholder!r}: type the same one in the dataset node"
-                )
+            check_same_placeholder(dataset.placeholder, concept.placeholder)
 
     def identity(self, dataset: ConceptDataset) -> dict[str, Any]:
         """What decides a training besides the request: weights, schedule, precision, versions."""
