@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config.stage import StageConfig
 from .loss_log import losses_from_json, losses_to_json
-from .micro_batches import micro_batches_from
+from .micro_batches import asked_for, micro_batches_from
 from .prepared_stage import PreparedStage
 from .run import Run, request_digest
 from .run_files import result_from, result_tensors
@@ -33,7 +33,9 @@ class StageRuns:
             config: _run(stage, {**asked, "config": config.identity()})
             for config in request.choices
         }
-        self._ranks.check_same({**asked, "config": request.config.identity()})
+        # shares of other parts: some samples would be learned twice, and others not at all
+        parts = {"micro_batch": asked_for(request.config)}
+        self._ranks.check_same({**asked, "config": {**request.config.identity(), **parts}})
         begun = [config for config, run in self._all.items() if run.begun]
         begun = begun or [config for config, run in self._all.items() if run.earlier is not None]
         self.choices = begun[:1] or list(self._all)

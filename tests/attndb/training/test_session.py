@@ -16,6 +16,7 @@ from attndreambooth.attndb.config.compared import UNTIED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.caption import captioned
 from attndreambooth.attndb.data.tokens import TokenizedText
+from attndreambooth.attndb.training.ranks import Ranks
 from attndreambooth.attndb.training.session import code_versions, train_stage
 from attndreambooth.devkit.tiny_model import prompt_of
 
@@ -80,6 +81,28 @@ def test_what_only_says_how_finds_the_same_run(tmp_path, request_, change, known
     train_stage(bench, request_)
     train_stage(bench, replace(request_, config=request_.config.with_(**change)))
     assert (bench.models == 1) == known
+
+
+class Alone(Ranks):
+    """Notes what all processes of a training have to agree on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[dict] = []
+
+    def check_same(self, asked):
+        self.asked.append(asked)
+
+
+def test_processes_that_would_part_a_batch_otherwise_are_not_asked_for_the_same(tmp_path, request_):
+    bench = TinyWorkbench(tmp_path)
+    bench.ranks = Alone()
+    size = request_.config.batch_size
+    for micro_batch in (0, size, 1):
+        train_stage(bench, replace(request_, config=request_.config.with_(micro_batch=micro_batch)))
+    whole, the_same, other = bench.ranks.asked
+    assert whole == the_same != other
+    assert bench.models == 1, "for a process alone they are one run"
 
 
 @pytest.mark.parametrize(
