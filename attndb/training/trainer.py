@@ -80,7 +80,7 @@ class _Progress:
         self.losses: list[StepLoss] = run.restore(training) if run is not None else []
         if training.ranks.many:
             self._begin_alike()
-        training.losses = self.losses
+        training.losses, training.resumed_after = self.losses, len(self.losses)
         self._pending: list[PendingLoss] = []
         self._read_at = time.monotonic()
 

@@ -77,6 +77,8 @@ class Training:
         self.ema = EMA(self.trainable, config.ema_decay) if config.ema_decay else None
         self.losses: Sequence[StepLoss] = ()
         """Of the steps so far, as far as they were read from the device."""
+        self.resumed_after = 0
+        """Steps that were behind it when it began."""
         self.fallback = MemoryFallback(config, model.checkpoint_activations)
         self.micro_batches: MicroBatches = ()
         """Samples per forward pass so far, from which step on."""

@@ -62,10 +62,11 @@ def test_after_a_resume_the_curve_begins_at_the_step_where_the_training_goes_on(
     assert set(ends[-2:]) == {("301", "302 steps")}
 
 
-def training(micro_batch=8, batch_size=8, recomputes="off"):
+def training(resumed_after=0, micro_batch=8, batch_size=8, recomputes="off"):
     optimizer = OptimizerConfig(learning_rate=1e-3)
     config = StageConfig(stage=2, steps=500, batch_size=batch_size, optimizer=optimizer)
-    return SimpleNamespace(config=config, micro_batch=micro_batch, recomputes=recomputes)
+    state = {"micro_batch": micro_batch, "recomputes": recomputes}
+    return SimpleNamespace(config=config, resumed_after=resumed_after, **state)
 
 
 def run(status, seconds, first=0, **state):
@@ -124,9 +125,16 @@ def test_it_comes_at_most_twice_a_second_and_at_the_end(status, shown):
     assert " left" not in shown[-1][0]
 
 
+@pytest.mark.parametrize(("told", "after", "at"), [(40, 40, 41), (39, 40, 41), (499, 500, 500)])
+def test_it_resumes_at_the_step_that_is_made_next(status, shown, told, after, at):
+    """Whether or not it is told of the step before first, for what is drawn after that."""
+    run(status(), [0.1], first=told, resumed_after=after)
+    assert shown[0][0].splitlines()[1] == f"resumed at step {at}"
+
+
 def test_resume_and_out_of_memory_are_told_at_once_and_stay(status, shown):
     made = status()
-    run(made, [0.1] * 3, first=40)
+    run(made, [0.1] * 3, first=40, resumed_after=40)
     assert shown[0][0].startswith("step 41/500\nresumed at step 41\n")
     shown.clear()
     run(made, [0.1] * 8, first=43, micro_batch=4)

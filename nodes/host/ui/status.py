@@ -121,8 +121,9 @@ class TrainingStatus:
         if not self._micro_batch:
             self._micro_batch = training.config.micro_batch or training.config.batch_size
             self._recomputes = training.config.recomputes
-            if loss.step:
-                self._notes.append(f"resumed at step {self._plan.before + loss.step + 1}")
+            if training.resumed_after:  # it may be told of the step before once more
+                at = min(training.resumed_after + 1, training.config.steps)
+                self._notes.append(f"resumed at step {self._plan.before + at}")
         if training.micro_batch < self._micro_batch:
             self._notes.append(
                 f"out of memory: micro-batch {self._micro_batch} -> {training.micro_batch}"
