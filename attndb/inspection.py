@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts.checked_file import check_content
-from .artifacts.concept import ConceptFileError
+from .artifacts.concept import MODULE_PREFIX, ConceptFileError, delta_from_file_keys
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.concept_record import check_finite, check_values
+from .artifacts.prediction_metadata import told_prediction
 from .artifacts.tensor_file import read_metadata, read_tensors
 from .artifacts.tensor_header import read_header
 from .config.printable import printable
@@ -25,6 +26,8 @@ from .diffusers_inspection import PICKLES, diffusers_facts, embedding_facts, is_
 _LARGEST_JSON = 64_000_000
 _TOLD = 5
 """Tensors of a file that are named as bad; the others are counted."""
+_WORDS = {"clip_l", "clip_g", "clip_h"}
+"""Names of an embedding's vectors."""
 NODE_PREFIX = "AttnDB"
 """Of the ids of this pack's nodes."""
 
@@ -116,12 +119,18 @@ def _tensors(path: Path) -> Inspection:
         printable(name): f"{entry['dtype']} {tuple(entry['shape'])}"
         for name, entry in tensors.items()
     }
-    embedding = bool(tensors) and set(tensors) <= {"clip_l", "clip_g", "clip_h"}
+    plain = {name for name in tensors if not name.startswith(MODULE_PREFIX)}
+    embedding = bool(plain) and plain <= _WORDS
     found = Inspection(printable(path), "embedding" if embedding else "weights")
     found.facts = {"tensors": len(shapes), "bytes": path.stat().st_size}
     if len(shapes) <= 4:
         found.facts["shapes"] = shapes
-    found.problems += _bad_values(path, embedding, exact=embedding or RECORD_KEY in metadata)
+    if told := told_prediction(metadata):
+        found.facts["prediction_type"] = told
+    own = RECORD_KEY in metadata
+    found.problems += _bad_values(path, exact=embedding or own)
+    if own and not embedding:
+        found.problems += _bad_keys(path)
     if RECORD_KEY not in metadata:
         found.facts["record"] = "none: not saved by this pack"
         return found
@@ -133,7 +142,17 @@ def _tensors(path: Path) -> Inspection:
     return found
 
 
-def _bad_values(path: Path, embedding: bool, exact: bool) -> list[str]:
+def _bad_keys(path: Path) -> list[str]:
+    """A line if a weight file of this pack is not what was saved, as far as its keys and the scales
+    of its LoRA tell it."""
+    try:
+        delta_from_file_keys(read_tensors(path, mapped=True)[0], path.name)
+    except ConceptFileError as error:
+        return [printable(error)]
+    return []
+
+
+def _bad_values(path: Path, exact: bool) -> list[str]:
     """A line for each tensor whose values the nodes would refuse. `exact`: also coarse types, which
     a checkpoint of others may have and a concept's files may not."""
     problems = []
@@ -141,8 +160,8 @@ def _bad_values(path: Path, embedding: bool, exact: bool) -> list[str]:
         shown = printable(name)
         try:
             if exact:
-                own = {shown: value}
-                check_values({} if embedding else own, path.name, own if embedding else {})
+                own, word = {shown: value}, name in _WORDS
+                check_values({} if word else own, path.name, own if word else {})
             else:
                 check_finite(f"{path.name}: {shown}", value)
         except ConceptFileError as error:

@@ -33,7 +33,8 @@ _CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
 _PAIRS = (("clip_l", "clip_g"),)
 """Encoders that one model reads together, in the order of its text states."""
 _WEIGHT_PREFIX = "diffusion_model."
-_MODULE_PREFIX = "attndb."
+MODULE_PREFIX = "attndb."
+"""Of what an embedding file holds beside its vectors."""
 _ARCHITECTURES = {
     "SD 1.5": "stable-diffusion-v1",
     "SD 2.1-base": "stable-diffusion-v2-512",
@@ -123,7 +124,7 @@ class TrainedConcept:
 
     @cached_property
     def _digest(self) -> str:
-        modules = {f"{_MODULE_PREFIX}{name}": value for name, value in self.modules.items()}
+        modules = {f"{MODULE_PREFIX}{name}": value for name, value in self.modules.items()}
         tensors = {"": self.vectors, **self.further, **delta_tensors(self.delta), **modules}
         return tensors_digest(tensors)
 
@@ -218,23 +219,23 @@ def check_factors(up: Tensor, down: Tensor, where: str) -> None:
 def embedding_file_keys(concept: TrainedConcept) -> dict[str, Tensor]:
     """Vectors and modules under the names of an embedding file. The host takes the vectors by the
     text encoder's name and leaves the rest."""
-    modules = {f"{_MODULE_PREFIX}{name}": value for name, value in concept.modules.items()}
+    modules = {f"{MODULE_PREFIX}{name}": value for name, value in concept.modules.items()}
     return {**concept.embeddings, **modules}
 
 
 def modules_from_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The modules of an embedding file."""
     return {
-        key.removeprefix(_MODULE_PREFIX): value
+        key.removeprefix(MODULE_PREFIX): value
         for key, value in tensors.items()
-        if key.startswith(_MODULE_PREFIX)
+        if key.startswith(MODULE_PREFIX)
     }
 
 
 def embeddings_from_file(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
     """Vectors (V, D) of an embedding file by text encoder, in the model's order. ConceptFileError
     on other keys."""
-    tensors = {key: t for key, t in tensors.items() if not key.startswith(_MODULE_PREFIX)}
+    tensors = {key: t for key, t in tensors.items() if not key.startswith(MODULE_PREFIX)}
     keys = sorted(tensors)
     names = next((pair for pair in _PAIRS if sorted(pair) == keys), tuple(keys[:1]))
     shaped = all(value.ndim == 2 for value in tensors.values())

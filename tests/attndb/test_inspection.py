@@ -13,6 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from support.small_run import STEPS, train
 
+from attndreambooth.attndb.artifacts.concept import TrainedConcept
+from attndreambooth.attndb.artifacts.concept_files import concept_files
+from attndreambooth.attndb.artifacts.tensor_file import read_tensors, write_whole
+from attndreambooth.attndb.artifacts.weight_delta import LowRank
 from attndreambooth.attndb.inspection import inspect
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.devkit.pack import ROOT
@@ -135,6 +139,28 @@ def test_an_embedding_and_a_weight_file_are_told_apart(tmp_path):
     assert embedding.kind == "embedding" and weights.kind == "weights"
     assert embedding.facts["shapes"] == {"clip_l": "F32 (2, 768)"}
     assert "not saved by this pack" in embedding.facts["record"]
+
+
+def test_a_weight_file_whose_scale_was_changed_and_a_word_with_a_mapper_are_told(tmp_path):
+    thin = LowRank(torch.ones(3, 2), torch.ones(2, 4), (3, 4))
+    made = TrainedConcept(
+        placeholder="<x>",
+        category="dog",
+        text_key="clip_l",
+        vectors=torch.ones(1, 8),
+        delta={"out.2.weight": thin},
+        modules={"neti.net.weight": torch.zeros(2, 2)},
+    )
+    word, weights = tmp_path / "e.safetensors", tmp_path / "w.safetensors"
+    write_whole(concept_files(made, "x", word, weights))
+    assert [inspect(path).problems for path in (word, weights)] == [[], []]
+    assert [inspect(path).kind for path in (word, weights)] == ["embedding", "weights"]
+    tensors, metadata = read_tensors(weights)
+    save_file({**tensors, "diffusion_model.out.2.alpha": torch.tensor(1.0)}, weights, metadata)
+    [problem] = inspect(weights).problems
+    assert "out.2.alpha is [1.0], and was saved as 2" in problem
+    save_file({"a": torch.ones(1)}, weights, {"ss_base_model_version": "sd_v2_v"})
+    assert inspect(weights).facts["prediction_type"] == "v"
 
 
 def test_a_file_that_is_cut_off_is_a_problem(tmp_path):
