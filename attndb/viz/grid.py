@@ -37,39 +37,109 @@ def grid(cells: Sequence[Cell], style: HeatmapStyle, *, title: str = "") -> Tens
 def table(rows: Sequence[Sequence[Cell]], style: HeatmapStyle, *, title: str = "") -> Tensor:
     """Cells at given rows and columns, like `grid`."""
     cells = [cell for row in rows for cell in row]
-    width, height = _cell_size(cells, style.cell)
-    low, high = _range([cell.heat for cell in cells if cell.heat is not None])
-    shared = style.normalization == "shared" and high > low
+    of_all = _range([cell.heat for cell in cells])
+    shared = style.normalization == "shared" and of_all[1] > of_all[0]
+    shape = len(rows), max(len(row) for row in rows)
     font_size = max(12, style.cell // 17)
-    label_height = int(font_size * (1.7 if shared else 2.6))
-    title_lines = _wrap(title, letters(font_size + 1), _row_width(rows, width))
-    top = _GAP + (len(title_lines) * int(font_size * 1.5) + _GAP if title_lines else 0)
-    bar = int(font_size * 5.5) if shared else 0
-    canvas = Image.new(
-        "RGB",
-        (
-            _row_width(rows, width) + 2 * _GAP + bar,
-            top + len(rows) * (height + label_height + _GAP),
-        ),
-        BACKGROUND,
-    )
-    draw = ImageDraw.Draw(canvas)
-    for number, line in enumerate(title_lines):
-        place = (_GAP, _GAP + number * int(font_size * 1.5))
-        draw.text(place, line, font=letters(font_size + 1), fill=TEXT)
+    sheet = _Sheet(shape, _cell_size(cells, style.cell), font_size, title, with_bar=shared)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
-            left = _GAP + c * (width + _GAP)
-            upper = top + r * (height + label_height + _GAP)
-            span = (low, high) if shared else _range([cell.heat])
-            canvas.paste(_picture_of(cell, width, height, span, style.opacity), (left, upper))
-            _label(
-                draw, canvas, cell, left, upper + height, width, font_size, None if shared else span
-            )
+            span = of_all if shared else _range([cell.heat])
+            picture = _picture_of(cell, sheet.width, sheet.height, span, style.opacity)
+            sheet.put((r, c), picture, cell, None if shared else span)
     if shared:
-        upright = canvas.height - top - label_height - _GAP
-        _upright_bar(draw, canvas, canvas.width - bar + _GAP, top, upright, font_size, (low, high))
-    return torch.from_numpy(np.array(canvas)).float() / 255
+        sheet.put_bar(of_all)
+    return torch.from_numpy(np.array(sheet.canvas)).float() / 255
+
+
+class _Sheet:
+    """A canvas with a title, places for cells of one size, and room for a colour bar beside them.
+
+    Every cell has its label below it: its own colour bar too, where there is none for all.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        cell_size: tuple[int, int],
+        font_size: int,
+        title: str,
+        *,
+        with_bar: bool,
+    ) -> None:
+        """`shape`: rows and columns. `cell_size`: width and height of the cells' pictures."""
+        rows, columns = shape
+        self.width, self.height = cell_size
+        self._font_size = font_size
+        self._label_height = int(font_size * (1.7 if with_bar else 2.6))
+        self._bar = int(font_size * 5.5) if with_bar else 0
+        across = columns * (self.width + _GAP) - _GAP
+        lines = _wrap(title, letters(font_size + 1), across)
+        self._top = _GAP + (len(lines) * int(font_size * 1.5) + _GAP if lines else 0)
+        down = self._top + rows * (self.height + self._label_height + _GAP)
+        self.canvas = Image.new("RGB", (across + 2 * _GAP + self._bar, down), BACKGROUND)
+        self._draw = ImageDraw.Draw(self.canvas)
+        for number, line in enumerate(lines):
+            place = (_GAP, _GAP + number * int(font_size * 1.5))
+            self._draw.text(place, line, font=letters(font_size + 1), fill=TEXT)
+
+    def put(
+        self,
+        place: tuple[int, int],
+        picture: Image.Image,
+        cell: Cell,
+        span: tuple[float, float] | None,
+    ) -> None:
+        """A cell at a row and column; `span`: the values of its own colour bar, if it has one."""
+        row, column = place
+        left = _GAP + column * (self.width + _GAP)
+        upper = self._top + row * (self.height + self._label_height + _GAP)
+        self.canvas.paste(picture, (left, upper))
+        self._caption(cell, left, upper + self.height)
+        if span is not None and cell.heat is not None:
+            self._level_bar(left, upper + self.height + int(self._font_size * 1.65), span)
+
+    def _caption(self, cell: Cell, left: int, top: int) -> None:
+        """Caption left, detail right."""
+        font_size, room = self._font_size, self.width
+        if cell.detail:
+            small = letters(max(10, font_size - 3))
+            taken = self._draw.textlength(cell.detail, font=small)
+            place = (left + self.width - taken, top + font_size * 0.4)
+            self._draw.text(place, cell.detail, font=small, fill=FAINT_TEXT)
+            room = int(self.width - taken - 6)
+        caption = _shorten(cell.caption, letters(font_size), room)
+        place = (left, top + font_size * 0.25)
+        self._draw.text(place, caption, font=letters(font_size), fill=TEXT)
+
+    def _level_bar(self, left: int, top: int, span: tuple[float, float]) -> None:
+        """A cell's colour bar between its least and its most."""
+        draw, font_size = self._draw, self._font_size
+        small = letters(max(10, font_size - 3))
+        low, high = (format_value(value) for value in span)
+        low_width, high_width = (int(draw.textlength(v, font=small)) + 5 for v in (low, high))
+        draw.text((left, top), low, font=small, fill=FAINT_TEXT)
+        draw.text((left + self.width, top), high, font=small, fill=FAINT_TEXT, anchor="ra")
+        length = self.width - low_width - high_width
+        if length > 8:
+            strip = np.repeat(colour_table(length)[None], max(4, font_size // 2), axis=0)
+            self.canvas.paste(Image.fromarray(strip), (left + low_width, top + font_size // 4))
+
+    def put_bar(self, span: tuple[float, float]) -> None:
+        """The colour bar for all cells, upright, with the values at five places."""
+        left, top = self.canvas.width - self._bar + _GAP, self._top
+        height = self.canvas.height - top - self._label_height - _GAP
+        thickness = max(10, self._font_size)
+        strip = np.repeat(colour_table(height)[::-1, None], thickness, axis=1)
+        self.canvas.paste(Image.fromarray(strip), (left, top))
+        small = letters(max(10, self._font_size - 2))
+        for step in range(5):
+            value = span[0] + (span[1] - span[0]) * step / 4
+            line = top + (height - 1) * (1 - step / 4)
+            self._draw.line((left + thickness, line, left + thickness + 4, line), fill=FAINT_TEXT)
+            anchor = "la" if step == 4 else ("ls" if step == 0 else "lm")
+            place = (left + thickness + 8, line)
+            self._draw.text(place, format_value(value), font=small, fill=TEXT, anchor=anchor)
 
 
 def _columns_for(count: int) -> int:
@@ -82,10 +152,6 @@ def _columns_for(count: int) -> int:
 def _waste(count: int, columns: int) -> float:
     rows = -(-count // columns)
     return (rows * columns - count) / count + abs(np.log(columns / rows / 1.6))
-
-
-def _row_width(rows: Sequence[Sequence[Cell]], width: int) -> int:
-    return max(len(row) for row in rows) * (width + _GAP) - _GAP
 
 
 def _cell_size(cells: Sequence[Cell], longer: int) -> tuple[int, int]:
@@ -122,63 +188,6 @@ def _picture_of(
     elif cell.picture is None:
         base = torch.tensor(BACKGROUND).float().div(255).mul(1.5).expand(height, width, 3)
     return Image.fromarray((base.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
-
-
-def _label(
-    draw: ImageDraw.ImageDraw,
-    canvas: Image.Image,
-    cell: Cell,
-    left: int,
-    top: int,
-    width: int,
-    font_size: int,
-    span: tuple[float, float] | None,
-) -> None:
-    """Caption left, detail right; below them the cell's own colour bar if it has one."""
-    small = letters(max(10, font_size - 3))
-    room = width
-    if cell.detail:
-        taken = draw.textlength(cell.detail, font=small)
-        draw.text(
-            (left + width - taken, top + font_size * 0.4), cell.detail, font=small, fill=FAINT_TEXT
-        )
-        room = int(width - taken - 6)
-    caption = _shorten(cell.caption, letters(font_size), room)
-    draw.text((left, top + font_size * 0.25), caption, font=letters(font_size), fill=TEXT)
-    if span is None or cell.heat is None:
-        return
-    low, high = (format_value(value) for value in span)
-    line = top + int(font_size * 1.65)
-    low_width, high_width = (int(draw.textlength(v, font=small)) + 5 for v in (low, high))
-    draw.text((left, line), low, font=small, fill=FAINT_TEXT)
-    draw.text((left + width, line), high, font=small, fill=FAINT_TEXT, anchor="ra")
-    length = width - low_width - high_width
-    if length > 8:
-        strip = np.repeat(colour_table(length)[None], max(4, font_size // 2), axis=0)
-        canvas.paste(Image.fromarray(strip), (left + low_width, line + font_size // 4))
-
-
-def _upright_bar(
-    draw: ImageDraw.ImageDraw,
-    canvas: Image.Image,
-    left: int,
-    top: int,
-    height: int,
-    font_size: int,
-    span: tuple[float, float],
-) -> None:
-    """The shared colour bar with the values at five places."""
-    thickness = max(10, font_size)
-    strip = np.repeat(colour_table(height)[::-1, None], thickness, axis=1)
-    canvas.paste(Image.fromarray(strip), (left, top))
-    small = letters(max(10, font_size - 2))
-    for step in range(5):
-        value = span[0] + (span[1] - span[0]) * step / 4
-        line = top + (height - 1) * (1 - step / 4)
-        draw.line((left + thickness, line, left + thickness + 4, line), fill=FAINT_TEXT)
-        anchor = "la" if step == 4 else ("ls" if step == 0 else "lm")
-        place = (left + thickness + 8, line)
-        draw.text(place, format_value(value), font=small, fill=TEXT, anchor=anchor)
 
 
 def format_value(value: float) -> str:

@@ -162,27 +162,29 @@ def comparison(
     names = [*labels, *(f"{number + 1}" for number in range(len(labels), len(figures)))]
     grids = []
     for index in range(min(figure.count for figure in figures)):
-        rows = [
-            [
-                Cell(name, figure.picture(index))
-                for name, figure in zip(names, figures, strict=False)
-            ]
-        ]
-        if all(cell.picture is None for cell in rows[0]):
-            rows = []
-        for of_row in of_rows:
-            row = []
-            for name, figure, word in zip(names, figures, of_row, strict=False):
-                heat = _map_of(figure, word, index)
-                detail = "" if heat is None else format_value(float(map_metrics.mass(heat)))
-                caption = word if heat is not None else f"{word}: not in this prompt"
-                if not rows:  # no picture says which column this is
-                    caption = f"{name}: {caption}"
-                picture = figure.picture(index) if heat is not None else None
-                row.append(Cell(caption, picture, heat, detail and f"mass {detail}"))
-            rows.append(row)
+        columns = list(zip(names, figures, strict=False))
+        pictures = [Cell(name, figure.picture(index)) for name, figure in columns]
+        pictured = any(cell.picture is not None for cell in pictures)
+        rows = [pictures] if pictured else []
+        for number, row in enumerate(of_rows):
+            named = pictured or number > 0  # else nothing above says which column this is
+            rows.append(
+                [
+                    _map_cell(figure, index, word, "" if named else f"{name}: ")
+                    for (name, figure), word in zip(columns, row, strict=False)
+                ]
+            )
         grids.append(table(rows, style, title=title))
     return torch.stack(grids)
+
+
+def _map_cell(figure: MapFigure, index: int, word: str, before: str) -> Cell:
+    """The map of a word over its picture, or a remark; `before`: what its caption begins with."""
+    heat = _map_of(figure, word, index)
+    if heat is None:
+        return Cell(f"{before}{word}: not in this prompt")
+    mass = format_value(float(map_metrics.mass(heat)))
+    return Cell(f"{before}{word}", figure.picture(index), heat, f"mass {mass}")
 
 
 def _map_of(figure: MapFigure, word: str, index: int) -> Tensor | None:
