@@ -135,12 +135,21 @@ class StageConfig:
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "use 0 (off) to below 1")
         require(self.min_snr_gamma >= 0, "min_snr_gamma", self.min_snr_gamma, "use 0 or more")
         require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
+        self._check_what_holds_to_the_base()
+        self._check_words()
+        self._check_what_is_trained()
+        self._check_low_memory()
+
+    def _check_what_holds_to_the_base(self) -> None:
         for name, weight in self.held_to_the_base.items():
             require(weight >= 0, name, weight, "use 0 (off) or more")
             ours = self.method == "attndreambooth"
             require(ours or not weight, name, weight, f"{self.method} does not have it: use 0")
             what = f"stage {self.stage} trains no weights of the U-Net: use 0"
             require(self.trains_denoiser or not weight, name, weight, what)
+
+    def _check_words(self) -> None:
+        """The regulariser needs the category in every prompt."""
         if self.method == "attndreambooth" and self.regularization.active:
             words = {"templates": self.words.templates, "with_category": self.words.with_category}
             own = (
@@ -149,6 +158,9 @@ class StageConfig:
             )
             plain = not self.words.templates and self.words.with_category
             require(plain, "words", words, own)
+
+    def _check_what_is_trained(self) -> None:
+        """What the parts of the compared methods do not go with."""
         if "mapper" in self.trains:
             require(self.vectors == 1, "vectors", self.vectors, "NeTI's word is one token: use 1")
         if "image attention" in self.trains:
@@ -161,6 +173,8 @@ class StageConfig:
             own = "OFT has its own change of the weights, in fp32: use 0"
             require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
             require(not self.low_memory, "low_memory", True, "OFT turns weights in fp32: use off")
+
+    def _check_low_memory(self) -> None:
         if self.low_memory:
             require(self.precision != "fp32", "precision", "fp32", "low_memory computes in bf16")
         if self.optimizer_in_backward:

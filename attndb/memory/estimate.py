@@ -182,34 +182,44 @@ class MemoryEstimator:
     def _step(self, training: Training, size: int) -> int:
         """A step there and back: its last micro-batch, or a whole batch and what follows it.
         Bytes of the gradients that are alive together."""
-        trained, optimizer = training.trainable, training.optimizer
-        in_backward = optimizer if isinstance(optimizer, AdamWInBackward) else None
-        batch, in_parts = self._batch(size), size < training.config.batch_size
-        config, parts = training.config, [batch]
-        if not in_parts:  # else what is traced follows on the gradients of all parts before it
-            if self.prior and config.trains_denoiser:
-                parts.append(replace(batch, is_prior=True))
-            if config.prior_prediction:
-                parts.append(batch.for_base())
-        waits = len(parts) > 1 or (config.weight_anchor > 0 and not in_parts)
-        # an update in the backward pass drops its gradients, and has earlier ones wait in fp32
-        waiting = []
-        for parameter in trained if in_parts else ():
-            if in_backward:
+        if size < training.config.batch_size:
+            return self._last_micro_batch(training, size)
+        return self._whole_batch(training, size)
+
+    def _last_micro_batch(self, training: Training, size: int) -> int:
+        """It follows on the gradients of all those before it, which an update in the backward pass
+        has waiting in fp32."""
+        trained, waiting = training.trainable, []
+        for parameter in trained:
+            if isinstance(training.optimizer, AdamWInBackward):
                 waiting.append(torch.empty(parameter.shape, dtype=torch.float32, device=META))
             else:
                 parameter.grad = torch.empty_like(parameter)
-        totals = LossTotals(1.0, 1.0, 1.0)
-        for number, part in enumerate(parts, start=1):  # each onto the gradients before it
+        _backward(training, self._batch(size))
+        return unique_bytes(waiting or trained)
+
+    def _whole_batch(self, training: Training, size: int) -> int:
+        """With its prior samples and what is kept by prediction, each onto the gradients before it.
+        An update in the backward pass drops them, if nothing follows."""
+        trained, config, batch = training.trainable, training.config, self._batch(size)
+        parts = [batch]
+        if self.prior and config.trains_denoiser:
+            parts.append(replace(batch, is_prior=True))
+        if config.prior_prediction:
+            parts.append(batch.for_base())
+        optimizer = training.optimizer
+        in_backward = optimizer if isinstance(optimizer, AdamWInBackward) else None
+        waits = len(parts) > 1 or config.weight_anchor > 0
+        for number, part in enumerate(parts, start=1):
             if in_backward and waits:
                 last = number == len(parts) and not config.weight_anchor
                 in_backward.mode = "drop" if last else "gather"
-            backward(total_of(training.learner.losses(part, totals)))
+            _backward(training, part)
         if not in_backward:
             return unique_bytes(trained)
         if waits:
             return sum(4 * parameter.numel() for parameter in trained)
-        return unique_bytes(waiting) or max(parameter.nbytes for parameter in trained)
+        return max(parameter.nbytes for parameter in trained)
 
     def _batch(self, size: int) -> Batch:
         latents = torch.empty(size, *self.latent, device=META)
@@ -220,6 +230,10 @@ class MemoryEstimator:
         sizes = torch.empty(size, 6, device=META) if self.model.reads_sizes else None
         drawn = (latents, noise, timesteps, prompts, mask)
         return Batch(*drawn, subject=mask, sizes=sizes, reference=torch.empty_like(latents))
+
+
+def _backward(training: Training, part: Batch) -> None:
+    backward(total_of(training.learner.losses(part, LossTotals(1.0, 1.0, 1.0))))
 
 
 def total_of(shares: Mapping[str, Tensor]) -> Tensor:
