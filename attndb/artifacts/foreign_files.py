@@ -65,24 +65,7 @@ class ForeignEmbedding:
 
 def read_foreign_embedding(path: Path) -> ForeignEmbedding:
     """The embedding in a file. ConceptFileError names the file and what is wrong with it."""
-    content: dict[Any, Any]
-    if path.suffix.lower() in SAFETENSORS:
-        try:
-            content = dict(read_tensors(path)[0])
-        except (ValueError, OSError) as error:
-            raise ConceptFileError.unreadable(path, error) from error
-    else:
-        content = read_pickled(path, largest=_LARGEST_PICKLE, kind="embedding")
-    if isinstance(content.get("string_to_param"), Mapping):  # A1111
-        words, name = content["string_to_param"], content.get("name")
-        if len(words) > 1:
-            raise ConceptFileError(
-                f"{path.name} holds {len(words)} words, and a concept is one: use a file with one"
-            )
-        content = {name if isinstance(name, str) else "*": value for value in words.values()}
-    tensors: dict[Any, Tensor] = {
-        _PIVOTAL.get(key, key): value for key, value in content.items() if isinstance(value, Tensor)
-    }
+    tensors = _words(_content(path), path.name)
     if outputs := [key for key in _OUTPUTS if key in tensors]:
         raise ConceptFileError(
             f"{path.name} holds {outputs[0]}, an output embedding of OneTrainer: it takes the "
@@ -98,15 +81,45 @@ def read_foreign_embedding(path: Path) -> ForeignEmbedding:
             "clip_l and clip_g of SDXL, is needed: use a file for SD 1.5, SD 2.x or SDXL"
         )
     [(token, value)] = tensors.items()
-    check_precision(path.name, value)
+    return _of_one_encoder(token, value, path.name)
+
+
+def _content(path: Path) -> dict[Any, Any]:
+    """All that a file holds, by its keys."""
+    if path.suffix.lower() not in SAFETENSORS:
+        return read_pickled(path, largest=_LARGEST_PICKLE, kind="embedding")
+    try:
+        return dict(read_tensors(path)[0])
+    except (ValueError, OSError) as error:
+        raise ConceptFileError.unreadable(path, error) from error
+
+
+def _words(content: dict[Any, Any], file: str) -> dict[Any, Tensor]:
+    """The tensors of a file by the names that we know."""
+    words = content.get("string_to_param")
+    if isinstance(words, Mapping):  # A1111
+        if len(words) > 1:
+            raise ConceptFileError(
+                f"{file} holds {len(words)} words, and a concept is one: use a file with one"
+            )
+        name = content.get("name")
+        content = {name if isinstance(name, str) else "*": value for value in words.values()}
+    return {
+        _PIVOTAL.get(key, key): value for key, value in content.items() if isinstance(value, Tensor)
+    }
+
+
+def _of_one_encoder(token: Any, value: Tensor, file: str) -> ForeignEmbedding:
+    """A word of SD 1.5 or SD 2.x; `token`: its key in the file."""
+    check_precision(file, value)
     vectors = value.detach().float().reshape(-1, value.shape[-1] if value.ndim else 1)
     text_key = _TEXT_KEYS.get(vectors.shape[1])
     if text_key is None or value.ndim > 2:
         raise ConceptFileError(
-            f"{path.name}: shape {tuple(value.shape)} is no embedding of SD 1.5 (width 768) or "
+            f"{file}: shape {tuple(value.shape)} is no embedding of SD 1.5 (width 768) or "
             "SD 2.x (width 1024): use a file for one of these"
         )
-    check_values({}, path.name, {text_key: vectors})
+    check_values({}, file, {text_key: vectors})
     known = isinstance(token, str) and token not in _PLAIN_NAMES
     return ForeignEmbedding(token if known else "", text_key, vectors)
 

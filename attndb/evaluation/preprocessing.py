@@ -78,35 +78,45 @@ def read_preprocessing(folder: Path) -> Preprocessing:
 
 
 def _parsed(values: dict[str, Any]) -> Preprocessing:
-    size = values.get("size") if values.get("do_resize", True) else None
-    shortest, whole = None, None
-    if size is None and values.get("do_resize", True):
-        raise ValueError("it says no size that pictures are resized to")
     kind = str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
-    if isinstance(size, int):  # of old: CLIP's is the shorter side, ViT's the whole
-        if kind.startswith("ViT"):
-            whole = (size, size)
-        else:
-            shortest = size
-    elif isinstance(size, dict):
-        shortest = size.get("shortest_edge")
-        whole = None if shortest else (int(size["height"]), int(size["width"]))
-    crop = values.get("crop_size") if values.get("do_center_crop", True) else None
-    if isinstance(crop, dict):
-        crop = (int(crop["height"]), int(crop["width"]))
-    elif crop is not None:
-        crop = (int(crop), int(crop))
+    shortest, whole = _resized(values, kind)
     normal = values.get("do_normalize", True)
     smooth = Image.Resampling.BILINEAR if kind.startswith("ViT") else Image.Resampling.BICUBIC
     return Preprocessing(
-        shortest=int(shortest) if shortest else None,
+        shortest=shortest,
         size=whole,
-        crop=crop,
+        crop=_crop(values),
         resample=int(values.get("resample", smooth)),
         scale=float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1,
         mean=_three(values["image_mean"]) if normal else (0.0, 0.0, 0.0),
         std=_three(values["image_std"]) if normal else (1.0, 1.0, 1.0),
     )
+
+
+def _resized(values: dict[str, Any], kind: str) -> tuple[int | None, tuple[int, int] | None]:
+    """The shorter side, or height and width, that pictures are resized to; neither: they stay."""
+    if not values.get("do_resize", True):
+        return None, None
+    size = values.get("size")
+    if size is None:
+        raise ValueError("it says no size that pictures are resized to")
+    if isinstance(size, int):  # of old: CLIP's is the shorter side, ViT's the whole
+        return (None, (size, size)) if kind.startswith("ViT") else (size or None, None)
+    if not isinstance(size, dict):
+        return None, None
+    if shortest := size.get("shortest_edge"):
+        return int(shortest), None
+    return None, (int(size["height"]), int(size["width"]))
+
+
+def _crop(values: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of what is cut from the middle."""
+    crop = values.get("crop_size") if values.get("do_center_crop", True) else None
+    if crop is None:
+        return None
+    if isinstance(crop, dict):
+        return int(crop["height"]), int(crop["width"])
+    return int(crop), int(crop)
 
 
 def _three(values: Sequence[float]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -219,22 +219,38 @@ def _read(node: Any, kind: Any, name: str) -> Any:
         return text
     if kind is str:
         return text
-    if kind is bool:
-        if not plain or text.lower() not in (*_TRUE, *_FALSE):
-            raise ValueError(f"{name} = {_shown(node)}: true or false is wanted")
-        return text.lower() in _TRUE
-    if kind is int:
-        if not plain or not re.fullmatch(r"[+-]?\d+(_\d+)*", text) or len(text) > _LONGEST_INT:
-            raise ValueError(f"{name} = {_shown(node)}: a whole number is wanted")
-        return int(text)
-    assert kind is float, kind
+    wanted, read = _PLAIN[kind]
+    value = read(text) if plain else None
+    if value is None:
+        raise ValueError(f"{name} = {_shown(node)}: {wanted} is wanted")
+    return value
+
+
+def _bool(text: str) -> bool | None:
+    word = text.lower()
+    return word in _TRUE if word in (*_TRUE, *_FALSE) else None
+
+
+def _int(text: str) -> int | None:
+    whole = re.fullmatch(r"[+-]?\d+(_\d+)*", text) and len(text) <= _LONGEST_INT
+    return int(text) if whole else None
+
+
+def _float(text: str) -> float | None:
     try:
-        number = float(text) if plain else math.nan
+        number = float(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{name} = {_shown(node)}: a number is wanted")
-    return number
+        return None
+    return number if math.isfinite(number) else None
+
+
+_PLAIN: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    bool: ("true or false", _bool),
+    int: ("a whole number", _int),
+    float: ("a number", _float),
+}
+"""What is wanted of a value without quotes, by its type, and the value of a text; None: it is no
+such thing."""
 
 
 def _read_list(node: Any, kind: Any, name: str) -> tuple[Any, ...]:

@@ -87,12 +87,11 @@ class Run:
         for chunk, (ident, index) in enumerate(zip(uuids, indexes, strict=False)):
             if ident not in drawn:
                 continue
-            place = self.wanted[ident]
-            rows = slice(chunk * self.batch, (chunk + 1) * self.batch)
-            crop = self._window(ident)
+            place, crop = self.wanted[ident], self._window(ident)
             if tuple(x.shape[2:]) != (self.size if crop is None else (crop.height, crop.width)):
                 self._in_parts = True
                 continue
+            rows = slice(chunk * self.batch, (chunk + 1) * self.batch)
             if (ident, index) not in self._accepted:
                 # For a regional prompt the host makes a negative twin with the same uuid.
                 there = context[rows.start : rows.start + 1, : place.length]

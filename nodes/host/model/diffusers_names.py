@@ -52,18 +52,7 @@ def diffusers_config(model: Any) -> dict[str, Any]:
     `unet/config.json`. ValueError if such a U-Net has no such layout."""
     config = model.model.model_config.unet_config
     channels = [config["model_channels"] * by for by in config["channel_mult"]]
-    layers = list(config["num_res_blocks"])
-    depth, output = list(config["transformer_depth"]), list(config["transformer_depth_output"])
-    down = [[depth.pop(0) for _ in range(count)] for count in layers]
-    up = [[output.pop() for _ in range(count + 1)] for count in reversed(layers)]
-    uneven = any(len(set(block)) > 1 for block in (*down, *up))
-    depths = [block[0] for block in down]
-    deepest = config["transformer_depth_middle"] in (depths[-1], depths[-1] or 1)
-    if uneven or not deepest or [block[0] for block in reversed(up)] != depths:
-        raise ValueError(
-            f"MODEL has transformers {down} in its blocks, which diffusers' U-Net cannot have: "
-            f"connect the MODEL of a plain checkpoint ({SUPPORTED})"
-        )
+    layers, depths = list(config["num_res_blocks"]), _depths(config)
     width = config.get("num_head_channels", -1)
     kind = family(model)
     velocity = kind == "SD 2.1-768"
@@ -85,7 +74,7 @@ def diffusers_config(model: Any) -> dict[str, Any]:
         "block_out_channels": channels,
         "center_input_sample": False,
         "cross_attention_dim": config["context_dim"],
-        "down_block_types": ["CrossAttnDownBlock2D" if b[0] else "DownBlock2D" for b in down],
+        "down_block_types": ["CrossAttnDownBlock2D" if d else "DownBlock2D" for d in depths],
         "downsample_padding": 1,
         "flip_sin_to_cos": True,
         "freq_shift": 0,
@@ -96,7 +85,26 @@ def diffusers_config(model: Any) -> dict[str, Any]:
         "norm_num_groups": 32,
         "out_channels": config.get("out_channels", 4),
         "sample_size": _SIDES.get(kind, 64),
-        "up_block_types": ["CrossAttnUpBlock2D" if b[0] else "UpBlock2D" for b in up],
+        "up_block_types": ["CrossAttnUpBlock2D" if d else "UpBlock2D" for d in depths[::-1]],
         "upcast_attention": velocity,
         "use_linear_projection": bool(config.get("use_linear_in_transformer")),
     }
+
+
+def _depths(config: dict[str, Any]) -> list[int]:
+    """Transformer layers of each block on the way down; diffusers knows one number for a block, and
+    the same on the way up. ValueError if the MODEL has others."""
+    layers = list(config["num_res_blocks"])
+    going_down = iter(config["transformer_depth"])
+    going_up = reversed(config["transformer_depth_output"])
+    down = [[next(going_down) for _ in range(count)] for count in layers]
+    up = [[next(going_up) for _ in range(count + 1)] for count in reversed(layers)]
+    depths = [block[0] for block in down]
+    even = all(len(set(block)) == 1 for block in (*down, *up))
+    middle = config["transformer_depth_middle"] in (depths[-1], depths[-1] or 1)
+    if even and middle and [block[0] for block in reversed(up)] == depths:
+        return depths
+    raise ValueError(
+        f"MODEL has transformers {down} in its blocks, which diffusers' U-Net cannot have: "
+        f"connect the MODEL of a plain checkpoint ({SUPPORTED})"
+    )
