@@ -8,7 +8,14 @@ import pytest
 
 from attndreambooth.devkit.console import SetupError
 from attndreambooth.devkit.environment import SHARED, venv_folder
-from attndreambooth.devkit.host_suite import SMOKE, SUITE, HostResult, read_result, write_table
+from attndreambooth.devkit.host_suite import (
+    PAGE_RESULTS,
+    SMOKE,
+    SUITE,
+    HostResult,
+    read_result,
+    write_table,
+)
 from attndreambooth.devkit.hosts import DEFAULT_HOST, HOSTS, OLDEST_HOST, fetch_host
 from attndreambooth.devkit.pack import ROOT
 
@@ -87,9 +94,12 @@ def test_a_result_is_read_and_written_into_the_page(tmp_path):
     bad = read_result("0.20.1", report)
     assert (bad.passed, bad.failed, bad.skipped) == (5, 3, 2)
     assert read_result("0.16.3", tmp_path / "none.xml").failed == 1
-    page.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
-    write_table([good, bad], "the command", page)
+    begin, end = "<!-- ComfyUI results -->\n", "<!-- end of ComfyUI results -->\n"
+    page.write_text(f"before\n{begin}old\n{end}after\n")
+    write_table([good, bad], "the command", path=page)
     text = page.read_text()
-    assert text.startswith("before\n<!-- results -->\n`the command`, 20") and "old" not in text
+    assert text.startswith(f"before\n{begin}`the command`, 20") and "old" not in text
     assert "| 0.26.0 | passes | 8 | 0 | 2 | 62 s |\n| 0.20.1 | **fails** | 5 | 3 | 2 |" in text
-    assert text.endswith("<!-- end of results -->\nafter\n")
+    assert text.endswith(f"{end}after\n")
+    with pytest.raises(ValueError, match=r"page\.md has no place for the front end results"):
+        write_table([good], "the command", PAGE_RESULTS, page)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attndreambooth.devkit.front_ends import FRONT_END
 from attndreambooth.devkit.pack import host_root, on_cpu
 from support.install import PACK_FOLDER, install_pack
 from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
@@ -78,6 +79,8 @@ class HostServer:
         command += ["--base-directory", str(self.base)]
         command += ["--database-url", f"sqlite:///{database.as_posix()}"]
         command += ["--disable-api-nodes", "--disable-auto-launch", *self.arguments]
+        if page := os.environ.get(FRONT_END):
+            command += ["--front-end-root", page]
         environ = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1", **self.environ}
         environ.pop("PYTHONPATH", None)
         with self.log_path.open("ab") as log:
