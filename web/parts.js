@@ -85,6 +85,7 @@ export function addBox(node, name, label, box, height) {
     const list = box.querySelector(".attndb-pictures");
     if (list.scrollHeight > list.clientHeight) event.stopPropagation();
   });
+  box.style.minHeight = `${height}px`; // a form of widgets gives it no height of its own
   const widget = node.addDOMWidget(name, `attndb_${name}`, box, {
     serialize: false,
     getMinHeight: () => height,

@@ -33,7 +33,11 @@ def growing(front_end, name: str, vue: bool) -> list[tuple[int, float, float, fl
     try:
         front_end.wait_for_text("step ", seconds=900)
         front_end.page.wait_for_timeout(4000)  # the first live picture comes after two seconds
-        return front_end.settled_boxes(vue)
+        boxes = front_end.settled_boxes(vue)
+        front_end.cancel()
+        # a later word would go to the node of that number in the next graph
+        front_end.wait_for_text("kept at step", seconds=60)
+        return boxes
     finally:
         front_end.cancel()
 

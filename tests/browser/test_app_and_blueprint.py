@@ -95,6 +95,11 @@ def test_the_form_takes_photos_and_words_and_shows_the_picture(front_end, server
     try:
         choose(page, [photo("a.jpg", 1), photo("b.jpg", 2), photo("c.jpg", 3)])
         page.wait_for_function("() => document.querySelectorAll('.attndb-box img').length === 3")
+        box = page.locator(".attndb-box").bounding_box()
+        for shown in page.locator(".attndb-box img").all():  # whole, not under the frame's edge
+            inside = shown.bounding_box()
+            assert inside["y"] + inside["height"] <= box["y"] + box["height"]
+            assert inside["height"] > 40
         fields = page.evaluate("() => app.graph.extra.linearData.inputs.map(([, name]) => name)")
         assert fields[:4] == ["photo_upload", "category", "name", "string"]
         page.evaluate("""() => {

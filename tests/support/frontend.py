@@ -27,6 +27,7 @@ QUIET = (
 )
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
+    "Comfy.OnboardingCoachmarks.Seen": ["appMode"],
     "Comfy.Workflow.ShowMissingModelsWarning": False,
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Minimap.Visible": False,
