@@ -1,7 +1,7 @@
 // Folds rarely changed widgets of this pack's nodes in the classic canvas, as Nodes 2.0 does by
 // itself: the page's own "Show Advanced" in a node's menu unfolds them.
 import { app } from "../../scripts/app.js";
-import { after } from "./parts.js";
+import { after, isOurs } from "./parts.js";
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const NO_ROOM = () => [0, -4]; // the page adds 4 between two widgets
@@ -20,7 +20,7 @@ function fold(node, widget) {
 app.registerExtension({
   name: "AttnDreamBooth.Advanced",
   nodeCreated(node) {
-    if (!node.comfyClass?.startsWith("AttnDB") || !rare(node).length) return;
+    if (!isOurs(node) || !rare(node).length) return;
     for (const widget of rare(node)) fold(node, widget);
     if (app.extensionManager?.setting?.get(ALWAYS)) node.showAdvanced = true;
     let saved = false;

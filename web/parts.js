@@ -50,9 +50,25 @@ export function after(object, method, more) {
   };
 }
 
+/** Whether it is a node of this pack. */
+export const isOurs = (node) => Boolean(node?.comfyClass?.startsWith("AttnDB"));
+
+/** The nodes of an execution id, `5:3:8`: from the outermost subgraph's node to the one inside. */
+export function nodesAt(id) {
+  const found = [];
+  let graph = app.rootGraph ?? app.graph;
+  for (const part of `${id}`.split(":")) {
+    const node = graph?.nodes?.find((each) => `${each.id}` === part);
+    if (!node) return [];
+    found.push(node);
+    graph = node.subgraph;
+  }
+  return found;
+}
+
 /** Whether a node is in the graph that is open. When another workflow is opened, the page tells the
  * nodes inside a subgraph nothing. */
-function lives(node) {
+export function lives(node) {
   const { graph } = node;
   const root = app.rootGraph ?? app.graph;
   const open = graph === root || !root?.subgraphs || root.subgraphs.get(graph?.id) === graph;

@@ -2,22 +2,9 @@
 // text under the node inside alone, and lets nobody add a widget to a subgraph's node.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { isOurs, nodesAt } from "./parts.js";
 
-const OURS = "AttnDB";
 const badges = new WeakMap(); // of subgraphs' nodes
-
-/** The nodes of an execution id, `5:3:8`: from the outermost subgraph's node to the one inside. */
-function path(id) {
-  const found = [];
-  let graph = app.rootGraph ?? app.graph;
-  for (const part of `${id}`.split(":")) {
-    const node = graph?.nodes?.find((each) => `${each.id}` === part);
-    if (!node) return [];
-    found.push(node);
-    graph = node.subgraph;
-  }
-  return found;
-}
 
 /** Puts a line over a node, in the place of the one before. */
 function tell(node, line) {
@@ -36,9 +23,8 @@ app.registerExtension({
   setup() {
     if (!window.LGraphBadge) return;
     api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
-      const nodes = path(nodeId);
-      const inside = nodes.pop();
-      if (!text || !inside?.comfyClass?.startsWith(OURS)) return;
+      const nodes = nodesAt(nodeId);
+      if (!text || !isOurs(nodes.pop())) return;
       nodes.forEach((node) => tell(node, text.split("\n")[0]));
     });
   },

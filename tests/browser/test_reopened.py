@@ -1,4 +1,4 @@
-"""A page that is closed while a training runs, and opened again, shows where the training is."""
+"""What a training says stays in the page: when it is closed and opened again, and at the end."""
 
 from __future__ import annotations
 
@@ -38,3 +38,12 @@ def test_opened_again_in_mid_training_the_page_shows_its_progress(front_end, ser
     finally:
         front_end.cancel()
     front_end.wait_for_text("kept at step ", 60)
+
+
+def test_what_was_kept_and_what_to_write_stays_after_the_end(front_end):
+    short = {**STAGE["4"]["inputs"], "steps": 2, "seed": 7}
+    front_end.load_prompt({**STAGE, "4": {**STAGE["4"], "inputs": short}})
+    front_end.run(240)
+    front_end.page.wait_for_timeout(2000)  # until the page has put the job away
+    front_end.wait_for_text("done in ", 5)
+    assert front_end.errors == []
