@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts.checked_file import check_content
-from .artifacts.concept import MODULE_PREFIX, ConceptFileError, delta_from_file_keys
+from .artifacts.concept import MODULE_PREFIX, ConceptFileError
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.concept_record import check_finite, check_values
 from .artifacts.prediction_metadata import told_prediction
 from .artifacts.tensor_file import read_metadata, read_tensors
 from .artifacts.tensor_header import read_header
+from .artifacts.weight_file import delta_from_file_keys
 from .config.printable import printable
 from .data.caption import read_caption
 from .data.mask import read_mask

@@ -59,14 +59,19 @@ def small_model(
     width: of the text states.
     velocity: with the sign by which the host knows an SD 2.1-768.
     """
+    sign = {VELOCITY_SIGN: torch.arange(8.0)} if velocity else {}
+    return model_of(_family(kind, width), dtype, sign)
+
+
+def model_of(family: Any, dtype: torch.dtype, sign: dict[str, torch.Tensor]) -> Any:
+    """A MODEL by a model config of the host, of seeded weights. `sign`: what tells its kind."""
     import comfy.model_management
     import comfy.model_patcher
 
-    family, management = _family(kind, width), comfy.model_management
+    management = comfy.model_management
     family.set_inference_dtype(dtype, None)
     offload = management.unet_offload_device()
     with torch.inference_mode():
-        sign = {VELOCITY_SIGN: torch.arange(8.0)} if velocity else {}
         model = family.get_model(sign, "", device=offload)
         model.diffusion_model.load_state_dict(random_weights(model.diffusion_model, 3))
     return comfy.model_patcher.ModelPatcher(

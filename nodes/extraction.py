@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..attndb.artifacts.concept import TrainedConcept, weight_file_keys
+from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept, extraction_table
+from ..attndb.artifacts.weight_file import weight_file_keys
 from .errors import naming_node
 from .host.ui.progress import CountedProgress
 from .socket_types import Concept
@@ -23,7 +24,8 @@ class ExtractLoRA(io.ComfyNode):
             category="AttnDreamBooth/concept",
             description="Makes a concept of whole weights a small one: every weight's change "
             "becomes the nearest LoRA of a rank (singular value decomposition; convolutions too). "
-            "Save Concept writes it for the stock Load LoRA. The table says what is lost.",
+            "Save Concept writes it for the stock Load LoRA and other programs. The table says "
+            "what is lost.",
             search_aliases=["svd", "lora extraction", "resize lora", "compress", "small file"],
             inputs=[
                 Concept.Input("concept", tooltip="A trained concept; it is not changed."),
@@ -49,7 +51,8 @@ class ExtractLoRA(io.ComfyNode):
                     "biases_and_norms",
                     default=True,
                     tooltip="Keep the changes of biases and norms, which are no matrices, whole: "
-                    "the stock Load LoRA reads them. Off: nothing but pairs of thin matrices.",
+                    "the stock Load LoRA and Forge read them. Off: nothing but pairs of thin "
+                    "matrices, for diffusers, which refuses a file with more, and A1111.",
                     advanced=True,
                 ),
             ],
@@ -75,7 +78,8 @@ class ExtractLoRA(io.ComfyNode):
         with torch.inference_mode(False), torch.no_grad():
             thin, extraction = extract_concept(concept, config, CountedProgress())
         table = extraction_table(extraction)
-        lora = {key: value.contiguous() for key, value in weight_file_keys(thin.delta).items()}
+        tensors = weight_file_keys(thin.delta, thin.base_family)
+        lora = {key: value.contiguous() for key, value in tensors.items()}
         return io.NodeOutput(thin, table, lora, ui=ui.PreviewText(table))
 
 

@@ -17,22 +17,14 @@ import torch
 from torch import Tensor
 
 from .digest import tensors_digest
-from .weight_delta import (
-    LowRank,
-    WeightDelta,
-    add_deltas,
-    cast_deltas,
-    delta_tensors,
-    low_rank,
-)
+from .weight_delta import WeightDelta, add_deltas, cast_deltas, delta_tensors
 
-FORMAT_VERSION = 2
-"""2: the embedding file may hold modules."""
+FORMAT_VERSION = 3
+"""2: the embedding file may hold modules. 3: the weight file may have kohya's names."""
 
 _CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
 _PAIRS = (("clip_l", "clip_g"),)
 """Encoders that one model reads together, in the order of its text states."""
-_WEIGHT_PREFIX = "diffusion_model."
 MODULE_PREFIX = "attndb."
 """Of what an embedding file holds beside its vectors."""
 _ARCHITECTURES = {
@@ -147,73 +139,6 @@ def trigger_words(placeholder: str, category: str, record: Mapping[str, Any]) ->
     if isinstance(words, dict) and words.get("with_category") is False:
         return placeholder
     return f"{placeholder} {category}"
-
-
-def weight_file_keys(delta: Mapping[str, WeightDelta]) -> dict[str, Tensor]:
-    """The weight change under the names that the stock LoRA loader reads: `.diff`, `.diff_b`, or
-    `.lora_up.weight`, `.lora_down.weight` and `.alpha`."""
-    named = {}
-    for name, value in delta.items():
-        path, _, kind = name.rpartition(".")
-        assert kind in ("weight", "bias"), f"no stock name for parameter {name}"
-        if isinstance(value, LowRank):
-            rank, kernel = value.up.shape[1], (1,) * (len(value.shape) - 2)
-            stem = f"{_WEIGHT_PREFIX}{path}"
-            named[f"{stem}.lora_up.weight"] = value.up.reshape(-1, rank, *kernel)
-            named[f"{stem}.lora_down.weight"] = value.down.reshape(rank, *value.shape[1:])
-            named[f"{stem}.alpha"] = torch.tensor(float(rank))
-            continue
-        named[f"{_WEIGHT_PREFIX}{path}.{'diff' if kind == 'weight' else 'diff_b'}"] = value
-    return named
-
-
-def delta_from_file_keys(tensors: Mapping[str, Tensor], file: str) -> dict[str, WeightDelta]:
-    """The inverse of `weight_file_keys`. ConceptFileError names keys it does not know, and an alpha
-    by which other loaders would draw another change than this."""
-    delta: dict[str, WeightDelta] = {}
-    unknown = []
-    for key, value in tensors.items():
-        name = key.removeprefix(_WEIGHT_PREFIX)
-        down = key.replace(".lora_up.", ".lora_down.")
-        if name == key:
-            unknown.append(key)
-        elif name.endswith(".diff_b"):
-            delta[f"{name.removesuffix('.diff_b')}.bias"] = value
-        elif name.endswith(".diff"):
-            delta[f"{name.removesuffix('.diff')}.weight"] = value
-        elif name.endswith(".lora_up.weight") and down in tensors:
-            check_factors(value, tensors[down], f"{file}: {key}")
-            stem = key.removesuffix(".lora_up.weight")
-            _check_alpha(tensors.get(f"{stem}.alpha"), value.shape[1], f"{file}: {stem}.alpha")
-            delta[f"{stem.removeprefix(_WEIGHT_PREFIX)}.weight"] = low_rank(value, tensors[down])
-        elif not name.endswith((".lora_down.weight", ".alpha")):
-            unknown.append(key)
-    if unknown:
-        raise ConceptFileError(
-            f"{file}: {len(unknown)} unknown keys, e.g. {', '.join(unknown[:3])}. It is not a "
-            "concept weight file of this pack; load it with the stock Load LoRA node instead"
-        )
-    return delta
-
-
-def _check_alpha(alpha: Tensor | None, rank: int, where: str) -> None:
-    """ConceptFileError unless it is the rank, as it is written, or missing: both scale nothing."""
-    if alpha is None or (alpha.numel() == 1 and float(alpha) == rank):
-        return
-    raise ConceptFileError(
-        f"{where} is {alpha.flatten()[:4].tolist()}, and was saved as {rank}: it was changed after "
-        "it was saved; restore the file, or use it with the stock Load LoRA node"
-    )
-
-
-def check_factors(up: Tensor, down: Tensor, where: str) -> None:
-    """ConceptFileError, beginning with `where`, unless two factors make one low-rank change."""
-    thin = up.ndim >= 2 and down.ndim >= 2 and up.shape[1] == down.shape[0]
-    if not thin or any(side != 1 for side in up.shape[2:]):
-        raise ConceptFileError(
-            f"{where}: factors of shapes {tuple(up.shape)} and {tuple(down.shape)} make no weight; "
-            "restore the file from where it came"
-        )
 
 
 def embedding_file_keys(concept: TrainedConcept) -> dict[str, Tensor]:

@@ -12,15 +12,15 @@ from torch import Tensor
 from .concept import (
     ConceptFileError,
     TrainedConcept,
-    delta_from_file_keys,
     embedding_file_keys,
     embeddings_from_file,
     modules_from_file,
-    weight_file_keys,
 )
 from .concept_record import OWN_KEYS, check_precision, check_values, parse_record
+from .manager_metadata import network_metadata
 from .tensor_file import Writer, read_metadata, read_tensors, tensors_writer
 from .weight_delta import WeightDelta, delta_tensors
+from .weight_file import delta_from_file_keys, file_names, weight_file_keys
 
 RECORD_KEY = "attndb.record"
 
@@ -35,9 +35,10 @@ def concept_files(
     """Writers of a concept's files: the embedding, and the weights if there are any. `more`:
     metadata beside the modelspec and the record."""
     digest = concept.digest()
+    shared = bool(file_names(concept.delta, concept.base_family))
     record = {
         **concept.record,
-        "format": 2 if concept.modules else 1,
+        "format": 3 if shared else 2 if concept.modules else 1,
         "placeholder": concept.placeholder,
         "category": concept.category,
         "text_key": concept.text_key,
@@ -67,9 +68,10 @@ def concept_files(
         )
     }
     if concept.delta:
+        told = network_metadata(concept) if shared else {}
         files[weights] = tensors_writer(
-            weight_file_keys(concept.delta),
-            {**metadata, "modelspec.architecture": f"{architecture}/lora"},
+            weight_file_keys(concept.delta, concept.base_family),
+            {**told, **metadata, "modelspec.architecture": f"{architecture}/lora"},
         )
     return files
 

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from .adapter_metadata import AdapterMetadata
-from .concept import ConceptFileError, check_factors
+from .concept import ConceptFileError
 from .concept_record import check_finite, check_precision, check_values
 from .pickled_tensors import read_pickled
 from .tensor_file import SAFETENSORS, read_tensors
 from .weight_delta import LowRank, WeightDelta
+from .weight_file import check_factors
 
 _LARGEST_PICKLE = 100_000_000
 _TEXT_KEYS = {768: "clip_l", 1024: "clip_h"}

@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from .concept import TrainedConcept
 from .lineage import KEPT, lineage
 from .prediction_metadata import KEY as PREDICTION_KEY
 from .tensor_file import Writer, png_writer
+from .weight_delta import LowRank
 
 _BASE_VERSIONS = {
     "SD 1.5": "sd_v1",
@@ -29,6 +31,10 @@ _BASE_VERSIONS = {
 """kohya sd-scripts' names; the first three end in `_v` where the model predicts v."""
 _PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
 """Where the record does not say it: behind a model sampling node each may predict the other."""
+_SECOND = ("SD 2.1-base", "SD 2.1-768")
+"""Families that kohya's scripts call v2."""
+_MIXED = "Dynamic"
+"""kohya's word for the rank of a LoRA whose layers have several."""
 _URL_START = "base64,"
 _MOST_PIXELS = 16_000_000
 """Of a picture in a record. This pack's have 256 px a side."""
@@ -37,15 +43,48 @@ _MOST_PIXELS = 16_000_000
 def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     """Metadata for managers; only what is known of the concept."""
     metadata = {"trained_words": json.dumps([concept.trigger])}
-    if version := _BASE_VERSIONS.get(concept.base_family):
-        usual = _PREDICTIONS.get(concept.base_family)
-        told = concept.record.get("prediction_type", usual)
-        metadata["ss_base_model_version"] = f"{version}_v" if usual and told == "v" else version
-        if isinstance(told, str):
+    if concept.base_family in _BASE_VERSIONS:
+        metadata["ss_base_model_version"] = _base_version(concept)
+        if isinstance(told := _prediction(concept), str):
             metadata[PREDICTION_KEY] = told
     if picture := record_thumbnail(concept.record):
         metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
     return metadata
+
+
+def network_metadata(concept: TrainedConcept) -> dict[str, str]:
+    """What kohya's scripts tell of a LoRA that they train: by this A1111 knows which models it is
+    for, and managers its rank."""
+    changes = [change for change in concept.delta.values() if isinstance(change, LowRank)]
+    most = max(change.up.shape[1] for change in changes)
+    full = all(change.up.shape[1] == min(most, *_matrix(change)) for change in changes)
+    rank = str(most) if full else _MIXED
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "ss_base_model_version": _base_version(concept),
+        "ss_v2": str(concept.base_family in _SECOND),
+    }
+    if any(math.prod(change.shape[2:]) > 1 for change in changes):
+        metadata["ss_network_args"] = json.dumps({"conv_dim": rank, "conv_alpha": rank})
+    return metadata
+
+
+def _base_version(concept: TrainedConcept) -> str:
+    """kohya's name of the base model; smaller ones of SDXL's kind have none of their own."""
+    version = _BASE_VERSIONS.get(concept.base_family, _BASE_VERSIONS["SDXL"])
+    told = concept.base_family in _PREDICTIONS and _prediction(concept) == "v"
+    return f"{version}_v" if told else version
+
+
+def _prediction(concept: TrainedConcept) -> Any:
+    """What the model predicted in training; None where it is not known."""
+    return concept.record.get("prediction_type", _PREDICTIONS.get(concept.base_family))
+
+
+def _matrix(change: LowRank) -> tuple[int, int]:
+    return change.up.shape[0], change.down.shape[1]
 
 
 def preview_writer(concept: TrainedConcept) -> Writer | None:

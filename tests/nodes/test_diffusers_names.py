@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from types import SimpleNamespace
-
 import pytest
 import torch
+from support.published import published_model
 
-LEVELS = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "legacy": False,
-}
-SD15 = {"context_dim": 768, "num_heads": 8, "num_head_channels": -1}
-SD2 = {"context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True}
-SDXL = {
-    **SD2,
-    "context_dim": 2048,
-    "num_res_blocks": [2, 2, 2],
-    "channel_mult": [1, 2, 4],
-    "transformer_depth": [0, 0, 2, 2, 10, 10],
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
-    "transformer_depth_middle": 10,
-    "num_classes": "sequential",
-    "adm_in_channels": 2816,
-}
 COMMON = {  # of the unet/config.json files of both
     "_class_name": "UNet2DConditionModel",
     "act_fn": "silu",
@@ -80,24 +52,7 @@ WEIGHTS = {"SD 1.5": 686, "SD 2.1-768": 686, "SDXL": 1680}
 @pytest.fixture(params=list(PUBLISHED))
 def wire(request, host):
     """A MODEL of the real size that holds no memory, and its family."""
-    import comfy.ops
-    import comfy.supported_models
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from comfy.model_base import ModelType
-
-    own, name, kind = {
-        "SD 1.5": (SD15, "SD15", ModelType.EPS),
-        "SD 2.1-768": (SD2, "SD20", ModelType.V_PREDICTION),
-        "SDXL": (SDXL, "SDXL", ModelType.EPS),
-    }[request.param]
-    config = deepcopy({**LEVELS, **own})
-    unet = UNetModel(**config, device="meta", operations=comfy.ops.disable_weight_init)
-    model = SimpleNamespace(
-        model_config=getattr(comfy.supported_models, name)(config),
-        model_type=kind,
-        state_dict=lambda: {f"diffusion_model.{k}": v for k, v in unet.state_dict().items()},
-    )
-    return SimpleNamespace(model=model), request.param
+    return published_model(request.param), request.param
 
 
 def test_the_config_is_the_published_one(wire):

@@ -8,8 +8,9 @@ from typing import Any
 
 import comfy.lora
 
-from ....attndb.artifacts.concept import TrainedConcept, weight_file_keys
+from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from ....attndb.artifacts.weight_file import host_keys
 from .added_parts import added_on, with_added, without_added
 from .families import check_sampling, family
 from .patch_entries import entries_without_concept, lineages
@@ -27,7 +28,7 @@ def concept_patches(concept: TrainedConcept) -> dict[str, Any]:
     patch remembers the concept's lineage."""
     paths = {UNET_PREFIX + name.rpartition(".")[0] for name in concept.delta}
     keys = {path: f"{path}.weight" for path in paths}
-    patches = comfy.lora.load_lora(weight_file_keys(concept.delta), keys, log_missing=False)
+    patches = comfy.lora.load_lora(host_keys(concept.delta), keys, log_missing=False)
     marked, mark = {}, lineage(concept)
     for key, patch in patches.items():
         marked[key] = ConceptPatch(patch) if isinstance(patch, tuple) else patch

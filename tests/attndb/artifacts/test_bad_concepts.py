@@ -189,7 +189,7 @@ def test_an_alpha_that_was_changed_is_refused(tmp_path, alpha):
     embedding, weights = save(tmp_path, concept(delta={"out.2.weight": thin}))
     with safe_open(str(weights), "pt") as handle:
         tensors, metadata = {k: handle.get_tensor(k) for k in handle.keys()}, handle.metadata()
-    name = "diffusion_model.out.2.alpha"
+    name = "lora_unet_conv_out.alpha"
     assert float(tensors.pop(name)) == 2.0
     save_file(tensors, weights, metadata)  # without one nothing is scaled either
     assert load_concept(embedding, weights).digest() == read_record(embedding)["digest"]

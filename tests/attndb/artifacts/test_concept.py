@@ -10,9 +10,7 @@ import torch
 from attndreambooth.attndb.artifacts.concept import (
     ConceptFileError,
     TrainedConcept,
-    delta_from_file_keys,
     embeddings_from_file,
-    weight_file_keys,
 )
 
 NAMES = ("input_blocks.1.1.attn2.to_q.weight", "out.2.bias", "out.2.weight")
@@ -67,25 +65,6 @@ def test_the_digest_knows_vectors_names_values_and_precision():
     assert len({variant.digest() for variant in variants}) == len(variants)
     reordered = dict(reversed(delta().items()))
     assert concept(delta=reordered, placeholder="<y>").digest() == concept().digest()
-
-
-def test_file_keys_are_the_stock_loaders_and_lead_back():
-    keys = weight_file_keys(delta())
-    assert set(keys) == {
-        "diffusion_model.input_blocks.1.1.attn2.to_q.diff",
-        "diffusion_model.out.2.diff_b",
-        "diffusion_model.out.2.diff",
-    }
-    back = delta_from_file_keys(keys, "file")
-    assert back.keys() == delta().keys()
-    assert all(torch.equal(back[name], delta()[name]) for name in back)
-
-
-@pytest.mark.parametrize("key", ["out.2.diff", "diffusion_model.out.2.lora_up.weight", "x"])
-def test_unknown_keys_are_refused_by_file_and_name(key):
-    tensors = {**weight_file_keys(delta()), key: torch.zeros(1)}
-    with pytest.raises(ConceptFileError, match=rf"my\.safetensors: 1 unknown keys, e\.g\. {key}"):
-        delta_from_file_keys(tensors, "my.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from attndreambooth.attndb.artifacts.concept import delta_from_file_keys, weight_file_keys
 from attndreambooth.attndb.artifacts.weight_delta import (
     LowRank,
     add_deltas,
@@ -49,22 +48,6 @@ def test_flat_names_bring_every_change_back():
     assert torch.equal(dense(back["a.weight"]), dense(changes["a.weight"]))
     assert back["a.weight"].shape == (6, 5, 3, 3)
     assert torch.equal(back["b.bias"], changes["b.bias"])
-
-
-def test_file_keys_bring_every_change_back():
-    changes = {
-        "a.weight": low_rank(2, (6, 5, 3, 3)),
-        "c.weight": low_rank(3, (6, 5)),
-        "d.weight": torch.randn(3, 3),
-        "d.bias": torch.randn(3),
-    }
-    tensors = weight_file_keys(changes)
-    assert tensors["diffusion_model.a.lora_up.weight"].shape == (6, 2, 1, 1)
-    assert tensors["diffusion_model.a.lora_down.weight"].shape == (2, 5, 3, 3)
-    back = delta_from_file_keys(tensors, "file")
-    assert {k: dense(v).tolist() for k, v in back.items()} == {
-        k: dense(v).tolist() for k, v in changes.items()
-    }
 
 
 def test_cast_keeps_the_kind():
