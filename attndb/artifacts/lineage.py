@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from ..config.words import word_key
 from .concept import TrainedConcept
 from .digest import tensors_digest
 
@@ -26,8 +27,8 @@ class Lineage:
     """How an error names the concept."""
 
     def same_word(self, placeholder: str) -> bool:
-        """Whether prompts cannot tell the placeholders apart; CLIP reads without case."""
-        return self.placeholder.casefold() == placeholder.casefold()
+        """Whether prompts cannot tell the placeholders apart."""
+        return word_key(self.placeholder) == word_key(placeholder)
 
     def is_another(self, other: Lineage) -> bool:
         """Whether the other stands under the same placeholder and is not the same concept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from .choices import require
@@ -26,6 +27,12 @@ class WordsConfig:
     def subject(self, placeholder: str, category: str) -> str:
         """The words for the subject in a prompt."""
         return f"{placeholder} {category}" if self.with_category else placeholder
+
+
+def word_key(word: str) -> str:
+    """What tells words apart in a prompt: CLIP reads without case, and a letter and its accent, or
+    the parts of a Korean syllable, as one letter. macOS writes names of files in such parts."""
+    return unicodedata.normalize("NFC", word).casefold()
 
 
 TEMPLATES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..artifacts.concept import TrainedConcept
+from ..config.words import word_key
 from .dataset import ConceptDataset
 
 
@@ -40,7 +41,7 @@ def check_same_category(ours: str, placeholder: str, theirs: str) -> None:
 
 def check_same_placeholder(ours: str, theirs: str) -> None:
     """ValueError if the dataset's placeholder is another than the concept's."""
-    if ours != theirs:
+    if word_key(ours) != word_key(theirs):
         raise ValueError(
             f"the concept is for the placeholder {theirs!r}, and the dataset says {ours!r}: type "
             "the same one in the dataset node"
@@ -48,5 +49,5 @@ def check_same_placeholder(ours: str, theirs: str) -> None:
 
 
 def _plain(words: str) -> str:
-    """As CLIP reads words: without case, and whatever the spaces."""
-    return " ".join(words.casefold().split())
+    """As CLIP reads words: whatever the spaces, too."""
+    return " ".join(word_key(words).split())

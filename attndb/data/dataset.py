@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..config.printable import printable, quoted
+from ..config.words import word_key
 from .photo import DatasetError, Photo
 from .prior import DEFAULT_PRIOR_PROMPT, PriorImages
 
@@ -178,7 +179,7 @@ def check_placeholder(placeholder: str, category: str) -> None:
             f"placeholder {placeholder!r}: leave out spaces, commas, colons, backslashes and "
             "round or curly brackets; a form like <my-dog> is safe"
         )
-    if placeholder.lower() in category.lower().split():
+    if word_key(placeholder) in word_key(category).split():
         raise DatasetError(
             f"placeholder {placeholder!r} is the category itself: choose a new word, e.g. "
             f"<my-{placeholder.strip('<>').lower()}>"

@@ -12,7 +12,8 @@ LONGEST = 40
 """Letters of the name that are kept: a placeholder becomes part of file names."""
 _PREFIX = "my-"
 _WORDLIKE = re.compile(r"[\w-]")
-_NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![\w-])", r"(?![\w-])"
+_NO_WORD_BEFORE = r"(?<![\w-])"
+_NO_WORD_AFTER = r"(?![\w\u0300-\u036f-])"  # nor an accent of its last letter
 
 
 def default_placeholder(name: str) -> str:
@@ -32,12 +33,18 @@ def default_placeholder(name: str) -> str:
 
 def placeholder_pattern(names: Iterable[str]) -> str:
     """A regular expression, with a group per name in the order of `by_length`, that finds
-    placeholders in a prompt: without case, as CLIP reads, the longest first, and where a name
-    begins or ends with a letter, a digit or a hyphen, only where a word does."""
-    return "|".join(
-        f"{_NO_WORD_BEFORE if _WORDLIKE.match(name[0]) else ''}((?i:{re.escape(name)}))"
-        f"{_NO_WORD_AFTER if _WORDLIKE.match(name[-1]) else ''}"
-        for name in by_length(names)
+    placeholders in a prompt: without case and with accents in whatever form, as CLIP reads, the
+    longest first, and where a name begins or ends with a letter, a digit or a hyphen, only where a
+    word does."""
+    return "|".join(map(_name_pattern, by_length(names)))
+
+
+def _name_pattern(name: str) -> str:
+    whole, parts = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    written = "|".join(map(re.escape, dict.fromkeys((whole, parts))))
+    return (
+        f"{_NO_WORD_BEFORE if _WORDLIKE.match(whole[0]) else ''}((?i:{written}))"
+        f"{_NO_WORD_AFTER if _WORDLIKE.match(whole[-1]) else ''}"
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..config.words import word_key
 from .photo import DatasetError, Photo
 
 DEFAULT_PRIOR_PROMPT = "a photo of a {}"
@@ -78,7 +79,7 @@ def check_prior_weight(weight: float) -> None:
 def check_prior_prompt(prompt: str, category: str, placeholder: str) -> None:
     """DatasetError unless the prompt says the category, and not the subject."""
     remedy = "e.g. 'a photo of a {}', where {} becomes the category"
-    if placeholder.lower() in prompt.lower():
+    if word_key(placeholder) in word_key(prompt):
         raise DatasetError(
             f"prompt {prompt!r} contains the placeholder {placeholder!r}: prior images "
             f"show the category without the subject; type {remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 
 import pytest
 import torch
@@ -57,6 +58,26 @@ def test_square_brackets_are_part_of_a_word(knows, sd15):
     assert same(clip, "a [v] dog", "a embedding:[V] dog")
     assert not same(clip, "a [V] dog", "a dog") and same(clip, "a [W] dog", "a [w] dog")
     assert torch.equal(encode(clip, "a [W] dog"), encode(sd15.clip, "a [W] dog"))
+
+
+@pytest.mark.parametrize("name", ["<my-caf\u00e9>", "@caf\u00e9", "<my-\uac15\uc544\uc9c0>"])
+def test_a_letter_and_its_accent_are_one_letter_however_they_are_written(knows, sd15, name):
+    """A name that was copied from Finder comes in parts; CLIP reads both alike."""
+    from attndreambooth.nodes.host.model.placeholders import known_placeholders
+
+    parts = unicodedata.normalize("NFD", name)
+    assert parts != name
+    for known in (name, parts):
+        clip = knows(known)
+        assert same(clip, f"a {parts}, here", f"a {name}, here")
+        text = f"a {parts} here"
+        assert not torch.equal(encode(clip, text), encode(sd15.clip, text))
+    assert len(known_placeholders(knows(name, parts))) == 1
+
+
+def test_a_word_is_not_found_under_an_accent(knows, sd15):
+    text = "a @cafe\u0301 here"
+    assert torch.equal(encode(knows("@cafe"), text), encode(sd15.clip, text))
 
 
 @pytest.mark.parametrize("text", ["a @dog2 here", "a @dogs here", "a @dog-2 here"])

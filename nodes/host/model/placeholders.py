@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from ....attndb.config.words import word_key
 from ....attndb.data.placeholder import by_length, placeholder_pattern
 from ....attndb.models.conditioning import Embeddings
 from .mapped_text import with_mapped_word
@@ -118,7 +119,7 @@ def with_vectors(
 
     The host's own way for embeddings is used (`embedding:name` in a prompt), with the vectors in
     memory instead of in a file. CLIP and its tokenizer stay as they are; placeholders that were
-    added before stay known, save the same one in whatever case.
+    added before stay known, save the same one however it is written.
     """
     clone, outer = clip.clone(), copy.copy(clip.tokenizer)
     names = encoder_names(outer)
@@ -128,7 +129,7 @@ def with_vectors(
     known = {
         name: what
         for name, what in known_placeholders(clip).items()
-        if name.casefold() != placeholder.casefold()
+        if word_key(name) != word_key(placeholder)
     }
     known[placeholder] = KnownPlaceholder(vectors, owner)
     lookups = []

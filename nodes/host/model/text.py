@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.config.choices import CategoryToken
+from ....attndb.config.words import word_key
 from ....attndb.data.dataset import ConceptDataset
 from ....attndb.data.placeholder import placeholder_pattern
 from ....attndb.data.tokens import (
@@ -98,7 +99,7 @@ def _check_plain_words(clip: Any, placeholder: str, prompt: str, source: str) ->
     """ValueError if the training prompt holds an embedding, or a placeholder besides its own."""
     own, *more = (placeholder, *known_placeholders(clip))
     found = [m[0] for m in re.finditer(placeholder_pattern([own, *more]), prompt)]
-    ours = [word for word in found if word.casefold() == own.casefold()]
+    ours = [word for word in found if word_key(word) == word_key(own)]
     others = [word for word in found if word not in ours] + ours[1:]
     spelt = re.search(r"(?<!\w)embedding:\S*", prompt)
     if spelt is not None or others:
