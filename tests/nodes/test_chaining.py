@@ -163,10 +163,22 @@ def stock_lora(drawing: Drawing) -> Drawing:
     return replace(drawing, model=model, clip=clip)
 
 
+def lora_hooks(drawing: Drawing) -> Drawing:
+    """A LoRA for the positive prompt alone."""
+    from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookLora
+
+    hooks = CreateHookLora().create_hook("chained.safetensors", 1.0, 0.0)[0]
+    hooked = ConditioningSetProperties().set_properties(
+        drawing.positive, strength=1.0, set_cond_area="default", hooks=hooks
+    )
+    return replace(drawing, positive=hooked[0])
+
+
 CHAINS: dict[str, Chain] = {
     "ControlNet": control,
     "IP-Adapter-style attn2 replacement": attn2_replacement,
     "stock LoRA behind": stock_lora,
+    "LoRA hooks": lora_hooks,
     "regional prompts": regions,
     "HyperTile": hyper_tile,
     "FreeU": free_u,
