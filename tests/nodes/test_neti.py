@@ -191,6 +191,28 @@ def test_a_concatenated_text_keeps_its_word(trained, micro):
     assert not torch.equal(drawn, draw(micro["model"], clip, change=followed))
 
 
+def test_a_region_leaves_the_negative_alone_in_a_pass_of_its_own(trained):
+    """As Self-Attention Guidance asks for it: without the positive, so at the positive's number."""
+    import comfy.samplers
+    import nodes
+
+    _, model, clip = trained[:3]
+    seen = []
+
+    def again(args: Any) -> Any:
+        own = (args["model"], [args["uncond"]], args["input"], args["sigma"], args["model_options"])
+        (alone,) = comfy.samplers.calc_cond_batch(*own)
+        seen.append((alone, args["uncond_denoised"]))
+        return args["denoised"]
+
+    watched = model.clone()
+    watched.set_model_sampler_post_cfg_function(again)
+    draw(watched, clip, change=lambda c: nodes.ConditioningSetArea().append(c, 32, 32, 0, 0, 1)[0])
+    assert len(seen) == 3
+    for alone, beside in seen:
+        torch.testing.assert_close(alone, beside, rtol=1e-4, atol=1e-4)
+
+
 def test_the_wires_that_came_in_stay_as_they_are(run, trained, micro):
     from attndreambooth.nodes.host.model.mapped_text import MAPPED
 

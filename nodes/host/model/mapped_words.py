@@ -98,7 +98,6 @@ class _Run:
     encoders: dict[Any, TextEncoder] = field(default_factory=dict)
     encoded: dict[int, tuple[float, Tensor, Tensor]] = field(default_factory=dict)
     """Of each prompt the last timestep, and the sources (L, T, D) of keys and values at it."""
-    accepted: dict[tuple[Any, int], bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,15 +152,14 @@ class _Session:
         if len(idents) != len(indexes) or x.shape[0] != run.batch * len(indexes):
             return []
         found = []
-        for chunk, (ident, index) in enumerate(zip(idents, indexes, strict=True)):
+        for chunk, ident in enumerate(idents):
             rows = slice(chunk * run.batch, (chunk + 1) * run.batch)
             for prompt in run.prompts.get(ident, []):
                 place = slice(prompt.first, prompt.first + prompt.text.states.shape[1])
-                if (ident, index) not in run.accepted:
-                    # for a regional prompt the host makes a negative twin with the same uuid
-                    there = context[rows.start : rows.start + 1, place]
-                    run.accepted[ident, index] = is_cast_of(there, prompt.text.states)
-                if not run.accepted[ident, index]:
+                # for a regional prompt the host makes a negative twin with the same uuid, which may
+                # come alone (Self-Attention Guidance) and then has the positive's number, too
+                there = context[rows.start : rows.start + 1, place]
+                if not is_cast_of(there, prompt.text.states):
                     continue
                 keys, values = self._encoded(run, prompt.text, t, context)
                 # the host repeats texts, as wholes, to the length of the longest of a call
