@@ -24,17 +24,8 @@ from devkit.environment import (
     python_of,
     venv_folder,
 )
-from devkit.front_ends import FRONT_END, NEWEST_FRONT_END, fetch_front_end, front_end_of
-from devkit.host_suite import (
-    HOST_RESULTS,
-    PAGE,
-    PAGE_RESULTS,
-    SMOKE,
-    SUITE,
-    HostResult,
-    read_result,
-    write_table,
-)
+from devkit.front_ends import FRONT_END, NEWEST_FRONT_END, fetch_front_end
+from devkit.host_suite import SMOKE, SUITE, HostResult, read_result, write_table
 from devkit.hosts import DEFAULT_HOST, HOSTS, OLDEST_HOST, fetch_host, host_folder, host_version
 from devkit.pack import ROOT
 
@@ -119,28 +110,19 @@ def run_host_suites(versions: Sequence[str], arguments: Sequence[str]) -> int:
     tests = arguments or SUITE
     results = [run_on_release(version, setup(version), tests) for version in versions]
     if tuple(arguments) in ((), SMOKE) and list(versions) == list(HOSTS):
-        command = f"python dev.py test --all-hosts{' --smoke' * bool(arguments)}"
-        write_table(results, command, HOST_RESULTS)
+        write_table(results, f"python dev.py test --all-hosts{' --smoke' * bool(arguments)}")
         say("the results are in docs/host.md")
     return 0 if all(result.passed and not result.failed for result in results) else 1
 
 
-def run_page_suites(every: bool, arguments: Sequence[str]) -> int:
-    """The tests named, or those of the page, on the newest front end; with `every` on those of all
-    releases, too, and then the results go into docs/host.md."""
-    tests = arguments or PAGE
+def run_on_newest_page(arguments: Sequence[str]) -> int:
+    """The tests named, or those in the page, on a front end newer than the host's own."""
     environ = setup(DEFAULT_HOST)
     page = fetch_front_end(NEWEST_FRONT_END, python_of(SHARED))
-    title = f"{NEWEST_FRONT_END} on ComfyUI {DEFAULT_HOST}"
-    results = [run_on_release(title, {**environ, FRONT_END: str(page)}, tests)]
-    for version in HOSTS if every else ():
-        environ = setup(version)
-        title = f"{front_end_of(host_folder(environ))} of ComfyUI {version}"
-        results.append(run_on_release(title, environ, tests))
-    if every and not arguments:
-        write_table(results, "python dev.py test --all-pages", PAGE_RESULTS)
-        say("the results are in docs/host.md")
-    return 0 if all(result.passed and not result.failed for result in results) else 1
+    title = f"front end {NEWEST_FRONT_END} on ComfyUI {DEFAULT_HOST}"
+    tests = arguments or ["tests/browser"]
+    result = run_on_release(title, {**environ, FRONT_END: str(page)}, tests)
+    return 0 if result.passed and not result.failed else 1
 
 
 def run_script(name: str, environ: Mapping[str, str], arguments: Sequence[str]) -> int:
@@ -174,7 +156,6 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             command.add_argument("--oldest-host", action="store_true")
             command.add_argument("--smoke", action="store_true")
             command.add_argument("--newest-page", action="store_true")
-            command.add_argument("--all-pages", action="store_true")
     if sys.version_info < (3, 10):  # noqa: UP036 (run by whatever Python is there)
         parser.error(f"Python {sys.version.split()[0]} is too old: use Python 3.10 or newer")
     arguments, rest = parser.parse_known_args(argv)
@@ -191,8 +172,8 @@ def main(argv: Sequence[str]) -> int:
         if arguments.command == "test":
             tests = [*(SMOKE if arguments.smoke else ()), *rest]
             one = OLDEST_HOST if arguments.oldest_host else arguments.host
-            if arguments.newest_page or arguments.all_pages:
-                return run_page_suites(arguments.all_pages, tests)
+            if arguments.newest_page:
+                return run_on_newest_page(tests)
             versions = list(HOSTS) if arguments.all_hosts else [one] if one else []
             return run_host_suites(versions, tests) if versions else run_tests(setup(None), tests)
         environ = setup(arguments.host)

@@ -25,23 +25,15 @@ SUITE = (
 concepts, and the capture of attention, with the host's own classes."""
 SMOKE = ("tests/host/test_server.py", "tests/host/test_contract.py", "tests/nodes/test_concept.py")
 """The pack loads, its nodes are there, three stages train, and a concept is applied and saved."""
-PAGE = tuple(
-    f"tests/browser/test_{name}.py"
-    for name in ("workflows", "photos", "search", "app_and_blueprint", "after_run", "reopened")
-)
-"""What a front end can break: every graph opened in both renderers, what the pack adds to the page,
-the search, the blueprint, graphs that run, a page that is opened again."""
 TABLE = ROOT / "docs" / "host.md"
-HOST_RESULTS, PAGE_RESULTS = "ComfyUI", "front end"
-"""The two tables of the page: their first column's head."""
+_PLACE = re.compile(r"(<!-- results -->\n).*(<!-- end of results -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class HostResult:
-    """How the host suite, or the page's, ended on one release."""
+    """How the tests ended on one release."""
 
     version: str
-    """Of what was tested."""
     passed: int
     failed: int
     skipped: int
@@ -70,20 +62,17 @@ def read_result(version: str, report: Path) -> HostResult:
 _COUNTED = ("tests", "failures", "errors", "skipped", "time")
 
 
-def write_table(
-    results: Sequence[HostResult], command: str, head: str = HOST_RESULTS, path: Path = TABLE
-) -> None:
+def write_table(results: Sequence[HostResult], command: str, path: Path = TABLE) -> None:
     """Puts the results into the document, with the command, the day and the machine."""
     rows = "\n".join(result.row for result in results)
     machine = f"Python {platform.python_version()}, {platform.system()}, CPU"
     text = (
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine}:\n\n"
-        f"| {head} | result | passed | failed | skipped | time |\n"
+        "| ComfyUI | result | passed | failed | skipped | time |\n"
         f"|---|---|---|---|---|---|\n{rows}\n"
     )
-    place = re.compile(f"(<!-- {head} results -->\n).*(<!-- end of {head} results -->)", re.DOTALL)
     page = path.read_text(encoding="utf-8")
-    if not place.search(page):
-        raise ValueError(f"{path.name} has no place for the {head} results")
-    page = place.sub(lambda found: f"{found[1]}{text}{found[2]}", page)
+    if not _PLACE.search(page):
+        raise ValueError(f"{path.name} has no place for the results")
+    page = _PLACE.sub(lambda place: f"{place[1]}{text}{place[2]}", page)
     path.write_text(page, encoding="utf-8")

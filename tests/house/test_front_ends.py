@@ -16,7 +16,6 @@ from attndreambooth.devkit.front_ends import (
     front_end_of,
     unpack_page,
 )
-from attndreambooth.devkit.host_suite import PAGE
 from attndreambooth.devkit.pack import ROOT, host_root
 
 
@@ -52,7 +51,3 @@ def test_the_newest_is_newer_than_the_hosts_own_and_pinned():
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in FRONT_ENDS.values())
     locked = (ROOT / "tests" / "requirements.txt").read_text(encoding="utf-8")
     assert f"{PACKAGE}=={front_end_of(host_root())}" in locked
-
-
-def test_the_tests_of_the_page_are_there():
-    assert [name for name in PAGE if not (ROOT / name).is_file()] == []

@@ -9,7 +9,6 @@ import pytest
 from attndreambooth.devkit.console import SetupError
 from attndreambooth.devkit.environment import SHARED, venv_folder
 from attndreambooth.devkit.host_suite import (
-    PAGE_RESULTS,
     SMOKE,
     SUITE,
     HostResult,
@@ -94,12 +93,10 @@ def test_a_result_is_read_and_written_into_the_page(tmp_path):
     bad = read_result("0.20.1", report)
     assert (bad.passed, bad.failed, bad.skipped) == (5, 3, 2)
     assert read_result("0.16.3", tmp_path / "none.xml").failed == 1
-    begin, end = "<!-- ComfyUI results -->\n", "<!-- end of ComfyUI results -->\n"
+    begin, end = "<!-- results -->\n", "<!-- end of results -->\n"
     page.write_text(f"before\n{begin}old\n{end}after\n")
-    write_table([good, bad], "the command", path=page)
+    write_table([good, bad], "the command", page)
     text = page.read_text()
     assert text.startswith(f"before\n{begin}`the command`, 20") and "old" not in text
     assert "| 0.26.0 | passes | 8 | 0 | 2 | 62 s |\n| 0.20.1 | **fails** | 5 | 3 | 2 |" in text
     assert text.endswith(f"{end}after\n")
-    with pytest.raises(ValueError, match=r"page\.md has no place for the front end results"):
-        write_table([good], "the command", PAGE_RESULTS, page)
