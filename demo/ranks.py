@@ -65,8 +65,11 @@ HEAD = (
 )
 
 
-def measured_points(measured: Measured, ranks: Sequence[int], each: int) -> list[Point]:
-    """No change of weights, every rank, the whole change, on the same prompts and noise."""
+def measured_points(
+    measured: Measured, ranks: Sequence[int], each: int, keep_vectors: bool = False
+) -> list[Point]:
+    """No change of weights, every rank, the whole change, on the same prompts and noise; with
+    `keep_vectors` the ranks have the changes of biases and norms, too."""
     whole, points = measured.trained(), []
     for rank in (0, *ranks, None):
         concept, error = whole, 0.0
@@ -74,7 +77,8 @@ def measured_points(measured: Measured, ranks: Sequence[int], each: int) -> list
             concept, error = replace(whole, delta={}), 1.0
         elif rank is not None:
             with torch.inference_mode(False), torch.no_grad():
-                concept, extraction = extract_concept(whole, ExtractionConfig(rank=rank))
+                config = ExtractionConfig(rank=rank, keep_vectors=keep_vectors)
+                concept, extraction = extract_concept(whole, config)
             error = extraction.error
         identity, place, style = measured.subject(concept, each)
         name = "whole" if rank is None else str(rank or "none")
@@ -132,13 +136,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--each", type=int, default=6, help=f"pictures of {len(SCENES)} scenes")
     parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS))
+    parser.add_argument("--biases-and-norms", action="store_true", help="keep their changes")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "ranks.png")
     options = parser.parse_args(arguments)
     host_on_path(cpu=not torch.cuda.is_available())
     with TemporaryDirectory() as folder, torch.inference_mode():  # no run of before answers
         host_folders(Path(folder))
         measured = Measured(options.concept, options.share, options.seed)
-        points = measured_points(measured, options.ranks, options.each)
+        points = measured_points(measured, options.ranks, options.each, options.biases_and_norms)
     sys.stdout.write(HEAD + "".join(f"{point.row}\n" for point in points))
     plot(points).save(options.plot, optimize=True)
     return 0

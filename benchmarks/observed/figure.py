@@ -44,7 +44,6 @@ def line_of(points: Sequence[Point], line: str, kind: Kind, name: str) -> Mappin
 def panels(points: Sequence[Point], ends: Sequence[int]) -> list[CurvePanel]:
     """The six of them. `ends`: where AttnDreamBooth's stages end."""
     lines = list(dict.fromkeys(point.line for point in points))
-    trained = [line for line in lines if line != UNTIED]
     marks = [(end, f"stage {number}") for number, end in enumerate(ends[:-1], 2)]
 
     def panel(
@@ -60,7 +59,7 @@ def panels(points: Sequence[Point], ends: Sequence[int]) -> list[CurvePanel]:
 
     moving, tied = ([line for line in lines if line in some] for some in (MOVING, TIED))
     return [
-        panel("share of [V] among the words' attention", "look", "share", trained),
+        panel("share of [V] among the words' attention", "look", "share", lines),
         panel("cosine of [V]'s embedding with its start", "look", "cosine", moving, low=None),
         panel("gap of the maps' means", "look", "mean_gap", tied),
         panel("gap of the maps' variances", "look", "variance_gap", tied),
