@@ -49,10 +49,11 @@ class ExtractLoRA(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "biases_and_norms",
-                    default=True,
+                    default=False,
                     tooltip="Keep the changes of biases and norms, which are no matrices, whole: "
                     "the stock Load LoRA and Forge read them. Off: nothing but pairs of thin "
-                    "matrices, for diffusers, which refuses a file with more, and A1111.",
+                    "matrices, for diffusers, which refuses a file with more, and A1111. On the "
+                    "toy model they make no difference.",
                     advanced=True,
                 ),
             ],

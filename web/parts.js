@@ -8,6 +8,8 @@ const STYLE = `
   min-height: 0; box-sizing: border-box; padding: 4px; border-radius: 6px; overflow: hidden;
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd);
   background: var(--comfy-input-bg, #222); border: 1px dashed var(--border-color, #4e4e4e); }
+/* the form of a graph (app mode) gives it no height of its own, a node does */
+.attndb-box:not([data-node-id] *, .dom-widget *) { min-height: var(--attndb-height); }
 .attndb-box.attndb-over { border-color: var(--p-primary-color, #60a5fa); }
 .attndb-bar { display: flex; align-items: flex-start; gap: 8px; flex: none; }
 .attndb-bar button { flex: none; padding: 2px 8px; border-radius: 4px; cursor: pointer;
@@ -101,7 +103,7 @@ export function addBox(node, name, label, box, height) {
     const list = box.querySelector(".attndb-pictures");
     if (list.scrollHeight > list.clientHeight) event.stopPropagation();
   });
-  box.style.minHeight = `${height}px`; // a form of widgets gives it no height of its own
+  box.style.setProperty("--attndb-height", `${height}px`);
   const widget = node.addDOMWidget(name, `attndb_${name}`, box, {
     serialize: false,
     getMinHeight: () => height,

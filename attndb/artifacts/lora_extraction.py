@@ -35,8 +35,9 @@ class ExtractionConfig:
     energy: float = 0.0
     """Share of a change's squared norm that is kept at least, as far as `rank` allows: every weight
     has the smallest rank that does. 0: all of `rank`."""
-    keep_vectors: bool = True
-    """Biases and norms, which are no matrices, stay whole; else they are left out."""
+    keep_vectors: bool = False
+    """Biases and norms, which are no matrices, stay whole; else they are left out, as programs want
+    it that know a LoRA as pairs of matrices alone."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:

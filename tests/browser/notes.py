@@ -103,7 +103,7 @@ Its table says what is lost.
 
 Left as the pack draws it, right as stock nodes draw it: the LoRA, and `embedding:` with the saved \
 name in the prompt. Later take *Load LoRA* and choose the saved file. A LoRA of Stable Diffusion \
-also loads in Forge, A1111 and, with *biases_and_norms* off, diffusers.
+also loads in Forge, A1111 and diffusers.
 
 More rank, less is lost: 4 to 128 is usual."""
 METHODS_NOTE = """# Which method is better?

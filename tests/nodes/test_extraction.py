@@ -63,7 +63,8 @@ def test_the_lora_on_the_wire_is_the_file_to_the_stock_nodes(sd15, run, thin, ou
 
 def test_full_rank_draws_the_picture_of_the_whole_concept(sd15, run, trained):
     wires = {"model": sd15.model, "clip": sd15.clip}
-    concept, table, _ = run("AttnDBExtractLoRA", concept=trained, rank=1280)
+    whole = {"rank": 1280, "biases_and_norms": True}
+    concept, table, _ = run("AttnDBExtractLoRA", concept=trained, **whole)
     pictures = []
     for one in (trained, concept):
         model, clip, _ = run("AttnDBApplyConcept", **wires, concept=one)

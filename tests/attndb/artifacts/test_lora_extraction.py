@@ -44,7 +44,7 @@ def decaying(rows: int, columns: int, seed: int = 1) -> torch.Tensor:
 
 def test_full_rank_gives_the_change_back():
     whole = change()
-    thin = extract_lora(whole, ExtractionConfig(rank=1280))
+    thin = extract_lora(whole, ExtractionConfig(keep_vectors=True, rank=1280))
     assert set(thin.delta) == set(whole)
     for name, value in whole.items():
         torch.testing.assert_close(dense(thin.delta[name]), value, rtol=1e-4, atol=1e-8)
@@ -54,7 +54,7 @@ def test_full_rank_gives_the_change_back():
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_the_error_of_a_rank_is_that_of_the_truncated_decomposition(rank):
     whole = change()
-    thin = extract_lora(whole, ExtractionConfig(rank=rank))
+    thin = extract_lora(whole, ExtractionConfig(keep_vectors=True, rank=rank))
     told = {layer.name: layer for layer in thin.layers}
     missing = total = 0.0
     for name, value in whole.items():
@@ -86,13 +86,13 @@ def test_the_randomised_decomposition_is_as_near_as_the_exact_one():
 
 def test_an_energy_gives_every_weight_the_smallest_rank_that_keeps_it():
     whole = {"a.weight": decaying(160, 400), "b.weight": change()["conv.weight"]}
-    thin = extract_lora(whole, ExtractionConfig(rank=1280, energy=0.8))
+    thin = extract_lora(whole, ExtractionConfig(keep_vectors=True, rank=1280, energy=0.8))
     for layer in thin.layers:
         energies = torch.linalg.svdvals(whole[layer.name].double().flatten(1)).square()
         wanted = int((energies.cumsum(0) < 0.8 * energies.sum()).sum()) + 1
         assert abs(layer.rank - wanted) <= 1
         assert 1 - layer.relative**2 >= 0.8 - 1e-3
-    limited = extract_lora(whole, ExtractionConfig(rank=5, energy=0.8))
+    limited = extract_lora(whole, ExtractionConfig(keep_vectors=True, rank=5, energy=0.8))
     assert all(layer.rank <= 5 for layer in limited.layers)
 
 
@@ -106,7 +106,7 @@ def test_the_same_change_gives_the_same_bytes():
 
 def test_half_precision_stays_half_and_its_rounding_is_counted():
     whole = change(torch.float16)
-    thin = extract_lora(whole, ExtractionConfig(rank=1280))
+    thin = extract_lora(whole, ExtractionConfig(keep_vectors=True, rank=1280))
     assert all(t.dtype == torch.float16 for t in delta_tensors(thin.delta).values())
     assert 0 < thin.error < 4 * torch.finfo(torch.float16).eps
 
@@ -121,9 +121,9 @@ def test_a_lora_is_thinned_too_and_nothing_is_left_of_no_change():
     assert set(thin.delta) == {"a.weight"} and thin.layers[1].rank == 0 and thin.error < 1e-5
 
 
-def test_biases_and_norms_can_be_left_out_and_the_table_says_all():
+def test_biases_and_norms_are_left_out_unless_asked_for_and_the_table_says_all():
     whole = change()
-    thin = extract_lora(whole, ExtractionConfig(rank=4, keep_vectors=False))
+    thin = extract_lora(whole, ExtractionConfig(rank=4))
     assert set(thin.delta) == {name for name, shape in SHAPES.items() if len(shape) > 1}
     table = extraction_table(thin)
     assert f"relative error {thin.error:.4f}" in table and "2 biases and norms left out" in table
@@ -145,7 +145,7 @@ def test_a_concept_says_in_its_record_what_was_extracted():
     assert thin.record["extraction"] == {
         "rank": 4,
         "energy": 0.0,
-        "keep_vectors": True,
+        "keep_vectors": False,
         "relative_error": extraction.error,
     }
 
