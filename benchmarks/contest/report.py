@@ -31,7 +31,7 @@ clip_i, clip_t: micro CLIP, likeness to the photos and to the prompt
 samples: pictures that a training sees; training: median of its seconds by the clock, on a machine \
 with other work
 Means over concepts with 95 % intervals (percentile bootstrap, too narrow for few concepts). \
-Differences are in stars where the exact sign-flip test over concepts gives 5 % or less, each by \
+Differences have a star where the exact sign-flip test over concepts gives 5 % or less, each by \
 itself: of twenty without a difference one is, too."""
 
 
@@ -40,16 +40,14 @@ def contest_report(
 ) -> Report:
     """Of the rows that answer, and of the strips that lie beside them in `folder`."""
     prompts = [f"{letter}: {t}" for letter, t in zip(ascii_uppercase, _texts(), strict=False)]
-    concepts = dict.fromkeys(row.concept for row in rows)
-    sheets = {name: _sheet(name, rows, folder) for name in concepts}
-    drawn = [("", to_picture(sheet)) for sheet in sheets.values() if sheet is not None]
+    drawn = [("", picture) for picture in sheets(rows, folder).values()]
     return Report(
         title="The compared methods on the embedded model",
         sections=(
             Section(title="Scores", text=said, rows=standings_lines(rows)),
             Section(
                 title=f"Minus {OUR_TITLE}, concept by concept",
-                rows=difference_lines(rows, OUR_TITLE),
+                rows=[tuple(map(_starred, line)) for line in difference_lines(rows, OUR_TITLE)],
             ),
             Section(title="By kind of prompt", rows=kind_lines(rows)),
             Section(title="What the scores mean", text=MEANINGS),
@@ -57,6 +55,19 @@ def contest_report(
             Section(title="Settings", rows=_settings(contestants)),
         ),
     )
+
+
+def sheets(rows: Sequence[Row], folder: Path) -> dict[str, Image.Image]:
+    """Method x prompt, by concept: of the strips that lie beside the rows in `folder`."""
+    concepts = dict.fromkeys(row.concept for row in rows)
+    found = {name: _sheet(name, rows, folder) for name in concepts}
+    return {name: to_picture(sheet) for name, sheet in found.items() if sheet is not None}
+
+
+def _starred(cell: str) -> str:
+    """A cell that is bold in Markdown, as text."""
+    plain = cell.strip("*")
+    return plain if plain == cell else f"{plain} *"
 
 
 def _texts() -> list[str]:
