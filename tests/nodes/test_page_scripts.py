@@ -98,7 +98,10 @@ def test_a_choice_in_a_box_is_a_change_that_the_page_knows_at_once(tmp_path, nam
 
 PAGE = """
 class Box {
-  constructor() { Object.assign(this, { classList: { toggle() {} }, style: {}, children: [] }); }
+  constructor() {
+    const style = { setProperty() {} };
+    Object.assign(this, { classList: { toggle() {} }, style, children: [] });
+  }
   append() {}
   addEventListener() {}
   replaceChildren(...children) { this.children = children; }

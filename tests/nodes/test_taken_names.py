@@ -50,10 +50,10 @@ def test_an_embedding_in_another_folder_is_still_what_its_name_means(
 def test_a_lora_in_another_folder_is_still_what_its_name_means(run, trained, shared):
     import folder_paths
 
-    file = shared / "loras" / "style.safetensors"
+    file = shared / "loras" / "line-art.safetensors"
     save_file(WORD, file)
-    assert run("AttnDBSaveConcept", concept=trained, name="style")[0] == "style-2"
-    assert folder_paths.get_full_path("loras", "style.safetensors") == str(file)
+    assert run("AttnDBSaveConcept", concept=trained, name="line-art")[0] == "line-art-2"
+    assert folder_paths.get_full_path("loras", "line-art.safetensors") == str(file)
 
 
 @pytest.mark.parametrize(
