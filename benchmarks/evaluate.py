@@ -44,7 +44,7 @@ from .contest.standings import (
 from .contest.table import BASE, ORACLE, Table
 from .markdown import markdown
 
-QUICK = ("AttnDreamBooth", "Textual Inversion", "TI+DB")
+QUICK = ("AttnDreamBooth", "Textual Inversion", "DreamBooth")
 """Methods of the quick table."""
 
 
