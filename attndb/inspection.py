@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts.checked_file import check_content
-from .artifacts.concept import MODULE_PREFIX, ConceptFileError
+from .artifacts.concept import CLIP_NAMES, MODULE_PREFIX, ConceptFileError
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.concept_record import check_finite, check_values
 from .artifacts.prediction_metadata import told_prediction
@@ -27,8 +27,6 @@ from .diffusers_inspection import PICKLES, diffusers_facts, embedding_facts, is_
 _LARGEST_JSON = 64_000_000
 _TOLD = 5
 """Tensors of a file that are named as bad; the others are counted."""
-_WORDS = {"clip_l", "clip_g", "clip_h"}
-"""Names of an embedding's vectors."""
 NODE_PREFIX = "AttnDB"
 """Of the ids of this pack's nodes."""
 
@@ -121,7 +119,7 @@ def _tensors(path: Path) -> Inspection:
         for name, entry in tensors.items()
     }
     plain = {name for name in tensors if not name.startswith(MODULE_PREFIX)}
-    embedding = bool(plain) and plain <= _WORDS
+    embedding = bool(plain) and plain <= set(CLIP_NAMES)
     found = Inspection(printable(path), "embedding" if embedding else "weights")
     found.facts = {"tensors": len(shapes), "bytes": path.stat().st_size}
     if len(shapes) <= 4:
@@ -161,7 +159,7 @@ def _bad_values(path: Path, exact: bool) -> list[str]:
         shown = printable(name)
         try:
             if exact:
-                own, word = {shown: value}, name in _WORDS
+                own, word = {shown: value}, name in CLIP_NAMES
                 check_values({} if word else own, path.name, own if word else {})
             else:
                 check_finite(f"{path.name}: {shown}", value)

@@ -45,13 +45,14 @@ _FOUR_LEVELS = {  # twelve output blocks: the loader tells velocity from noise b
     "transformer_depth_middle": 1,
 }
 _SD2 = {"context_dim": 1024, "use_linear_in_transformer": True, "num_head_channels": 64}
-_WHOLE = {
+WHOLE = {
     "channel_mult": [1, 2, 4, 4],
     "num_res_blocks": [2, 2, 2, 2],
     "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
     "transformer_depth_middle": 1,
 }
+"""Levels of the published SD 1.5 and 2.1."""
 _VEGA = {
     **_SD2,
     "context_dim": 2048,
@@ -83,7 +84,7 @@ _FAMILIES: dict[str, _Family] = {
     ),
     "sd21": _Family("SD20", {**_TWO_LEVELS, **_SD2}, ("clip_h",)),
     "sd21v": _Family("SD20", {**_FOUR_LEVELS, **_SD2}, ("clip_h",), velocity=True),
-    "sd21_whole": _Family("SD20", {**_WHOLE, **_SD2}, ("clip_h",)),  # 2.4 GB in fp16
+    "sd21_whole": _Family("SD20", {**WHOLE, **_SD2}, ("clip_h",)),  # 2.4 GB in fp16
     "sdxl": _Family("Segmind_Vega", _VEGA),  # the U-Net alone (of a distilled SDXL)
     "sdxl_whole": _Family("Segmind_Vega", _VEGA, ("clip_l", "clip_g")),  # 1.8 GB in fp16
 }

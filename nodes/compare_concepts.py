@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
+from ..attndb.evaluation.prompts import asked_lines
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
     Shot,
@@ -23,7 +24,7 @@ from .columns import (
 from .compare import CATEGORY, figure_widgets, heatmap_style
 from .errors import naming_node
 from .sockets import reference_socket
-from .wires import asked_lines, first, one_value
+from .wires import first, one_value
 
 _MOST_PROMPTS = 24
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..attndb.evaluation.prompts import context, whole
+from ..attndb.evaluation.prompts import asked_lines, context, whole
 from ..attndb.evaluation.score_table import score_table
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Sample, score
 from .errors import naming_node
 from .evaluate_concept import encoder_sockets, given_encoders, reference_of, rgb
 from .prompt_set import CATEGORY
 from .socket_types import Scores as ScoresSocket
-from .wires import asked_lines, one_value, separate_images, separate_masks
+from .wires import one_value, separate_images, separate_masks
 
 
 class ScoreImages(io.ComfyNode):

@@ -42,12 +42,6 @@ def filled_lines(text: Any) -> list[str]:
     return [line.strip() for part in texts for line in part.splitlines() if line.strip()]
 
 
-def asked_lines(text: Any) -> list[str]:
-    """Prompts, one in a line of a text, or of a list of texts: without empty lines, and without
-    those that begin with #, as Prompt Set leaves them out."""
-    return [line for line in filled_lines(text) if not line.startswith("#")]
-
-
 def separate_masks(masks: Any) -> list[np.ndarray]:
     """Every mask of a MASK batch, or of a list of them, as an array (height, width)."""
     batches = masks if isinstance(masks, list) else [masks]

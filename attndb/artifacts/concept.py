@@ -22,7 +22,8 @@ from .weight_delta import WeightDelta, add_deltas, cast_deltas, delta_tensors
 FORMAT_VERSION = 3
 """2: the embedding file may hold modules. 3: the weight file may have kohya's names."""
 
-_CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
+CLIP_NAMES = ("clip_l", "clip_h", "clip_g")
+"""Text encoders, by which an embedding file names its vectors."""
 _PAIRS = (("clip_l", "clip_g"),)
 """Encoders that one model reads together, in the order of its text states."""
 MODULE_PREFIX = "attndb."
@@ -165,11 +166,11 @@ def embeddings_from_file(tensors: Mapping[str, Tensor], file: str) -> dict[str, 
     names = next((pair for pair in _PAIRS if sorted(pair) == keys), tuple(keys[:1]))
     shaped = all(value.ndim == 2 for value in tensors.values())
     alike = len({len(value) for value in tensors.values()}) == 1 if shaped else False
-    if len(names) != len(keys) or not set(names) <= set(_CLIP_NAMES) or not alike:
+    if len(names) != len(keys) or not set(names) <= set(CLIP_NAMES) or not alike:
         pairs = " or ".join(" and ".join(pair) for pair in _PAIRS)
         raise ConceptFileError(
             f"{file}: unknown keys {', '.join(keys[:4]) or '(none)'}; a concept embedding holds "
-            f"one of {', '.join(_CLIP_NAMES)} with shape (vectors, width), or {pairs} with as many "
+            f"one of {', '.join(CLIP_NAMES)} with shape (vectors, width), or {pairs} with as many "
             "vectors each"
         )
     return {name: tensors[name].float() for name in names}

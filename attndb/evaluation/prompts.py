@@ -75,12 +75,17 @@ _EMBEDDING = re.compile(r"(?:,?\s+|^)embedding:[^\s,]*")
 _SUBJECT = re.compile(r"(?:\bof\s+)?(?:\b(?:a|an|the|my)\s+)?\{\}(?:'s\b)?", re.IGNORECASE)
 
 
+def asked_lines(texts: str | Iterable[str]) -> list[str]:
+    """The lines of a text, or of several, without empty ones and those that begin with #."""
+    given = [texts] if isinstance(texts, str) else texts
+    lines = (line.strip() for text in given for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def prompt_lines(texts: str | Iterable[str]) -> tuple[str, ...]:
     """Prompts, one in a line, each once; empty lines and lines that begin with # are left out.
     ValueError names a line without exactly one `{}`, one that is too long, or too many of them."""
-    given = [texts] if isinstance(texts, str) else list(texts)
-    lines = (line.strip() for text in given for line in text.splitlines())
-    prompts = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    prompts = tuple(dict.fromkeys(asked_lines(texts)))
     if not prompts:
         raise ValueError("prompts is empty: write one in a line, with {} for the subject")
     if len(prompts) > MOST:

@@ -47,7 +47,7 @@ def contest_report(
             Section(title="Scores", text=said, rows=standings_lines(rows)),
             Section(
                 title=f"Minus {OUR_TITLE}, concept by concept",
-                rows=[tuple(map(_starred, line)) for line in difference_lines(rows, OUR_TITLE)],
+                rows=difference_lines(rows, OUR_TITLE, sure="{} *"),
             ),
             Section(title="By kind of prompt", rows=kind_lines(rows)),
             Section(title="What the scores mean", text=MEANINGS),
@@ -62,12 +62,6 @@ def sheets(rows: Sequence[Row], folder: Path) -> dict[str, Image.Image]:
     concepts = dict.fromkeys(row.concept for row in rows)
     found = {name: _sheet(name, rows, folder) for name in concepts}
     return {name: to_picture(sheet) for name, sheet in found.items() if sheet is not None}
-
-
-def _starred(cell: str) -> str:
-    """A cell that is bold in Markdown, as text."""
-    plain = cell.strip("*")
-    return plain if plain == cell else f"{plain} *"
 
 
 def _texts() -> list[str]:

@@ -144,19 +144,19 @@ def standings_lines(rows: Sequence[Row]) -> list[Line]:
     return lines
 
 
-def difference_lines(rows: Sequence[Row], to: str) -> list[Line]:
-    """The paired differences, in stars where chance gives them too rarely (LEVEL); nothing without
-    one."""
+def difference_lines(rows: Sequence[Row], to: str, sure: str = "**{}**") -> list[Line]:
+    """The paired differences, as `sure` has it (bold in Markdown) where chance gives them too
+    rarely (LEVEL); nothing without one."""
     found = differences(rows, to)
     lines: list[Line] = [(f"minus {to}", *SCORES)] if found else []
     for method, columns in found.items():
-        lines.append((method, *(_signed(columns[s]) if s in columns else "" for s in SCORES)))
+        lines.append((method, *(_signed(columns[s], sure) if s in columns else "" for s in SCORES)))
     return lines
 
 
-def _signed(value: Difference) -> str:
+def _signed(value: Difference, sure: str) -> str:
     text = f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
-    return f"**{text}**" if value.chance <= LEVEL else text
+    return sure.format(text) if value.chance <= LEVEL else text
 
 
 def kind_lines(rows: Sequence[Row], score: str = "joint") -> list[Line]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.concepts import concept_with
 from support.published import FAMILIES, narrow_model, published_model
 
 from attndreambooth.attndb.artifacts import concept_files as files
@@ -115,14 +116,7 @@ def low_rank_concept(model, family, rank) -> TrainedConcept:
         up = 0.3 * torch.randn(out, r, generator=grain) / r**0.5
         down = torch.randn(r, inputs, generator=grain) / inputs**0.5
         delta[name] = LowRank(up, down, tuple(weight.shape))
-    return TrainedConcept(
-        placeholder="<x>",
-        category="dog",
-        text_key="clip_l",
-        vectors=torch.ones(1, 8),
-        delta=delta,
-        base_family=family,
-    )
+    return concept_with(delta, family)
 
 
 @pytest.fixture(scope="module", params=["SD 1.5", "SDXL"])

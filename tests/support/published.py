@@ -8,18 +8,15 @@ from typing import Any
 
 import torch
 
+from attndreambooth.devkit.checkpoints import WHOLE
 from attndreambooth.devkit.small_models import model_of
 
 LEVELS = {
+    **WHOLE,
     "image_size": 32,
     "in_channels": 4,
     "out_channels": 4,
     "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
     "use_spatial_transformer": True,
     "legacy": False,
 }

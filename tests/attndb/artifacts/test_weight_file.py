@@ -8,9 +8,10 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from support.concepts import concept_with as concept
 
 from attndreambooth.attndb.artifacts import concept_files as files
-from attndreambooth.attndb.artifacts.concept import ConceptFileError, TrainedConcept
+from attndreambooth.attndb.artifacts.concept import ConceptFileError
 from attndreambooth.attndb.artifacts.tensor_file import write_whole
 from attndreambooth.attndb.artifacts.weight_delta import LowRank, cast_deltas, delta_tensors
 from attndreambooth.attndb.artifacts.weight_file import (
@@ -46,17 +47,6 @@ def thin(rank=2, of=THIN):
 def whole(of=WHOLE):
     grain = torch.Generator().manual_seed(2)
     return {name: torch.randn(shape, generator=grain) for name, shape in of.items()}
-
-
-def concept(delta, family="SD 1.5"):
-    return TrainedConcept(
-        placeholder="<x>",
-        category="dog",
-        text_key="clip_l",
-        vectors=torch.ones(1, 8),
-        delta=delta,
-        base_family=family,
-    )
 
 
 def saved(folder, made):
