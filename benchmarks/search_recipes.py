@@ -22,12 +22,21 @@ import json
 from typing import Any
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
-from ..attndb.config.methods import MethodName
 from ..devkit.pack import ROOT
 from ..micro.concepts import TUNING
 from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
-from .contest.contestant import BATCH, OURS, RECIPES, TITLES, Contestant, Pairs, contestant
+from .contest.contestant import (
+    BATCH,
+    LORA,
+    OURS,
+    RECIPES,
+    TITLES,
+    Contestant,
+    Kind,
+    Pairs,
+    contestant,
+)
 from .contest.search import FINALISTS, FIRST, Search
 from .contest.standings import standings_lines
 from .contest.table import Table
@@ -43,7 +52,7 @@ def _one(steps: int, rate: float) -> Pairs:
     return ((steps, rate),)
 
 
-TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
+TRIALS: Mapping[Kind, tuple[Pairs, ...]] = {
     OURS: (
         ((120, 1e-2), (100, 2e-4), (300, 1e-4)),
         ((120, 5e-3), (100, 1e-4), (300, 5e-5)),
@@ -54,6 +63,7 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
     ),
     "textual_inversion": _grid((300, 1000), (5e-3, 2e-2), _one(300, 1e-3), _one(1000, 1e-3)),
     "dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
+    LORA: _grid((300, 600), (3e-4, 1e-3), _one(600, 3e-3), _one(1000, 3e-4)),
     "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
     "custom_diffusion": _grid((300, 600), (3e-5, 1e-4), _one(300, 3e-4), _one(1000, 1e-4)),
     "oft": _grid((300, 600), (2e-4, 1e-3), _one(300, 5e-5), _one(1000, 2e-4)),
@@ -63,7 +73,7 @@ TRIALS: Mapping[MethodName, tuple[Pairs, ...]] = {
 """Six each, at batch 4: a grid, and two beyond its edge on the side of its better ones."""
 
 
-def trial(method: MethodName, pairs: Pairs) -> Contestant:
+def trial(method: Kind, pairs: Pairs) -> Contestant:
     """A contestant whose name says its settings."""
     said = " ".join(f"{steps}@{rate:g}" for steps, rate in pairs)
     return contestant(method, pairs, f"{TITLES.get(method, method)} {said}")

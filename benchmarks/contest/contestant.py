@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ...attndb.config.compared import COMPARED, published
 from ...attndb.config.data import DataConfig
@@ -20,11 +21,17 @@ RECIPES = Path(__file__).with_name("recipes.json")
 """What the search found: method -> [steps, rate] of each stage, and how."""
 OURS: MethodName = "attndreambooth"
 OUR_TITLE = "AttnDreamBooth"
+Kind = MethodName | Literal["lora"]
+LORA: Kind = "lora"
+"""DreamBooth as a LoRA, which is what most people train."""
+LORA_RANK = 8
+"""On every matrix and convolution, most of which are 128 wide."""
 BATCH = 4
-TITLES: Mapping[MethodName, str] = {
+TITLES: Mapping[Kind, str] = {
     OURS: OUR_TITLE,
     "textual_inversion": "Textual Inversion",
     "dreambooth": "DreamBooth",
+    LORA: "DreamBooth LoRA",
     "ti_dreambooth": "TI+DB",
     "custom_diffusion": "Custom Diffusion",
     "oft": "OFT",
@@ -59,8 +66,8 @@ Pairs = Sequence[tuple[int, float]]
 """(steps, learning rate) of each stage."""
 
 
-def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
-    """A method with so many steps at such rates, and else as published, at batch 4.
+def contestant(kind: Kind, pairs: Pairs, name: str = "") -> Contestant:
+    """A method, or LORA, with so many steps at such rates, and else as published, at batch 4.
 
     Without prior images: every method sees the photos alone. A method with templates of its own
     gets KNOWN_TEMPLATES. OFT is without COFT's limit, which grows with the square of a layer's
@@ -68,13 +75,13 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
     the published 1e-5 the blocks of this model stay what they were, with any rate of the word.
     ValueError for another number of stages than the method has.
     """
-    stages = paper() if method == OURS else (published(method),)
+    stages = _published(kind)
     if len(pairs) != len(stages):
-        raise ValueError(f"{method} has {len(stages)} stage(s), but there are {len(pairs)} pairs")
+        raise ValueError(f"{kind} has {len(stages)} stage(s), but there are {len(pairs)} pairs")
     data = DataConfig(resolution=SIZE, augmentation="none")
-    unlimited = {"constraint": 0.0} if method == "oft" else {}
+    unlimited = {"constraint": 0.0} if kind == "oft" else {}
     return Contestant(
-        name=name or TITLES.get(method, method),
+        name=name or TITLES.get(kind, kind),
         stages=tuple(
             _at_rate(stage, rate).with_(
                 steps=steps,
@@ -86,6 +93,14 @@ def contestant(method: MethodName, pairs: Pairs, name: str = "") -> Contestant:
             for stage, (steps, rate) in zip(stages, pairs, strict=True)
         ),
     )
+
+
+def _published(kind: Kind) -> tuple[StageConfig, ...]:
+    if kind == OURS:
+        return paper()
+    if kind == LORA:
+        return (published("dreambooth").with_(lora_rank=LORA_RANK),)
+    return (published(kind),)
 
 
 def _at_rate(stage: StageConfig, rate: float) -> StageConfig:
@@ -104,7 +119,7 @@ def _known_words(words: WordsConfig) -> WordsConfig:
 
 
 def recipes(path: Path = RECIPES) -> dict[str, list[tuple[int, float]]]:
-    """Method -> (steps, rate) of each stage, from the record of the search."""
+    """Method or LORA -> (steps, rate) of each stage, from the record of the search."""
     found = json.loads(path.read_text(encoding="utf-8"))["recipes"]
     return {
         method: [(int(steps), float(rate)) for steps, rate in pairs]
@@ -157,6 +172,6 @@ def beyond(ours: Contestant) -> list[Contestant]:
 def all_contestants(found: Mapping[str, Pairs]) -> list[Contestant]:
     """Rows of the full table, in its order: AttnDreamBooth first."""
     ours = contestant(OURS, found[OURS])
-    rivals = [contestant(method, found[method]) for method in COMPARED if method in found]
+    rivals = [contestant(kind, found[kind]) for kind in (*COMPARED, LORA) if kind in found]
     turbo = Contestant(name="turbo", stages=micro_turbo())
     return [ours, *rivals, *ablations(ours), faster(ours), turbo, *beyond(ours)]
