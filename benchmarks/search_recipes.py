@@ -28,7 +28,6 @@ from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import (
     BATCH,
-    LORA,
     OURS,
     RECIPES,
     TITLES,
@@ -63,7 +62,15 @@ TRIALS: Mapping[Kind, tuple[Pairs, ...]] = {
     ),
     "textual_inversion": _grid((300, 1000), (5e-3, 2e-2), _one(300, 1e-3), _one(1000, 1e-3)),
     "dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
-    LORA: _grid((300, 600), (3e-4, 1e-3), _one(600, 3e-3), _one(1000, 3e-4)),
+    "dreambooth lora": _grid((300, 600), (3e-4, 1e-3), _one(600, 3e-3), _one(1000, 3e-4)),
+    "attndreambooth lora": (
+        ((120, 5e-3), (100, 1e-3), (300, 3e-4)),
+        ((120, 5e-3), (100, 1e-3), (300, 1e-3)),
+        ((120, 5e-3), (100, 1e-3), (300, 3e-3)),
+        ((120, 5e-3), (100, 3e-3), (300, 1e-3)),
+        ((120, 5e-3), (100, 3e-3), (300, 3e-3)),
+        ((120, 5e-3), (100, 1e-3), (600, 3e-4)),
+    ),
     "ti_dreambooth": _grid((300, 600), (5e-5, 2e-4), _one(600, 1e-4), _one(1000, 5e-5)),
     "custom_diffusion": _grid((300, 600), (3e-5, 1e-4), _one(300, 3e-4), _one(1000, 1e-4)),
     "oft": _grid((300, 600), (2e-4, 1e-3), _one(300, 5e-5), _one(1000, 2e-4)),

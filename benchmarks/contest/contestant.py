@@ -21,17 +21,22 @@ RECIPES = Path(__file__).with_name("recipes.json")
 """What the search found: method -> [steps, rate] of each stage, and how."""
 OURS: MethodName = "attndreambooth"
 OUR_TITLE = "AttnDreamBooth"
-Kind = MethodName | Literal["lora"]
-LORA: Kind = "lora"
-"""DreamBooth as a LoRA, which is what most people train."""
+LoraKind = Literal["dreambooth lora", "attndreambooth lora"]
+Kind = MethodName | LoraKind
+LORAS: Mapping[LoraKind, MethodName] = {
+    "dreambooth lora": "dreambooth",
+    "attndreambooth lora": OURS,
+}
+"""A LoRA of the first is what most people train."""
 LORA_RANK = 8
 """On every matrix and convolution, most of which are 128 wide."""
 BATCH = 4
 TITLES: Mapping[Kind, str] = {
     OURS: OUR_TITLE,
+    "attndreambooth lora": f"{OUR_TITLE} LoRA",
     "textual_inversion": "Textual Inversion",
     "dreambooth": "DreamBooth",
-    LORA: "DreamBooth LoRA",
+    "dreambooth lora": "DreamBooth LoRA",
     "ti_dreambooth": "TI+DB",
     "custom_diffusion": "Custom Diffusion",
     "oft": "OFT",
@@ -67,7 +72,7 @@ Pairs = Sequence[tuple[int, float]]
 
 
 def contestant(kind: Kind, pairs: Pairs, name: str = "") -> Contestant:
-    """A method, or LORA, with so many steps at such rates, and else as published, at batch 4.
+    """A method or its LoRA, with so many steps at such rates, and else as published, at batch 4.
 
     Without prior images: every method sees the photos alone. A method with templates of its own
     gets KNOWN_TEMPLATES. OFT is without COFT's limit, which grows with the square of a layer's
@@ -96,11 +101,10 @@ def contestant(kind: Kind, pairs: Pairs, name: str = "") -> Contestant:
 
 
 def _published(kind: Kind) -> tuple[StageConfig, ...]:
-    if kind == OURS:
-        return paper()
-    if kind == LORA:
-        return (published("dreambooth").with_(lora_rank=LORA_RANK),)
-    return (published(kind),)
+    if kind in LORAS:
+        whole = _published(LORAS[kind])
+        return tuple(c.with_(lora_rank=LORA_RANK) if c.trains_denoiser else c for c in whole)
+    return paper() if kind == OURS else (published(kind),)
 
 
 def _at_rate(stage: StageConfig, rate: float) -> StageConfig:
@@ -119,7 +123,7 @@ def _known_words(words: WordsConfig) -> WordsConfig:
 
 
 def recipes(path: Path = RECIPES) -> dict[str, list[tuple[int, float]]]:
-    """Method or LORA -> (steps, rate) of each stage, from the record of the search."""
+    """Kind -> (steps, rate) of each stage, from the record of the search."""
     found = json.loads(path.read_text(encoding="utf-8"))["recipes"]
     return {
         method: [(int(steps), float(rate)) for steps, rate in pairs]
@@ -172,6 +176,6 @@ def beyond(ours: Contestant) -> list[Contestant]:
 def all_contestants(found: Mapping[str, Pairs]) -> list[Contestant]:
     """Rows of the full table, in its order: AttnDreamBooth first."""
     ours = contestant(OURS, found[OURS])
-    rivals = [contestant(kind, found[kind]) for kind in (*COMPARED, LORA) if kind in found]
+    rivals = [contestant(kind, found[kind]) for kind in (*COMPARED, *LORAS) if kind in found]
     turbo = Contestant(name="turbo", stages=micro_turbo())
     return [ours, *rivals, *ablations(ours), faster(ours), turbo, *beyond(ours)]
