@@ -17,8 +17,8 @@ from ..attndb.training.step_loss import TrainingDivergedError
 from ..attndb.training.unkept_results import UNKEPT
 from ..nodes.host.concept_store import save_concept_as
 from ..nodes.host.paths import embedding_path, find_concept, run_folder, weights_path
-from ..nodes.options import TrainingOptions
 from ..nodes.training import train_stages
+from ..nodes.training_options import TrainingOptions
 from .processes import Processes
 from .report import Report
 from .stop_signals import stop_signals

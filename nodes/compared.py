@@ -18,7 +18,6 @@ from ..attndb.config.stage import StageConfig
 from ..attndb.config.words import TEMPLATES
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
-from .options import TrainingOptions
 from .sockets import (
     extra_sockets,
     recipe_widgets,
@@ -27,6 +26,7 @@ from .sockets import (
     wire_sockets,
 )
 from .training import train_stages, with_shared
+from .training_options import TrainingOptions
 
 LABELS: dict[MethodName, str] = {
     "textual_inversion": "Textual Inversion",

@@ -15,9 +15,9 @@ from ..attndb.dataset_preview import dataset_preview
 from .errors import naming_node
 from .host.capture.prompt import training_token_lines
 from .host.ui.status import show_text
-from .options import NO_OPTIONS, TrainingOptions
 from .socket_types import Dataset, Options
 from .sockets import shared_widgets
+from .training_options import NO_OPTIONS, TrainingOptions
 
 log = logging.getLogger(__name__)
 

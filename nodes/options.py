@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
@@ -20,44 +20,7 @@ from ..attndb.config.optimizer import OptimizerConfig
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .socket_types import Options
-
-_INSTEAD = {"Prodigy": {"learning_rate": 1.0}, "AdamW schedule-free": {"schedule": "constant"}}
-"""What an optimiser has instead of a preset's, by field of OptimizerConfig."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What the node changes in a stage's settings."""
-
-    optimizer: dict[str, Any]
-    """Fields of OptimizerConfig that are not the published ones."""
-    stage: dict[str, Any]
-    """Fields of StageConfig."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """Fields of DataConfig."""
-    low_memory_if_needed: bool = True
-    """Whether low_memory is turned on where a stage would not fit without it."""
-    keep_state: bool = False
-    """Whether a finished training keeps what it needs to go on."""
-    concepts_every: int = 0
-    """Steps between concepts that are kept while it trains; 0: none."""
-    concepts_kept: int = 5
-    """How many of them stay."""
-
-    def applied(self, config: StageConfig) -> StageConfig:
-        """The settings with these choices made, where the stage has a place for them."""
-        optimizer = dataclasses.replace(config.optimizer, **self.optimizer)
-        data = dataclasses.replace(config.data, **self.data)
-        return config.with_(optimizer=optimizer, data=data, **config.applicable(self.stage))
-
-    def for_preset(self) -> TrainingOptions:
-        """The same where nobody can type a rate: a preset's is AdamW's, and so is its course."""
-        instead = _INSTEAD.get(self.optimizer.get("name", ""), {})
-        return dataclasses.replace(self, optimizer={**instead, **self.optimizer})
-
-
-NO_OPTIONS = TrainingOptions(optimizer={}, stage={})
-"""The published recipe."""
+from .training_options import TrainingOptions
 
 
 def _augmentation_widgets() -> list[io.Input]:
@@ -262,8 +225,9 @@ class TrainingOptionsNode(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip="Rank of a LoRA in stages 2 and 3, for small GPUs and small files; 4 "
-                    "to 64 is usual, with a learning rate of about 1e-4: use the stage nodes, "
-                    "Train Concept keeps its preset's. 0: whole weights, as published.",
+                    "to 64 is usual, with a learning rate of about 1e-4 in the stage nodes, with a "
+                    "preset that has lora in its name in Train Concept. 0: whole weights, as "
+                    "published, or the preset's own.",
                 ),
                 io.Combo.Input(
                     "gradient_checkpointing",
@@ -333,10 +297,9 @@ class TrainingOptionsNode(io.ComfyNode):
         stage["low_memory"] = low_memory == "on"
         fields = [f.name for f in dataclasses.fields(DataConfig)]
         data = {name: stage.pop(name) for name in fields if name in stage}
-        published = {f.name: f.default for f in dataclasses.fields(OptimizerConfig)}
         options = TrainingOptions(
-            optimizer={n: value for n, value in chosen.items() if value != published[n]},
-            stage=stage,
+            optimizer=_not_published(chosen, OptimizerConfig),
+            stage=_not_published(stage, StageConfig),
             data=data,
             low_memory_if_needed=low_memory == "auto",
             keep_state=keep_state,
@@ -344,6 +307,12 @@ class TrainingOptionsNode(io.ComfyNode):
             concepts_kept=kept_concepts,
         )
         return io.NodeOutput(options)
+
+
+def _not_published(chosen: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """What is not the default of a dataclass's field: the rest a preset has its own of."""
+    published = {f.name: f.default for f in dataclasses.fields(kind)}
+    return {name: value for name, value in chosen.items() if value != published[name]}
 
 
 NODES: list[type[io.ComfyNode]] = [TrainingOptionsNode]

@@ -13,7 +13,6 @@ from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
-from .options import TrainingOptions
 from .socket_types import Concept, Regularization
 from .sockets import (
     extra_sockets,
@@ -23,6 +22,7 @@ from .sockets import (
     wire_sockets,
 )
 from .training import train_stages, with_shared
+from .training_options import TrainingOptions
 
 CATEGORY = "AttnDreamBooth/training"
 
@@ -206,9 +206,10 @@ class AllStages(io.ComfyNode):
                     options=list(PRESETS),
                     default="paper",
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
-                    "for short prompts, slightly worse for complex ones. micro: the toy model's. "
-                    "micro-turbo: the same in less than a quarter of the computing. "
-                    "sdxl: for SDXL, derived from the paper's, not measured.",
+                    "for short prompts, slightly worse for complex ones. lora: the paper's as a "
+                    "LoRA of rank 16, for small GPUs and small files, not measured. micro: the toy "
+                    "model's. micro-turbo: the same in less than a quarter of the computing. "
+                    "sdxl, sdxl-lora: for SDXL, derived from the paper's, not measured.",
                 ),
                 *shared_widgets(None),
                 Regularization.Input(

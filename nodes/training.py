@@ -24,7 +24,7 @@ from .host.ui.preview import PreviewSettings
 from .host.ui.progress import NodeProgress
 from .host.ui.watcher import NoWatcher, Watcher
 from .host.workbench import HostWorkbench
-from .options import NO_OPTIONS, TrainingOptions
+from .training_options import NO_OPTIONS, TrainingOptions
 
 log = logging.getLogger(__name__)
 

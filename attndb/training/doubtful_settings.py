@@ -9,7 +9,9 @@ _SEEN = 0.2
 _UNSEEN = 0.02
 """The same that the average advised holds."""
 _LORA_RATE = 1e-4
-"""Usual for a LoRA; a rate below half of it is taken for one of whole weights."""
+"""Usual for a LoRA."""
+_WHOLE_RATE, _WHOLE_RATE_OF_LAYERS = 5e-6, 4e-5
+"""Up to here a rate is taken for one of whole weights: of the U-Net, of some of its layers."""
 
 
 def doubts(config: StageConfig) -> list[str]:
@@ -26,11 +28,12 @@ def doubts(config: StageConfig) -> list[str]:
             f"warmup_steps {own.warmup_steps} with {steps} steps: the learning rate never gets to "
             f"{own.learning_rate:g}; a tenth of the steps is usual, or 0"
         )
-    if config.lora_rank and config.trains_denoiser and own.learning_rate < _LORA_RATE / 2:
+    whole = _WHOLE_RATE if "unet" in config.trains else _WHOLE_RATE_OF_LAYERS
+    if config.lora_rank and config.trains_denoiser and own.learning_rate <= whole:
         found.append(
             f"lora_rank {config.lora_rank} at a learning rate of {own.learning_rate:g}, which is "
             f"one of whole weights: the LoRA learns little; about {_LORA_RATE:g} is usual. The "
-            "stage nodes have a rate, Train Concept has its preset's"
+            "stage nodes have a rate; of Train Concept's presets choose lora or sdxl-lora"
         )
     if own.name == "AdamW schedule-free":
         if own.schedule != "constant":

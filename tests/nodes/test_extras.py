@@ -10,6 +10,8 @@ import pytest
 import torch
 from support.stages import draw, encode
 
+from attndreambooth.attndb.config.presets import PRESETS
+
 
 def options(run, **changes):
     return run("AttnDBTrainingOptions", **changes)[0]
@@ -140,7 +142,6 @@ def test_the_parts_of_the_augmentation_reach_the_stage_and_defaults_change_nothi
     sd15, train, run, chain
 ):
     from attndreambooth.attndb.config.data import DataConfig
-    from attndreambooth.attndb.config.presets import PRESETS
 
     stage = PRESETS["paper"]()[1]
     known = options(run)
@@ -159,10 +160,8 @@ def test_the_parts_of_the_augmentation_reach_the_stage_and_defaults_change_nothi
     assert train(2, sd15, one, options=known)[0].digest() == two.digest()
 
 
-@pytest.mark.parametrize("preset", ["paper", "fast", "micro", "micro-turbo", "sdxl"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_options_left_as_they_are_leave_every_preset_as_it_is(run, preset):
-    from attndreambooth.attndb.config.presets import PRESETS
-
     for stage in PRESETS[preset]():
         assert options(run).for_preset().applied(stage) == stage
         course = options(run, schedule="linear", warmup_steps=3).applied(stage).optimizer
@@ -170,8 +169,6 @@ def test_options_left_as_they_are_leave_every_preset_as_it_is(run, preset):
 
 
 def test_prodigy_takes_no_rate_of_a_preset_and_refuses_a_typed_one_of_adamw(run):
-    from attndreambooth.attndb.config.presets import PRESETS
-
     stage, prodigy = PRESETS["paper"]()[2], options(run, optimizer="Prodigy")
     assert prodigy.for_preset().applied(stage).optimizer.learning_rate == 1
     with pytest.raises(ValueError, match=r"learning_rate = 2e-06: Prodigy .* use 1"):
@@ -179,8 +176,6 @@ def test_prodigy_takes_no_rate_of_a_preset_and_refuses_a_typed_one_of_adamw(run)
 
 
 def test_schedule_free_takes_no_course_of_a_preset(run):
-    from attndreambooth.attndb.config.presets import PRESETS
-
     for chosen, course in (({}, "constant"), ({"schedule": "linear"}, "linear")):
         free = options(run, optimizer="AdamW schedule-free", **chosen).for_preset()
         assert free.applied(PRESETS["micro-turbo"]()[0]).optimizer.schedule == course

@@ -111,7 +111,7 @@ def test_low_memory_is_auto_by_default_said_recorded_and_kept(
     from attndreambooth.nodes.host import workbench
     from attndreambooth.nodes.host.model import memory
     from attndreambooth.nodes.host.ui import progress
-    from attndreambooth.nodes.options import NO_OPTIONS
+    from attndreambooth.nodes.training_options import NO_OPTIONS
 
     assert NO_OPTIONS.low_memory_if_needed
     plain, shown = workbench.fit_to_memory, []

@@ -46,6 +46,16 @@ def test_a_preset_is_the_published_table(name):
     assert [stage.trains for stage in recipe] == [{"embedding"}, {"cross-attention"}, {"unet"}]
 
 
+@pytest.mark.parametrize(("thin", "whole"), [("lora", "paper"), ("sdxl-lora", "sdxl")])
+def test_a_preset_as_a_lora_is_the_whole_one_at_a_loras_rates(thin, whole):
+    [embedding, *stages], [same, *wholes] = PRESETS[thin](), PRESETS[whole]()
+    assert embedding == same
+    for stage, base in zip(stages, wholes, strict=True):
+        rate = stage.optimizer.learning_rate
+        assert (stage.lora_rank, rate) == (16, pytest.approx(10 * base.optimizer.learning_rate))
+        assert stage.with_(lora_rank=0, optimizer=base.optimizer) == base
+
+
 def test_a_stage_becomes_json_and_a_changed_copy():
     stage = PRESETS["paper"]()[0]
     assert json.loads(json.dumps(stage.as_dict()))["optimizer"]["learning_rate"] == 1e-3

@@ -51,6 +51,7 @@ def test_a_lora_at_a_rate_of_whole_weights_is_told_in_the_stages_that_have_one(s
     found = doubts(stage.with_(lora_rank=16))
     assert len(found) == (stage.stage > 1)
     assert all(text.startswith("lora_rank 16 at a learning rate of 2e-0") for text in found)
+    assert all("choose lora or sdxl-lora" in text for text in found)
     assert not doubts(stage.with_(lora_rank=16, optimizer=optimizer(learning_rate=1e-4)))
 
 
