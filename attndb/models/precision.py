@@ -45,13 +45,18 @@ def has_bf16_products(device: torch.device) -> bool:
         return False
 
 
-def bf16_warning(config: StageConfig, device: torch.device) -> str:
-    """What bf16 costs where a stage was asked to compute in it on a device that has no such
-    products, and what to choose; empty where it costs nothing."""
+def bf16_warning(config: StageConfig, device: torch.device, *, turned_on: bool = False) -> str:
+    """What bf16 costs where a stage computes in it on a device that has no such products, and what
+    to choose; empty where it costs nothing. `turned_on`: nobody asked for low_memory, it was what
+    fits."""
     remedies = []
     if config.precision == "bf16":
         remedies.append("set precision to auto or fp32")
-    if config.low_memory:
+    if config.low_memory and turned_on:
+        smaller = config.trains_denoiser and not config.lora_rank
+        rank = " and lora_rank to 16" if smaller else ""
+        remedies.append(f"set low_memory to off{rank} in Training Options, where that fits")
+    elif config.low_memory:
         remedies.append("set low_memory to auto or off in Training Options")
     if not remedies or has_bf16_products(device):
         return ""

@@ -147,7 +147,9 @@ class HostWorkbench:
         weights = merged_weights(self._model, UNET_PREFIX, without_concept=dataset.placeholder)
         with training_mode():
             delta = {} if concept is None else concept.delta
-            yield private_model(self._model, self._clip, self._vae, weights, delta)
+            model = private_model(self._model, self._clip, self._vae, weights, delta)
+            del weights  # what goes on a card would stay in main memory as well
+            yield model
 
     def fit_to_memory(
         self,
@@ -177,6 +179,7 @@ class HostWorkbench:
         )
         if fitted.low_memory and not choices[0].low_memory:
             self._plan.notes.append("low_memory was turned on, so that it fits")
+            self._say_once(bf16_warning(fitted, model.device, turned_on=True))
         return fitted
 
     def pool(self, resolution: int) -> PoolSettings:

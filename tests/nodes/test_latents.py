@@ -182,3 +182,15 @@ def test_how_many_are_encoded_at_once_is_the_machines(sd15, monkeypatch):
     for total, count in ((1, 1), (8 * each, 2), (25 * each, 6), (500 * each, 8)):
         monkeypatch.setattr(management, "get_total_memory", lambda device, size=total: size)
         assert crops_at_once(sd15.vae, 512, card) == count
+
+
+def test_a_vae_that_gives_no_numbers_is_named_and_nothing_is_kept(sd15, train, output, monkeypatch):
+    """SDXL's own in fp16: the loss would be NaN, in every training from then on."""
+    from attndreambooth.nodes.errors import NodeError
+
+    nothing = torch.full((1, 4, 8, 8), float("nan"))
+    monkeypatch.setattr(sd15.vae, "encode", lambda pixels: nothing.expand(len(pixels), -1, -1, -1))
+    monkeypatch.setattr(sd15.vae, "vae_dtype", torch.float16)
+    with pytest.raises(NodeError, match="VAE gives NaN .* in float16.*without --fp16-vae"):
+        train(2, sd15, **POOL)
+    assert latents(output) == []

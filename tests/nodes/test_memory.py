@@ -191,3 +191,26 @@ def test_settings_that_take_each_others_effect_away_are_told_under_the_node(host
     [text] = shown
     assert text.startswith("lora_rank 16 at a learning rate of 2e-06")
     assert plan.notes == shown
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_low_memory_that_turned_itself_on_is_told_to_be_slow_without_bf16_products(
+    host, monkeypatch, products
+):
+    """As on a GPU before Ampere: the stage did not fit in fp32."""
+    from attndreambooth.attndb.models import precision
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.ui.plan import plan_of
+
+    asked = PRESETS["paper"]()[2]
+    bench = workbench.HostWorkbench(None, None, None, plan_of(["Stage 3"], [asked]))
+    monkeypatch.setattr(precision, "has_bf16_products", lambda device: products)
+    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "fit_to_memory", lambda *given: given[3][1])
+    choices = [asked, asked.with_(low_memory=True)]
+    card = SimpleNamespace(device=torch.device("cuda", 0))
+    bench.fit_to_memory(card, choices, (), {}, prior=False, encodes=False)
+    told = [note for note in bench._plan.notes if "has no bf16 products" in note]
+    assert len(told) == (not products)
+    if told:
+        assert "set low_memory to off and lora_rank to 16" in told[0]

@@ -16,6 +16,7 @@ from ....attndb.attention.capture import Capture
 from ....attndb.attention.word_maps import MapSelection
 from ....attndb.config.choices import require
 from ....attndb.viz.map_figure import MapFigure
+from ..model.encoding import check_finite
 from .capture import capture_model
 from .prompt import encode, prompt_words
 
@@ -80,7 +81,7 @@ def _looked_at(
     model: Any, vae: Any, small: Tensor, positive: Any, negative: Any, settings: SubjectMaskSettings
 ) -> Tensor:
     """The latent that one step of Euler from the settings' noise makes of a photo."""
-    latent = vae.encode(small)
+    latent = check_finite(vae.encode(small), vae)
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     sampling = model.get_model_object("model_sampling")
     # Not of a timestep, which is another thing in every kind of model.

@@ -6,6 +6,7 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from torch import Tensor
 
 from .digests import autoencoder_digest
 
@@ -53,3 +54,16 @@ def encoder_identity(vae: Any, device: torch.device) -> dict[str, Any]:
         "vae_dtype": str(getattr(vae, "vae_dtype", None)).removeprefix("torch."),
         "device": card,
     }
+
+
+def check_finite(latent: Tensor, vae: Any) -> Tensor:
+    """A latent of a photo as it is. ValueError, with the remedy, if it holds NaN or infinite
+    values: the loss would be NaN, and look like a rate that is too high."""
+    if bool(latent.isfinite().all()):
+        return latent
+    dtype = str(getattr(vae, "vae_dtype", "an unknown precision")).removeprefix("torch.")
+    raise ValueError(
+        f"VAE gives NaN or infinite values for a photo; it computes in {dtype}. SDXL's own is known "
+        "to do that in fp16: start ComfyUI without --fp16-vae (or with --fp32-vae), or connect "
+        "another VAE of the same family"
+    )

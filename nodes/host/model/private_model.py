@@ -18,9 +18,11 @@ from ....attndb.models.conditioning import Conditioning, Embeddings
 from ....attndb.models.cross_attention import CrossAttentionLayer, cross_attention_layers
 from ....attndb.models.noise_schedule import Diffusion
 from .checkpointing import checkpoint_activations
+from .encoding import check_finite
 from .families import is_v_prediction
 from .placeholders import encoder_names
 from .private_unet import attend_as, compile_blocks, private_unet, text_by_layer
+from .room import make_room
 from .size_conditioning import pooled_with_sizes
 from .text_encoder import TextEncoder
 
@@ -132,9 +134,7 @@ class PrivateModel:
 
     def offload_autoencoder(self) -> None:
         """Takes the VAE, and whatever else the host has loaded, off the GPU."""
-        if self.device.type != "cpu":
-            comfy.model_management.unload_all_models()
-            comfy.model_management.soft_empty_cache()
+        make_room(self.device)
 
 
 def private_model(
@@ -152,7 +152,7 @@ def private_model(
     def encode_image(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
             latent = model.model.process_latent_in(vae.encode(pixels))
-        return latent.clone()
+        return check_finite(latent, vae).clone()
 
     names = encoder_names(clip.cond_stage_model)
     text = {name: TextEncoder.from_clip(clip, name, device) for name in names}
@@ -171,9 +171,7 @@ def training_mode() -> Iterator[None]:
     """The host's state for training: gradients on, memory free, everything restored at the end."""
     management = comfy.model_management
     was_training = getattr(management, "in_training", None)
-    if management.get_torch_device().type != "cpu":
-        management.unload_all_models()
-        management.soft_empty_cache()
+    make_room(management.get_torch_device())
     try:
         if was_training is not None:
             management.in_training = True

@@ -26,6 +26,7 @@ from ....attndb.models.cross_attention import cross_attention_layers
 from ....attndb.models.image_attention import ImageAttention, ImageBlocks, columns
 from .attn2 import attn2_layers
 from .compiled import not_compiled
+from .encoding import check_finite
 from .mapped_text import MAPPED
 from .unet_call import Options
 
@@ -95,7 +96,7 @@ def made_reference_image(
 def photo_latent(vae: Any, photo: Image.Image, side: int) -> dict[str, Tensor]:
     """The LATENT of a photo, cut to a square from its centre, `side` pixels."""
     pixels, _ = render(photo, Crop(), side)
-    return {"samples": vae.encode(torch.from_numpy(pixels)[None])}
+    return {"samples": check_finite(vae.encode(torch.from_numpy(pixels)[None]), vae)}
 
 
 def _as_the_unet_reads(model: Any, latent: Mapping[str, Any] | None, mark: Lineage) -> Tensor:

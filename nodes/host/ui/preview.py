@@ -26,6 +26,7 @@ from ....attndb.training.training import Training
 from ..model.added_parts import with_added
 from ..model.mapped_text import with_mapped_word
 from ..model.placeholders import with_vectors
+from ..model.room import make_room
 from ..model.sampling import SamplerSettings, sampled
 from .images import from_image
 
@@ -96,7 +97,14 @@ class PreviewSampler:
         self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None = None
     ) -> Image.Image:
         """One picture, with what a method adds to the model. The user's interrupt stops it within a
-        sampler step."""
+        sampler step. Of CLIP and VAE nothing stays on the device: the training fits without them,
+        and an update inside the backward pass cannot give way."""
+        try:
+            return self._drawn(embeddings, modules)
+        finally:
+            make_room(self._patcher.load_device)
+
+    def _drawn(self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None) -> Image.Image:
         settings = self.settings
         with torch.inference_mode(), _not_training():
             vectors = {name: v.detach().float().cpu() for name, v in embeddings.items()}
