@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,3 +27,17 @@ class EMA:
         """Puts the average in the place of the parameters."""
         for parameter, value in zip(self._parameters, self.values, strict=True):
             parameter.copy_(value)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the parameters are the average. The two change places, which takes no memory: on
+        a card there is none for a third set."""
+        self._change_places()
+        try:
+            yield
+        finally:
+            self._change_places()
+
+    def _change_places(self) -> None:
+        for index, parameter in enumerate(self._parameters):
+            parameter.data, self.values[index] = self.values[index], parameter.data

@@ -16,6 +16,7 @@ _SAID = (
     "MPS backend out of memory",
     "VRAM grow failed",  # comfy-aimdo, where a host streams weights through a buffer of its own
     "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
 )
 
 
@@ -24,6 +25,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     own allocator alone, drivers and libraries say it in words."""
     said = str(error)
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in said for words in _SAID)
+
+
+def does_not_fit(device: torch.device) -> ValueError:
+    """The error to raise where there is no room even for what a training begins with."""
+    return ValueError(
+        f"out of memory before the first step: the model, as this stage keeps it, does not fit on "
+        f"{device}. Close what else uses the device and queue again. Or turn on low_memory or set "
+        "a lora_rank in Training Options"
+    )
 
 
 class MemoryFallback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 
 from ..data.batch import BatchSource
 from ..methods.method import Method
@@ -12,7 +13,7 @@ from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .compiler import cannot_compile, is_of_compiler
 from .loss_log import losses_from_json, losses_to_json
-from .out_of_memory import is_out_of_memory
+from .out_of_memory import does_not_fit, is_out_of_memory
 from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
@@ -42,7 +43,13 @@ def train(
     `ranks`: the processes that make it together, each with this very request; the first alone has
     the run.
     """
-    with Training(model, method, start, ranks) as training:
+    with ExitStack() as entered:
+        try:
+            training = entered.enter_context(Training(model, method, start, ranks))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise does_not_fit(model.device) from error
+            raise
         progress = _Progress(training, callback or NoCallback(), run)
         try:
             progress.show_the_last_step()

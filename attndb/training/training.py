@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,13 +213,15 @@ class Training:
     def as_result(self) -> Iterator[None]:
         """Inside, what is trained has the values that `result` gives: the average, where there is
         one. Afterwards it has those of before, to the bit: for whoever looks at it on its way."""
-        averaged = self.ema is not None or hasattr(self.optimizer, "eval")
-        kept = [p.detach().clone() for p in self.trainable] if averaged else []
+        averages = hasattr(self.optimizer, "eval")  # schedule-free keeps two sets of weights
+        kept = [p.detach().to("cpu", copy=True) for p in self.trainable] if averages else []
         try:
-            self._take_the_average()
-            yield
+            if averages:
+                self.optimizer.eval()  # type: ignore[operator]
+            with nullcontext() if self.ema is None else self.ema.in_place():
+                yield
         finally:
-            if hasattr(self.optimizer, "train"):
+            if averages:
                 self.optimizer.train()  # type: ignore[operator]
             with torch.no_grad():
                 for parameter, value in zip(self.trainable, kept, strict=False):
@@ -228,19 +230,19 @@ class Training:
     def result_now(self) -> StageResult:
         """What `result` would give at this step; the training goes on as if nobody had asked."""
         with self.as_result():
-            return self.result(self.losses)
-
-    def _take_the_average(self) -> None:
-        if hasattr(self.optimizer, "eval"):  # schedule-free keeps two sets of weights
-            self.optimizer.eval()  # type: ignore[operator]
-        if self.ema is not None:
-            self.ema.copy_to_parameters()
+            return self._learned(self.losses)
 
     def result(self, losses: Sequence[StepLoss]) -> StageResult:
         """What was learned: the average if there is one, else the last weights.
         TrainingDivergedError if a value of it is not finite: the last update has no later loss that
         would tell."""
-        self._take_the_average()
+        if hasattr(self.optimizer, "eval"):
+            self.optimizer.eval()  # type: ignore[operator]
+        if self.ema is not None:
+            self.ema.copy_to_parameters()
+        return self._learned(losses)
+
+    def _learned(self, losses: Sequence[StepLoss]) -> StageResult:
         learned = self.learner.learned()
         for name, value in _named(learned).items():
             if not bool(value.isfinite().all()):

@@ -191,6 +191,6 @@ def test_a_vae_that_gives_no_numbers_is_named_and_nothing_is_kept(sd15, train, o
     nothing = torch.full((1, 4, 8, 8), float("nan"))
     monkeypatch.setattr(sd15.vae, "encode", lambda pixels: nothing.expand(len(pixels), -1, -1, -1))
     monkeypatch.setattr(sd15.vae, "vae_dtype", torch.float16)
-    with pytest.raises(NodeError, match="VAE gives NaN .* in float16.*without --fp16-vae"):
+    with pytest.raises(NodeError, match=r"VAE gives NaN .* in float16.*without --fp16-vae"):
         train(2, sd15, **POOL)
     assert latents(output) == []

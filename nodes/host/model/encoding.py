@@ -63,7 +63,7 @@ def check_finite(latent: Tensor, vae: Any) -> Tensor:
         return latent
     dtype = str(getattr(vae, "vae_dtype", "an unknown precision")).removeprefix("torch.")
     raise ValueError(
-        f"VAE gives NaN or infinite values for a photo; it computes in {dtype}. SDXL's own is known "
-        "to do that in fp16: start ComfyUI without --fp16-vae (or with --fp32-vae), or connect "
-        "another VAE of the same family"
+        f"VAE gives NaN or infinite values for a photo; it computes in {dtype}. SDXL's own is "
+        "known to do that in fp16: start ComfyUI without --fp16-vae (or with --fp32-vae), or "
+        "connect another VAE of the same family"
     )

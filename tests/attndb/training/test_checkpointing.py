@@ -87,6 +87,7 @@ def test_every_level_keeps_less(number, kind):
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
         ("MPS backend out of memory (MPS allocated: 8.0 GB, other allocations: ...)", True),
         ("VRAM grow failed: 39321600 bytes", True),
+        ("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory", True),
         ("CUDA error: an illegal memory access was encountered", False),
         ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
     ],
@@ -106,6 +107,19 @@ def test_what_drivers_and_libraries_say_of_memory_is_understood(said, meant):
     else:
         with pytest.raises(RuntimeError, match=re.escape(said)):
             trained(stage(2, "off", precision="fp32").with_(steps=1), backend)
+
+
+def test_a_model_that_does_not_fit_is_told_before_the_first_step(monkeypatch):
+    from attndreambooth.attndb.training import training
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("Allocation on device")
+
+    monkeypatch.setattr(training, "place", full)
+    with pytest.raises(
+        ValueError, match=r"before the first step: .* does not fit on cpu.*lora_rank"
+    ):
+        trained(stage(3, "off", precision="fp32"))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
