@@ -34,7 +34,7 @@ from .sizes import (
 )
 
 REGULARIZATION = {1: (0.1, 0.0), 2: (2.0, 5.0), 3: (2.0, 5.0)}
-"""lambda_mu and lambda_sigma by stage (METHOD: section 4)."""
+"""lambda_mu and lambda_sigma by stage (docs/formulas.md, The three stages)."""
 RATES = {1: 1e-3, 2: 2e-5, 3: 2e-6}
 
 

@@ -154,7 +154,7 @@ def held_out_retrieval(
 
 
 class ClipScores:
-    """Identity and text scores in the style of METHOD section 7, by the micro CLIP."""
+    """Identity and text scores (docs/evaluation.md, Numbers) by the micro CLIP."""
 
     def __init__(self, model: MicroClip, captions: CaptionEncoder) -> None:
         self.model, self.captions = model, captions

@@ -1,4 +1,5 @@
-"""The published recipes, and those of the embedded model and of SDXL (METHOD: section 4)."""
+"""The published recipes, and those of the embedded model and of SDXL (docs/formulas.md, The three
+stages)."""
 
 from __future__ import annotations
 

@@ -99,13 +99,13 @@ class StageConfig:
     weight_anchor: float = 0.0
     """lambda of L += lambda sum_i ||theta_i - theta_i,base||^2 over the U-Net's trained weights: a
     pull towards the base model, without class images, in stages 2 and 3 of AttnDreamBooth. 0 off.
-    Per unit of squared change, so it depends on the model (METHOD: section 8); 50 to 175 were
-    published for cross-attention."""
+    Per unit of squared change, so it depends on the model (docs/formulas.md, Beyond the paper); 50
+    to 175 were published for cross-attention."""
     prior_prediction: float = 0.0
     """w of L += w ||eps_theta(z_t, t, c) - eps_base(z_t, t, c)||^2 on the training's noisy latents,
-    c its prompts without the placeholder (prior by prediction, METHOD: section 8): what the base
-    predicts for the plain category is kept, without class images, in stages 2 and 3. 0 off, 1
-    counts like the denoising loss. Takes the time of prior images, and a forward pass."""
+    c its prompts without the placeholder (prior by prediction): what the base predicts for the
+    plain category is kept, without class images, in stages 2 and 3. 0 off, 1 counts like the
+    denoising loss. Takes the time of prior images, and a forward pass."""
     words: WordsConfig = field(default_factory=WordsConfig)
     """Training prompts, and what the placeholder begins as."""
     orthogonal: OrthogonalConfig = field(default_factory=OrthogonalConfig)

@@ -37,7 +37,7 @@ def tied_rows_loss(
     variance_weight: float,
 ) -> Tensor:
     """What one layer adds to `attention_map_loss` before the mean over layers: a sum over the
-    samples of all rows, in fp32 (METHOD: section 3)."""
+    samples of all rows, in fp32 (docs/formulas.md, The regulariser)."""
     total = torch.zeros((), device=q_BPE.device)
     for part in tied:
         q, k = q_BPE[part.rows], k_BTE[part.rows, : part.tokens]

@@ -1,4 +1,5 @@
-"""The cross-attention map regulariser of AttnDreamBooth (paper, section 4.2).
+"""The cross-attention map regulariser of AttnDreamBooth (paper, section 4.2;
+docs/formulas.md, The regulariser).
 
 Shapes: B batch, V the placeholder's vectors.
 """
@@ -15,7 +16,7 @@ from ..attention.map_statistics import MapStatistics
 def attention_map_loss(
     layers: Sequence[MapStatistics], mean_weight: float, variance_weight: float
 ) -> Tensor:
-    """L_reg: ties the placeholder's mean and variance to the super-category's (METHOD: section 3).
+    """L_reg: ties the placeholder's mean and variance to the super-category's.
 
     Summed over the batch, averaged over layers, averaged over the placeholder's vectors. Nothing is
     detached. `layers` holds one entry per chosen layer, each (B, V + 1), the category last.

@@ -1,4 +1,4 @@
-"""The denoising loss (METHOD: section 1).
+"""The denoising loss (docs/formulas.md, The denoising loss).
 
 Shapes: B batch, C latent channels, Y X latent pixels.
 """
@@ -15,7 +15,7 @@ def denoising_loss(
     normalizer: float | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error in fp32 over samples, channels and pixels (METHOD: section 1).
+    """Mean squared error in fp32 over samples, channels and pixels.
 
     With a mask (weights in 0..1) the mean is over the pixels that count. `normalizer` is the
     number of counted values of the *whole* batch, so that micro-batches add up to the loss of the

@@ -1,4 +1,6 @@
-"""The weight anchor: how far weights are from the base model's (METHOD: section 8).
+"""The weight anchor: how far weights are from the base model's.
+
+The formula: docs/formulas.md, Beyond the paper.
 
 Shapes: O output features, R rank, I input features, of one sample of a convolution together.
 """

@@ -29,7 +29,7 @@ from .method import Part
 class AttnDreamBoothLearner(ConceptLearner):
     """L = L_diff + L_reg, and the prior samples' L_diff without it: their prompt has no placeholder
     whose map could be tied (DreamBooth: Ruiz et al. 2022, section 3.2). As asked for, the weights
-    are held to the base model's (METHOD: section 8)."""
+    are held to the base model's (docs/formulas.md, Beyond the paper)."""
 
     def __init__(self, model: Model, config: StageConfig, start: Embeddings) -> None:
         super().__init__(model, config, start)
@@ -58,11 +58,11 @@ class AttnDreamBoothLearner(ConceptLearner):
         return parts
 
     def anchor(self) -> dict[str, Tensor]:
-        """`weight_anchor`: lambda sum_i ||theta_i - theta_i,base||^2 (METHOD: section 8)."""
+        """`weight_anchor`: lambda sum_i ||theta_i - theta_i,base||^2."""
         return {"weight_anchor": self.config.weight_anchor * self._distance()}
 
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
-        """`denoising` and `attention_map`, or `prior`, or `prior_prediction` (METHOD: 1, 3, 8)."""
+        """`denoising` and `attention_map`, or `prior`, or `prior_prediction`."""
         if part.of_base:
             self._tap.pause()
             return {"prior_prediction": self._distance_to_the_base(part, totals)}

@@ -36,7 +36,7 @@ class Denoising:
     def loss(
         self, batch: Batch, conditioning: Conditioning, normalizer: float | None = None
     ) -> Tensor:
-        """L_diff of samples on the device (METHOD: section 1), divided by `normalizer`."""
+        """L_diff of samples on the device, divided by `normalizer`."""
         z0_BCYX, noise_BCYX, t_B = batch.latents, batch.noise, batch.timesteps
         z_t_BCYX = self._diffusion.add_noise(z0_BCYX, noise_BCYX, t_B)
         prediction_BCYX = self.predict(z_t_BCYX, t_B, conditioning)
@@ -52,7 +52,8 @@ class Denoising:
         normalizer: float | None = None,
     ) -> Tensor:
         """||eps_theta(z_t, t, c) - sg eps_base(z_t, t, c)||^2 of samples on the device, weighted
-        and divided as L_diff (METHOD: section 8). Inside `base()` the model is the base."""
+        and divided as L_diff (docs/formulas.md, Beyond the paper). Inside `base()` the model is
+        the base."""
         t_B = batch.timesteps
         z_t_BCYX = self._diffusion.add_noise(batch.latents, batch.noise, t_B)
         with torch.no_grad(), base():

@@ -1,5 +1,5 @@
 """Embedding correction at sampling: a learned embedding turned towards its category's (TEA, ICLR
-2026; METHOD: section 8). No training.
+2026; docs/formulas.md, Beyond the paper). No training.
 
 Shapes: V the placeholder's vectors, D text width.
 """

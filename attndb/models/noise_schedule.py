@@ -1,4 +1,4 @@
-"""The forward process and the prediction target (METHOD: section 1).
+"""The forward process and the prediction target (docs/formulas.md, The denoising loss).
 
 Shapes: B batch, C latent channels, Y X latent pixels.
 """
@@ -17,7 +17,7 @@ PredictionType = Literal["epsilon", "v"]
 def scaled_linear_alphas_cumprod(
     timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> Tensor:
-    """abar_t of Stable Diffusion's schedule, shape (timesteps,), fp64 (METHOD: section 1)."""
+    """abar_t of Stable Diffusion's schedule, shape (timesteps,), fp64."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0)
 

@@ -39,8 +39,8 @@ def share_of_words(seen: Sequence[Seen], prompt: TokenizedText) -> float:
 
 
 def gaps(seen: Sequence[Seen], prompt: TokenizedPrompt) -> dict[str, float]:
-    """What the regulariser squares (METHOD: section 3): |mu_V - mu_c| and |var_V - var_c|, means
-    over layers, timesteps and the placeholder's vectors."""
+    """What the regulariser squares (docs/formulas.md, The regulariser): |mu_V - mu_c| and
+    |var_V - var_c|, means over layers, timesteps and the placeholder's vectors."""
     means, variances = [], []
     for layer, q_BPE, k_BTE in seen:
         columns_BC = torch.tensor([prompt.columns], device=q_BPE.device).expand(len(q_BPE), -1)

@@ -9,10 +9,15 @@ import pytest
 
 from attndreambooth.attndb.config.presets import PRESETS
 from attndreambooth.devkit.pack import ROOT
+from attndreambooth.devkit.sources import SHIPPED, python_files
 
 DOCUMENTS = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "micro" / "weights" / "attndb-micro.md"),
     *sorted((ROOT / "docs").glob("*.md")),
+]
+SOURCES = [
+    *python_files(*SHIPPED, "devkit", "demo", "benchmarks", "tests"),
+    *(ROOT / "__init__.py", ROOT / "dev.py"),
 ]
 PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 NAMED = re.compile(
@@ -32,6 +37,8 @@ COMMAND = re.compile(
     r"(?:python|torchrun[^`\n]*?)\s+(?:dev\.py\s+(?P<dev>[\w-]+)|-m\s+(?P<own>attndb)\s+\w+"
     r"|(?P<file>[\w/]+\.py))(?P<rest>[^`#\n]*(?:\n[^`#\n]+(?=`))?)"
 )
+CITED = re.compile(r"(?<![\w/])docs/(\w+\.md)\b(?:, (?=[A-Z])(.{,60}))?")
+"""A page that code names, and what follows: after a comma and with a capital letter, a heading."""
 SCRIPT = re.compile(r'"([\w-]+)": \("([\w/]+\.py)"')
 
 
@@ -58,6 +65,37 @@ def test_an_anchor_that_a_document_links_to_is_a_heading_there(path):
     found = ANCHOR.findall(path.read_text(encoding="utf-8"))
     pages = [(path.parent / target if target else path, anchor) for target, anchor in found]
     assert [anchor for page, anchor in pages if anchor not in _anchors(page)] == []
+
+
+def _cited_in_vain(source: str) -> list[str]:
+    """Pages of docs/ that a source names and that are not there, or have no such heading."""
+    wrong = []
+    for page, follows in CITED.findall(" ".join(source.replace("#", " ").split())):
+        path = ROOT / "docs" / page
+        if not path.is_file():
+            wrong.append(page)
+        elif follows:
+            heads = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.M)
+            if not any(re.match(rf"{re.escape(head)}(?!\w)", follows) for head in heads):
+                wrong.append(f"{page}, {follows}")
+    return wrong
+
+
+def test_a_page_or_heading_that_code_names_is_there():
+    wrong = {
+        path.relative_to(ROOT).as_posix(): found
+        for path in SOURCES
+        if (found := _cited_in_vain(path.read_text(encoding="utf-8")))
+    }
+    assert wrong == {}
+
+
+def test_a_page_or_heading_that_is_not_there_is_seen():
+    folder = "docs/"
+    assert _cited_in_vain(f'"""As {folder}formulas.md, The\n    regulariser, says."""') == []
+    assert _cited_in_vain(f"# {folder}formulas.md, The\n# three stages: steps") == []
+    assert _cited_in_vain(f"({folder}formula.md)") == ["formula.md"]
+    assert len(_cited_in_vain(f"({folder}formulas.md, The four stages)")) == 1
 
 
 def _program(command: re.Match[str]) -> list[Path]:

@@ -13,7 +13,7 @@ def applied(run, sd15, concept, clip=None, **widgets):
 
 
 def slow(vector: torch.Tensor, category: torch.Tensor, turn: float, norm: float) -> torch.Tensor:
-    """METHOD, section 8, in doubles."""
+    """docs/formulas.md, Beyond the paper, in doubles."""
     v, c = vector.double(), category.double()
     n = (1 - norm) * v.norm() + norm * c.norm()
     angle = torch.arccos((v / v.norm()) @ (c / c.norm()))

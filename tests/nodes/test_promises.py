@@ -1,4 +1,4 @@
-"""The user's wires stay as they were; what was trained is what is applied (DESIGN: promises)."""
+"""The user's wires stay as they were; what was trained is what is applied."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _loss(
     prediction_type: str,
     weights: dict[str, float],
 ) -> tuple[Tensor, Tensor]:
-    """Total loss and the regulariser's part, as METHOD sections 1 to 3 write them."""
+    """Total loss and the regulariser's part, as docs/formulas.md writes them."""
     signal = abar[fed["timesteps"]].float().sqrt()[:, None, None, None]
     sigma = (1 - abar[fed["timesteps"]].float()).sqrt()[:, None, None, None]
     noisy = signal * fed["latents"] + sigma * fed["noise"]

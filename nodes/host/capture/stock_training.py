@@ -9,8 +9,9 @@ trainer makes is then one of the loss
     L_reg = (1 / layers) sum over samples, layers [ lambda_mu (mu_V - mu_c)^2
                                                     + lambda_sigma (var_V - var_c)^2 ]
 
-with L_reg as in our own stages (METHOD: section 3): averaged over the attn2 layers, summed over
-the samples of one optimiser step, also over those of accumulated batches, each computed by itself.
+with L_reg as in our own stages (docs/formulas.md, The regulariser): averaged over the attn2 layers,
+summed over the samples of one optimiser step, also over those of accumulated batches, each computed
+by itself.
 The trainer gives every sample of a batch all conditionings of the batch, and averages what the
 U-Net predicts; a sample's regulariser is the mean over these conditionings, where those without
 both words count 0. A loss that is scaled for fp16 is met with the same scale.

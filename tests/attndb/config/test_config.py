@@ -17,7 +17,7 @@ from attndreambooth.attndb.config.stage import RUNTIME_FIELDS, StageConfig
 from attndreambooth.attndb.config.words import TEMPLATES, WordsConfig
 from attndreambooth.attndb.training.stage_request import StageRequest
 
-PUBLISHED = {  # METHOD, section 4: steps, rate, batch, lambda_mu, lambda_sigma
+PUBLISHED = {  # docs/formulas.md, The three stages: steps, rate, batch, lambda_mu, lambda_sigma
     "paper": [(60, 1e-3, 8, 0.1, 0.0), (100, 2e-5, 8, 2.0, 5.0), (500, 2e-6, 8, 2.0, 5.0)],
     "fast": [(60, 1e-3, 8, 0.1, 0.0), (100, 2e-5, 8, 2.0, 5.0), (200, 1e-5, 4, 2.0, 5.0)],
 }

@@ -10,7 +10,7 @@ from attndreambooth.attndb.losses.attention_map import attention_map_loss
 
 
 def by_loops(maps_per_layer, placeholder, category, mean_weight, variance_weight):
-    """METHOD section 3 with Python's own sums, from attention maps (B, H, P, T)."""
+    """docs/formulas.md, The regulariser, by Python's own sums, from attention maps (B, H, P, T)."""
     total = 0.0
     for maps_BHPT in maps_per_layer:
         for maps_HPT in maps_BHPT.detach():

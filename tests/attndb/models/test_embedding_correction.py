@@ -11,7 +11,7 @@ from attndreambooth.attndb.models.embedding_correction import corrected, towards
 
 
 def slow(v: list[float], c: list[float], r: float, a: float) -> list[float]:
-    """The formula, number by number (METHOD: section 8)."""
+    """The formula, number by number (docs/formulas.md, Beyond the paper)."""
     length = lambda x: math.sqrt(sum(i * i for i in x))  # noqa: E731
     n = (1 - a) * length(v) + a * length(c)
     p, q = [n * i / length(v) for i in v], [n * i / length(c) for i in c]

@@ -12,7 +12,7 @@ from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear
 
 
 def published_abar():
-    """abar_t by a loop over METHOD section 1."""
+    """abar_t by a loop (docs/formulas.md, The denoising loss)."""
     out, product = [], 1.0
     low, high = math.sqrt(0.00085), math.sqrt(0.012)
     for t in range(1000):
