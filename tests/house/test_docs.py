@@ -13,6 +13,7 @@ from attndreambooth.devkit.sources import SHIPPED, python_files
 
 DOCUMENTS = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "micro" / "weights" / "attndb-micro.md"),
+    ROOT / "tests" / "parity" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SOURCES = [

@@ -3,9 +3,10 @@
     python tests/parity/replay.py FILE
 
 FILE is a safetensors file of recorded stages (base weights, the batches that each step was fed, the
-losses and weight changes that came out). The batches are trained on with `attndb.trainer` on
-ComfyUI's own U-Net and text encoder; one JSON line says how far the outcome is from the recording.
-Exit code 0 only when every bound holds.
+losses and weight changes that came out). tests/parity/README.md says what is in it, which there are
+and how to make one. The batches are trained on with attndb/training/trainer.py on ComfyUI's own
+U-Net and text encoder; one JSON line says how far the outcome is from the recording. Exit code 0
+only when every bound holds.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -31,7 +32,7 @@ def replay(path: Path) -> tuple[int, dict]:
 
 
 def assert_close(report: dict) -> None:
-    """Every bound of the issue, checked here and not by the script's own verdict."""
+    """Every bound, checked here and not by the script's own verdict."""
     for stage in ("stage1", "stage2", "stage3"):
         assert report[stage]["loss"] <= BOUNDS["loss"], report
         assert report[stage]["attn_loss"] <= BOUNDS["attn_loss"], report
@@ -45,6 +46,8 @@ def assert_close(report: dict) -> None:
 def test_the_recorded_reference_runs_replay(module, name):
     if not (SHARED / name).is_file():
         pytest.skip(f"no {SHARED / name}: put the recorded runs there, or set ATTNDB_PARITY")
+    digest = hashlib.sha256((SHARED / name).read_bytes()).hexdigest()
+    assert f"| `{digest}` |" in (REPLAY.parent / "README.md").read_text(encoding="utf-8")
     report = module.replay(SHARED / name)
     assert_close(report)
     assert module.passes(report)
