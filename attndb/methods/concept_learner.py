@@ -79,7 +79,7 @@ class ConceptLearner:
         """Vectors, the change of weights, and what is added."""
         vectors = {n: v.detach().float().cpu().clone() for n, v in self._vectors.items()}
         facts = {"embedding_cosine": self._cosine(vectors)} if self._learns else {}
-        return Learned(vectors, self._weights.delta(), self.added(), facts)
+        return Learned(vectors, self._weights.delta(), modules=self.added(), facts=facts)
 
     def _cosine(self, vectors: Mapping[str, Tensor]) -> float:
         """Of the vectors with where they started; the least of several encoders' (the paper's

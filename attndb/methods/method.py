@@ -35,15 +35,16 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a training made, fp32, on the CPU."""
+    """What a training made, on the CPU: fp32, and a change of weights in the concept's precision
+    where it is kept."""
 
     embeddings: dict[str, Tensor]
     """The placeholder's vectors (V, D) by text encoder."""
     delta: dict[str, WeightDelta] = field(default_factory=dict)
     """Change of every weight of the denoiser that was trained."""
-    modules: dict[str, Tensor] = field(default_factory=dict)
+    modules: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
     """Weights of what a method adds to the model."""
-    facts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict, kw_only=True)
     """Numbers for the record, by name, e.g. how far the embedding has moved."""
 
 

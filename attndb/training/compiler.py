@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from torch import nn
+
+from ..models.protocol import Model
+
+
+@contextmanager
+def compiled_blocks(model: Model) -> Iterator[None]:
+    """Inside, the blocks of the private model's denoiser run compiled; afterwards none of them
+    does. ValueError where PyTorch cannot compile."""
+    with ExitStack() as entered:
+        entered.callback(_run_as_written, model.unet)
+        try:
+            entered.enter_context(every_shape_compiled())
+            model.compile_blocks()
+        except RuntimeError as error:
+            raise cannot_compile(error) from error
+        yield
+
+
+def _run_as_written(unet: nn.Module) -> None:
+    for module in unet.modules():
+        module._compiled_call_impl = None  # a bound method: the module would hold itself
 
 
 def every_shape_compiled() -> AbstractContextManager[object]:

@@ -123,7 +123,9 @@ def result_from(
     except (KeyError, RuntimeError, IndexError) as error:
         raise ValueError(f"its weights are not those of a result ({error})") from error
     modules = _below("module.", tensors)
-    return StageResult(embeddings, delta, tuple(losses), modules, dict(facts), micro_batches)
+    return StageResult(
+        embeddings, delta, tuple(losses), micro_batches, modules=modules, facts=dict(facts)
+    )
 
 
 def _facts(metadata: Mapping[str, str]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from ..data.batch import BatchSource
 from ..methods.method import Method
@@ -69,8 +69,8 @@ def train(
                 progress.add(loss)
             training.ranks.end()
             if run is not None:
-                run.before_result(training, progress.losses)
-            return training.result(progress.losses)
+                run.before_result(training, training.losses)
+            return training.result()
         except BaseException:
             try:
                 training.ranks.stop()
@@ -84,36 +84,23 @@ class _Progress:
 
     def __init__(self, training: Training, callback: Callback, run: Run | None) -> None:
         self._training, self._callback, self._run = training, callback, run
-        self.losses: list[StepLoss] = run.restore(training) if run is not None else []
-        if training.ranks.many:
-            self._begin_alike()
-        training.losses, training.resumed_after = self.losses, len(self.losses)
+        losses = run.restore(training) if run is not None else []
+        training.resume_from(_begun_alike(training, losses) if training.ranks.many else losses)
         self._pending: list[PendingLoss] = []
         self._read_at = time.monotonic()
 
-    def _begin_alike(self) -> None:
-        """All processes begin where the first one's checkpoint is."""
-        training, ranks = self._training, self._training.ranks
-        state = None
-        if ranks.first:
-            tensors, plain = training.state()
-            state = tensors, [plain, losses_to_json(self.losses), str(len(self.losses))]
-        tensors, (plain, losses, count) = ranks.of_first(state)
-        if not ranks.first:
-            self.losses = losses_from_json(losses, count)
-            training.restore(tensors, plain)
-
     @property
     def done(self) -> int:
-        return len(self.losses) + len(self._pending)
+        return len(self._training.losses) + len(self._pending)
 
     def show_the_last_step(self) -> None:
         """Of a training that goes on: it may have been stopped before what is due after that step,
         or after all steps, was made."""
-        if not self.losses:
+        training = self._training
+        if not training.losses:
             return
-        if self._callback.due(self.done) or self.done == self._training.config.steps:
-            self._callback(self.losses[-1], self._training)
+        if self._callback.due(self.done) or self.done == training.config.steps:
+            self._callback(training.losses[-1], training)
 
     def add(self, loss: PendingLoss) -> None:
         """A step is queued on the device; its loss, and those before it, are read if due."""
@@ -128,16 +115,17 @@ class _Progress:
             self._read()
 
     def _read(self) -> None:
-        new = len(self.losses)
+        training = self._training
+        new = len(training.losses)
         self._take()
         if self._run is not None:
-            self._run.after_steps(self._training, self.losses, new)
-        for loss in self.losses[new:]:
-            self._callback(loss, self._training)
+            self._run.after_steps(training, training.losses, new)
+        for loss in training.losses[new:]:
+            self._callback(loss, training)
 
     def _take(self) -> None:
         while self._pending:
-            self.losses.append(self._pending[0].read())
+            self._training.read(self._pending[0])
             self._pending.pop(0)
         self._read_at = time.monotonic()
 
@@ -145,8 +133,19 @@ class _Progress:
         """Keeps what can be kept of a training that is being stopped."""
         if self._run is None:
             return
-        try:
+        with suppress(TrainingDivergedError):  # nothing of it is kept
             self._take()
-        except TrainingDivergedError:
-            self._training.update.consistent = False  # it went on from there
-        self._run.rescue(self._training, self.losses)
+        self._run.rescue(self._training, self._training.losses)
+
+
+def _begun_alike(training: Training, losses: list[StepLoss]) -> list[StepLoss]:
+    """All processes begin where the first one's checkpoint is, with these losses behind it."""
+    ranks, state = training.ranks, None
+    if ranks.first:
+        tensors, plain = training.state()
+        state = tensors, [plain, losses_to_json(losses), str(len(losses))]
+    tensors, (plain, said, count) = ranks.of_first(state)
+    if ranks.first:
+        return losses
+    training.restore(tensors, plain)
+    return losses_from_json(said, count)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..artifacts.weight_delta import WeightDelta, delta_tensors
+from ..artifacts.weight_delta import delta_tensors
 from ..config.choices import Checkpointing
 from ..data.batch import Batch
 from ..losses.totals import LossTotals
@@ -21,7 +21,7 @@ from ..models.precision import FrozenInBf16, frozen_matrices
 from ..models.protocol import Model
 from . import checkpoint
 from .adamw_in_backward import AdamWInBackward
-from .compiler import cannot_compile, every_shape_compiled
+from .compiler import compiled_blocks
 from .ema import EMA
 from .micro_batches import MicroBatches, micro_batches_from, with_step
 from .optimizers import create_optimizer, create_schedule
@@ -32,20 +32,11 @@ from .update import PlainUpdate, Update, UpdateInBackward
 
 
 @dataclass(frozen=True)
-class StageResult:
-    """What a training learned."""
+class StageResult(Learned):
+    """What a training learned, and how it went."""
 
-    embeddings: dict[str, Tensor]
-    """The placeholder's vectors (V, D) by text encoder, fp32, on the CPU."""
-    delta: dict[str, WeightDelta] = field(default_factory=dict)
-    """Change of every U-Net parameter that was trained, on the CPU: fp32, and in the concept's
-    precision where it is kept."""
     losses: tuple[StepLoss, ...] = ()
     """One per step."""
-    modules: dict[str, Tensor] = field(default_factory=dict)
-    """Weights of what the method adds to the model."""
-    facts: dict[str, float] = field(default_factory=dict)
-    """Numbers for the record, by name."""
     micro_batches: MicroBatches = ()
     """Samples per forward pass, from which step on."""
 
@@ -75,7 +66,7 @@ class Training:
         self.optimizer = create_optimizer(self.learner.groups, config)
         self.schedule = create_schedule(self.optimizer, config.optimizer, config.steps)
         self.ema = EMA(self.trainable, config.ema_decay) if config.ema_decay else None
-        self.losses: Sequence[StepLoss] = ()
+        self.losses: list[StepLoss] = []
         """Of the steps so far, as far as they were read from the device."""
         self.resumed_after = 0
         """Steps that were behind it when it began."""
@@ -121,11 +112,7 @@ class Training:
             if self.recomputes != "off":
                 self.model.checkpoint_activations(self.recomputes)
             if self.config.compile:
-                try:
-                    entered.enter_context(every_shape_compiled())
-                    self.model.compile_blocks()
-                except RuntimeError as error:
-                    raise cannot_compile(error) from error
+                entered.enter_context(compiled_blocks(self.model))
             if self._frozen_in_bf16:
                 frozen = FrozenInBf16(*self.learner.modules, device=self.model.device)
                 entered.enter_context(frozen)
@@ -141,8 +128,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()  # weights in bf16 become fp32 next, in the place of the means
         self.learner.detach()
-        for module in self.model.unet.modules():
-            module._compiled_call_impl = None  # a bound method: the module would hold itself
+
+    def resume_from(self, losses: Sequence[StepLoss]) -> None:
+        """The steps with these losses are behind it; what they trained is already in place."""
+        self.losses, self.resumed_after = list(losses), len(losses)
 
     def step(self, index: int, batch: Batch) -> PendingLoss:
         """One optimiser step over a batch and its prior samples, in parts that add up exactly.
@@ -164,6 +153,15 @@ class Training:
         self.micro_batches = with_step(self.micro_batches, index, samples)
         self.update.consistent = True
         return loss
+
+    def read(self, loss: PendingLoss) -> None:
+        """Takes the loss of the next step from the device. TrainingDivergedError if it is not
+        finite: the weights went on from there, and are none to keep."""
+        try:
+            self.losses.append(loss.read())
+        except TrainingDivergedError:
+            self.update.consistent = False
+            raise
 
     def _backward_of_all(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
         """`_backward`, in all processes together."""
@@ -230,9 +228,9 @@ class Training:
     def result_now(self) -> StageResult:
         """What `result` would give at this step; the training goes on as if nobody had asked."""
         with self.as_result():
-            return self._learned(self.losses)
+            return self._learned()
 
-    def result(self, losses: Sequence[StepLoss]) -> StageResult:
+    def result(self) -> StageResult:
         """What was learned: the average if there is one, else the last weights.
         TrainingDivergedError if a value of it is not finite: the last update has no later loss that
         would tell."""
@@ -240,23 +238,18 @@ class Training:
             self.optimizer.eval()  # type: ignore[operator]
         if self.ema is not None:
             self.ema.copy_to_parameters()
-        return self._learned(losses)
+        return self._learned()
 
-    def _learned(self, losses: Sequence[StepLoss]) -> StageResult:
+    def _learned(self) -> StageResult:
         learned = self.learner.learned()
         for name, value in _named(learned).items():
             if not bool(value.isfinite().all()):
                 raise TrainingDivergedError(
-                    f"after step {len(losses)}: {name} is not finite, so the stage gives nothing. "
-                    "Lower the learning rate, or set precision to fp32"
+                    f"after step {len(self.losses)}: {name} is not finite, so the stage gives "
+                    "nothing. Lower the learning rate, or set precision to fp32"
                 )
         return StageResult(
-            embeddings=learned.embeddings,
-            delta=learned.delta,
-            losses=tuple(losses),
-            modules=learned.modules,
-            facts=learned.facts,
-            micro_batches=self.micro_batches,
+            **vars(learned), losses=tuple(self.losses), micro_batches=self.micro_batches
         )
 
 

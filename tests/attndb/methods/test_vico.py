@@ -263,7 +263,7 @@ def test_it_learns_word_and_blocks_at_rates_of_their_own_and_leaves_the_u_net():
             for m in (model, plain)
         )
         assert torch.equal(ours, theirs)
-        result = training.result([])
+        result = training.result()
     assert not result.delta
     for name, value in result.modules.items():
         gap = (value - before[name]).abs().max()

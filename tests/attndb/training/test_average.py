@@ -48,7 +48,7 @@ def test_afterwards_all_is_as_it_was(training):
     assert all(map(torch.equal, training.trainable, now))
     assert all(map(torch.equal, training.ema.values, averages))
     first, second = (delta_tensors(training.result_now().delta) for _ in range(2))
-    last = delta_tensors(training.result(()).delta)
+    last = delta_tensors(training.result().delta)
     assert all(
         torch.equal(value, second[n]) and torch.equal(value, last[n]) for n, value in first.items()
     )
