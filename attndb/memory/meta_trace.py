@@ -3,7 +3,7 @@
 Meta tensors have a shape, a precision and no memory, so the step costs no more than its Python.
 Everything else is the real thing: the modules, autograd and what it saves, gradient checkpointing,
 the attention tap. Where the meta device would choose otherwise than the real one, the trace
-stands in for it: attention is fused, and autocast casts what it would cast there.
+stands in for it: attention is fused where it is there, and autocast casts what it would cast there.
 
 Shapes: B batch, H heads, P queries, T keys, D head dim.
 """
@@ -99,7 +99,7 @@ class MetaTrace:
 
     def __init__(self, device: torch.device, held: Iterable[Tensor]) -> None:
         """`held`: the weights, which the peak leaves out."""
-        self._standing_in = _StandIn(on_a_card=device.type != "cpu")
+        self._standing_in = _StandIn(device.type)
         self._ledger = _MetaLedger(held, self._standing_in.forget_casts)
         self._entered = ExitStack()
 
@@ -187,12 +187,18 @@ _NORMS: dict[Any, Callable[..., Any]] = {
 }
 
 
-class _StandIn(TorchFunctionMode):
-    """Fused attention and autocast for meta tensors."""
+_FUSED = ("cpu", "cuda")
+"""Kinds of devices whose fused attention has a backward pass. Elsewhere (of MPS see PyTorch's pull
+request 182746) a training has it written out: every pixel's attention to every other."""
 
-    def __init__(self, on_a_card: bool) -> None:
+
+class _StandIn(TorchFunctionMode):
+    """Attention and autocast for meta tensors, as on a kind of device."""
+
+    def __init__(self, kind: str) -> None:
         super().__init__()
-        self._to_fp32 = _TO_FP32_ON_A_CARD if on_a_card else set()
+        self._to_fp32 = _TO_FP32_ON_A_CARD if kind != "cpu" else set()
+        self._attention = _fused_attention if kind in _FUSED else _attention_written_out
         self._casts: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -209,7 +215,7 @@ class _StandIn(TorchFunctionMode):
                 args = [self._cast(value, dtype) for value in args]
                 kwargs = {name: self._cast(value, dtype) for name, value in kwargs.items()}
         if func is F.scaled_dot_product_attention:
-            return _fused_attention(*args, **kwargs)
+            return self._attention(*args, **kwargs)
         return func(*args, **kwargs)
 
     def forget_casts(self) -> None:
@@ -258,3 +264,15 @@ def _fused_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
 ) -> Any:
     return _FusedAttention.apply(query, key, value, attn_mask)
+
+
+def _attention_written_out(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
+) -> Tensor:
+    scale = query.shape[-1] ** -0.25
+    scores_BHPT = (query * scale) @ (key * scale).transpose(-1, -2)
+    if attn_mask is not None:
+        scores_BHPT = scores_BHPT + attn_mask
+    attention_BHPT = scores_BHPT.softmax(dim=-1)
+    del scores_BHPT
+    return attention_BHPT @ value

@@ -88,6 +88,15 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]
         ) from error
 
 
+def has_bf16_autocast(device: torch.device) -> bool:
+    """Whether PyTorch computes in bf16 on a device at all."""
+    try:
+        autocast(device, True)
+    except ValueError:
+        return False
+    return True
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """fp32 in the middle of autocast. Some devices have none (MPS before PyTorch 2.5, DirectML):
     to switch it off there is refused, and there is nothing to switch off."""

@@ -12,7 +12,7 @@ summed: either all of them make the step, or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +23,8 @@ from .out_of_memory import is_out_of_memory
 
 T = TypeVar("T")
 _WELL, _OUT_OF_MEMORY, _STOPPED = 0, 1, 2
+_SUMMED_AT_ONCE = 1 << 24
+"""Values of gradients: 64 MiB in fp32; more only where one gradient alone has more."""
 
 
 class RankStoppedError(RuntimeError):
@@ -99,11 +101,12 @@ class Ranks:
             assert gradient is not None
             by_kind.setdefault((gradient.dtype, gradient.device), []).append(gradient)
         for gradients in by_kind.values():
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            self.sum(flat)
-            parts = flat.split([gradient.numel() for gradient in gradients])
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
+            for some in _at_once(gradients):
+                flat = torch.cat([gradient.reshape(-1) for gradient in some])
+                self.sum(flat)
+                parts = flat.split([gradient.numel() for gradient in some])
+                for gradient, part in zip(some, parts, strict=True):
+                    gradient.copy_(part.view_as(gradient))
 
     def largest(self, number: int) -> int:
         """The largest that a process has of a number."""
@@ -188,6 +191,19 @@ class Ranks:
                 f"says why ({str(error).splitlines()[0][:200]}). What was done is kept; start all "
                 "of them again to go on"
             ) from error
+
+
+def _at_once(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Gradients that are summed together: all of them in one piece would be held twice, and a card
+    that runs out of memory there leaves the others waiting."""
+    some: list[Tensor] = []
+    for gradient in gradients:
+        if some and sum(one.numel() for one in some) + gradient.numel() > _SUMMED_AT_ONCE:
+            yield some
+            some = []
+        some.append(gradient)
+    if some:
+        yield some
 
 
 def _difference(first: Any, own: Any, path: str = "") -> str:

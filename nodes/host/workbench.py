@@ -23,7 +23,7 @@ from ...attndb.data.latent_cache import DEFAULT_LIMIT, LIMIT_VARIABLE, LatentCac
 from ...attndb.data.latent_pool import PoolSettings
 from ...attndb.data.tokens import CategoryWord, TokenizedPrompt, TokenizedText
 from ...attndb.models.conditioning import Embeddings
-from ...attndb.models.precision import bf16_warning
+from ...attndb.models.precision import bf16_warning, has_bf16_autocast
 from ...attndb.training.attention_monitor import AttentionMonitor, AttentionMonitorSettings
 from ...attndb.training.callback import Callback
 from ...attndb.training.doubtful_settings import doubts
@@ -161,8 +161,9 @@ class HostWorkbench:
         encodes: bool,
     ) -> StageConfig:
         """What fits into the device's free memory, said in the log and under the node. On a CPU the
-        first: there low_memory takes much longer, and a system with little memory still pages."""
-        if model.device.type == "cpu":
+        first: there low_memory takes much longer, and a system with little memory still pages. Nor
+        does low_memory turn itself on where there is no bf16 (DirectML, old MPS)."""
+        if model.device.type == "cpu" or not has_bf16_autocast(model.device):
             choices = choices[:1]
         for doubt in doubts(choices[0]):  # the log has them already
             self._note(doubt)

@@ -193,6 +193,23 @@ def test_settings_that_take_each_others_effect_away_are_told_under_the_node(host
     assert plan.notes == shown
 
 
+def test_low_memory_does_not_turn_itself_on_where_there_is_no_bf16(host, monkeypatch):
+    """As on DirectML, of which the host says that 1 GB is free: every stage ended in an error."""
+    from attndreambooth.attndb.models import precision
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.ui.plan import plan_of
+
+    asked = PRESETS["paper"]()[2]
+    bench = workbench.HostWorkbench(None, None, None, plan_of(["Stage 3"], [asked]))
+    monkeypatch.setattr(precision, "has_bf16_products", lambda device: True)
+    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "fit_to_memory", lambda *given: given[3][-1])
+    choices = [asked, asked.with_(low_memory=True)]
+    for kind, expected in (("privateuseone", choices[0]), ("cuda", choices[1])):
+        card = SimpleNamespace(device=torch.device(kind, 0))
+        assert bench.fit_to_memory(card, choices, (), {}, False, False) == expected
+
+
 @pytest.mark.parametrize("products", [True, False])
 def test_low_memory_that_turned_itself_on_is_told_to_be_slow_without_bf16_products(
     host, monkeypatch, products

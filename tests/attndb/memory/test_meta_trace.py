@@ -79,3 +79,22 @@ def test_the_ledger_counts_what_is_alive_once(host):
     assert ledger.live == 4000  # the view holds the whole
     del view
     assert ledger.live == 0
+
+
+def test_where_no_fused_kernel_trains_attention_counts_as_it_is_written_out(host):
+    """On a Mac a picture of 512 px takes half a gigabyte a layer, which no estimate may forget."""
+    import torch.nn.functional as F
+
+    from attndreambooth.attndb.memory.meta_trace import META, MetaTrace, backward
+
+    batch, heads, pixels, width = 2, 8, 4096, 40
+
+    def peak(kind):
+        q = torch.empty(batch, heads, pixels, width, device=META, requires_grad=True)
+        with MetaTrace(torch.device(kind), [q]) as trace:
+            backward(F.scaled_dot_product_attention(q, q, q).sum())
+        return trace.peak
+
+    matrix, values = 4 * batch * heads * pixels**2, 4 * batch * heads * pixels * width
+    assert peak("cuda") == peak("cpu") < 10 * values
+    assert 2 * matrix <= peak("mps") < 3 * matrix + 10 * values

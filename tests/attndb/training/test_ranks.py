@@ -166,3 +166,24 @@ def test_updates_inside_the_backward_pass_are_refused(host, monkeypatch):
     with pytest.raises(ValueError, match="several processes cannot do together"):
         Training(tiny_model(), method_of(config), {"clip_l": torch.zeros(1, 32)}, ranks)
     assert Batches()[0].prior is not None
+
+
+def test_gradients_are_summed_a_piece_at_a_time(monkeypatch):
+    """All in one piece they would be held twice, on a card that has no room for it."""
+    from attndreambooth.attndb.training import ranks
+
+    monkeypatch.setattr(ranks, "_SUMMED_AT_ONCE", 10)
+    sent = []
+
+    def doubled(tensor):
+        sent.append(len(tensor))
+        return tensor.mul_(2)
+
+    alone = ranks.Ranks()
+    monkeypatch.setattr(alone, "sum", doubled)
+    parameters = [torch.nn.Parameter(torch.ones(n)) for n in (4, 6, 1, 25, 3)]
+    for number, parameter in enumerate(parameters[:-1]):
+        parameter.grad = torch.full_like(parameter, float(number))
+    alone.sum_gradients(parameters)
+    assert sent == [10, 1, 25, 3]
+    assert [float(p.grad.mean()) for p in parameters] == [0.0, 2.0, 4.0, 6.0, 0.0]
