@@ -174,4 +174,5 @@ def round_stochastically(value: Tensor, generator: torch.Generator) -> Tensor:
         1 << 16, value.shape, dtype=torch.int32, device=value.device, generator=generator
     )
     cut = (value.view(torch.int32) + noise) & -(1 << 16)
-    return cut.view(torch.float32).bfloat16()
+    # a card's NaN has all bits set: one more, and it is a zero, which no check would find
+    return cut.view(torch.float32).bfloat16().masked_fill_(value.isnan(), float("nan"))

@@ -118,6 +118,15 @@ def test_one_seed_rounds_the_same_way():
     assert not torch.equal(first, round_stochastically(value, torch.Generator().manual_seed(4)))
 
 
+def test_what_is_no_number_stays_none_whichever_bits_say_so():
+    """A CPU's NaN has one bit of its fraction set, a card's all, to which nothing can be added."""
+    bits = torch.tensor([0x7FC00000, 0x7FFFFFFF, -1, 0x7F800000, 0x7F7FFFFF], dtype=torch.int32)
+    value = bits.view(torch.float32).repeat(64, 1)
+    rounded = round_stochastically(value, torch.Generator().manual_seed(3))
+    assert rounded[:, :3].isnan().all() and rounded[:, 3].isposinf().all()
+    assert (rounded[:, 4] > 3e38).all()
+
+
 # ---- CPUs without bf16 products
 
 
