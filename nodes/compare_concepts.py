@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
-from ..attndb.evaluation.prompts import asked_lines
+from ..attndb.config.lines import asked_lines
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
     Shot,

@@ -30,8 +30,9 @@ class TrainingPreview(io.ComfyNode):
                     "prompt",
                     default="a photo of a {} on the beach",
                     multiline=True,
-                    tooltip="What to draw; {} becomes '<placeholder> category', or the "
-                    "placeholder alone where a method learns it so.",
+                    tooltip="What to draw, a picture for each line; {} becomes '<placeholder> "
+                    "category', or the placeholder alone where a method learns it so. Lines that "
+                    "begin with # are left out.",
                 ),
                 io.Int.Input(
                     "every",
@@ -63,6 +64,14 @@ class TrainingPreview(io.ComfyNode):
                     default=True,
                     tooltip="Also keep where the placeholder and its category look on a training "
                     "photo, as pictures and curves, in the run's attention folder.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    optional=True,  # prompts that were saved before it was there run as they did
+                    tooltip="What the pictures should not show: the negative prompt of all lines, "
+                    "with {} as there.",
+                    advanced=True,
                 ),
             ],
             outputs=[Preview.Output("preview", tooltip="Connect to one stage or several.")],

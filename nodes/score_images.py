@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..attndb.evaluation.prompts import asked_lines, context, whole
+from ..attndb.config.lines import asked_lines
+from ..attndb.evaluation.prompts import context, whole
 from ..attndb.evaluation.score_table import score_table
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Sample, score
 from .errors import naming_node

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 
 from .choices import require
+from .lines import asked_lines
+
+MOST_PREVIEWED = 24
+"""Prompts that are drawn beside each other during a training."""
 
 
 def check_drawing(*, steps: int, cfg: float, width: int, height: int) -> None:
@@ -13,6 +17,15 @@ def check_drawing(*, steps: int, cfg: float, width: int, height: int) -> None:
     require(math.isfinite(cfg), "cfg", cfg, "use a number, 7.5 for example")
     for name, side in (("width", width), ("height", height)):
         require(side >= 8, name, side, "use 8 pixels or more, 512 for example")
+
+
+def previewed(prompt: str) -> tuple[str, ...]:
+    """The prompts of a training's pictures, one a line; without any line it is the empty one.
+    ValueError for too many."""
+    lines = asked_lines(prompt) or [""]
+    if len(lines) > MOST_PREVIEWED:
+        raise ValueError(f"prompt has {len(lines)} lines, and {MOST_PREVIEWED} are drawn at most")
+    return tuple(lines)
 
 
 def check_every(every: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..config.lines import asked_lines
 from ..config.printable import quoted
 
 SHORT = (
@@ -73,13 +74,6 @@ _SHUT, _OPEN = "\0\1", "\0\2"
 """For brackets that a user wrote as brackets."""
 _EMBEDDING = re.compile(r"(?:,?\s+|^)embedding:[^\s,]*")
 _SUBJECT = re.compile(r"(?:\bof\s+)?(?:\b(?:a|an|the|my)\s+)?\{\}(?:'s\b)?", re.IGNORECASE)
-
-
-def asked_lines(texts: str | Iterable[str]) -> list[str]:
-    """The lines of a text, or of several, without empty ones and those that begin with #."""
-    given = [texts] if isinstance(texts, str) else texts
-    lines = (line.strip() for text in given for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def prompt_lines(texts: str | Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..config.choices import CategoryToken, MaskSource
-from ..config.drawing import check_drawing, check_every
+from ..config.drawing import check_drawing, check_every, previewed
 from ..config.stage import StageConfig
 from ..data.dataset import DEFAULT_TEMPLATE
 from ..data.prior import DEFAULT_PRIOR_PROMPT
@@ -88,8 +88,8 @@ class PreviewChoice:
     """Pictures during the training. As the node Training Preview has them."""
 
     prompt: str = "a photo of a {} on the beach"
-    """What to draw; {} becomes placeholder and category, or the placeholder alone where it is
-    learned so."""
+    """What to draw, a picture a line; {} becomes placeholder and category, or the placeholder alone
+    where it is learned so."""
     every: int = 50
     """Training steps between pictures."""
     steps: int = 20
@@ -104,8 +104,11 @@ class PreviewChoice:
     """Of the sampler's noise."""
     attention_maps: bool = True
     """Also keep where the words look."""
+    negative: str = ""
+    """What the pictures should not show."""
 
     def __post_init__(self) -> None:
+        previewed(self.prompt)
         check_drawing(steps=self.steps, cfg=self.cfg, width=self.width, height=self.height)
         check_every(self.every)
 

@@ -156,7 +156,7 @@ class _Subject:
             "concept": self._checked(section.read("concept", str, ""), "concept", check_name),
             "category_tie": section.read("category_tie", CategoryToken, "last word"),
             "prior": prior,
-            "preview": self._part("preview", PreviewChoice),
+            "preview": self._part("preview", PreviewChoice, several=("prompt",)),
             "save": self._part("save", SaveChoice) or SaveChoice(),
             **more,
         }
@@ -273,9 +273,9 @@ class _Subject:
             if common.get(name) is not None and (name in said_here or not chosen):
                 common.problem(text, name)
 
-    def _part(self, key: str, kind: type[T]) -> T | None:
+    def _part(self, key: str, kind: type[T], several: tuple[str, ...] = ()) -> T | None:
         section = self._section.section(key)
-        return None if section is None else self._choice(section, kind)
+        return None if section is None else self._choice(section, kind, several)
 
     def _choice(self, section: Section, kind: type[T], several: tuple[str, ...] = ()) -> T | None:
         """A dataclass from a section, its folder found; `several`: texts that may be lists."""

@@ -30,6 +30,17 @@ def from_image(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.numpy())
 
 
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size in a row, as they are; the only one is returned."""
+    if len(pictures) == 1:
+        return pictures[0]
+    width, height = pictures[0].size
+    row = Image.new("RGB", (width * len(pictures), height))
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (width * number, 0))
+    return row
+
+
 def contact_strip(
     pictures: Sequence[Image.Image], side: int = 256, most: int = MOST_SHOWN
 ) -> Image.Image:

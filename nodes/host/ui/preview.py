@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ....attndb.artifacts.lineage import Lineage
 from ....attndb.artifacts.tensor_file import png_writer, write_whole
-from ....attndb.config.drawing import check_every
+from ....attndb.config.drawing import check_every, previewed
 from ....attndb.models.conditioning import Embeddings
 from ....attndb.models.precision import autocast
 from ....attndb.training.out_of_memory import is_out_of_memory
@@ -28,7 +28,7 @@ from ..model.mapped_text import with_mapped_word
 from ..model.placeholders import with_vectors
 from ..model.room import make_room
 from ..model.sampling import SamplerSettings, sampled
-from .images import from_image
+from .images import from_image, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,24 @@ class PreviewSettings(SamplerSettings):
     be compared."""
 
     prompt: str
-    """Prompt; `{}` becomes `<placeholder> category`, as it is trained."""
+    """A picture for each line (attndb/config/lines.py); `{}` becomes `<placeholder> category`, as
+    it is trained."""
     every: int
     """Steps between pictures; one more is drawn after the last step."""
     attention_maps: bool = False
     """Also look where placeholder and category look on a training photo, at the same steps."""
+    negative: str = ""
+    """The negative prompt of all pictures; `{}` as in the prompt."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        previewed(self.prompt)
         check_every(self.every)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What is drawn side by side."""
+        return previewed(self.prompt)
 
     def due(self, done: int, total: int) -> bool:
         """Whether a picture is drawn after `done` of `total` steps."""
@@ -73,7 +82,7 @@ class ResidentPatcher(comfy.model_patcher.ModelPatcher):
 
 
 class PreviewSampler:
-    """Draws the settings' prompt with the private U-Net and the vectors of a moment."""
+    """Draws the settings' prompts with the private U-Net and the vectors of a moment."""
 
     def __init__(
         self,
@@ -90,21 +99,25 @@ class PreviewSampler:
         self.settings = settings
         self._clip, self._vae, self._reference = clip, vae, reference
         self._placeholder = words[0]
-        self._prompt = settings.prompt.replace("{}", " ".join(words))
+        said = " ".join(words)
+        self._prompts = [line.replace("{}", said) for line in settings.prompts]
+        self._negative = settings.negative.replace("{}", said)
         self._patcher = _around(model, unet)
 
     def draw(
         self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None = None
     ) -> Image.Image:
-        """One picture, with what a method adds to the model. The user's interrupt stops it within a
-        sampler step. Of CLIP and VAE nothing stays on the device: the training fits without them,
-        and an update inside the backward pass cannot give way."""
+        """A picture of each prompt, side by side, with what a method adds to the model. The user's
+        interrupt stops it within a sampler step. Of CLIP and VAE nothing stays on the device: the
+        training fits without them, and an update inside the backward pass cannot give way."""
         try:
             return self._drawn(embeddings, modules)
         finally:
             make_room(self._patcher.load_device)
 
     def _drawn(self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None) -> Image.Image:
+        """Each prompt is sampled alone: in a batch a kernel may round otherwise, and a picture is
+        the one that the graph would make, whatever is drawn beside it."""
         settings = self.settings
         with torch.inference_mode(), _not_training():
             vectors = {name: v.detach().float().cpu() for name, v in embeddings.items()}
@@ -115,10 +128,12 @@ class PreviewSampler:
                 clip = with_mapped_word(clip, own, _KEY)
                 patcher = with_added(patcher, mark, own, modules, 1.0, self._reference)
             clip = with_vectors(clip, self._placeholder, vectors)
-            positive = clip.encode_from_tokens_scheduled(clip.tokenize(self._prompt))
-            negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-            samples = sampled(patcher, positive, negative, settings)
-            return from_image(self._vae.decode(samples))
+            negative, *prompts = (
+                clip.encode_from_tokens_scheduled(clip.tokenize(text))
+                for text in (self._negative, *self._prompts)
+            )
+            latents = [sampled(patcher, prompt, negative, settings) for prompt in prompts]
+            return side_by_side([from_image(self._vae.decode(latent)) for latent in latents])
 
 
 class PreviewPictures:
@@ -127,6 +142,11 @@ class PreviewPictures:
     def __init__(self, sampler: PreviewSampler, folder: Path, total: int) -> None:
         self._sampler, self._folder, self._total = sampler, folder, total
         self.latest: Image.Image | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one picture in a row."""
+        return len(self._sampler.settings.prompts) > 1
 
     def due(self, done: int) -> bool:
         """Whether a picture is drawn after `done` steps."""

@@ -99,8 +99,8 @@ class TrainingProgress:
         )
 
     def _picture(self) -> Image.Image:
-        """The loss curve, with the latest preview on its left; in a subgraph, whose node shows no
-        text, also how far it is."""
+        """The loss curve, with the latest preview on its left, or a row of them above it; in a
+        subgraph, whose node shows no text, also how far it is."""
         title = f"{self._title}   {self._status.line}" if in_a_subgraph() else self._title
         curve = loss_curve(
             [loss.denoising for loss in self._losses],
@@ -111,8 +111,14 @@ class TrainingProgress:
             first=1 + (self._first or 0),
         )
         latest = None if self._pictures is None else self._pictures.latest
-        if latest is None:
+        if self._pictures is None or latest is None:
             return curve
+        if self._pictures.several:
+            height = max(1, round(latest.height * curve.width / latest.width))
+            both = Image.new("RGB", (curve.width, height + curve.height))
+            both.paste(latest.resize((curve.width, height), Image.Resampling.LANCZOS), (0, 0))
+            both.paste(curve, (0, height))
+            return both
         width = round(latest.width * curve.height / latest.height)
         both = Image.new("RGB", (width + curve.width, curve.height))
         both.paste(latest.resize((width, curve.height), Image.Resampling.LANCZOS), (0, 0))

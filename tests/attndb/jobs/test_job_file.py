@@ -99,6 +99,13 @@ def test_templates_are_a_text_or_a_list(write):
     assert one.photos.template == "a photo of a {}" and other.photos.template == "a {}\nb {}"
 
 
+def test_a_preview_draws_a_prompt_or_a_list_and_may_have_a_negative(write):
+    text = ONE + "    preview: {prompt: ['a {}', '{} in space'], negative: blurry}\n"
+    [job] = read_jobs(write(text))
+    assert job.preview is not None
+    assert (job.preview.prompt, job.preview.negative) == ("a {}\n{} in space", "blurry")
+
+
 def test_loras_in_front_of_a_training_are_names_or_have_strengths(write):
     text = ONE.replace(
         "model: micro",
@@ -220,6 +227,7 @@ subjects:
         (ONE + ONE[ONE.index("  - ") :], 5, "two subjects are called"),
         (ONE + "    preview:\n      every: 0\n", 6, "every = 0: use 1 training step or more"),
         (ONE + "    preview:\n      height: 4\n", 6, "height = 4: use 8 pixels or more"),
+        (ONE + f"    preview:\n      prompt: [{'a, ' * 25}]\n", 6, "prompt has 25 lines, and 24"),
     ],
 )
 def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):

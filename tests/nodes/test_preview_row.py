@@ -1,0 +1,87 @@
+"""Training Preview: a picture for each line, and each is what the graph would make."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attndreambooth.attndb.training.step_loss import StepLoss
+
+SIZE = {"width": 64, "height": 64}
+STEPS, CFG, SEED = 2, 5.0, 3
+VECTORS = torch.linspace(-1.0, 1.0, 64)[None]
+
+
+def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
+    from attndreambooth.nodes.host.ui.preview import PreviewSampler, PreviewSettings
+
+    drawn = {"steps": STEPS, "cfg": CFG, "seed": SEED, **SIZE}
+    settings = PreviewSettings(prompt=prompt, every=1, **drawn, **changes)
+    unet = sd15.model.model.diffusion_model
+    words = ("<astro>", "person")
+    sampler = PreviewSampler(settings, sd15.model, sd15.clip, sd15.vae, unet, words)
+    return np.asarray(sampler.draw({"clip_l": VECTORS}))
+
+
+def graph(sd15, prompt: str, negative: str) -> np.ndarray:
+    """By the stock nodes, of a CLIP that knows the word."""
+    import nodes
+
+    from attndreambooth.nodes.host.model.placeholders import with_vectors
+    from attndreambooth.nodes.host.ui.images import from_image
+
+    clip = with_vectors(sd15.clip, "<astro>", VECTORS)
+    texts = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, negative)]
+    empty = nodes.EmptyLatentImage().generate(**SIZE)[0]
+    drawn = ("dpmpp_2m", "normal", *texts, empty, 1.0)
+    latent = nodes.KSampler().sample(sd15.model, SEED, STEPS, CFG, *drawn)[0]
+    return np.asarray(from_image(nodes.VAEDecode().decode(sd15.vae, latent)[0]))
+
+
+@pytest.mark.parametrize("negative", ["", "blurry {}"])
+def test_each_line_is_the_picture_that_ksampler_makes_of_it(sd15, negative):
+    lines = "a photo of a {}\n# not this one\n\n  a {} on the beach in the snow "
+    row = preview(sd15, lines, **({"negative": negative} if negative else {}))
+    asked = ("a photo of a <astro> person", "a <astro> person on the beach in the snow")
+    words = negative.replace("{}", "<astro> person")
+    expected = [graph(sd15, prompt, words) for prompt in asked]
+    assert not np.array_equal(*expected)
+    assert np.array_equal(row, np.concatenate(expected, axis=1))
+    assert np.array_equal(preview(sd15, "a photo of a {}", negative=negative), expected[0])
+
+
+def test_a_negative_changes_the_picture_and_without_a_line_the_empty_prompt_is_drawn(sd15):
+    assert not np.array_equal(preview(sd15, "a {}"), preview(sd15, "a {}", negative="blurry"))
+    assert np.array_equal(preview(sd15, " \n"), graph(sd15, "", ""))
+
+
+def test_the_node_refuses_more_lines_than_are_drawn_and_knows_graphs_without_a_negative(run):
+    from support.stages import refuses
+
+    from attndreambooth.nodes.preview import TrainingPreview
+
+    with refuses("Training Preview: prompt has 25 lines, and 24 are drawn at most"):
+        run("AttnDBTrainingPreview", prompt="a {}\n" * 25)
+    *before, negative = TrainingPreview.define_schema().inputs
+    assert negative.id == "negative" and negative.optional and negative.advanced
+    [saved] = TrainingPreview.execute(**{i.id: i.default for i in before}).args
+    assert saved == run("AttnDBTrainingPreview")[0]
+
+
+@pytest.mark.parametrize(("prompt", "size"), [("a {}", (1152, 384)), ("a {}\nb {}", (768, 768))])
+def test_a_row_lies_above_the_curve_and_one_picture_beside_it(host, tmp_path, prompt, size):
+    from attndreambooth.nodes.host.ui.preview import PreviewPictures, PreviewSettings
+    from attndreambooth.nodes.host.ui.progress import TrainingProgress
+
+    settings = PreviewSettings(prompt=prompt, every=1, steps=1, cfg=1.0, seed=0, **SIZE)
+    pictures = PreviewPictures(SimpleNamespace(settings=settings), tmp_path, 1)
+    pictures.latest = Image.new("RGB", (64 * len(settings.prompts), 64), "red")
+    progress = TrainingProgress("Stage 1", 2, pictures)
+    progress._losses.append(StepLoss(0, 0.5))
+    shown = progress._picture()
+    assert shown.size == size
+    assert shown.getpixel((100, 100)) == (255, 0, 0)
