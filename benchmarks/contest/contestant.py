@@ -160,13 +160,23 @@ def faster(ours: Contestant) -> Contestant:
 
 
 def beyond(ours: Contestant) -> list[Contestant]:
-    """Ideas beyond the paper that the pack has (METHOD: section 8)."""
+    """Ideas beyond the paper that the pack has (METHOD: section 8), and the regulariser as strong
+    as at the published batch: it is summed over the batch, and ours is smaller."""
     first, *later = ours.stages
+    published = [c.batch_size for c in paper()]
 
     def held(**settings: float) -> tuple[StageConfig, ...]:
         return (first, *(c.with_(**settings) for c in later))
 
+    def tied(stage: StageConfig, batch: int) -> StageConfig:
+        own, factor = stage.regularization, batch / stage.batch_size
+        mean, variance = factor * own.mean_weight, factor * own.variance_weight
+        stronger = replace(own, mean_weight=mean, variance_weight=variance)
+        return stage.with_(regularization=stronger)
+
+    as_published = tuple(tied(*pair) for pair in zip(ours.stages, published, strict=True))
     return [
+        Contestant(name="+ regulariser of batch 8", stages=as_published),
         Contestant(name="+ weight anchor 0.01", stages=held(weight_anchor=0.01)),
         Contestant(name="+ prior by prediction", stages=held(prior_prediction=1.0)),
         Contestant(name="+ embedding correction 0.2", stages=ours.stages, correction=0.2),

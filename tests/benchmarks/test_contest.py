@@ -12,7 +12,7 @@ from PIL import Image
 from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.config.compared import published
-from attndreambooth.attndb.config.presets import fast, micro
+from attndreambooth.attndb.config.presets import fast, micro, paper
 from attndreambooth.attndb.evaluation.report import report_html
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
@@ -93,7 +93,12 @@ def test_an_ablation_leaves_one_thing_out():
     assert all(
         c.regularization.mean_weight == c.regularization.variance_weight == 0 for c in untied
     )
-    anchor, prediction, correction = beyond(ours)
+    stronger, anchor, prediction, correction = beyond(ours)
+    ties = [
+        [(c.regularization.mean_weight, c.regularization.variance_weight) for c in stages]
+        for stages in (stronger.stages, paper())
+    ]
+    assert ties[0] == [(2 * mean, 2 * variance) for mean, variance in ties[1]], "batch 4, not 8"
     assert [c.weight_anchor > 0 for c in anchor.stages] == [False, True, True]
     assert [c.prior_prediction for c in prediction.stages] == [0, 1, 1]
     assert correction.stages == ours.stages and correction.correction > 0
@@ -107,7 +112,8 @@ def test_the_recorded_recipes_name_every_row_once():
         *(f"without {part}" for part in ("stage 1", "stage 2", "stage 3", "the regulariser")),
         "fast",
         "turbo",
-        *(f"+ {idea}" for idea in ("weight anchor 0.01", "prior by prediction")),
+        *(f"+ {idea}" for idea in ("regulariser of batch 8", "weight anchor 0.01")),
+        "+ prior by prediction",
         "+ embedding correction 0.2",
     }
 
