@@ -16,6 +16,7 @@ const STYLE = `
   font: inherit; color: inherit; background: var(--comfy-menu-bg, #353535);
   border: 1px solid var(--border-color, #4e4e4e); }
 .attndb-bar button:disabled { opacity: 0.5; cursor: default; }
+.attndb-end { width: 100%; height: 100%; align-items: center; justify-content: center; }
 .attndb-says { flex: 1; min-width: 0; max-height: 34px; overflow: auto; padding-top: 3px;
   overflow-wrap: anywhere; color: var(--descrip-text, #999); }
 .attndb-says.attndb-wrong { color: var(--error-text, #ff6b6b); }
@@ -92,13 +93,17 @@ function takePlace(node, box) {
   [0, 200, 1000].forEach((delay) => setTimeout(look, delay)); // before and after the page draws it
 }
 
+/** The pack's styles are in the page. */
+export function addStyle() {
+  if (document.getElementById("attndb-style")) return;
+  const style = element("style", "", STYLE);
+  style.id = "attndb-style";
+  document.head.append(style);
+}
+
 /** Puts a box under a node's widgets; what it shows is neither saved nor sent. */
 export function addBox(node, name, label, box, height) {
-  if (!document.getElementById("attndb-style")) {
-    const style = element("style", "", STYLE);
-    style.id = "attndb-style";
-    document.head.append(style);
-  }
+  addStyle();
   box.addEventListener("wheel", (event) => {
     const list = box.querySelector(".attndb-pictures");
     if (list.scrollHeight > list.clientHeight) event.stopPropagation();

@@ -61,6 +61,7 @@ def train_stage(
     stage = prepare(bench, request)
     with StageRuns(stage, _asked(stage)) as runs:
         result = runs.finished() or _trained(stage, runs)
+        bench.ended(runs.run.folder, len(result.losses))
     return stage_concept(stage, runs.config, result), result.losses
 
 
@@ -82,7 +83,9 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
         with RenderedAhead(batches, fitted.steps) as ahead:
             if ahead.fill(bench.encoding()):
                 model.offload_autoencoder()
-            result = train(model, method_of(fitted), ahead, start, told, own, ranks)
+            result = train(
+                *(model, method_of(fitted), ahead, start, told, own, ranks), bench.ends_early
+            )
         # as the concept has it: half a file and no cast where a MODEL in fp16 asks again
         result = replace(result, delta=cast_deltas(result.delta, bench.weights_dtype))
         if ranks.first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from ..data.batch import BatchSource
@@ -33,6 +34,7 @@ def train(
     callback: Callback | None = None,
     run: Run | None = None,
     ranks: Ranks | None = None,
+    ends_early: Callable[[], bool] = lambda: False,
 ) -> StageResult:
     """Trains in place on the private model, from these vectors on, and returns what was learned.
 
@@ -41,7 +43,8 @@ def train(
     is left as it was at that moment: it is private, and its owner drops it.
 
     `ranks`: the processes that make it together, each with this very request; the first alone has
-    the run.
+    the run. `ends_early`: asked after every step whether what was learned so far is the result; not
+    of several processes.
     """
     with ExitStack() as entered:
         try:
@@ -67,6 +70,9 @@ def train(
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
                 progress.add(loss)
+                if not training.ranks.many and ends_early():
+                    progress.end()
+                    break
             training.ranks.end()
             if run is not None:
                 run.before_result(training, training.losses)
@@ -113,6 +119,12 @@ class _Progress:
             or time.monotonic() - self._read_at > READ_EVERY_S
         ):
             self._read()
+
+    def end(self) -> None:
+        """No step comes any more: all losses are read."""
+        if self._pending:
+            self._read()
+        log.info("ended at step %d of %d", self.done, self._training.config.steps)
 
     def _read(self) -> None:
         training = self._training

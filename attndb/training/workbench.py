@@ -119,6 +119,15 @@ class Workbench(Protocol):
         are done; may raise to stop it."""
         ...
 
+    def ends_early(self) -> bool:
+        """Asked between two steps: whether the training is to end with what it has learned."""
+        ...
+
+    def ended(self, folder: Path, done: int) -> None:
+        """Tells whoever waits for the training that it ended, now or before, after `done` steps,
+        and in which run folder its work lies."""
+        ...
+
     def thumbnail(self, dataset: ConceptDataset) -> str:
         """A small picture of the subject as a data URL, for the record."""
         ...

@@ -48,11 +48,12 @@ from .model.text import (
 )
 from .model.weights import UNET_PREFIX, delta_dtype, merged_weights
 from .paths import latents_folder, run_folder
+from .ui.early_end import EARLY_END
 from .ui.images import thumbnail_url
 from .ui.plan import NodePlan
 from .ui.preview import PreviewPictures, PreviewSampler, PreviewSettings
 from .ui.progress import EncodingProgress, TrainingProgress
-from .ui.status import show_text
+from .ui.status import running_node, show_text
 from .ui.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,6 @@ class HostWorkbench:
 
     def run_folder(self, name: str) -> Path:
         """Under the host's output directory."""
-        self._plan.folder = f"output/attndb/{name}"
         return run_folder(name)
 
     @contextmanager
@@ -225,6 +225,7 @@ class HostWorkbench:
                 monitor.begin(model, embeddings)
                 callbacks.append(monitor)
         self._plan.folder = f"output/attndb/{run.folder.name}"
+        EARLY_END.begin(running_node() or "")
         title, plan = self._plan.title, self._plan
         progress = TrainingProgress(
             title, config.steps, pictures, lambda: run.trouble, plan, self._watcher
@@ -257,6 +258,20 @@ class HostWorkbench:
         if text not in self._plan.notes:
             self._plan.notes.append(text)
             show_text(text)
+
+    def ends_early(self) -> bool:
+        """Whether the user has pressed *End this stage* in the page."""
+        return EARLY_END.asked
+
+    def ended(self, folder: Path, done: int) -> None:
+        """Under the node, to the end; that it ended early also in the log, with how to have the
+        rest."""
+        plan = self._plan
+        plan.folder = f"output/attndb/{folder.name}"
+        if done < plan.steps:
+            where = f"step {done} of {plan.steps}"
+            rest = f"to train the rest delete {plan.folder}"
+            self._say_once(f"{plan.title} was ended at {where}; {rest}")
 
     def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
         """Among the host's embeddings and LoRAs, in a folder of the run's."""

@@ -76,6 +76,12 @@ class TinyWorkbench:
     def encoding(self):
         return lambda done, total: None
 
+    def ends_early(self):
+        return False
+
+    def ended(self, folder, done):
+        self.said.append(f"ended at step {done} in {folder.name}")
+
     def thumbnail(self, dataset):
         return "data:,"
 

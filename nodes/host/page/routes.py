@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ..photo_folders import claim_folder
+from ..ui.early_end import EARLY_END
 from .pictures import concept_picture, describe_concepts, describe_folder, photo_picture
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def add_routes() -> bool:
     found.routes.post(f"{_PREFIX}/folder")(_folder)
     found.routes.get(f"{_PREFIX}/concepts")(_concepts)
     found.routes.get(f"{_PREFIX}/concept")(_concept)
+    found.routes.post(f"{_PREFIX}/end_stage")(_end_stage)
     return True
 
 
@@ -52,6 +54,17 @@ async def _folder(request: web.Request) -> web.Response:
         return web.json_response({"folder": await asyncio.to_thread(claim_folder, str(wanted))})
     except OSError as error:
         return web.Response(status=500, text=f"no folder can be made below input/: {error}")
+
+
+async def _end_stage(request: web.Request) -> web.Response:
+    """The stage that this node trains ends after the step it is at, with what it has learned."""
+    try:
+        node = (await request.json()).get("node", "")
+    except (ValueError, AttributeError):
+        return web.Response(status=400, text='a JSON object is expected: {"node": "12"}')
+    if not EARLY_END.ask(str(node)):
+        return web.Response(status=409, text="this node trains nothing at the moment")
+    return web.json_response({})
 
 
 async def _concepts(request: web.Request) -> web.Response:

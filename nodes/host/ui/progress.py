@@ -13,6 +13,7 @@ from PIL import Image
 from ....attndb.training.step_loss import StepLoss, others_of
 from ....attndb.training.training import Training
 from ....attndb.viz.loss_curve import loss_curve
+from .early_end import EARLY_END
 from .plan import NodePlan, StagePlan
 from .preview import PreviewPictures
 from .status import (
@@ -196,6 +197,7 @@ class NodeProgress:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """After Cancel or an error: what is kept, and how to go on."""
+        EARLY_END.end()
         if error is not None:
             cancelled = isinstance(error, comfy.model_management.InterruptProcessingException)
             show_text(stopped_text(self._plan, failed=not cancelled))

@@ -22,10 +22,9 @@ _MOMENT_S = 0.02
 def show_text(text: str) -> bool:
     """Shows a text under the node that is running, in the page that asked for it; whether there is
     one and this host can."""
-    # A running server has loaded its own module; anywhere else there is nobody to show it to.
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    server = _server()
     send = getattr(server, "send_progress_text", None)
-    node, client = _running_node(server), getattr(server, "client_id", None)
+    node, client = running_node(), getattr(server, "client_id", None)
     if send is None or node is None or client is None:  # without a client it goes to every page
         return False
     try:
@@ -39,17 +38,26 @@ def show_text(text: str) -> bool:
 def in_a_subgraph() -> bool:
     """Whether the node that is running is inside a subgraph: the page shows its pictures on the
     subgraph's node as well, and its texts only where one looks inside."""
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    return ":" in str(_running_node(server) or "")
+    return ":" in (running_node() or "")
 
 
-def _running_node(server: object) -> str | None:
+def running_node() -> str | None:
+    """The execution id of the node that is running, `5:3` inside a subgraph; None if unknown."""
     try:
         from comfy_execution.utils import get_executing_context
     except ImportError:
-        return getattr(server, "last_node_id", None)
-    context = get_executing_context()
-    return getattr(server, "last_node_id", None) if context is None else context.node_id
+        context = None
+    else:
+        context = get_executing_context()
+    if context is not None:
+        return str(context.node_id)
+    last = getattr(_server(), "last_node_id", None)
+    return None if last is None else str(last)
+
+
+def _server() -> object | None:
+    """A running server has loaded its own module; anywhere else there is none."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
 def duration(seconds: float) -> str:
