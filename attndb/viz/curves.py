@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .axes import FAINT, FONT, INK, PAPER, SERIES, Axes
+from .axes import FONT, INK, PAPER, Axes
 from .drawing import Drawing
 from .letters import letters
+from .strokes import Stroke
 from .svg import SvgDrawing
+
+_HEAD, _ROW, _SAMPLE = 44, 20, 34
+"""Pixels of a title, of a row of names, and of the piece of line before a name."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,10 @@ class Curve:
     steps: Sequence[int]
     values: Sequence[float]
     """One for each step."""
-    color: int | None = None
-    """Which of the pack's colours; None: in turn."""
+    stroke: int | None = None
+    """Which of the pack's strokes; None: in turn."""
+    marks: Sequence[tuple[int, str]] = ()
+    """Steps of it from which a line goes down to the axis, and what is written there."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,9 @@ class CurvePanel:
     title: str
     curves: Sequence[Curve]
     low: float | None = 0.0
-    """Bottom of the scale; None: the smallest value."""
+    """Lowest value that the scale holds; None: the smallest of the curves."""
     high: float | None = None
-    """Top of the scale; None: the largest value."""
-    marks: Sequence[tuple[int, str]] = ()
-    """Steps at which a faint line stands, and what is written beside it."""
+    """Highest value that the scale holds; None: the largest of the curves."""
 
     @property
     def steps(self) -> tuple[int, int] | None:
@@ -46,7 +50,7 @@ class CurvePanel:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Bottom and top."""
+        """Lowest and highest value that it holds."""
         values = [value for curve in self.curves for value in curve.values]
         high = max(values, default=0.0) if self.high is None else self.high
         low = min(values, default=0.0) if self.low is None else self.low
@@ -77,36 +81,63 @@ def _draw_all(
     columns = columns or max(1, len(panels))
     rows = max(1, -(-len(panels) // columns))
     width, height = size[0] // columns, size[1] // rows
+    lines = max((len(_named(draw, panel, width - 92)) for panel in panels), default=1)
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
-        left, top = column * width, row * height
-        _draw(draw, panel, (left + 72, top + 64, left + width - 20, top + height - 36))
+        left, top = column * width + 72, row * height
+        below = top + _HEAD + lines * _ROW
+        draw.text((left, top + 14), panel.title, INK, font=letters(FONT + 2))
+        _names(draw, panel, (left, top + 38), width - 92)
+        _draw(draw, panel, (left, below, left + width - 92, top + height - 36))
 
 
 def _draw(draw: Drawing, panel: CurvePanel, box: tuple[int, int, int, int]) -> None:
-    font = letters(FONT)
-    top = box[1] - 64
-    draw.text((box[0], top + 14), panel.title, INK, font=letters(FONT + 2))
-    axes = Axes(draw, box, *panel.scale)
+    axes = Axes.around(draw, box, *panel.scale)
     if panel.steps is None:
         axes.empty()
         return
     first, last = panel.steps
     axes.frame(str(first), f"step {last}")
-    for step, said in panel.marks:
-        x = box[0] + (step - first) / max(1, last - first) * (box[2] - box[0])
-        draw.line([(x, box[1]), (x, box[3])], FAINT)
-        draw.text((x, box[3] + 8), said, INK, font=font, anchor="ma")
-    across = box[0]
-    for index, curve in enumerate(panel.curves):
-        color = SERIES[(index if curve.color is None else curve.color) % len(SERIES)]
-        draw.text((across, top + 38), curve.name, color, font=font)
-        across += int(draw.textlength(curve.name, font=font)) + 18
-        points = [
-            axes.point((step - first) / max(1, last - first), value)
+    for curve, stroke in _stroked(panel):
+        places = {
+            step: axes.point((step - first) / max(1, last - first), value)
             for step, value in zip(curve.steps, curve.values, strict=True)
-        ]
-        if len(points) > 1:
-            draw.line(points, color, width=2)
-        for x, y in points:
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], color)
+        }
+        for step, said in curve.marks:
+            if step in places:
+                x, y = places[step]
+                draw.line([(x, y), (x, box[3])], stroke.color)
+                draw.text((x, box[3] + 8), said, stroke.color, font=letters(FONT), anchor="ma")
+        stroke.draw(draw, list(places.values()))
+
+
+def _stroked(panel: CurvePanel) -> list[tuple[Curve, Stroke]]:
+    return [
+        (curve, Stroke(number if curve.stroke is None else curve.stroke))
+        for number, curve in enumerate(panel.curves)
+    ]
+
+
+def _names(draw: Drawing, panel: CurvePanel, place: tuple[int, int], width: int) -> None:
+    """What the curves are called, each behind a piece of its line."""
+    left, top = place
+    for row, names in enumerate(_named(draw, panel, width)):
+        y = top + row * _ROW
+        for across, curve, stroke in names:
+            x = left + across
+            stroke.sample(draw, (x, y + 9), _SAMPLE - 8)
+            draw.text((x + _SAMPLE, y), curve.name, stroke.color, font=letters(FONT))
+
+
+def _named(draw: Drawing, panel: CurvePanel, width: int) -> list[list[tuple[float, Curve, Stroke]]]:
+    """The curves in rows that fit into so many pixels, each with its place in the row."""
+    rows: list[list[tuple[float, Curve, Stroke]]] = [[]]
+    across = 0.0
+    for curve, stroke in _stroked(panel):
+        wide = _SAMPLE + draw.textlength(curve.name, font=letters(FONT))
+        if rows[-1] and across + wide > width:
+            rows.append([])
+            across = 0.0
+        rows[-1].append((across, curve, stroke))
+        across += wide + 18
+    return rows

@@ -66,7 +66,7 @@ def _panel(
         Axes(draw, box, 0.0, 1.0).empty()
         return
     low, high = min(0.0, *finite), max(finite)
-    axes = Axes(draw, box, low, high if high > low else low + 1.0)
+    axes = Axes.around(draw, box, low, high if high > low else low + 1.0)
     axes.frame(str(first), f"{first - 1 + len(values)} steps")
 
     def points(series: Sequence[float] | np.ndarray) -> list[tuple[float, float]]:

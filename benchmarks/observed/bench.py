@@ -18,9 +18,10 @@ from ...attndb.training.attention_look import AttentionLook
 from ...attndb.training.callback import Callback
 from ...attndb.training.run import Run
 from ...nodes.host.model.private_model import PrivateModel
+from ...nodes.host.model.text import token_ids, tokenize_prompts
 from ...nodes.host.ui.plan import plan_of
 from ...nodes.host.workbench import HostWorkbench
-from .observation import TIMESTEPS, ObservationCallback, cosine
+from .observation import TIMESTEPS, ObservationCallback, cosine, word_places
 
 Keep = Callable[[int, dict[str, float]], None]
 
@@ -83,6 +84,15 @@ class ObservedBench(HostWorkbench):
     def keep_concept(self, concept: TrainedConcept, run: str, done: int, most: int) -> None:
         """Scored, not kept: `run` and `most` are the host's."""
         self._score(done, concept)
+
+
+def words_looked_at(clip: Any, dataset: ConceptDataset, config: StageConfig, context: str) -> int:
+    """How many words, as tokens, share the attention when a training is looked at."""
+    initial = config.words.initial
+    vectors = len(token_ids(clip, initial)) if initial else config.vectors
+    subject = config.words.subject(dataset.placeholder, dataset.category)
+    [prompt] = tokenize_prompts(clip, dataset, vectors, [context.replace("{}", subject)])
+    return len(word_places(prompt))
 
 
 def _moved_before(concept: TrainedConcept | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...attndb.artifacts.concept import TrainedConcept
@@ -62,6 +62,14 @@ class Course:
     def points(self) -> list[Point]:
         """Those that are there."""
         return read_points(self.folder)
+
+    def words(self) -> int:
+        """How many words share the attention when it is looked at."""
+        from .bench import words_looked_at
+
+        _, clip, _ = self._world.wires
+        dataset = self._world.dataset(self.concept)
+        return words_looked_at(clip, dataset, self.stages[0], self._world.context)
 
     def missing(self) -> list[str]:
         """Files of the moments that were not looked at."""
@@ -155,5 +163,17 @@ class Course:
 
 
 def points_of(courses: Sequence[Course]) -> list[Point]:
-    """All points that are there."""
-    return [point for course in courses if course.folder.is_dir() for point in course.points()]
+    """All points that are there. Those with a `share` get a `weight`: the share times the number
+    of words, 1 for as much as the average word gets. Not all methods' prompts have as many."""
+    found: list[Point] = []
+    for course in courses:
+        if points := course.points():
+            words = course.words()
+            found += [_weighed(point, words) for point in points]
+    return found
+
+
+def _weighed(point: Point, words: int) -> Point:
+    if "share" not in point.values:
+        return point
+    return replace(point, values={**point.values, "weight": words * point.values["share"]})

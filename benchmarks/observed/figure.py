@@ -17,12 +17,14 @@ MOVING = (OUR_TITLE, "Textual Inversion", "TI+DB")
 """Whose embedding is trained."""
 TIED = (OUR_TITLE, UNTIED)
 SAID = (
-    "share of [V]: its part of the attention that the words of a prompt with a new place get. The "
-    "paper says that Textual Inversion's word swallows it and DreamBooth's is overlooked.\n"
+    "attention of [V]: its part of what the words of a prompt with a new place get, times their "
+    "number, for Textual Inversion's prompt has no word for the category. The paper says that "
+    "Textual Inversion's word swallows the others' and DreamBooth's is overlooked.\n"
     "cosine: of [V]'s embedding with its start. The paper says that TI+DB's stands still.\n"
     "gaps: |mean| and |variance| of [V]'s map minus those of its category's, which the regulariser "
     "ties.\n"
-    "identity and text: of pictures that the host's sampler draws."
+    "identity, and pictures in which judges find subject and prompt: of what the host's sampler "
+    "draws."
 )
 
 
@@ -53,18 +55,18 @@ def panels(points: Sequence[Point], ends: Sequence[int]) -> list[CurvePanel]:
         for line in shown:
             found = line_of(points, line, kind, name)
             if found:
-                color = lines.index(line)
-                drawn.append(Curve(line, list(found), list(found.values()), color))
-        return CurvePanel(title, drawn, marks=marks if drawn else (), **scale)
+                stroke, own = lines.index(line), marks if line == OUR_TITLE else ()
+                drawn.append(Curve(line, list(found), list(found.values()), stroke, own))
+        return CurvePanel(title, drawn, **scale)
 
     moving, tied = ([line for line in lines if line in some] for some in (MOVING, TIED))
     return [
-        panel("share of [V] among the words' attention", "look", "share", lines),
+        panel("attention of [V]; 1: as much as the average word", "look", "weight", lines),
         panel("cosine of [V]'s embedding with its start", "look", "cosine", moving, low=None),
         panel("gap of the maps' means", "look", "mean_gap", tied),
         panel("gap of the maps' variances", "look", "variance_gap", tied),
-        panel("identity of drawn pictures", "score", "identity", lines),
-        panel("text of drawn pictures", "score", "text", lines),
+        panel("identity of drawn pictures", "score", "identity", lines, low=None),
+        panel("drawn pictures with both subject and prompt", "score", "joint", lines),
     ]
 
 
@@ -78,12 +80,13 @@ def figure(points: Sequence[Point], ends: Sequence[int], caption: str) -> Figure
 def end_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
     """Of every line its first and its last values, as text; the head comes first."""
     columns: list[tuple[str, Kind, str]] = [
-        ("share of [V]", "look", "share"),
+        ("weight of [V]", "look", "weight"),
         ("cosine", "look", "cosine"),
         ("gap of means", "look", "mean_gap"),
         ("gap of variances", "look", "variance_gap"),
         ("identity", "score", "identity"),
         ("text", "score", "text"),
+        ("joint", "score", "joint"),
     ]
     rows = [("start -> end", *(title for title, *_ in columns))]
     for line in dict.fromkeys(point.line for point in points):

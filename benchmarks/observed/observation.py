@@ -22,11 +22,16 @@ TIMESTEPS = (250, 500, 750)
 """Where on the noise schedule it looks."""
 
 
+def word_places(prompt: TokenizedText) -> list[int]:
+    """Where the words of a prompt stand: all tokens between start and end."""
+    return list(range(1, prompt.tokens.index(END)))
+
+
 def share_of_words(seen: Sequence[Seen], prompt: TokenizedText) -> float:
     """The placeholder's share, 0..1, of the attention that all words of a prompt get: means of the
     columns over heads and pixels, without start and end tokens; mean over layers and timesteps.
     ValueError without a placeholder."""
-    words = list(range(1, prompt.tokens.index(END)))
+    words = word_places(prompt)
     own = [number for number, i in enumerate(words) if prompt.tokens[i] is None]
     if not own:
         raise ValueError(f"prompt {prompt.text!r} does not contain the placeholder")

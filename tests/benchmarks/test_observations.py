@@ -113,7 +113,7 @@ class FakeWorld:
 
     def scores(self, concept, learned):
         stages = 0 if learned is None else len(learned.record["stages"])
-        return {"identity": float(stages), "text": 1.0}
+        return {"identity": float(stages), "text": 1.0, "joint": 0.5}
 
 
 @pytest.fixture
@@ -161,6 +161,7 @@ def test_every_stage_is_looked_at_and_scored(world, tmp_path):
     assert first["cosine"] == pytest.approx(1) and second["cosine"] < 1
     assert all(v["cosine"] == pytest.approx(second["cosine"], abs=1e-6) for v in later)
     assert all(0 < v["share"] < 1 and v["mean_gap"] > 0 for v in (first, second, *later))
+    assert all(v["weight"] == 9 * v["share"] for v in (first, second, *later))
     shown = report(points, course.ends, "tiny", [("a", "b")])
     assert [len(panel.curves) for panel in panels(points, course.ends)] == [1] * 6
     assert "<svg" in report_html(shown) and report_picture(shown).shape[1] == 1200
@@ -172,6 +173,7 @@ def test_a_stopped_training_goes_on_and_says_the_same(world, tmp_path):
     whole = Course(line, "hatted-robot", world, watch, tmp_path / "whole")
     whole.fill()
     assert "mean_gap" not in whole.points()[0].values  # trained without the category
+    assert whole.words() == 8
 
     stopped = Course(line, "hatted-robot", world, watch, tmp_path / "stopped")
     keep = stopped._keep
@@ -222,8 +224,9 @@ def test_a_damaged_point_is_named(tmp_path):
 
 
 def test_the_drawing_and_the_picture_hold_the_same():
-    points = [_point(line, "x", at, share=at / 9) for line in ("a", "<b>") for at in (0, 9)]
+    points = [_point(line, "x", at, weight=at / 9) for line in ("a", "<b>") for at in (0, 9)]
     drawn = figure(points, [4, 6, 9], "c")
     assert isinstance(drawn.picture, Image.Image)
-    assert drawn.svg.count("<ellipse") == 4 and "&lt;b&gt;" in drawn.svg and "<b>" not in drawn.svg
+    assert drawn.svg.count("<ellipse") == 3  # the first line's marker, and in front of its name
+    assert "&lt;b&gt;" in drawn.svg and "<b>" not in drawn.svg
     assert f'width="{drawn.picture.width}"' in drawn.svg
