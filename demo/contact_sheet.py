@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
-from ..attndb.viz.grid import table
+from ..attndb.viz.grid import BACKGROUND, table
 from ..attndb.viz.heatmaps import Cell, HeatmapStyle
 from ..micro.world import SIZE
 from .scenes import SCENES
@@ -26,7 +26,10 @@ class ContactSheet:
     def __init__(self, output: Path, words: tuple[str, str], photos: Sequence[Image.Image]) -> None:
         """`output`: the folder of it all. `words`: the placeholder and its category."""
         self._output, self._words = output, words
-        self._rows = [[Cell("the photos", _tensor(photo)) for photo in photos][: len(SCENES)]]
+        self._photos = [
+            Cell(f"photo {number}", _tensor(photo)) for number, photo in enumerate(photos, 1)
+        ][: len(SCENES)]
+        self._rows: list[list[Cell]] = []
         self._maps: list[list[Cell]] = []
 
     def add(self, title: str, drawn: Sequence[Cell]) -> None:
@@ -46,11 +49,17 @@ class ContactSheet:
     def save(self) -> Path:
         """Writes the sheet; where it is."""
         placeholder, category = self._words
-        drawn = f"{placeholder} {category}, drawn by attndb-micro ({SIZE} x {SIZE} px)"
-        look = f"where {placeholder} and {category} look"
-        tables = [table(self._rows, _STYLE, title=drawn), table(self._maps, _STYLE, title=look)]
+        tables = {
+            f"what {placeholder} is learned from: photos, rendered by the painted world": [
+                self._photos
+            ],
+            f"drawn by attndb-micro ({SIZE} x {SIZE} px): {category} before training, "
+            f"{placeholder} {category} after each stage": self._rows,
+            f"where {placeholder} and {category} look": self._maps,
+        }
         path = self._output / "contact_sheet.png"
-        save_image(_stacked([_image(one) for one in tables]), path)
+        made = [_image(table(rows, _STYLE, title=title)) for title, rows in tables.items()]
+        save_image(_stacked(made), path)
         return path
 
 
@@ -69,7 +78,7 @@ def _tensor(image: Image.Image) -> torch.Tensor:
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     width = max(picture.width for picture in pictures)
-    stacked = Image.new("RGB", (width, sum(p.height for p in pictures)), "white")
+    stacked = Image.new("RGB", (width, sum(p.height for p in pictures)), BACKGROUND)
     top = 0
     for picture in pictures:
         stacked.paste(picture, (0, top))

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TILE, STEP, LEFT = 160, 170, 10
-PHOTOS, DRAWN, MAPPED = 38, 842, 1483
+PHOTOS, DRAWN, MAPPED = 38, 880, 1521
 """Tops of the sheet's rows: the photos, what is drawn after stage 3, where its words look."""
 PAPER, INK, FAINT = (24, 25, 29), (236, 236, 240), (160, 162, 170)
 ICON, BANNER = (400, 400), (1260, 540)

@@ -17,13 +17,14 @@ Wires = tuple[Any, Any, Any]
 
 SCENES = {
     "a photo of a {} in a forest": "forest",
-    "a photo of a {} next to a white house in the desert at sunset": "beside a house",
-    "a photo of a {} holding a yellow balloon in space": "balloon, space",
+    "a photo of a {} in front of a big green car in the desert at sunset": "car, desert",
+    "a photo of a {} underwater": "underwater",
     "a sketch of a {} on the beach": "sketch, beach",
     "pixel art of a {} on a stage": "pixel art, stage",
     "a watercolour of a {} in the snow at night": "watercolour, snow",
 }
-"""Prompts, and their short names."""
+"""Prompts, and their short names: of places, styles and second objects, which the embedded model can
+draw; of what a subject wears or holds it draws a fifth (micro/weights/attndb-micro.md)."""
 _MAPPED = (0, 1)
 """Scenes whose attention maps are shown."""
 
