@@ -23,11 +23,13 @@ import logging
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..attndb.artifacts.concept_files import concept_files
 from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept
-from ..attndb.viz.axes import CURVES, FONT, INK, PAPER, Axes
+from ..attndb.viz.axes import FONT, INK, PAPER, Axes
+from ..attndb.viz.letters import letters
+from ..attndb.viz.strokes import Stroke
 from ..devkit.in_process import host_folders
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.concepts import CONCEPTS
@@ -98,30 +100,29 @@ def _file_size(concept: object) -> int:
 
 
 def plot(points: Sequence[Point]) -> Image.Image:
-    """Identity, text and error over the ranks, the whole change last."""
+    """Identity and error over the ranks, the whole change last. How prompts are obeyed is in the
+    table alone: the subject, not the prompt, is what too low a rank loses."""
     image = Image.new("RGB", SIZE, PAPER)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=FONT)
+    draw, font = ImageDraw.Draw(image), letters(FONT)
     box = (64, 72, SIZE[0] - 40, SIZE[1] - 48)
     left, _, right, bottom = box
     axes = Axes(draw, box, 0.0, 1.0)
     axes.frame("", "")
     draw.text((left, 14), "Extract LoRA, rank by rank (embedded model)", INK, font=font)
     series = (
-        ("identity", [point.identity for point in points]),
-        ("place and style obeyed", [point.text for point in points]),
+        ("identity of the pictures", [point.identity for point in points]),
         ("relative error of the weights", [point.error for point in points]),
     )
     across = left
-    for (name, values), color in zip(series, CURVES, strict=True):
-        draw.text((across, 42), name, color, font=font)
-        across += int(draw.textlength(name, font=font)) + 24
+    for stroke, (name, values) in zip((Stroke(0), Stroke(1)), series, strict=True):
+        stroke.sample(draw, (across, 51), 26)
+        draw.text((across + 34, 42), name, stroke.color, font=font)
+        across += int(draw.textlength(name, font=font)) + 58
         places = [
             axes.point(number / max(1, len(points) - 1), value)
             for number, value in enumerate(values)
         ]
-        draw.line(places, color, width=2)
-        for x, y in places:
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], color)
+        stroke.draw(draw, places)
     for number, point in enumerate(points):
         x = left + number / max(1, len(points) - 1) * (right - left)
         draw.text((x, bottom + 16), point.name, INK, font=font, anchor="mm")
