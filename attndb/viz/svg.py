@@ -15,7 +15,7 @@ _ANCHORS = {"l": "start", "m": "middle", "r": "end"}
 
 
 class SvgDrawing:
-    """Draws into SVG text. Widths of text are those of PIL's font, so that both come out alike."""
+    """Draws into SVG text. Text is as wide as in PIL's font, so that both come out alike."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -52,6 +52,7 @@ class SvgDrawing:
         base = xy[1] + (0.95 * size if down == "a" else 0.35 * size)
         self._parts.append(
             f'<text x="{xy[0]:.4g}" y="{base:.4g}" font-size="{size:g}" fill="{_colour(fill)}" '
+            f'textLength="{self.textlength(text, font):.4g}" lengthAdjust="spacingAndGlyphs" '
             f'text-anchor="{_ANCHORS[across]}">{html.escape(text)}</text>'
         )
 
