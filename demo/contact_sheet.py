@@ -49,14 +49,13 @@ class ContactSheet:
     def save(self) -> Path:
         """Writes the sheet; where it is."""
         placeholder, category = self._words
-        tables = {
-            f"what {placeholder} is learned from: photos, rendered by the painted world": [
-                self._photos
-            ],
+        learned = f"what {placeholder} is learned from: photos of the painted world"
+        drawn = (
             f"drawn by attndb-micro ({SIZE} x {SIZE} px): {category} before training, "
-            f"{placeholder} {category} after each stage": self._rows,
-            f"where {placeholder} and {category} look": self._maps,
-        }
+            f"{placeholder} {category} after each stage"
+        )
+        look = f"where {placeholder} and {category} look"
+        tables = {learned: [self._photos], drawn: self._rows, look: self._maps}
         path = self._output / "contact_sheet.png"
         made = [_image(table(rows, _STYLE, title=title)) for title, rows in tables.items()]
         save_image(_stacked(made), path)

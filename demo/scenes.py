@@ -23,8 +23,8 @@ SCENES = {
     "pixel art of a {} on a stage": "pixel art, stage",
     "a watercolour of a {} in the snow at night": "watercolour, snow",
 }
-"""Prompts, and their short names: of places, styles and second objects, which the embedded model can
-draw; of what a subject wears or holds it draws a fifth (micro/weights/attndb-micro.md)."""
+"""Prompts, and their short names: of places, styles and second objects, which the embedded model
+can draw; of what a subject wears or holds it draws a fifth (micro/weights/attndb-micro.md)."""
 _MAPPED = (0, 1)
 """Scenes whose attention maps are shown."""
 
