@@ -39,26 +39,26 @@ class AttnDreamBoothLearner(ConceptLearner):
         if config.regularization.active:
             self._attached.enter_context(self._tap)
         self._columns: dict[tuple[int, ...], Tensor] = {}
-        if any(config.held_to_the_base.values()):
-            self.base: BaseWeights | None = BaseWeights(model, self._weights)
-            if config.weight_anchor:
-                self._distance = self.base.anchor()
-            if config.prior_prediction:
-                self._as_the_base = self.base.prediction(self.denoising.bf16)
+        held = any(config.held_to_the_base.values())
+        base = self.base = BaseWeights(model, self._weights) if held else None
+        bf16 = self.denoising.bf16
+        self._distance = base.anchor() if base and config.weight_anchor else None
+        self._as_the_base = base.prediction(bf16) if base and config.prior_prediction else None
 
     def parts(self, batch: Batch, totals: LossTotals, micro_batch: int) -> list[Part]:
         """Also the samples once more for the base's prediction; and the weight anchor, once: after
         the samples, so that its gradient is there for one weight after the other."""
         parts = super().parts(batch, totals, micro_batch)
-        if self.config.prior_prediction:
+        if self._as_the_base is not None:
             for part in batch.for_base().parts(micro_batch):
                 parts.append(partial(self.losses, part, totals))
-        if self.config.weight_anchor:
+        if self._distance is not None:
             parts.append(self.anchor)
         return parts
 
     def anchor(self) -> dict[str, Tensor]:
         """`weight_anchor`: lambda sum_i ||theta_i - theta_i,base||^2."""
+        assert self._distance is not None, "only with weight_anchor"
         return {"weight_anchor": self.config.weight_anchor * self._distance()}
 
     def losses(self, part: Batch, totals: LossTotals) -> dict[str, Tensor]:
@@ -81,6 +81,7 @@ class AttnDreamBoothLearner(ConceptLearner):
         return shares
 
     def _distance_to_the_base(self, part: Batch, totals: LossTotals) -> Tensor:
+        assert self._as_the_base is not None, "only with prior_prediction"
         text, values = self._text(part.prompts).with_sizes(part.sizes), totals.base_values
         distance = self.denoising.distance(self._as_the_base, part, text, values)
         return self.config.prior_prediction * distance
