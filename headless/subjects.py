@@ -107,6 +107,6 @@ def _train(job: Job, models: Models, told: Report, group: Processes) -> None:
 
 def _titles(job: Job) -> list[tuple[str, int]]:
     """What the stages are called, and their steps."""
-    if job.stages[0].method != "attndreambooth":
+    if not job.stages[0].traits.in_stages:
         return [(config.method, config.steps) for config in job.stages]
     return [(f"stage {config.stage}", config.steps) for config in job.stages]

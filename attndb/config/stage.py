@@ -11,7 +11,17 @@ from .choices import Checkpointing, Precision, require, require_choice
 from .data import DataConfig
 from .image_attention import ImageAttentionConfig
 from .mapper import MapperConfig
-from .methods import NEEDS_WORD, TEXT_PARTS, TRAINED, MethodName, TrainedPart
+from .methods import (
+    NEEDS_PHOTO,
+    NEEDS_WORD,
+    REPARAMETRIZED,
+    TEXT_BY_LAYER,
+    TEXT_PARTS,
+    TRAITS,
+    MethodName,
+    TrainedPart,
+    Traits,
+)
 from .optimizer import OptimizerConfig
 from .orthogonal import OrthogonalConfig
 from .regularization import Regularization
@@ -20,14 +30,6 @@ from .words import WordsConfig
 RUNTIME_FIELDS = ("micro_batch", "gradient_checkpointing")
 """How a training runs, never what comes out of it: it goes on in its run folder when they change.
 Everything else decides the outcome and is part of what a run is known by."""
-
-_OF_METHOD: dict[str, MethodName] = {
-    "regularization": "attndreambooth",
-    "mapper": "neti",
-    "orthogonal": "oft",
-    "image_attention": "vico",
-}
-"""Settings that one method alone has."""
 
 _BEFORE: dict[str, Any] = {
     "words": dataclasses.asdict(WordsConfig()),
@@ -118,8 +120,8 @@ class StageConfig:
     """Decides every draw of the stage: photo order, augmentation, noise and timesteps."""
 
     def __post_init__(self) -> None:
-        require_choice("method", self.method, tuple(TRAINED))
-        stages = TRAINED[self.method]
+        require_choice("method", self.method, get_args(MethodName))
+        stages = self.traits.trains
         require(self.stage in stages, "stage", self.stage, f"choose {', '.join(map(str, stages))}")
         require(self.steps >= 0, "steps", self.steps, "use 0 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
@@ -137,20 +139,21 @@ class StageConfig:
         require(self.offset_noise >= 0, "offset_noise", self.offset_noise, "use 0 or more")
         self._check_what_holds_to_the_base()
         self._check_words()
-        self._check_what_is_trained()
+        for demand in self.traits.demands:
+            demand.check(self)
         self._check_low_memory()
 
     def _check_what_holds_to_the_base(self) -> None:
         for name, weight in self.held_to_the_base.items():
             require(weight >= 0, name, weight, "use 0 (off) or more")
-            ours = self.method == "attndreambooth"
-            require(ours or not weight, name, weight, f"{self.method} does not have it: use 0")
+            has = self.traits.holds_to_base
+            require(has or not weight, name, weight, f"{self.method} does not have it: use 0")
             what = f"stage {self.stage} trains no weights of the U-Net: use 0"
             require(self.trains_denoiser or not weight, name, weight, what)
 
     def _check_words(self) -> None:
         """The regulariser needs the category in every prompt."""
-        if self.method == "attndreambooth" and self.regularization.active:
+        if self.traits.ties_maps and self.regularization.active:
             words = {"templates": self.words.templates, "with_category": self.words.with_category}
             own = (
                 "the placeholder's map is tied to that of the category behind it, whose place the "
@@ -158,21 +161,6 @@ class StageConfig:
             )
             plain = not self.words.templates and self.words.with_category
             require(plain, "words", words, own)
-
-    def _check_what_is_trained(self) -> None:
-        """What the parts of the compared methods do not go with."""
-        if "mapper" in self.trains:
-            require(self.vectors == 1, "vectors", self.vectors, "NeTI's word is one token: use 1")
-        if "image attention" in self.trains:
-            require(self.vectors == 1, "vectors", self.vectors, "ViCo's word is one token: use 1")
-            own = "a photo and its reference image have one shape in ViCo: use off"
-            require(not self.data.aspect_buckets, "aspect_buckets", True, own)
-            own = "it takes one rate for all, and ViCo's blocks have their own: choose AdamW"
-            require(self.optimizer.name != "Prodigy", "optimizer", "Prodigy", own)
-        if "rotations" in self.trains:
-            own = "OFT has its own change of the weights, in fp32: use 0"
-            require(self.lora_rank == 0, "lora_rank", self.lora_rank, own)
-            require(not self.low_memory, "low_memory", True, "OFT turns weights in fp32: use off")
 
     def _check_low_memory(self) -> None:
         if self.low_memory:
@@ -207,12 +195,27 @@ class StageConfig:
     @property
     def reparametrized(self) -> bool:
         """Whether trained weights are made of frozen ones at every use."""
-        return "rotations" in self.trains
+        return not self.trains.isdisjoint(REPARAMETRIZED)
+
+    @property
+    def needs_photo(self) -> bool:
+        """Whether every sample comes with another photo of the subject, and a picture with one."""
+        return not self.trains.isdisjoint(NEEDS_PHOTO)
+
+    @property
+    def text_by_layer(self) -> bool:
+        """Whether each layer reads a text of its own."""
+        return not self.trains.isdisjoint(TEXT_BY_LAYER)
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of the method."""
+        return TRAITS[self.method]
 
     @property
     def trains(self) -> frozenset[TrainedPart]:
         """What the stage trains (paper, section 4.1)."""
-        return TRAINED[self.method][self.stage]
+        return self.traits.trains[self.stage]
 
     @property
     def trains_text(self) -> bool:
@@ -227,10 +230,10 @@ class StageConfig:
     @property
     def unread(self) -> dict[str, str]:
         """Settings that decide nothing in this stage, by name, and why."""
-        others = {name: owner for name, owner in _OF_METHOD.items() if owner != self.method}
-        found = {name: f"{self.method} has none, {owner} has" for name, owner in others.items()}
+        others = {t.own: name for name, t in TRAITS.items() if t.own and name != self.method}
+        found = {own: f"{self.method} has none, {owner} has" for own, owner in others.items()}
         if not self.trains_denoiser:
-            what = f"stage {self.stage}" if self.method == "attndreambooth" else self.method
+            what = f"stage {self.stage}" if self.traits.in_stages else self.method
             found["lora_rank"] = f"{what} trains no weights of the U-Net"
         return found
 
@@ -241,7 +244,7 @@ class StageConfig:
     def applicable(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """What there is a place for of changes that are meant for all stages of a training: stage 1
         trains no weights, so that what would hold them to the base is left out there."""
-        leave_out = self.method == "attndreambooth" and not self.trains_denoiser
+        leave_out = self.traits.in_stages and not self.trains_denoiser
         return {n: v for n, v in changes.items() if not leave_out or n not in self.held_to_the_base}
 
     def as_dict(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class PhotoBatches:
         )
         self._sizes = KnownSizes(source) if sized else None
         self._references: ReferencePhotos | None = None
-        if "image attention" in config.trains:
+        if config.needs_photo:
             self._references = ReferencePhotos(dataset.photos, source, config.seed, config.stage)
         crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
         key = {

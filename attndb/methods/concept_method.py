@@ -19,6 +19,7 @@ class ConceptMethod:
     learner: ClassVar[type[ConceptLearner]] = ConceptLearner
     """What is at work on the model while it trains."""
     loss_names: Sequence[str] = ("denoising", "prior")
+    version: int = 1
 
     def __init__(self, config: StageConfig) -> None:
         self.config = config

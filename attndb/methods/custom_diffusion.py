@@ -51,6 +51,7 @@ class CustomDiffusion(ConceptMethod):
     keep the category (sections 3.1 and 3.2)."""
 
     learner = CustomDiffusionLearner
+    version = 2  # in 1 the first token learned
 
 
 def _first_held(_layer: object, _inputs: object, states_BTD: Tensor) -> Tensor:

@@ -102,6 +102,9 @@ class Method(Protocol):
     config: StageConfig
     loss_names: Sequence[str]
     """Names that `losses` may give, in the order of records."""
+    version: int
+    """1, and raised whenever the method gives other results under these settings: above 1 it is
+    part of what a run is known by."""
 
     def attach(self, model: Model, start: Embeddings) -> Learner:
         """Makes a private model ready to be trained, from these vectors on."""

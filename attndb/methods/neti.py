@@ -115,3 +115,8 @@ class NeTI(ConceptMethod):
 
     learner = NeTILearner
     loss_names: Sequence[str] = ("denoising",)
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__(config)
+        # in 1 nested dropout depended on the micro-batch where a batch has several shapes
+        self.version = 2 if config.data.aspect_buckets else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from ..config.methods import PUBLISHED_WITH_PRIOR
 from ..config.named import named
 from .doubtful_settings import doubts
 from .stage_request import StageRequest
@@ -18,7 +17,7 @@ def say_what_is_trained(request: StageRequest, texts: Texts) -> None:
     category, config = texts.category, request.config
     for doubt in doubts(config):
         log.warning("%s: %s", request.title, doubt)
-    if config.method != "attndreambooth":
+    if not config.traits.ties_maps:
         _say_words(request, texts)
         return
     log.info(
@@ -50,11 +49,11 @@ def _say_words(request: StageRequest, texts: Texts) -> None:
         named([repr(prompt.text) for prompt in texts.trained], 1),
         initial,
     )
-    method = request.config.method
-    if texts.prior is None and method in PUBLISHED_WITH_PRIOR:
+    usual = request.config.traits.without_prior
+    if texts.prior is None and usual:
         log.warning(
             "%s: published with prior images (Add Prior Images), and the dataset has none: the "
             "category may take the subject's looks, and %s usual",
             request.title,
-            "half the rate is" if method == "custom_diffusion" else "fewer steps are",
+            usual,
         )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.tensor_file import free_space, size_text
 from ..artifacts.weight_delta import cast_deltas, delta_tensors
-from ..config.methods import MethodName
 from ..config.stage import StageConfig
 from ..data.photo_batches import PhotoBatches
 from ..data.prior_batches import PriorBatches
@@ -33,16 +31,13 @@ from .workbench import Workbench
 log = logging.getLogger(__name__)
 
 CODE_VERSION = 1
-"""Raised whenever the training code gives other results for the same request."""
+"""Raised whenever the training code gives other results for the same request. What one method alone
+does otherwise raises `Method.version`."""
 
 LORA_CODE_VERSION = 4
 """The same, of runs that train a LoRA. From 2 on there are two thin layers beside the frozen one,
 W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
 the gradient of D x. Equal to rounding."""
-
-METHOD_VERSIONS: Mapping[MethodName, int] = {"custom_diffusion": 2, "neti": 2}
-"""The same, of runs of one method, if not 1. In 1 Custom Diffusion's first token learned, and with
-aspect_buckets NeTI's nested dropout depended on the micro-batch (without, 1 and 2 are the same)."""
 
 CAPTIONS_VERSION = 2
 """The same, of runs whose method writes captions without the category. In 1 it left them out, and
@@ -182,11 +177,9 @@ def _asked(stage: PreparedStage) -> dict[str, Any]:
 
 def code_versions(config: StageConfig) -> dict[str, int]:
     """The versions of the training code that a run of this configuration depends on."""
-    version = METHOD_VERSIONS.get(config.method)
-    if config.method == "neti" and not config.data.aspect_buckets:
-        version = None
+    version = method_of(config).version
     return {
-        **({"method_version": version} if version else {}),
+        **({"method_version": version} if version > 1 else {}),
         "code_version": LORA_CODE_VERSION if _trains_a_lora(config) else CODE_VERSION,
     }
 

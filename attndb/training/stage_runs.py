@@ -99,6 +99,6 @@ class StageRuns:
 def _run(stage: PreparedStage, asked: dict[str, Any]) -> Run:
     request, config = stage.request, stage.request.config
     slug = re.sub(r"[^A-Za-z0-9_-]+", "", request.dataset.placeholder)[:60] or "concept"
-    part = f"stage{config.stage}" if config.method == "attndreambooth" else config.method
+    part = f"stage{config.stage}" if config.traits.in_stages else config.method
     folder = stage.bench.run_folder(f"{slug}-{part}-{request_digest(asked)[:12]}")
     return Run(folder, asked, request.checkpoint_every, request.keep_state)

@@ -218,7 +218,7 @@ class HostWorkbench:
             photo = self.reference(config, dataset)
             sampler = PreviewSampler(preview, *wires, model.unet, names, photo)
             pictures = PreviewPictures(sampler, run.folder / "previews", config.steps)
-            if preview.attention_maps and "mapper" in config.trains:
+            if preview.attention_maps and config.text_by_layer:
                 self._say_once("attention_maps: not looked at, each layer reads a text of its own")
             elif preview.attention_maps:
                 monitor = _attention_monitor(model, config, dataset, prompt, preview.every, run)
@@ -234,7 +234,7 @@ class HostWorkbench:
 
     def reference(self, config: StageConfig, dataset: ConceptDataset) -> dict[str, Any] | None:
         """The first photo as a LATENT, for a method that looks at one while it draws."""
-        if "image attention" not in config.trains:
+        if not config.needs_photo:
             return None
         return photo_latent(self._vae, dataset.photos[0].image, config.data.resolution)
 
