@@ -59,7 +59,7 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
     text = f"a photo of a {words} " + (
-        "holding a yellow balloon in space" if toy else "on the beach at sunset"
+        "next to a small blue boat on a stage" if toy else "on the beach at sunset"
     )
     values = {} if toy else {**SD_VALUES, "size": size}
     drawn = drawing(graph, base, applied, [text], name, **values)

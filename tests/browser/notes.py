@@ -42,10 +42,10 @@ In the prompt `{}` stands for your subject."""
 TOY_NOTE = """# Teach a toy model a subject
 
 Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \
-with a hat, and draws it in space.
+with a hat, and draws it on a stage.
 
-Then change the prompt: a sketch of, a watercolour of, on a stage, next to a white \
-house, at night."""
+Then change the prompt: a sketch of, a watercolour of, in space, in front of a big yellow rocket, \
+at night. Things that are held or worn it hardly draws."""
 STAGES_NOTE = """# One node for each stage
 
 Bypass a stage (Ctrl+B) to see what it does: the concept wire goes on without it, and *Apply \
@@ -59,6 +59,9 @@ TWO_NOTE = """# Two subjects, one model
 
 Two concepts are learned apart and put onto one model by two *Apply Concept* nodes in a row. Each \
 has a placeholder of its own.
+
+They pull at each other, here the robot's hat becomes the car's cone: lower the **strength** of \
+the one that leaks, or bypass its *Apply Concept* where a picture does not need it.
 
 With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys."""
 COMPARE_NOTE = """# The paper's figure, for your subject
