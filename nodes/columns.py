@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.viz.map_figure import MapFigure
-from .compared import LABELS
+from .compared_methods import BY_NAME
 from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
@@ -187,8 +187,8 @@ def _trained(concept: TrainedConcept) -> str:
     last = stages[-1] if isinstance(stages[-1], dict) else {}
     done = last.get("after_steps")
     more = f", step {done}" if type(done) is int else ""
-    if last.get("method") in LABELS:
-        return f"{LABELS[last['method']]}{more}"
+    if last.get("method") in BY_NAME:
+        return f"{BY_NAME[last['method']].label}{more}"
     return f"after stage {last['stage']}{more}" if last.get("stage") in _STAGES else ""
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.stages import encode, refuses
 
-from attndreambooth.attndb.config.compared import COMPARED
+from attndreambooth.attndb.config.compared import COMPARED, published
 
 NODE = "AttnDBTrainComparedMethod"
 RATES = {"textual_inversion": 2e-2, "neti": 1e-2}
@@ -28,9 +28,9 @@ def robot(run):
 
 @pytest.fixture(scope="module")
 def labels(host):
-    from attndreambooth.nodes.compared import LABELS
+    from attndreambooth.nodes.compared_methods import METHODS
 
-    return LABELS
+    return {method.name: method.label for method in METHODS}
 
 
 def own_defaults(label):
@@ -127,6 +127,21 @@ def test_dreambooth_without_prior_images_is_told_so(compared, caplog):
     assert "fewer steps are usual" in caplog.text and "half the rate" not in caplog.text
     compared("custom_diffusion", 1)
     assert "half the rate is usual" in caplog.text
+
+
+def test_every_method_is_in_the_menu_and_each_of_its_widgets_reaches_its_config(host):
+    from attndreambooth.nodes.compared_methods import METHODS, OURS
+
+    assert tuple(method.name for method in METHODS) == COMPARED
+    for method in METHODS:
+        defaults = {widget.id: widget.default for widget in method.widgets()}
+        configs = [method.config(defaults)]
+        assert configs == [published(method.name)]
+        for name, value in defaults.items():
+            words = {"templates": OURS, "rare_word": "zwx", "bypass": not value}
+            other = words[name] if name in words else value + 1 if value >= 1 else value / 2
+            configs.append(method.config({**defaults, name: other}))
+        assert all(one not in configs[:n] for n, one in enumerate(configs)), method.name
 
 
 def test_words_that_cannot_be_a_rare_word_and_unknown_methods_are_refused(compared):

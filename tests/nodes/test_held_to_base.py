@@ -81,10 +81,10 @@ def test_stage_1_trains_no_weights_and_leaves_it_out(sd15, run, train, chain, ou
 @pytest.mark.parametrize("name", ["weight_anchor", "prior_prediction"])
 @pytest.mark.parametrize("method", ["DreamBooth", "Textual Inversion"])
 def test_compared_methods_refuse_it_by_name(sd15, run, name, method):
-    from attndreambooth.nodes.compared import METHOD_OF, _widgets
+    from attndreambooth.nodes.compared_methods import BY_LABEL
 
-    settings = {widget.id: widget.default for widget in _widgets(METHOD_OF[method])}
-    with refuses(f"{name} = 2.0: {METHOD_OF[method]} does not have it"):
+    settings = {widget.id: widget.default for widget in BY_LABEL[method].widgets()}
+    with refuses(f"{name} = 2.0: {BY_LABEL[method].name} does not have it"):
         run(
             "AttnDBTrainComparedMethod",
             **sd15.named(),
