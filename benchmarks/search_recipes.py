@@ -112,8 +112,9 @@ def main(arguments: Sequence[str]) -> int:
     how = (
         f"best joint + truth of {len(TRIALS[OURS])} trials each on {len(FIRST)} tuning concepts, "
         f"of the best {FINALISTS} on {len(TUNING)}; {options.images} picture(s) a prompt, "
-        f"batch {BATCH}, seed {options.seed}, version {VERSION} of the scores"
+        f"batch {BATCH}, seed {options.seed}"
     )
-    whole = {"how": how, **{part: kept[part] | found[part] for part in ("recipes", "trials")}}
+    found["version of the scores"] = dict.fromkeys(search.trials, VERSION)
+    whole = {"how": how, **{part: kept[part] | more for part, more in found.items()}}
     write_whole({RECIPES: text_writer(json.dumps(whole, indent=1) + "\n")})
     return 0

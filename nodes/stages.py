@@ -208,7 +208,8 @@ class AllStages(io.ComfyNode):
                     tooltip="paper: the published recipe. fast: a shorter third stage, very close "
                     "for short prompts, slightly worse for complex ones. lora: the paper's as a "
                     "LoRA of rank 16, for small GPUs and small files, not measured. micro: the toy "
-                    "model's. micro-turbo: the same in less than a quarter of the computing. "
+                    "model's. micro-turbo: the same in less than a quarter of the computing, "
+                    "micro-lora: as a LoRA. "
                     "sdxl, sdxl-lora: for SDXL, derived from the paper's, not measured.",
                 ),
                 *shared_widgets(None),

@@ -12,7 +12,7 @@ from PIL import Image
 from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.config.compared import published
-from attndreambooth.attndb.config.presets import fast, micro, paper
+from attndreambooth.attndb.config.presets import fast, micro, micro_lora, paper
 from attndreambooth.attndb.evaluation.report import report_html
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
@@ -153,10 +153,9 @@ def test_a_strip_of_pictures_lies_beside_the_row(tmp_path):
     assert {prompt.kind for prompt in shown_prompts()} == {p.kind for p in PROMPTS}
 
 
-def test_preset_micro_is_what_the_search_found():
-    ours = all_contestants(recipes())[0]
-    for stage, preset in zip(ours.stages, micro(), strict=True):
-        assert stage == preset
+@pytest.mark.parametrize(("kind", "preset"), [(OURS, micro), ("attndreambooth lora", micro_lora)])
+def test_a_preset_of_the_toy_model_is_what_the_search_found(kind, preset):
+    assert contestant(kind, recipes()[kind]).stages == preset()
 
 
 def test_the_report_shows_tables_pictures_and_settings(tmp_path):
