@@ -28,7 +28,9 @@ class Graph:
         return node.execute(**{**defaults, **values}).args
 
 
-def trained_stage(wires: Any, dataset: Any, config: Any, concept: Any) -> tuple[Any, Any]:
+def trained_stage(
+    wires: tuple[Any, Any, Any], dataset: Any, config: Any, concept: Any
+) -> tuple[Any, Any]:
     """What a stage makes of a concept (None: of nothing) on (MODEL, CLIP, VAE), and its losses; no
     page follows it."""
     from ..attndb.training.session import train_stage

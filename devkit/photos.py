@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -40,6 +41,7 @@ def write_photos(folder: Path, count: int = 5) -> list[Path]:
             view = view.transpose(Image.Transpose.ROTATE_90)
             exif[EXIF_ORIENTATION] = ROTATED_90
         path = folder / name
-        view.save(path, exif=exif, **({"quality": 92} if path.suffix == ".jpg" else {}))
+        quality: dict[str, Any] = {"quality": 92} if path.suffix == ".jpg" else {}
+        view.save(path, exif=exif, **quality)
         paths.append(path)
     return paths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -119,7 +119,7 @@ def _score(options: argparse.Namespace, given: _Given, found: _Found) -> None:
         found.verdict = drawn.verdict
         if options.grid is not None:
             write_whole({options.grid: png_writer(to_picture(drawn.grid(_CELL)))})
-    distractors = {None: [_tensor(other) for other in given.others]}
+    distractors: dict[Hashable, list[Tensor]] = {None: [_tensor(other) for other in given.others]}
     for folder in given.folders:
         samples = _samples(folder)
         row = score(folder.path, samples, given.reference, given.encoders, distractors)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .epochs import train_in_epochs
 from .judges import soften
+from .layout import channels_last
 from .stock import CLIP_TRAIN, render_to, scene_rng, to_model_range
 from .text import END, SHORT, CaptionEncoder, TextEncoder, Vocabulary
 from .world import Scene, Words, random_caption, random_identity, random_scene, render
@@ -117,7 +118,7 @@ def train_micro_clip(
     generator = torch.Generator().manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     pictures, pairs = rendered_pairs(folder, config)
-    model = MicroClip(captions.vocabulary).to(memory_format=torch.channels_last)
+    model = channels_last(MicroClip(captions.vocabulary))
 
     def loss_of(index: Tensor) -> Tensor:
         chosen = index.numpy()

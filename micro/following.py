@@ -39,7 +39,9 @@ def asked_of(scene: Scene) -> dict[str, tuple[tuple[str, str], ...]]:
     held thing are both as asked.
     """
     kept, true = kept_clauses(scene), attributes_of(scene)
-    found = {name: ((name, str(true[name])),) for name in ("category", "colour", "style")}
+    found: dict[str, tuple[tuple[str, str], ...]] = {
+        name: ((name, str(true[name])),) for name in ("category", "colour", "style")
+    }
     if scene.words.partner is None or "partner" in kept:
         found["pattern"] = (("pattern", scene.look.pattern),)
     if "place" in kept:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .epochs import train_in_epochs
+from .layout import channels_last
 from .stock import JUDGE_TEST, JUDGE_TRAIN, make_scenes, rendered, to_model_range
 from .world import Scene, Words, random_identity, random_scene, render
 from .world.vocabulary import (
@@ -162,7 +163,7 @@ def train_judges(folder: Path, config: JudgeConfig, bf16: bool = False) -> Judge
     generator = torch.Generator().manual_seed(config.seed)
     pictures, scenes = rendered(folder, config.seed, JUDGE_TRAIN, config.scenes, judge_scene)
     truth = labels(scenes)
-    model = Judges().to(memory_format=torch.channels_last)
+    model = channels_last(Judges())
 
     def loss_of(index: Tensor) -> Tensor:
         x = soften(to_model_range(pictures[index.numpy()]), generator)

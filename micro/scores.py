@@ -30,7 +30,8 @@ def _blurred(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     x = np.pad(picture.astype(np.float32), ((1, 1), (1, 1), (0, 0)), mode="edge")
     h, w = picture.shape[:2]
     rows = (x[:h] + x[1 : h + 1] + x[2 : h + 2]) / 3
-    return (rows[:, :w] + rows[:, 1 : w + 1] + rows[:, 2 : w + 2]) / 3
+    mean = (rows[:, :w] + rows[:, 1 : w + 1] + rows[:, 2 : w + 2]) / 3
+    return mean.astype(np.float32, copy=False)
 
 
 def part_distances(

@@ -135,25 +135,24 @@ class TextEncoder(nn.Module):
         self.width = width
         heads, depth = TEXT_CONFIG["num_attention_heads"], TEXT_CONFIG["num_hidden_layers"]
         layers = [_Layer(width, inner, heads) for _ in range(depth)]
+        words, places = nn.Embedding(rows, width), nn.Embedding(LENGTH, width)
         self.text_model = nn.ModuleDict(
             {
                 "embeddings": nn.ModuleDict(
-                    {
-                        "token_embedding": nn.Embedding(rows, width),
-                        "position_embedding": nn.Embedding(LENGTH, width),
-                    }
+                    {"token_embedding": words, "position_embedding": places}
                 ),
                 "encoder": nn.ModuleDict({"layers": nn.ModuleList(layers)}),
                 "final_layer_norm": nn.LayerNorm(width),
             }
         )
-        nn.init.normal_(self.text_model["embeddings"]["token_embedding"].weight, std=0.3)
-        nn.init.normal_(self.text_model["embeddings"]["position_embedding"].weight, std=0.1)
+        nn.init.normal_(words.weight, std=0.3)
+        nn.init.normal_(places.weight, std=0.1)
 
     def forward(self, rows: Tensor) -> Tensor:
-        embeddings = self.text_model["embeddings"]
+        model: Any = self.text_model  # by the names that the host's encoder has
+        embeddings = model["embeddings"]
         positions = embeddings["position_embedding"].weight[: rows.shape[1]]
         x = embeddings["token_embedding"](rows) + positions
-        for layer in self.text_model["encoder"]["layers"]:
+        for layer in model["encoder"]["layers"]:
             x = layer(x)
-        return self.text_model["final_layer_norm"](x)
+        return model["final_layer_norm"](x)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..attndb.artifacts.tensor_file import write_whole
 from .autoencoder import Autoencoder
+from .layout import channels_last
 from .muon import Muon
 from .stock import to_model_range
 
@@ -66,7 +67,7 @@ class CoderTrainer:
         self.config, self.pictures = config, pictures
         self.model = Autoencoder()
         self.model.start_from_components(to_model_range(pictures[:1500]))
-        self.model.to(memory_format=torch.channels_last)
+        channels_last(self.model)
         named = dict(self.model.named_parameters())
         hidden = {
             name: p

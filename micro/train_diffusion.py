@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attndb.models.noise_schedule import scaled_linear_alphas_cumprod
+from .layout import channels_last
 from .muon import Muon
 from .text import LENGTH, SHORT, CaptionEncoder, TextEncoder
 from .train_autoencoder import save_state
@@ -70,7 +71,7 @@ class DiffusionTrainer:
         torch.manual_seed(config.seed)
         self.config, self.captions, self.device = config, captions, torch.device(device)
         self.bf16 = bf16
-        self.unet = new_unet(unet_config).to(self.device).to(memory_format=torch.channels_last)
+        self.unet = channels_last(new_unet(unet_config).to(self.device))
         self.unet.requires_grad_(True)
         self.predict = torch.compile(self.unet, dynamic=False) if compiled else self.unet
         self.text = TextEncoder(captions.vocabulary.rows).to(self.device)
@@ -88,7 +89,7 @@ class DiffusionTrainer:
             ),
             torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=0.0),
         ]
-        self.parameters = list(self.named.values())
+        self.parameters: list[Tensor] = list(self.named.values())
         self.average = [p.detach().clone() for p in self.parameters]
         self.abar = scaled_linear_alphas_cumprod().float().to(self.device)
         self.steps, self.elapsed = 0, 0.0
@@ -139,7 +140,9 @@ class DiffusionTrainer:
             optimizer.zero_grad(set_to_none=True)
         decay = min(c.ema, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                self.average, self.parameters, 1 - decay
+            )
         self.steps += 1
         return float(loss.detach()), t, losses.detach()
 

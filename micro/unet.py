@@ -69,7 +69,9 @@ def new_unet(config: dict[str, Any] | None = None) -> nn.Module:
             nn.init.zeros_(module.bias)
         elif reset is not None:
             raise TypeError(f"new_unet: no initialisation for {type(module).__name__}")
-    zeroed = [m.out_layers[-1] for m in unet.modules() if isinstance(m, ResBlock)] + [unet.out[-1]]
+    zeroed: list[Any] = [m.out_layers[-1] for m in unet.modules() if isinstance(m, ResBlock)] + [
+        unet.out[-1]
+    ]
     ends = ("to_out.0", "ff.net.2")
     zeroed += [module for name, module in unet.named_modules() if name.endswith(ends)]
     for module in zeroed:

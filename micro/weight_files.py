@@ -10,7 +10,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..attndb.artifacts.tensor_file import text_writer, write_whole
+from ..attndb.artifacts.tensor_file import bytes_writer, text_writer, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def save(
     """Write a file in one move and give its sha256; the card is the writer's to update."""
     tidy = {key: value.detach().cpu().contiguous() for key, value in sorted(tensors.items())}
     data = safetensors.torch.save(tidy, metadata)
-    write_whole({folder / name: lambda file: file.write(data)})
+    write_whole({folder / name: bytes_writer(data)})
     digest = hashlib.sha256(data).hexdigest()
     log.info("%s: %.1f MB, sha256 %s", folder / name, len(data) / 1e6, digest)
     return digest

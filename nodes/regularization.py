@@ -83,7 +83,11 @@ class AttentionMapRegularization(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(
-        cls, mean_weight: float, variance_weight: float, layers: str, inside_mask: bool = False
+        cls,
+        mean_weight: float,
+        variance_weight: float,
+        layers: LayerChoice,
+        inside_mask: bool = False,
     ) -> io.NodeOutput:
         return io.NodeOutput(
             config.Regularization(

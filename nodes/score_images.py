@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
 from comfy_api.v0_0_2 import io, ui
+from torch import Tensor
 
 from ..attndb.config.lines import asked_lines
 from ..attndb.evaluation.prompts import context, whole
@@ -123,8 +124,8 @@ class ScoreImages(io.ComfyNode):
             Sample(picture=picture, text=text, context=rest, mask=own[n] if own else None)
             for n, (picture, (text, rest)) in enumerate(zip(pictures, prompts, strict=True))
         ]
-        others = [] if distractors is None else separate_images(distractors)
-        others = {None: [rgb(torch.from_numpy(other)) for other in others]}
+        other = [] if distractors is None else separate_images(distractors)
+        others: dict[Hashable, list[Tensor]] = {None: [rgb(torch.from_numpy(o)) for o in other]}
         row = score(one_value("label", label) or "pictures", samples, reference, given, others)
         table = score_table([row])
         return io.NodeOutput(

@@ -38,7 +38,7 @@ class _Stage(io.ComfyNode):
     STAGE = 0
     NODE_ID = ""
     NAME = ""
-    DESCRIPTION = ""
+    ABOUT = ""
     ALIASES: tuple[str, ...] = ()
 
     @classmethod
@@ -85,7 +85,7 @@ class _Stage(io.ComfyNode):
             node_id=cls.NODE_ID,
             display_name=cls.NAME,
             category=CATEGORY,
-            description=cls.DESCRIPTION,
+            description=cls.ABOUT,
             search_aliases=[*cls.ALIASES, "train", "fine-tune", "finetune", "personalization"],
             inputs=inputs,
             outputs=result_sockets(),
@@ -138,7 +138,7 @@ class LearnEmbedding(_Stage):
     STAGE = 1
     NODE_ID = "AttnDBStage1LearnEmbedding"
     NAME = "Stage 1: Learn Embedding"
-    DESCRIPTION = (
+    ABOUT = (
         "Learns the new token's embedding, so that it sits among the other words of a prompt. The "
         "U-Net and the text encoder stay frozen. Published: 60 steps, rate 1e-3, batch 8."
     )
@@ -151,7 +151,7 @@ class TrainCrossAttention(_Stage):
     STAGE = 2
     NODE_ID = "AttnDBStage2TrainCrossAttention"
     NAME = "Stage 2: Train Cross-Attention"
-    DESCRIPTION = (
+    ABOUT = (
         "Learns the new token's attention map by training the cross-attention layers alone. "
         "Published: 100 steps, rate 2e-5, batch 8."
     )
@@ -164,7 +164,7 @@ class TrainUNet(_Stage):
     STAGE = 3
     NODE_ID = "AttnDBStage3TrainUNet"
     NAME = "Stage 3: Train U-Net"
-    DESCRIPTION = (
+    ABOUT = (
         "Learns the subject's identity by training the whole U-Net. Published: 500 steps, rate "
         "2e-6, batch 8 (fast: 200 steps, rate 1e-5, batch 4)."
     )

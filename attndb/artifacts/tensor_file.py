@@ -76,13 +76,18 @@ def tensors_writer(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     return write
 
 
-def text_writer(text: str) -> Writer:
-    """A writer of UTF-8 text."""
+def bytes_writer(data: bytes) -> Writer:
+    """A writer of a file that holds these."""
 
     def write(handle: IO[bytes]) -> None:
-        handle.write(text.encode())
+        handle.write(data)
 
     return write
+
+
+def text_writer(text: str) -> Writer:
+    """A writer of UTF-8 text."""
+    return bytes_writer(text.encode())
 
 
 def png_writer(image: Image.Image) -> Writer:

@@ -80,15 +80,21 @@ class Model(Runtime, Protocol):
     unet: nn.Module
     """The denoiser; fp32 parameters that require no grad, on the device or waiting for a training
     in main memory (models/placement.py)."""
-    text_encoders: Mapping[str, nn.Module]
-    """The frozen text encoders, by the name that embeddings have."""
     diffusion: Diffusion
     """Noise schedule and prediction type."""
     device: torch.device
     """Where the denoiser computes."""
-    base_weights: Mapping[str, Tensor]
-    """Those weights of the base model that the denoiser begins without, by name, fp32 on the CPU:
-    what the concept that a training goes on from has changed."""
+
+    @property
+    def text_encoders(self) -> Mapping[str, nn.Module]:
+        """The frozen text encoders, by the name that embeddings have."""
+        ...
+
+    @property
+    def base_weights(self) -> Mapping[str, Tensor]:
+        """Those weights of the base model that the denoiser begins without, by name, fp32 on the
+        CPU: what the concept that a training goes on from has changed."""
+        ...
 
     @property
     def reads_sizes(self) -> bool:

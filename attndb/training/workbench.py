@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -30,13 +30,19 @@ class TrainableModel(Model, Protocol):
         ...
 
 
-class Workbench(Protocol):
+Trainable = TypeVar("Trainable", bound=TrainableModel)
+
+
+class Workbench(Protocol[Trainable]):
     """A base model with what belongs to it, and the ways to show what becomes of a training."""
 
-    weights_dtype: torch.dtype
-    """Of the weight changes that a concept keeps."""
     ranks: Ranks
     """The processes that train together, each at a workbench of its own."""
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """Of the weight changes that a concept keeps."""
+        ...
 
     def check(
         self, dataset: ConceptDataset, concept: TrainedConcept | None, vectors: int | None
@@ -80,13 +86,13 @@ class Workbench(Protocol):
 
     def private_model(
         self, dataset: ConceptDataset, concept: TrainedConcept | None
-    ) -> AbstractContextManager[TrainableModel]:
+    ) -> AbstractContextManager[Trainable]:
         """A private copy of the base with a concept's weights, for as long as the context lasts."""
         ...
 
     def fit_to_memory(
         self,
-        model: TrainableModel,
+        model: Trainable,
         choices: Sequence[StageConfig],
         prompts: Sequence[TokenizedText],
         embeddings: Embeddings,
@@ -104,7 +110,7 @@ class Workbench(Protocol):
 
     def callbacks(
         self,
-        model: TrainableModel,
+        model: Trainable,
         config: StageConfig,
         dataset: ConceptDataset,
         prompt: TokenizedPrompt,

@@ -125,7 +125,9 @@ def _save_previews(concept: TrainedConcept, name: str) -> None:
     """`<file>.preview.png` beside each file; a picture that somebody put there stays."""
     write = preview_writer(concept)
     paths = [embedding_path(name), *([weights_path(name)] if concept.delta else [])]
-    for path in paths if write else ():
+    if write is None:
+        return
+    for path in paths:
         claim_whole({path.with_name(f"{path.stem}.preview.png"): write})
 
 

@@ -206,4 +206,5 @@ def known_folders() -> list[str]:
 
 def micro_encoder() -> MicroClipEncoder:
     """The micro CLIP, with the host's own tokeniser."""
-    return micro_clip_encoder(comfy.sd1_clip.SD1Tokenizer().clip_l.tokenizer)
+    tokenizers: Any = comfy.sd1_clip.SD1Tokenizer()  # which names them as it goes
+    return micro_clip_encoder(tokenizers.clip_l.tokenizer)

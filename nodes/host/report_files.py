@@ -9,7 +9,7 @@ import folder_paths
 
 from ...attndb.artifacts.folder_claim import claim_folder, folder_holds
 from ...attndb.artifacts.partial_files import remove_stale_partial_files
-from ...attndb.artifacts.tensor_file import Writer, text_writer
+from ...attndb.artifacts.tensor_file import Writer, bytes_writer, text_writer
 from ...attndb.evaluation.report import HTML, PICTURE
 
 
@@ -24,7 +24,7 @@ def save_report(wanted: str, text: str, picture: bytes) -> Path:
     written."""
     remove_stale_partial_files(report_folder(wanted).parent)
     files: dict[str, Writer] = {
-        PICTURE: lambda handle: handle.write(picture) and None,
+        PICTURE: bytes_writer(picture),
         HTML: text_writer(text),
     }
     for number in itertools.count(1):

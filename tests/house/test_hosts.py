@@ -37,6 +37,11 @@ def test_the_oldest_release_that_is_tested_is_the_one_that_is_promised():
     assert re.findall(r"\d+\.\d+\.\d+ or newer", read("README.md")) == [f"{OLDEST_HOST} or newer"]
 
 
+def test_types_are_checked_against_the_release_that_is_set_up():
+    named = re.findall(r'extraPaths = \["(.*?)"\]', read("pyproject.toml"))
+    assert set(named) == {f".host/ComfyUI-{DEFAULT_HOST}"}
+
+
 def test_the_table_says_that_the_promised_release_passes():
     rows = dict(ROW.findall(read("docs/host.md")))
     if "Not yet written by the command" in read("docs/host.md"):

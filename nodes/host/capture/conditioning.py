@@ -40,8 +40,7 @@ def find_prompt(
         found = {}
         for cond in conds[name]:
             text = cond.get("cross_attn")
-            place = None if text is None else place_in(text, references)
-            if place is not None:
+            if text is not None and (place := place_in(text, references)) is not None:
                 found[cond["uuid"]] = PromptPlace(place, text.shape[1], text)
         if found:
             return found, True

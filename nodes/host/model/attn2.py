@@ -68,7 +68,7 @@ def attend(
     its own attention."""
     if inner is not None:
         return inner(q, k, v, extra_options)
-    named = {"transformer_options": extra_options} if _NAMES_OPTIONS else {}
+    named: dict[str, Any] = {"transformer_options": extra_options} if _NAMES_OPTIONS else {}
     return host_attention.optimized_attention(
         q,
         k,

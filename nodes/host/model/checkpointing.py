@@ -11,14 +11,14 @@ import functools
 from typing import Any
 
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ....attndb.config.choices import Checkpointing
 
 
-def checkpoint_activations(unet: UNetModel, level: Checkpointing) -> None:
+def checkpoint_activations(unet: nn.Module, level: Checkpointing) -> None:
     """Makes a private U-Net keep less for the backward pass: the same gradient, bit for bit.
 
     `light`: normalisation, SiLU and the first half of the feed-forward are computed again; `full`:
@@ -32,7 +32,7 @@ def checkpoint_activations(unet: UNetModel, level: Checkpointing) -> None:
             _recompute(module.norm)
         elif isinstance(module, BasicTransformerBlock):
             _recompute_transformer_block(module)
-    _recompute(unet.out)
+    _recompute(unet.get_submodule("out"))
     if level == "full":
         for module in unet.modules():
             if isinstance(module, (ResBlock, SpatialTransformer)):

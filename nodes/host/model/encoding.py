@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import torch
@@ -31,13 +31,13 @@ def crops_at_once(vae: Any, resolution: int, device: torch.device) -> int:
     if needed is None:
         return 1
     each = needed((1, 3, resolution, resolution), vae.vae_dtype)
-    total = comfy.model_management.get_total_memory(device)
+    total = cast(int, comfy.model_management.get_total_memory(device))
     return max(1, min(_MOST, int(total / _SHARE / max(1, each))))
 
 
 def room_for_latents() -> float:
     """Bytes of main memory that latents may take."""
-    return comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE
+    return cast(int, comfy.model_management.get_total_memory(torch.device("cpu"))) / _SHARE
 
 
 def encoder_device(vae: Any, device: torch.device) -> torch.device:

@@ -217,7 +217,7 @@ def encoded_by_layer(
 ) -> tuple[Tensor, Tensor]:
     """A prompt at a timestep for every layer, (L, T, D): sources of keys and of values. The host
     encodes both, with the prompt's weights; a word that is not on the MODEL stays plain."""
-    device = encoder.final_norm.weight.device
+    device = next(encoder.final_norm.parameters()).device
     given = {key: word.at(t, device) for key, word in words.items()}
     places = {place: key for place, key in text.words.items() if key in given}
     count = len(text.chunks)

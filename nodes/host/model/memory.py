@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import torch
@@ -63,7 +63,7 @@ def fit_to_memory(
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device, as the host sees it."""
-    return int(comfy.model_management.get_free_memory(device))
+    return int(cast(int, comfy.model_management.get_free_memory(device)))
 
 
 def _vae_bytes(vae: Any) -> int:

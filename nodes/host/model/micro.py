@@ -56,7 +56,9 @@ class AttnDBMicro(comfy.supported_models_base.BASE):
 class MicroTokenizer(comfy.sd1_clip.SDTokenizer):
     """CLIP's tokenizer; says once which words of a prompt the model does not know."""
 
-    def __init__(self, embedding_directory=None, tokenizer_data=None, vocabulary=None) -> None:
+    def __init__(
+        self, embedding_directory=None, tokenizer_data=None, *, vocabulary: Vocabulary
+    ) -> None:
         super().__init__(
             embedding_directory=embedding_directory,
             embedding_size=TEXT_CONFIG["hidden_size"],
@@ -147,7 +149,7 @@ def from_tensors(
 
 def _model(state: dict[str, Tensor], autoencoder: torch.nn.Module) -> Any:
     management = comfy.model_management
-    config = AttnDBMicro(copy.deepcopy(UNET_CONFIG))
+    config: Any = AttnDBMicro(copy.deepcopy(UNET_CONFIG))
     config.latent_format = MicroLatent()
     device, offload = management.get_torch_device(), management.unet_offload_device()
     dtypes = [torch.float32]  # 24 MB in half precision: nothing to gain from less
@@ -209,7 +211,7 @@ def _vae(state: dict[str, Tensor]) -> Any:
     The host builds its VAE from the layouts that it knows; it is made with its smallest one, and
     everything that depends on the network is then set as its constructor sets it.
     """
-    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
+    vae: Any = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
     network = Autoencoder().to(torch.float32).eval().requires_grad_(False)
     network.load_state_dict(state)
     vae.first_stage_model = network

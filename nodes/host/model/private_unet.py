@@ -91,8 +91,9 @@ def private_unet(
         module.__class__ = _PLAIN.get(type(module), type(module))
         if isinstance(module, CrossAttention):
             module.__class__ = TrainableAttention
-    texts = (module for name, module in unet.named_modules() if name.endswith(".attn2"))
+    texts = [m for name, m in unet.named_modules() if name.endswith(".attn2")]
     for place, module in enumerate(texts):
+        assert isinstance(module, TrainableAttention)
         module.place = place
     return unet
 

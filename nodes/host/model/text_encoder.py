@@ -58,9 +58,9 @@ class TextEncoder:
     def encode(self, prompt: TokenizedText, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Text states (1, T, D) and pooled text (1, D) of a prompt, differentiable in the
         placeholder's vectors."""
-        vectors = iter(vectors)
+        rows = iter(vectors)
         ids = prompt.tokens if self.padding is None else prompt.padded(*self.padding)
-        tokens = [next(vectors) if token is None else token for token in ids]
+        tokens = [next(rows) if token is None else token for token in ids]
         states, pooled = self.model([tokens])
         return states, pooled
 

@@ -131,7 +131,8 @@ def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch
             if name not in buffers:
                 value = nn.Parameter(value, requires_grad=False)
             setattr(owner, name.rpartition(".")[2], value)
-        for submodule in copied.modules():
+        submodules: list[Any] = [*copied.modules()]
+        for submodule in submodules:
             if hasattr(submodule, "weight_function"):
                 submodule.weight_function, submodule.bias_function = [], []
     return copied

@@ -177,7 +177,7 @@ class PreviewPictures:
         return True
 
 
-def _around(model: Any, unet: nn.Module) -> ResidentPatcher:
+def _around(model: Any, unet: Any) -> ResidentPatcher:
     """A patcher of the host's model with another U-Net in it; nothing is shared that changes."""
     base = copy.copy(model.model)
     base._modules = {**model.model._modules, "diffusion_model": unet}
@@ -191,10 +191,10 @@ def _around(model: Any, unet: nn.Module) -> ResidentPatcher:
         if not name.startswith("diffusion_model.")
     }
 
-    def predict(apply: Any, call: dict[str, Any]) -> Tensor:
+    def predict(apply_model: Any, params: Any) -> Tensor:
         bf16 = any(parameter.dtype == torch.bfloat16 for parameter in unet.parameters())
         with autocast(device, bf16):
-            return apply(call["input"], call["timestep"], **call["c"])
+            return apply_model(params["input"], params["timestep"], **params["c"])
 
     patcher.set_model_unet_function_wrapper(predict)
     return patcher
