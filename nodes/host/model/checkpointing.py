@@ -26,10 +26,10 @@ def checkpoint_activations(unet: nn.Module, level: Checkpointing) -> None:
     """
     for module in unet.modules():
         if isinstance(module, ResBlock):
-            _recompute(module.in_layers)
-            _recompute(module.out_layers)
+            _recompute(module.get_submodule("in_layers"))
+            _recompute(module.get_submodule("out_layers"))
         elif isinstance(module, SpatialTransformer):
-            _recompute(module.norm)
+            _recompute(module.get_submodule("norm"))
         elif isinstance(module, BasicTransformerBlock):
             _recompute_transformer_block(module)
     _recompute(unet.get_submodule("out"))

@@ -221,7 +221,7 @@ def _is_sdxl(base_model: Any) -> bool:
 
 
 def _is_trainable_unet(base_model: Any) -> bool:
-    unet = getattr(base_model, "diffusion_model", None)
+    unet: Any = getattr(base_model, "diffusion_model", None)
     return (
         isinstance(unet, UNetModel)
         and (unet.num_classes is None or _is_sdxl(base_model))

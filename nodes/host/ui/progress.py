@@ -143,14 +143,15 @@ class EncodingProgress:
         """`done` of `total` are encoded, some at a time. Raises the host's interrupt if the user
         pressed Cancel."""
         now = time.monotonic()
-        begins = self._bar is None or done <= self._done
-        if self._bar is None or begins:
+        bar = self._bar
+        begins = bar is None or done <= self._done
+        if bar is None or begins:
             log.info("%s: encoding %d photo crops", self._title, total)
-            self._bar = comfy.utils.ProgressBar(total)
+            bar = self._bar = comfy.utils.ProgressBar(total)
             self._start = self._shown = now
             self._first = done
         self._done = done
-        self._bar.update_absolute(done, total)
+        bar.update_absolute(done, total)
         if self._plan is not None and (begins or now - self._shown >= _TEXT_EVERY_S):
             self._shown = now
             since = done - self._first
@@ -168,9 +169,8 @@ class CountedProgress:
 
     def __call__(self, done: int, total: int) -> None:
         """Raises the host's interrupt if the user pressed Cancel."""
-        if self._bar is None:
-            self._bar = comfy.utils.ProgressBar(total)
-        self._bar.update_absolute(done, total)
+        bar = self._bar = self._bar or comfy.utils.ProgressBar(total)
+        bar.update_absolute(done, total)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
