@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notes import APP_NOTE, SDXL_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
+from notes import APP_NOTE, LORA_NOTE, SDXL_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
 from parts import (
     LIVE,
     SAID,
@@ -34,8 +34,11 @@ from toys import (
     two_concepts,
 )
 
+NOTES = {"paper": TEACH_NOTE, "micro": TOY_NOTE, "sdxl": SDXL_NOTE, "lora": LORA_NOTE}
+"""Of the main job, by preset."""
 
-def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
+
+def teach(toy: bool, model: dict[str, str] = SD15, lora: bool = False) -> Spec:
     """The main job on one screen, on Stable Diffusion or on the toy model."""
     graph, large = Graph(), model is SDXL
     if toy:
@@ -54,7 +57,7 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
         **{"cfg": 3.0 if toy else 7.5, "width": size, "height": size},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
-    preset = "micro" if toy else "sdxl" if large else "paper"
+    preset = "micro" if toy else "sdxl" if large else "lora" if lora else "paper"
     train = graph.add("AttnDBAllStages", **wires, preset=preset, preview=preview[0])
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
@@ -77,7 +80,7 @@ def teach(toy: bool, model: dict[str, str] = SD15) -> Spec:
         ],
         "sizes": sizes(graph) | {shown.id: [400, 270]},
         "room": room(graph, {int(train.id): LIVE, int(save.id): SAID}),
-        "notes": [note(TOY_NOTE if toy else SDXL_NOTE if large else TEACH_NOTE, left, 220)],
+        "notes": [note(NOTES[preset], left, 220)],
         "models": {} if toy else {base.id: [model]},
     }
 
@@ -159,6 +162,7 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject": lambda: teach(toy=False),
     "Teach a subject (toy model)": lambda: teach(toy=True),
     "Teach a subject (fast)": fast,
+    "Teach a subject (LoRA)": lambda: teach(toy=False, lora=True),
     "Teach a subject (SDXL)": lambda: teach(toy=False, model=SDXL),
     "Teach a subject (app)": app_form,
     "Stage by stage": stages,

@@ -17,6 +17,14 @@ subject*.
 
 Drop the photos, write **category** and **placeholder**, in *Prompt* both in the place of \
 `<my-dog> dog`, and press **Run**."""
+LORA_NOTE = """# Teach a subject, as a LoRA
+
+As *Teach a subject*, with **preset lora**: rank 16 in stages 2 and 3. For 8 GB and less, and for \
+small files. Its rates are derived, **nobody has run them on trained weights yet**. Another rank: \
+*Training Options*.
+
+Drop the photos, write **category** and **placeholder**, in *Prompt* both in the place of \
+`<my-dog> dog`, and press **Run**."""
 CONTROL_NOTE = """# Your subject in the outlines of a picture
 
 1. Choose the checkpoint that the concept was trained on, and a saved concept.

@@ -4,7 +4,8 @@ do with its photos and preset micro.
     .venv/bin/python tests/browser/stand_in.py
 
 Above the photos, below the subject in scenes that no photo shows; the fast recipe's card is of
-preset micro with as much less of stage 3, two fifths of the steps at a higher rate.
+preset micro with as much less of stage 3, two fifths of the steps at a higher rate, that of the
+LoRA of preset micro-lora.
 """
 
 from __future__ import annotations
@@ -64,12 +65,14 @@ def main() -> int:
     third = graph.prompt[stages[-1].id]
     fast = {**third["inputs"], "steps": STEPS, "learning_rate": RATE}
     shorter = graph.add(third["class_type"], **fast)
+    thin = graph.add("AttnDBAllStages", **wires, dataset=dataset[0], preset="micro-lora")
     after = {f"After stage {n}": draws(graph, base, one, SCENES) for n, one in enumerate(stages, 1)}
     last = list(after.values())[-1]
     cards: dict[str, Mapping[str, list[Node]]] = {
         "Teach a subject": {"": last},
         "Teach a subject (app)": {"": draws(graph, base, stages[-1], OTHERS)},
         "Teach a subject (fast)": {"": draws(graph, base, shorter, SCENES)},
+        "Teach a subject (LoRA)": {"": draws(graph, base, thin, SCENES)},
         "Stage by stage": after,
     }
     with tempfile.TemporaryDirectory() as folder, HostServer(Path(folder)) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -13,9 +14,10 @@ from support.control_net import control_net_file
 from support.outcome import Outcome
 from support.server import HostServer
 from support.shipped import Shipped
+from support.workflow import ui_workflow_to_api
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
-from attndreambooth.devkit.pack import host_root
+from attndreambooth.devkit.pack import ROOT, host_root
 from attndreambooth.devkit.photos import write_photos
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 CONTROL = "control_v11p_sd15_canny_fp16.safetensors"
 SIDE = 64
+LORA = "Teach a subject (LoRA)"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,18 @@ def test_the_main_job_draws_and_saves(stocked):
     graph.prompt[save]["inputs"]["name"] = "my-dog-in-full"
     assert drawn(stocked, graph, graph.run(), "SaveImage").shape == (SIDE, SIDE, 3)
     assert (stocked.base / "models" / "loras" / "my-dog-in-full.safetensors").is_file()
+
+
+def test_as_a_lora_the_main_job_differs_in_its_preset_alone(stocked):
+    known = stocked.object_info()
+    whole, thin = (
+        ui_workflow_to_api(json.loads(path.read_text(encoding="utf-8")), known)
+        for path in (ROOT / "workflows" / f"{name}.json" for name in ("Teach a subject", LORA))
+    )
+    [train] = [key for key, node in thin.items() if node["class_type"] == "AttnDBAllStages"]
+    assert thin[train]["inputs"].pop("preset") == "lora"
+    assert whole[train]["inputs"].pop("preset") == "paper"
+    assert thin == whole
 
 
 def test_a_saved_concept_is_drawn_in_the_outlines_of_a_picture(stocked, taught):
