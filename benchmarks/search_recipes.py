@@ -77,7 +77,8 @@ TRIALS: Mapping[Kind, tuple[Pairs, ...]] = {
     "neti": _grid((300, 600), (1e-3, 5e-3), _one(300, 2e-2), _one(1000, 1e-3)),
     "vico": _grid((200, 400), (1e-4, 1e-3), _one(400, 1e-5), _one(800, 1e-3)),
 }
-"""Six each, at batch 4: a grid, and two beyond its edge on the side of its better ones."""
+"""Six each, at batch 4: a grid and two beside or in it; of AttnDreamBooth, whose three stages have
+no small grid, six that were picked."""
 
 
 def trial(method: Kind, pairs: Pairs) -> Contestant:
