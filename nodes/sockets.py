@@ -39,6 +39,9 @@ def reference_socket() -> io.Input:
     )
 
 
+_SUMMED = " The regulariser is summed over them, as published: half the batch ties half as much."
+
+
 def recipe_widgets(
     config: StageConfig, steps: str = "", *, rate: str = "", borrowed: str = ""
 ) -> list[io.Input]:
@@ -67,7 +70,8 @@ def recipe_widgets(
             default=config.batch_size,
             min=1,
             max=256,
-            tooltip=f"Samples per step. {borrowed or f'Published: {config.batch_size}.'}",
+            tooltip=f"Samples per step. {borrowed or f'Published: {config.batch_size}.'}"
+            + (_SUMMED if config.regularization.active else ""),
         ),
     ]
 

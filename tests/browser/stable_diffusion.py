@@ -22,8 +22,6 @@ from parts import (
 )
 from support.graph import Graph, Node
 
-QUICK = {**SD_VALUES, "steps": 25}
-
 
 def fast() -> Spec:
     """The main job by the published fast recipe, without pictures on the way."""
@@ -35,9 +33,8 @@ def fast() -> Spec:
     train = graph.add("AttnDBAllStages", **wires, preset="fast")
     save = graph.add("AttnDBSaveConcept", concept=train[0], name="my-dog")
     applied = apply(graph, base, train)
-    drawn = drawing(
-        graph, base, applied, ["a photo of a <my-dog> dog on the beach"], "my-dog", **QUICK
-    )
+    text = "a photo of a <my-dog> dog on the beach at sunset"
+    drawn = drawing(graph, base, applied, [text], "my-dog", **SD_VALUES)
     left = "1  Model and photos"
     return {
         "prompt": graph.prompt,
