@@ -79,9 +79,10 @@ def _settings(contestants: Sequence[Contestant]) -> list[Line]:
 
 
 def _sheet(concept: str, rows: Sequence[Row], folder: Path) -> Tensor | None:
-    """A line of pictures for each method, the photos on top; None without a strip."""
+    """A line of pictures for each method, with its joint score over all prompts, the photos on top;
+    None without a strip."""
     strips = {
-        row.method: path
+        f"{row.method}: joint {row.values['joint']:.2f}": path
         for row in rows
         if row.concept == concept and (path := strip_path(folder, row)).is_file()
     }
@@ -90,8 +91,8 @@ def _sheet(concept: str, rows: Sequence[Row], folder: Path) -> Tensor | None:
     photos = [drawn.picture for drawn, _ in CONCEPTS[concept].photos()]
     style = HeatmapStyle(cell=photos[0].shape[0])
     parts = [_line(f"{concept}: photos", photos, [""] * len(photos), style)]
-    for method, path in strips.items():
-        parts.append(_line(method, _cut(path), ascii_uppercase, style))
+    for title, path in strips.items():
+        parts.append(_line(title, _cut(path), ascii_uppercase, style))
     width = max(part.shape[1] for part in parts)
     return torch.cat([_wide(part, width) for part in parts])
 
