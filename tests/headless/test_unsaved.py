@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.training.step_loss import StepLoss
 from attndreambooth.attndb.training.training import StageResult
 from attndreambooth.attndb.training.unkept_results import UNKEPT
@@ -47,7 +48,7 @@ def train(host, tmp_path, monkeypatch):
         monkeypatch.setattr(subjects, "dataset_of", lambda job: None)
         monkeypatch.setattr(subjects, "save_concept_as", no_room)
         monkeypatch.setattr(subjects.Models, "wires", lambda *_: ())
-        stage = SimpleNamespace(method="dreambooth", steps=1)
+        stage = published("dreambooth").with_(steps=1)
         job = SimpleNamespace(
             **{"name": "x", "model": None, "concept": "", "stages": [stage], "preview": None},
             **{"low_memory_if_needed": True, "keep_state": False, "checkpoint_concepts": 0},
