@@ -29,7 +29,6 @@ from typing import Any
 import torch
 
 from ..attndb.training.run import Run
-from ..attndb.training.step_loss import StepLoss
 from ..devkit.pack import ROOT, host_on_path
 from ..devkit.training import training_of
 
@@ -77,14 +76,13 @@ def measured(name: str, rounds: int, folder: Path) -> dict[str, Any]:
         Run(Path(place), {}, every=0) as run,
         training_of(backend, config, initial_vector(backend)) as training,
     ):
-        losses: list[StepLoss] = []
         for round_ in range(2 * rounds):
-            timed("step_s", lambda: losses.append(training.step(len(losses), batch).read()))
+            timed("step_s", lambda: training.read(training.step(len(training.losses), batch)))
             if round_ % 2:
-                timed("beside_s", lambda: run.save(training, losses, beside=True))
+                timed("beside_s", lambda: run.save(training, beside=True))
                 timed("rest_s", run.wait)
             else:
-                timed("at_once_s", lambda: run.save(training, losses))
+                timed("at_once_s", lambda: run.save(training))
         size_on_disk = run.checkpoint.stat().st_size
     found: dict[str, Any] = {what: statistics.median(values) for what, values in taken.items()}
     return {"size": name, "bytes": size_on_disk, **found, "every": EVERY}

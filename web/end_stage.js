@@ -2,12 +2,11 @@
 // concept goes on over the wires, as after a training of so many steps.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { addStyle, element, isOurs, nodesAt } from "./parts.js";
+import { addStyle, element, ENDS, isOurs, nodesAt } from "./parts.js";
 
 const STEP = /^step \d/; // what a node says while it trains
 const ENDED = "was ended at"; // and of its stages that ended early
 const HEIGHT = 44; // with the margins that the page takes off
-const ENDS = ["execution_success", "execution_interrupted", "execution_error"];
 
 let shown = null; // the button of the node that trains
 

@@ -2,9 +2,8 @@
 // 1.57 the page takes the text away when a job ends, which is when they are told.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { isOurs, lives, nodesAt } from "./parts.js";
+import { ENDS, isOurs, lives, nodesAt } from "./parts.js";
 
-const ENDS = ["execution_success", "execution_interrupted", "execution_error"];
 const SHOWN = "progressText"; // the page's widget for such a text
 
 const told = new Map(); // by execution id: the node, and what it said last

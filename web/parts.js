@@ -35,6 +35,9 @@ const STYLE = `
 .attndb-card[aria-pressed="true"] { border-color: var(--p-primary-color, #60a5fa); }
 `;
 
+/** What the page is told when a job ends. */
+export const ENDS = ["execution_success", "execution_interrupted", "execution_error"];
+
 /** An element with a class, and children or text. */
 export function element(tag, className, ...children) {
   const made = document.createElement(tag);

@@ -197,11 +197,13 @@ def _at_once(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Gradients that are summed together: all of them in one piece would be held twice, and a card
     that runs out of memory there leaves the others waiting."""
     some: list[Tensor] = []
+    held = 0
     for gradient in gradients:
-        if some and sum(one.numel() for one in some) + gradient.numel() > _SUMMED_AT_ONCE:
+        if some and held + gradient.numel() > _SUMMED_AT_ONCE:
             yield some
-            some = []
+            some, held = [], 0
         some.append(gradient)
+        held += gradient.numel()
     if some:
         yield some
 

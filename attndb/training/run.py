@@ -199,15 +199,16 @@ class Run:
         """Whether a checkpoint is written after `done` steps."""
         return self.every > 0 and done % self.every == 0 and not self._pace.puts_off
 
-    def after_steps(self, training: Training, losses: list[StepLoss], logged: int) -> None:
+    def after_steps(self, training: Training, logged: int) -> None:
         """Logs the losses from number `logged` on; writes a checkpoint when one is due, and not
         after the last step: the result is next. A full disk is only warned of: the training goes
         on unprotected, and the next one is tried again."""
+        losses = training.losses
         self._log.append(losses, logged)
         due = self.due(len(losses)) and len(losses) < training.config.steps
         try:
             written = self._writing.ended()
-            if (due and self.save(training, losses, beside=True)) or written:
+            if (due and self.save(training, beside=True)) or written:
                 self.trouble = ""
         except OSError as error:
             reason, after = error.__cause__ or error, len(losses) + self.every
@@ -220,13 +221,13 @@ class Run:
             )
             log.warning(self.trouble)
 
-    def save(self, training: Training, losses: list[StepLoss], *, beside: bool = False) -> bool:
+    def save(self, training: Training, *, beside: bool = False) -> bool:
         """Writes the checkpoint of this moment, unless there is nothing new or a value is not
         finite: then the last good one stays. `beside`: a large one is written while the training
         goes on, from a copy if there is room for one. Whether it is on disk."""
         since = self._pace.now()
         self._writing.wait()
-        if len(losses) <= self._saved:
+        if len(training.losses) <= self._saved:
             return True
         if not training.consistent:
             log.warning("not saved: stopped inside an update; the last good checkpoint stays")
@@ -237,7 +238,7 @@ class Run:
             log.warning("not saved: %s is not finite; the last good checkpoint stays", bad[0])
             return False
         copied = snapshot(tensors) if beside else None
-        made = Checkpoint(tensors if copied is None else copied, plain, list(losses))
+        made = Checkpoint(tensors if copied is None else copied, plain, list(training.losses))
 
         def write() -> None:
             write_whole({self.checkpoint: checkpoint_writer(made, self.digest)})
@@ -256,16 +257,16 @@ class Run:
         with contextlib.suppress(OSError):
             self._writing.wait()
 
-    def before_result(self, training: Training, losses: list[StepLoss]) -> None:
+    def before_result(self, training: Training) -> None:
         """All steps are done: a last checkpoint, if the state is to be kept."""
         if self.keep_state:
-            self.rescue(training, losses)
+            self.rescue(training)
 
-    def rescue(self, training: Training, losses: list[StepLoss]) -> None:
+    def rescue(self, training: Training) -> None:
         """`save` for a training that is being stopped: a full disk must not hide the cause."""
         self.wait()
         try:
-            self.save(training, losses)
+            self.save(training)
         except OSError as error:
             self.trouble = f"{self.folder}: the checkpoint could not be written: {error}"
             log.error(self.trouble)

@@ -75,7 +75,7 @@ def train(
                     break
             training.ranks.end()
             if run is not None:
-                run.before_result(training, training.losses)
+                run.before_result(training)
             return training.result()
         except BaseException:
             try:
@@ -131,7 +131,7 @@ class _Progress:
         new = len(training.losses)
         self._take()
         if self._run is not None:
-            self._run.after_steps(training, training.losses, new)
+            self._run.after_steps(training, new)
         for loss in training.losses[new:]:
             self._callback(loss, training)
 
@@ -147,7 +147,7 @@ class _Progress:
             return
         with suppress(TrainingDivergedError):  # nothing of it is kept
             self._take()
-        self._run.rescue(self._training, self._training.losses)
+        self._run.rescue(self._training)
 
 
 def _begun_alike(training: Training, losses: list[StepLoss]) -> list[StepLoss]:

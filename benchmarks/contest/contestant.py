@@ -132,7 +132,7 @@ def recipes(path: Path = RECIPES) -> dict[str, list[tuple[int, float]]]:
 
 
 def ablations(ours: Contestant) -> list[Contestant]:
-    """Without each stage, and without the regulariser (METHOD: section 6)."""
+    """Without each stage, and without the regulariser."""
     first, second, third = ours.stages
     untied = Regularization(mean_weight=0.0, variance_weight=0.0)
 
@@ -160,8 +160,9 @@ def faster(ours: Contestant) -> Contestant:
 
 
 def beyond(ours: Contestant) -> list[Contestant]:
-    """Ideas beyond the paper that the pack has (METHOD: section 8), and the regulariser as strong
-    as at the published batch: it is summed over the batch, and ours is smaller."""
+    """Ideas beyond the paper that the pack has (docs/formulas.md, Beyond the
+    paper), and the regulariser as strong as at the published batch: it is summed over the batch,
+    and ours is smaller."""
     first, *later = ours.stages
     published = [c.batch_size for c in paper()]
 

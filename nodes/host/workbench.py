@@ -224,7 +224,6 @@ class HostWorkbench:
                 monitor = _attention_monitor(model, config, dataset, prompt, preview.every, run)
                 monitor.begin(model, embeddings)
                 callbacks.append(monitor)
-        self._plan.folder = f"output/attndb/{run.folder.name}"
         EARLY_END.begin(running_node() or "")
         title, plan = self._plan.title, self._plan
         progress = TrainingProgress(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from ..photo_folders import claim_folder
 from ..ui.early_end import EARLY_END
+from ..ui.running_server import running_server
 from .pictures import concept_picture, describe_concepts, describe_folder, photo_picture
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _PREFIX = "/attndreambooth"
 
 def add_routes() -> bool:
     """Adds them to the host's server; whether there is one (a test or a program has none)."""
-    found = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    found = running_server()
     if found is None:
         return False
     found.routes.get(f"{_PREFIX}/photos")(_photos)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from ....attndb.training.step_loss import StepLoss, short_name
 from ....attndb.training.training import Training
 from .plan import NodePlan
+from .running_server import running_server
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _MOMENT_S = 0.02
 def show_text(text: str) -> bool:
     """Shows a text under the node that is running, in the page that asked for it; whether there is
     one and this host can."""
-    server = _server()
+    server = running_server()
     send = getattr(server, "send_progress_text", None)
     node, client = running_node(), getattr(server, "client_id", None)
     if send is None or node is None or client is None:  # without a client it goes to every page
@@ -51,13 +51,8 @@ def running_node() -> str | None:
         context = get_executing_context()
     if context is not None:
         return str(context.node_id)
-    last = getattr(_server(), "last_node_id", None)
+    last = getattr(running_server(), "last_node_id", None)
     return None if last is None else str(last)
-
-
-def _server() -> object | None:
-    """A running server has loaded its own module; anywhere else there is none."""
-    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
 def duration(seconds: float) -> str:
