@@ -49,7 +49,9 @@ UNET = "model.diffusion_model."
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="asked_again.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="asked_again.py", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--kind", choices=["sd21", "sd21_whole"], default="sd21_whole")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--result", action="store_true", help="only what stage 3 leaves")

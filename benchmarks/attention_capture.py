@@ -31,7 +31,7 @@ PROMPT = "a photo of a red guitar and two cats on a wooden table"
 
 def main(arguments: Sequence[str]) -> int:
     """Prints one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--kind", default="sd15", choices=["sd15", "sd21"])
     parser.add_argument("--side", type=int, default=256, help="pixels")
     parser.add_argument("--batch", type=int, default=1)

@@ -46,7 +46,7 @@ SIDES = ("ours", "published")
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table; with --json writes the rows as well."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
     parser.add_argument("--full", action="store_true", help="also SD 2.1 at its full size")
     parser.add_argument("--only", choices=list(ROUNDS), help="this size alone")
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({case: dataclasses.asdict(counted) for case, counted in found.items()}))
         return 0
     if options.recipe_of:
-        print(json.dumps(recipe_side(*options.recipe_of, options.work, options.quick)))
+        side, precision = options.recipe_of
+        print(json.dumps(recipe_side(side, precision, options.work, options.quick)))
         return 0
     if options.recipe:
         return recipe(options)

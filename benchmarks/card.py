@@ -136,7 +136,7 @@ def _attempt(make: Callable[[], _Made], steps: int) -> dict[str, Any]:
             timing = time_in_turn({"step": made.step}, steps, made.device, WARMUP)["step"]
         operations = floating_point_operations(made.step)
         made.end()
-        found = {
+        found: dict[str, Any] = {
             "time_s": timing.wall,
             "first_step_s": cold,
             "memory_mb": peak.megabytes,
@@ -169,7 +169,8 @@ def _ours(
 ) -> _Made:
     backend = our_backend(size, weights, device)
     if mode.channels_last:
-        backend.unet.to(memory_format=torch.channels_last)
+        # torch takes it and leaves it out of its types
+        backend.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     estimated = estimator(size, backend)(config).total / 1e6
     training = training_of(backend, config, initial_vector(backend))
     batch = our_batch(inputs_of(size, 0))

@@ -41,7 +41,9 @@ EVERY = 100
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="checkpoints.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="checkpoints.py", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache", help="on the disk to time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +78,7 @@ def times_of(size: Size, stages: Sequence[int], rounds: int) -> list[dict[str, A
 
 
 def row(
-    size: Size, stage: int, precision: str, timed: dict[str, Timing], counts: dict[str, int]
+    size: Size, stage: int, precision: str, timed: Mapping[str, Timing], counts: dict[str, int]
 ) -> dict[str, Any]:
     """Ours (latents from a pool) at a precision against the published fp32 step. `counts`: floating
     point operations of a step."""

@@ -38,7 +38,7 @@ NOISE = 1000
 
 def table(rows: dict[float, list[dict[str, float]]]) -> str:
     """Means over concepts in Markdown; `rows`: correction -> scores of each concept."""
-    lines = [("correction", *SCORES)]
+    lines: list[tuple[str, ...]] = [("correction", *SCORES)]
     for correction, scores in rows.items():
         means = (f"{np.mean([s[name] for s in scores]):.3f}" for name in SCORES)
         lines.append((f"{correction:g}", *means))
@@ -47,7 +47,7 @@ def table(rows: dict[float, list[dict[str, float]]]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="correction.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="correction.py", description=str(__doc__).split("\n")[0])
     names = [concept.name for concept in EVALUATION]
     parser.add_argument("--concepts", nargs="+", choices=sorted(CONCEPTS), default=names[:2])
     parser.add_argument("--corrections", nargs="+", type=float, default=[0, 0.1, 0.2, 0.4, 0.7, 1])

@@ -76,7 +76,7 @@ def _record(rows: Sequence[Row], options: argparse.Namespace, lacks: str) -> dic
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="evaluate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="evaluate", description=str(__doc__).split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two concepts, few methods, one image")
     parser.add_argument("--methods", nargs="+", help="names of rows; all if not given")
     parser.add_argument("--concepts", nargs="+", choices=sorted(CONCEPTS))

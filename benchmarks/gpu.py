@@ -41,7 +41,7 @@ PIECES = ("stage-1", "stage-2", "stage-3", "paper", "fast")
 
 def main(arguments: Sequence[str]) -> int:
     """Prints rows as they come; with --json writes them all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--steps", type=int, default=10, help="steps behind a median")
     parser.add_argument("--piece", choices=PIECES, action="append", help="default: all of them")

@@ -47,7 +47,7 @@ HELD_OUT = 7919
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="latent_pool.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="latent_pool.py", description=str(__doc__).split("\n")[0])
     parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hatted-robot")
     parser.add_argument("--pools", type=int, nargs="+", default=[0, 8, 32, 128])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])

@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="lora.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="lora.py", description=str(__doc__).splitlines()[0])
     parser.add_argument("--size", choices=["tiny", "micro", "sd15-small"], default="sd15-small")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
@@ -102,7 +102,7 @@ def training_with(size: Any, stage: int, precision: Precision, kind: str, rank: 
     from .sizes import weights_of
 
     backend = our_backend(size, weights_of(size), CPU)
-    changes = {} if kind == "whole" else {"lora_rank": rank}
+    changes: dict[str, Any] = {} if kind == "whole" else {"lora_rank": rank}
     config = stage_config(stage, size, precision, **changes)
     vector = initial_vector(backend)
     if kind != "formed":

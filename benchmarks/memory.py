@@ -37,7 +37,7 @@ HEAD = (
 
 def main(arguments: Sequence[str]) -> int:
     """Prints Markdown tables; with --json writes the rows as well."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--predict", action="store_true", help="full-size models on a GPU too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     cases = estimates.cases()
     if options.case is not None:
         baseline = psutil.Process().memory_info().rss
-        print(json.dumps(estimates.measured(sizes.sd15_small(), *cases[options.case], baseline)))
+        stage, precision, mode = cases[options.case]
+        size = sizes.sd15_small()
+        print(json.dumps(estimates.measured(size, stage, precision, mode, baseline)))
         return 0
     if missing := comparison.left_out():
         print(missing, flush=True)

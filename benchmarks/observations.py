@@ -58,7 +58,7 @@ def contestants(shorter: int = 1) -> list[Contestant]:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="observations", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="observations", description=str(__doc__).split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps: does it run at all")
     parser.add_argument("--concepts", nargs="+", help="means over them; the first if not given")
     parser.add_argument("--every", type=int, default=20, help="steps between looks")

@@ -36,12 +36,14 @@ def text_encoder(size: Size, weights: dict[str, Tensor], device: torch.device) -
     import comfy.ops
     from comfy.sd1_clip import SDClipModel
 
-    skip: dict[str, Any] = {"layer": "hidden", "layer_idx": -1 - size.clip_skip}
+    layer: dict[str, Any] = {"layer": "last"}
+    if size.clip_skip:
+        layer = {"layer": "hidden", "layer_idx": -1 - size.clip_skip}
     model = SDClipModel(
         textmodel_json_config=dict(size.clip),
         dtype=torch.float32,
         model_options={"custom_operations": comfy.ops.disable_weight_init},
-        **(skip if size.clip_skip else {"layer": "last"}),
+        **layer,
     )
     model.transformer.load_state_dict(weights, strict=False)
     model.transformer.text_projection.weight.data.zero_()  # the host leaves it uninitialised

@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from .sizes import (
     CATEGORY,
@@ -47,6 +49,7 @@ class KeepingProcessor:
     def __call__(
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any
     ) -> Tensor:
+        assert attn.to_k and attn.to_v and attn.to_out  # only some kinds of attention lack them
         q = attn.head_to_batch_dim(attn.to_q(hidden_states))
         k = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
         v = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
@@ -55,7 +58,9 @@ class KeepingProcessor:
         return attn.to_out[0](attn.batch_to_head_dim(torch.bmm(probabilities, v)))
 
 
-def published_unet(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def published_unet(
+    config: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> UNet2DConditionModel:
     """diffusers' U-Net with the weights of ComfyUI's, explicit attention in every layer."""
     import comfy.utils
 
@@ -66,16 +71,19 @@ def published_unet(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
         depth = depth[blocks:]
     width = config["num_head_channels"]
     heads = [c // width for c in channels] if width > 0 else config["num_heads"]
+    shape: dict[str, Any] = {  # lists, as in diffusers' own files; it declares tuples
+        "block_out_channels": channels,
+        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
+        "attention_head_dim": heads,  # diffusers' historical name for the number of heads
+    }
     unet = UNet2DConditionModel(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],
-        block_out_channels=channels,
-        down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
-        up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
         layers_per_block=config["num_res_blocks"][0],
         cross_attention_dim=config["context_dim"],
-        attention_head_dim=heads,  # diffusers' historical name for the number of heads
         use_linear_projection=config["use_linear_in_transformer"],
+        **shape,
     )
     names = comfy.utils.unet_to_diffusers(dict(config))
     unet.load_state_dict({name: weights[names[name]] for name in unet.state_dict()})
@@ -101,8 +109,10 @@ class PublishedModel:
     def __init__(self, size: Size, weights: Weights, device: torch.device) -> None:
         self.size = size
         self.device = device
-        self.unet = published_unet(size.unet, weights.unet).to(device)
-        self.text = published_text_encoder(size, weights.text).to(device)
+        self.unet = published_unet(size.unet, weights.unet)
+        self.text = published_text_encoder(size, weights.text)
+        for module in (self.unet, self.text):
+            nn.Module.to(module, device)  # their own `to` hides its types
         self.autoencoder = autoencoder_of(size).to(device).requires_grad_(False).eval()
         self.scheduler = DDPMScheduler(
             num_train_timesteps=1000,
@@ -111,12 +121,11 @@ class PublishedModel:
             beta_end=0.012,
         )
         self.keeper = KeepingProcessor()
-        self.unet.set_attn_processor(
-            {
-                name: self.keeper if ".attn2." in name else AttnProcessor()
-                for name in self.unet.attn_processors
-            }
-        )
+        processors: dict[str, Any] = {
+            name: self.keeper if ".attn2." in name else AttnProcessor()
+            for name in self.unet.attn_processors
+        }
+        self.unet.set_attn_processor(processors)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of pictures in -1..1, drawn and scaled as published."""
@@ -138,15 +147,17 @@ class PublishedStep:
         self._autocast = autocast
         self.learns_vector = stage == 1
         self.vector = nn.Parameter(vector.detach().clone().to(model.device))
+        embedding = model.text.get_input_embeddings()
+        assert isinstance(embedding, nn.Embedding)
         with torch.no_grad():
-            model.text.get_input_embeddings().weight[FIRST_NEW_ID] = self.vector
+            embedding.weight[FIRST_NEW_ID] = self.vector
         model.unet.requires_grad_(stage == 3)
         if stage == 2:
             for name, parameter in model.unet.named_parameters():
                 parameter.requires_grad_(".attn2." in name)
         trained = [p for p in model.unet.parameters() if p.requires_grad]
         self.trainable = [self.vector] if self.learns_vector else trained
-        table = [model.text.get_input_embeddings().weight] if self.learns_vector else []
+        table = [embedding.weight] if self.learns_vector else []
         self.unused = [p for p in model.text.parameters() if all(p is not t for t in table)]
         """The text encoder gets gradients that no one uses or clears."""
         self.optimizer = torch.optim.AdamW(
@@ -172,7 +183,8 @@ class PublishedStep:
     def loss(self, latents: Tensor, inputs: Inputs) -> Tensor:
         """L_diff + L_reg of latents that are there already."""
         model, device = self.model, self.model.device
-        noise, t = inputs.noise.to(device), inputs.timesteps.to(device)
+        noise = inputs.noise.to(device)
+        t: Any = inputs.timesteps.to(device)  # int64; diffusers declares IntTensor, which is int32
         z_t = model.scheduler.add_noise(latents.to(device), noise, t)
         context_BTD = self._encode_text()
         model.keeper.maps.clear()

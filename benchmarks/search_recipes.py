@@ -97,7 +97,7 @@ def record(search: Search) -> dict[str, dict[str, Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="search_recipes", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="search_recipes", description=str(__doc__).split("\n")[0])
     parser.add_argument("--methods", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     add_options(parser, ROOT / ".cache" / "search", images=1)
     options = parser.parse_args(arguments)

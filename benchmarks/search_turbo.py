@@ -136,7 +136,7 @@ def record(search: Search, recipe: Contestant) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="search_turbo", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="search_turbo", description=str(__doc__).split("\n")[0])
     add_options(parser, ROOT / ".cache" / "search", images=1)
     options = parser.parse_args(arguments)
     asked = asked_by(options)

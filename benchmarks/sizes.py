@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..devkit.tiny_model import random_weights
 
@@ -212,18 +212,22 @@ def inputs_of(size: Size, seed: int) -> Inputs:
     )
 
 
-def autoencoder_of(size: Size) -> nn.Module:
-    """The autoencoder that the published step runs, with random weights."""
+def autoencoder_of(size: Size) -> Any:
+    """The autoencoder that the published step runs, with random weights: a module of our own or of
+    diffusers, whose `encode` gives latents or their distribution."""
     if size.autoencoder == "micro":
         from ..micro.autoencoder import Autoencoder
 
         return Autoencoder(size.unet["in_channels"])
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+    blocks: dict[str, Any] = {  # diffusers declares tuples of one
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        **blocks,
         layers_per_block=2,
         latent_channels=4,
         scaling_factor=0.18215,

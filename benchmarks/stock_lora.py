@@ -39,7 +39,7 @@ SHORT, LONG = 1, 4
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="stock_lora.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="stock_lora.py", description=str(__doc__).splitlines()[0])
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "recipe")
@@ -103,7 +103,7 @@ def stock_training(
     latents = torch.randn(batch, channels, side, side, generator=torch.Generator().manual_seed(0))
     chosen = {"training_dtype": "fp32", "lora_dtype": "fp32", "batch_size": batch, "rank": rank}
     inputs = TrainLoraNode.define_schema().inputs
-    defaults = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+    defaults = {i.id: value for i in inputs if (value := getattr(i, "default", None)) is not None}
     known = inspect.signature(TrainLoraNode.execute).parameters
 
     def train(steps: int) -> object:

@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="text_states.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="text_states.py", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--kinds", nargs="+", default=["micro", "sd21"], help="micro, sd15, sd21")
     options = parser.parse_args(arguments)
     host_on_path()

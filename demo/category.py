@@ -155,7 +155,7 @@ HEAD = (
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="category.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="category.py", description=str(__doc__).split("\n")[0])
     parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hatted-robot")
     parser.add_argument("--share", type=float, default=0.5, help="of the steps of preset micro")
     parser.add_argument("--seed", type=int, default=0)

@@ -44,7 +44,7 @@ OUTPUT = Path(__file__).resolve().parent / "output"
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="dev.py demo", description=str(__doc__).split("\n")[0])
     parser.add_argument("--concept", choices=list(CONCEPTS), default="hatted-robot")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="micro")

@@ -101,7 +101,7 @@ def contestant(kind: Kind, pairs: Pairs, name: str = "") -> Contestant:
 
 
 def _published(kind: Kind) -> tuple[StageConfig, ...]:
-    if kind in LORAS:
+    if kind in ("dreambooth lora", "attndreambooth lora"):
         whole = _published(LORAS[kind])
         return tuple(c.with_(lora_rank=LORA_RANK) if c.trains_denoiser else c for c in whole)
     return paper() if kind == OURS else (published(kind),)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ...attndb.config.choices import Precision
 from ...attndb.training.folder_lock import FolderLock, FolderLockedError
@@ -102,7 +103,7 @@ class Table:
             if answered(empty, read_rows(self.folder)):
                 return True
             scored, seconds = self._scored(studio, empty, contestant, concept)
-            made = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
+            made: dict[str, Any] = asdict(empty) | asdict(scored) | {"seconds": round(seconds, 1)}
             save_row(Row(**made), self.folder)
             values = ", ".join(f"{key} {value:.3f}" for key, value in scored.values.items())
             log.info("%s, %s: %s, %.0f s", name, concept.name, values, seconds)

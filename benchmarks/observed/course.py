@@ -76,9 +76,13 @@ class Course:
         return [name for name in self._wanted() if not (self.folder / name).is_file()]
 
     def _wanted(self) -> list[str]:
+        kinds: tuple[tuple[Kind, int], ...] = (
+            ("look", self._how.every),
+            ("score", self._how.score_every),
+        )
         found = [file_of("look", 1, 0), file_of("score", 1, 0)]
         for number, config in enumerate(self.stages, 1):
-            for kind, every in (("look", self._how.every), ("score", self._how.score_every)):
+            for kind, every in kinds:
                 moments = {*(range(every, config.steps, every) if every else ()), config.steps}
                 found += [file_of(kind, number, step) for step in sorted(moments - {0})]
         return found

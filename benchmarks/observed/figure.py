@@ -99,7 +99,7 @@ def end_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
 
 
 def report(
-    points: Sequence[Point], ends: Sequence[int], caption: str, settings: Sequence[tuple[str, str]]
+    points: Sequence[Point], ends: Sequence[int], caption: str, settings: Sequence[tuple[str, ...]]
 ) -> Report:
     """The figure, the numbers at both ends, and what was trained."""
     return Report(

@@ -50,10 +50,10 @@ class MicroWorld:
         chosen = evenly(PROMPTS, prompts)
         self.studio = Studio(output, chosen, images=1, folder=folder)
         self.wires: tuple[Any, Any, Any] = (self.studio.model, self.studio.clip, self.studio.vae)
-        self.subjects = tuple(c.name for c in (*EVALUATION, *TUNING))
+        self.subjects: Sequence[str] = tuple(c.name for c in (*EVALUATION, *TUNING))
         sample_of = CONCEPTS[self.subjects[0]]
         self.context = PROMPTS[0].text("{}", sample_of)
-        self.asked = {
+        self.asked: Mapping[str, Any] = {
             "prompts": [prompt.text("{}", sample_of) for prompt in chosen],
             "weights": card_hashes(folder),
             "sampling": [STEPS, GUIDANCE],

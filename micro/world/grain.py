@@ -9,7 +9,7 @@ TILE = 256
 
 
 @cache
-def grain(cell: int, seed: int = 0) -> NDArray[np.float32]:
+def grain(cell: int, seed: int = 0) -> NDArray[np.floating]:
     """(TILE, TILE) noise in about -1..1 whose lumps are `cell` px wide; it repeats at the edges."""
     rng = np.random.default_rng((seed, cell))
     count = TILE // cell

@@ -251,7 +251,7 @@ _PAINTERS: dict[str, Callable[[int], Image.Image]] = {
 
 
 @cache
-def sharp_place(place: str, variant: int) -> NDArray[np.float32]:
+def sharp_place(place: str, variant: int) -> NDArray[np.floating]:
     """The empty place, (SIZE, SIZE, 3) in 0..255, with clean edges."""
     image = _PAINTERS[place](variant)
     pixels = np.asarray(image, dtype=np.float32).reshape(SIZE, 3, SIZE, 3, 3)
@@ -259,7 +259,7 @@ def sharp_place(place: str, variant: int) -> NDArray[np.float32]:
 
 
 @cache
-def soft_place(place: str, variant: int) -> NDArray[np.float32]:
+def soft_place(place: str, variant: int) -> NDArray[np.floating]:
     """The same as a lens sees it that is focused on the subject: a little blurred, with grain."""
     image = Image.fromarray(sharp_place(place, variant).round().astype(np.uint8))
     blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(1.1)), dtype=np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .scene import SIZE, Stand
 from .shapes import Part
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32, and float64 from where whole numbers came in
 
 _LIGHT = np.array((-0.44, -0.58, 0.685), dtype=np.float32)
 _TO_LENS = np.array((0, 0, 1), dtype=np.float32)

@@ -3,12 +3,11 @@
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .places import HORIZON
 from .scene import SIZE
+from .solids import Array
 
-Array = NDArray[np.float32]
 _TINT = {  # light on place and object
     "day": (1.0, 1.0, 1.0),
     "sunset": (1.05, 0.84, 0.68),
