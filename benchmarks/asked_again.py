@@ -130,7 +130,11 @@ def kept_result(path: Path, precision: str, folder: Path) -> dict[str, Any]:
     dtype = FILE_PRECISIONS[precision]
     changes = {name: torch.full(shape, 1e-4, dtype=dtype) for name, shape in shapes.items()}
     delta: dict[str, WeightDelta] = dict(changes)
-    result = StageResult({"clip_l": torch.ones(1, 8)}, delta, (StepLoss(0, 0.5, 0.25),))
+    result = StageResult(
+        {"clip_l": torch.ones(1, 8)},
+        delta,
+        (StepLoss(0, {"denoising": 0.5, "attention_map": 0.25}),),
+    )
     run = Run(folder / "kept", {"of": precision})
     with run:
         kept_s = seconds(lambda: run.finish(result))

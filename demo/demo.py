@@ -27,6 +27,7 @@ import torch
 
 from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
+from ..attndb.training.loss_table import LossTable
 from ..attndb.viz.loss_curve import loss_curve
 from ..devkit.in_process import Graph, host_folders, trained_stage
 from ..devkit.pack import host_on_path
@@ -91,11 +92,8 @@ def personalise(name: str, output: Path, recipe: Sequence[StageConfig], scenes: 
 
     saved, _ = graph("AttnDBSaveConcept", concept=concept, name=f"my-{category}")
     steps = sum(config.steps for config in recipe)
-    curve = loss_curve(
-        [loss.denoising for loss in losses],
-        [loss.regularization for loss in losses],
-        f"AttnDreamBooth, {steps} steps: {placeholder}",
-    )
+    title = f"AttnDreamBooth, {steps} steps: {placeholder}"
+    curve = loss_curve(LossTable.of(losses).curves, title)
     save_image(curve, output / "losses.png")
     shown = sheet.save()
     log.info("concept saved as %s in %s", saved, output / "models")

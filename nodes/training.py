@@ -11,10 +11,11 @@ from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.config.data import DataConfig
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
+from ..attndb.training.loss_table import LossTable
 from ..attndb.training.ranks import Ranks
 from ..attndb.training.session import train_stage
 from ..attndb.training.stage_request import StageRequest
-from ..attndb.training.step_loss import StepLoss, others_of
+from ..attndb.training.step_loss import StepLoss
 from ..attndb.viz.loss_curve import loss_curve
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
@@ -104,13 +105,7 @@ def train_stages(
         assert concept is not None, "a node trains at least one stage"
         node.finished(concept.trigger)
     model, clip, _ = wires
-    picture = loss_curve(
-        [loss.denoising for loss in losses],
-        [loss.regularization for loss in losses],
-        f"{name}: {dataset.placeholder}",
-        prior=[loss.prior for loss in losses],
-        others=others_of(losses),
-    )
+    picture = loss_curve(LossTable.of(losses).curves, f"{name}: {dataset.placeholder}")
     values = (
         concept,
         apply_to_model(model, concept, 1.0, bench.reference(configs[-1], dataset)),

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config.family import FAMILIES
 from .digest import tensors_digest
 from .weight_delta import WeightDelta, add_deltas, cast_deltas, delta_tensors
 
@@ -28,12 +29,6 @@ _PAIRS = (("clip_l", "clip_g"),)
 """Encoders that one model reads together, in the order of its text states."""
 MODULE_PREFIX = "attndb."
 """Of what an embedding file holds beside its vectors."""
-_ARCHITECTURES = {
-    "SD 1.5": "stable-diffusion-v1",
-    "SD 2.1-base": "stable-diffusion-v2-512",
-    "SD 2.1-768": "stable-diffusion-v2-768-v",
-    "SDXL": "stable-diffusion-xl-v1-base",
-}
 
 
 class ConceptFileError(ValueError):
@@ -130,7 +125,8 @@ class TrainedConcept:
     @property
     def architecture(self) -> str:
         """The base model's name in the modelspec standard."""
-        return _ARCHITECTURES.get(self.base_family, self.base_family)
+        known = FAMILIES.get(self.base_family)
+        return known.architecture if known and known.architecture else self.base_family
 
 
 def trigger_words(placeholder: str, category: str, record: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..config.family import SD15, SDXL
 from .concept import ConceptFileError
 from .concept_record import check_finite, check_precision
 from .pickled_tensors import read_pickled
@@ -30,7 +31,7 @@ WEIGHT_FILES = (
 """Names that diffusers gives the weights; the most exact and safest first."""
 _LARGEST = 16_000_000_000
 _LARGEST_CONFIG = 1_000_000
-_WIDTHS = {768: "SD 1.5", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
+_WIDTHS = {768: SD15.name, 1024: "SD 2.x", 1280: "SDXL refiner", 2048: SDXL.name}
 _TEXT_KEY = ".attn2.to_k.weight"
 
 Place = tuple[str, tuple[int, ...]]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 
+from ..config.family import FAMILIES
+
 _PREFIX = "lora_unet_"
-_SD = ("SD 1.5", "SD 2.1-base", "SD 2.1-768")
-_SDXL = ("SDXL", "SSD-1B", "Segmind Vega")
-_SD_DEPTHS, _SDXL_DEPTHS = (1, 1, 1, 0), (0, 10, 10)
+_DEPTHS = {"sd": (1, 1, 1, 0), "sdxl": (0, 10, 10)}
 """Transformer blocks at each level of the published U-Nets; of SDXL the most that a family has."""
 _BLOCKS = 2
 """Residual blocks of a level on its way down; there is one more on the way up."""
@@ -45,7 +45,8 @@ _TRANSFORMER = (
 def kohya_names(paths: Iterable[str], family: str) -> dict[str, str]:
     """The names of these layers of a U-Net, by path; empty where one of them has none: the U-Net is
     of another family, or not laid out as the published ones."""
-    known, paths = _names(family), list(paths)
+    layout = FAMILIES[family].layout if family in FAMILIES else ""
+    known, paths = _names(layout), list(paths)
     return {path: known[path] for path in paths} if known.keys() >= set(paths) else {}
 
 
@@ -55,17 +56,14 @@ def kohya_path(name: str) -> str | None:
 
 
 @functools.cache
-def _names(family: str) -> dict[str, str]:
-    if family in _SD:
-        return {ours: _name(theirs) for ours, theirs in _layers(_SD_DEPTHS)}
-    if family in _SDXL:
-        return {ours: _name(ours) for ours, _ in _layers(_SDXL_DEPTHS)}
-    return {}
+def _names(layout: str) -> dict[str, str]:
+    pairs = _layers(_DEPTHS[layout]) if layout else ()
+    return {ours: _name(theirs if layout == "sd" else ours) for ours, theirs in pairs}
 
 
 @functools.cache
 def _paths() -> dict[str, str]:
-    return {name: path for family in (*_SD, *_SDXL) for path, name in _names(family).items()}
+    return {name: path for layout in _DEPTHS for path, name in _names(layout).items()}
 
 
 def _name(path: str) -> str:

@@ -16,23 +16,13 @@ from typing import Any
 
 from PIL import Image
 
+from ..config.family import FAMILIES, Family
 from .concept import TrainedConcept
 from .lineage import KEPT, lineage
 from .prediction_metadata import KEY as PREDICTION_KEY
 from .tensor_file import Writer, png_writer
 from .weight_delta import LowRank
 
-_BASE_VERSIONS = {
-    "SD 1.5": "sd_v1",
-    "SD 2.1-base": "sd_v2",
-    "SD 2.1-768": "sd_v2",
-    "SDXL": "sdxl_base_v1-0",
-}
-"""kohya sd-scripts' names; the first three end in `_v` where the model predicts v."""
-_PREDICTIONS = {"SD 1.5": "epsilon", "SD 2.1-base": "epsilon", "SD 2.1-768": "v"}
-"""Where the record does not say it: behind a model sampling node each may predict the other."""
-_SECOND = ("SD 2.1-base", "SD 2.1-768")
-"""Families that kohya's scripts call v2."""
 _MIXED = "Dynamic"
 """kohya's word for the rank of a LoRA whose layers have several."""
 _URL_START = "base64,"
@@ -43,9 +33,9 @@ _MOST_PIXELS = 16_000_000
 def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     """Metadata for managers; only what is known of the concept."""
     metadata = {"trained_words": json.dumps([concept.trigger])}
-    if concept.base_family in _BASE_VERSIONS:
-        metadata["ss_base_model_version"] = _base_version(concept)
-        if isinstance(told := _prediction(concept), str):
+    if family := FAMILIES.get(concept.base_family):
+        metadata["ss_base_model_version"] = _base_version(concept, family)
+        if told := _prediction(concept, family):
             metadata[PREDICTION_KEY] = told
     if picture := record_thumbnail(concept.record):
         metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(picture).decode()])
@@ -54,7 +44,8 @@ def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
 
 def network_metadata(concept: TrainedConcept) -> dict[str, str]:
     """What kohya's scripts tell of a LoRA that they train: by this A1111 knows which models it is
-    for, and managers its rank."""
+    for, and managers its rank. Of a concept of a known family."""
+    family = FAMILIES[concept.base_family]
     changes = [change for change in concept.delta.values() if isinstance(change, LowRank)]
     most = max(change.up.shape[1] for change in changes)
     full = all(change.up.shape[1] == min(most, *_matrix(change)) for change in changes)
@@ -63,24 +54,24 @@ def network_metadata(concept: TrainedConcept) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_network_dim": rank,
         "ss_network_alpha": rank,
-        "ss_base_model_version": _base_version(concept),
-        "ss_v2": str(concept.base_family in _SECOND),
+        "ss_base_model_version": _base_version(concept, family),
+        "ss_v2": str(family.kohya_v2),
     }
     if any(math.prod(change.shape[2:]) > 1 for change in changes):
         metadata["ss_network_args"] = json.dumps({"conv_dim": rank, "conv_alpha": rank})
     return metadata
 
 
-def _base_version(concept: TrainedConcept) -> str:
-    """kohya's name of the base model; smaller ones of SDXL's kind have none of their own."""
-    version = _BASE_VERSIONS.get(concept.base_family, _BASE_VERSIONS["SDXL"])
-    told = concept.base_family in _PREDICTIONS and _prediction(concept) == "v"
-    return f"{version}_v" if told else version
+def _base_version(concept: TrainedConcept, family: Family) -> str:
+    """kohya's name of the base model."""
+    told = family.predicts and _prediction(concept, family) == "v"
+    return f"{family.kohya_version}_v" if told else family.kohya_version
 
 
-def _prediction(concept: TrainedConcept) -> Any:
-    """What the model predicted in training; None where it is not known."""
-    return concept.record.get("prediction_type", _PREDICTIONS.get(concept.base_family))
+def _prediction(concept: TrainedConcept, family: Family) -> str:
+    """What the model predicted in training; empty where it is not known."""
+    told = concept.record.get("prediction_type", family.predicts)
+    return told if isinstance(told, str) else ""
 
 
 def _matrix(change: LowRank) -> tuple[int, int]:

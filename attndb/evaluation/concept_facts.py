@@ -5,7 +5,6 @@ A record may come from anywhere: what is not as expected is left out.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from ..artifacts.concept import TrainedConcept
 from ..config.printable import printable
-from ..training.step_loss import StepLoss, others_of
+from ..training.loss_table import LossTable
 from ..viz.loss_curve import loss_curve
 
 Row = tuple[str, ...]
@@ -97,19 +96,13 @@ def flattened(stage: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def losses_of(stage: Mapping[str, Any]) -> list[StepLoss]:
-    """The losses of a stage's record, as far as they are such."""
-    entries, names = stage.get("losses"), stage.get("loss_names")
-    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    found = []
-    for step, entry in enumerate(entries if isinstance(entries, list) else []):
-        if not isinstance(entry, list) or not all(_is_number(value) for value in entry):
-            return []
-        if named and isinstance(names, list) and len(names) == len(entry):
-            found.append(StepLoss.of(step, names, entry))
-        elif 1 <= len(entry) <= 3:
-            found.append(StepLoss(step, *entry))
-    return found
+def losses_of(stage: Mapping[str, Any]) -> LossTable | None:
+    """The losses of a stage's record; None if it holds none."""
+    try:
+        table = LossTable.from_record(stage)
+    except ValueError:
+        return None
+    return table if table.rows else None
 
 
 def loss_curves(concept: TrainedConcept) -> list[tuple[str, Image.Image]]:
@@ -119,25 +112,16 @@ def loss_curves(concept: TrainedConcept) -> list[tuple[str, Image.Image]]:
         losses = losses_of(stage)
         if losses:
             name = f"stage {_text(stage.get('stage')) or number}"
-            picture = loss_curve(
-                [loss.denoising for loss in losses],
-                [loss.regularization for loss in losses],
-                f"{name}: {printable(concept.placeholder, 60)}",
-                prior=[loss.prior for loss in losses],
-                others=others_of(losses),
-            )
+            picture = loss_curve(losses.curves, f"{name}: {printable(concept.placeholder, 60)}")
             curves.append((f"Loss of {name}", picture))
     return curves
 
 
 def _last_loss(stage: Mapping[str, Any]) -> str:
-    totals = [loss.total for loss in losses_of(stage)]
+    losses = losses_of(stage)
+    totals = [loss.total for loss in losses.losses] if losses else []
     tail = totals[-max(1, len(totals) // 10) :]
     return f"{sum(tail) / len(tail):.4g}" if tail else ""
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> str:

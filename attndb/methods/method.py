@@ -101,7 +101,7 @@ class Method(Protocol):
 
     config: StageConfig
     loss_names: Sequence[str]
-    """Names that `losses` may give, in the order of records."""
+    """Names that `losses` may give, in the order of records; `prior` where the dataset has any."""
     version: int
     """1, and raised whenever the method gives other results under these settings: above 1 it is
     part of what a run is known by."""

@@ -1,11 +1,10 @@
-"""LossLog: losses.jsonl of a run, one line per step; and losses as text in other files."""
+"""LossLog: losses.jsonl of a run, one line per step."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import math
 import os
 from pathlib import Path
 
@@ -59,41 +58,5 @@ class LossLog:
             raise
 
 
-def losses_to_json(losses: list[StepLoss]) -> str:
-    """The losses as text for a file's metadata: a list for each, or a table where a method has
-    shares of its own."""
-    return json.dumps([loss.shares if loss.others else loss.parts for loss in losses])
-
-
-def losses_from_json(text: str, steps: str) -> list[StepLoss]:
-    """The inverse of `losses_to_json`; `steps`: how many there have to be. ValueError if the text
-    is not such a list."""
-    entries = json.loads(text)
-    if not isinstance(entries, list) or str(len(entries)) != steps:
-        raise ValueError(f"it holds no list of {steps} losses")
-    losses = []
-    for step, entry in enumerate(entries):
-        named = isinstance(entry, dict)
-        values = list(entry.values()) if named else entry
-        if not isinstance(values, list) or not all(_is_number(value) for value in values):
-            raise ValueError("a loss in it is not a finite number")
-        if not named and not 2 <= len(values) <= 3:
-            raise ValueError("a loss in it has too few or too many parts")
-        losses.append(StepLoss.of(step, list(entry), values) if named else StepLoss(step, *values))
-    return losses
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
 def _line(loss: StepLoss) -> str:
-    entry = {
-        "step": loss.step,
-        "loss": loss.total,
-        "denoising": loss.denoising,
-        "attention_map": loss.regularization,
-    }
-    if loss.prior:
-        entry["prior"] = loss.prior
-    return json.dumps({**entry, **loss.others}) + "\n"
+    return json.dumps({"step": loss.step, "loss": loss.total, **loss.shares}) + "\n"

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..artifacts.checked_file import check_content, checked_writer, is_sound
 from ..artifacts.tensor_file import Writer, read_metadata, read_tensors
 from ..artifacts.weight_delta import delta_from_tensors, delta_tensors
-from .loss_log import losses_from_json, losses_to_json
+from .loss_table import LossTable
 from .micro_batches import MicroBatches, micro_batches_from_json
 from .step_loss import StepLoss
 from .training import StageResult
@@ -144,13 +144,13 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _metadata(losses: list[StepLoss], request: str) -> dict[str, str]:
-    return {"losses": losses_to_json(losses), "steps": str(len(losses)), _REQUEST: request}
+    return {"losses": LossTable.of(losses).as_json(), "steps": str(len(losses)), _REQUEST: request}
 
 
 def _losses(metadata: Mapping[str, str], request: str) -> list[StepLoss]:
     if metadata.get(_REQUEST) != request:
         raise ValueError("it belongs to another training")
-    return losses_from_json(metadata.get("losses", ""), metadata.get("steps", ""))
+    return LossTable.from_json(metadata.get("losses", ""), metadata.get("steps", "")).losses
 
 
 def _plain(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.lineage import KEPT, lineage
 from ..artifacts.weight_delta import cast_deltas
 from ..config.stage import StageConfig
+from .loss_table import LossTable
 from .micro_batches import record_of
 from .prepared_stage import PreparedStage
-from .step_loss import StepLoss
 from .training import StageResult
 
 _BASE = ("base_sha256", "prediction_type", "schedule_sha256")
@@ -31,8 +30,7 @@ def stage_concept(stage: PreparedStage, config: StageConfig, result: StageResult
     done = len(result.losses)
     record: dict[str, Any] = {
         **config.as_dict(),
-        "losses": [loss.parts for loss in result.losses],
-        **_loss_names(result.losses),
+        **LossTable.of(result.losses).as_record(),
         **result.facts,
         **({} if done == config.steps else {"after_steps": done}),
         **record_of(result.micro_batches, config),
@@ -50,11 +48,6 @@ def _of_a_known_base(concept: TrainedConcept, identity: dict[str, Any]) -> Train
         return concept
     base = {name: identity[name] for name in _BASE}
     return concept.with_record({**base, **concept.record, KEPT: lineage(concept).key})
-
-
-def _loss_names(losses: Sequence[StepLoss]) -> dict[str, list[str]]:
-    """Names of a record's losses, where they have more parts than the three of old."""
-    return {"loss_names": list(losses[0].shares)} if losses and losses[0].others else {}
 
 
 def _new_concept(stage: PreparedStage, result: StageResult) -> TrainedConcept:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..config.stage import StageConfig
-from .loss_log import losses_from_json, losses_to_json
+from .loss_table import LossTable
 from .micro_batches import asked_for, micro_batches_from
 from .prepared_stage import PreparedStage
 from .run import Run, request_digest
@@ -85,15 +85,15 @@ class StageRuns:
         if self._ranks.first:
             told: list[Any] = [[numbered.index(config) for config in self.choices], None]
             if result is not None:
-                losses = losses_to_json(list(result.losses))
+                losses = LossTable.of(result.losses).as_json()
                 told[1] = [losses, str(len(result.losses)), result.facts, result.micro_batches]
             state = {} if result is None else result_tensors(result), told
         tensors, (chosen, finished) = self._ranks.of_first(state)
         self.choices = [numbered[number] for number in chosen]
         if finished is None or self._ranks.first:
             return result
-        read, made_with = losses_from_json(*finished[:2]), micro_batches_from(finished[3])
-        return result_from(tensors, read, finished[2], made_with)
+        read, made_with = LossTable.from_json(*finished[:2]), micro_batches_from(finished[3])
+        return result_from(tensors, read.losses, finished[2], made_with)
 
 
 def _run(stage: PreparedStage, asked: dict[str, Any]) -> Run:

@@ -13,7 +13,7 @@ from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .compiler import cannot_compile, is_of_compiler
-from .loss_log import losses_from_json, losses_to_json
+from .loss_table import LossTable
 from .out_of_memory import does_not_fit, is_out_of_memory
 from .ranks import Ranks
 from .run import Run
@@ -155,9 +155,9 @@ def _begun_alike(training: Training, losses: list[StepLoss]) -> list[StepLoss]:
     ranks, state = training.ranks, None
     if ranks.first:
         tensors, plain = training.state()
-        state = tensors, [plain, losses_to_json(losses), str(len(losses))]
+        state = tensors, [plain, LossTable.of(losses).as_json(), str(len(losses))]
     tensors, (plain, said, count) = ranks.of_first(state)
     if ranks.first:
         return losses
     training.restore(tensors, plain)
-    return losses_from_json(said, count)
+    return LossTable.from_json(said, count).losses

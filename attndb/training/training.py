@@ -174,7 +174,8 @@ class Training:
 
     def _backward(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
         """Gradients of a batch; with an update inside the backward pass also that."""
-        names = self.method.loss_names
+        # names are the same in every process: what its share of the batch lacks is 0
+        names = tuple(n for n in self.method.loss_names if n != "prior" or batch.prior is not None)
         size = min(self.micro_batch, self.ranks.largest_share(self.config.batch_size))
         parts = self.ranks.share(self.learner.parts(batch, totals, size))
         none = torch.zeros((), device=self.model.device)
@@ -183,10 +184,10 @@ class Training:
             shares = part()
             loss = torch.stack([shares.get(name, none) for name in names])
             done.append(loss.detach())
-            pending = PendingLoss(index, tuple(names), torch.stack(done))
+            pending = PendingLoss(index, names, torch.stack(done))
             self.update.backward(loss.sum(), number == len(parts), pending.read)
         parts_of_all = torch.stack(done) if done else none.expand(1, len(names))
-        return PendingLoss(index, tuple(names), parts_of_all)
+        return PendingLoss(index, names, parts_of_all)
 
     def after_out_of_memory(self) -> str:
         """Forgets the step's gradients and asks for less memory from now on; what was done, for the

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts.tensor_file import size_text
+from .loss_table import LossTable
 from .run_files import result_tensors
 from .training import StageResult
 
@@ -60,7 +61,7 @@ class UnkeptResults:
         losses = stages[-1].get("losses")
         with self._lock:
             for digest, (result, _) in list(self._held.items()):
-                if [loss.parts for loss in result.losses] == losses:
+                if LossTable.of(result.losses).as_record()["losses"] == losses:
                     del self._held[digest]
 
     @property

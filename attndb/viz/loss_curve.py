@@ -22,34 +22,27 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def loss_curve(
-    denoising: Sequence[float],
-    regularization: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
     title: str,
     size: tuple[int, int] = (768, 384),
-    prior: Sequence[float] = (),
-    others: Mapping[str, Sequence[float]] | None = None,
     first: int = 1,
 ) -> Image.Image:
-    """Panels over the steps, raw and smoothed, each with its own scale: L_diff, L_reg, the prior
-    preservation loss if a step has one, and others by their names; from the fourth on in two rows.
-    `first`: number of the first step.
+    """A panel over the steps for each of the losses, by its name, raw and smoothed and with a scale
+    of its own; from the fourth on in two rows. `first`: number of the first step.
     """
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
     font = letters(14)
     draw.text((16, 10), title, INK, font=letters(16))
-    parts = [("denoising loss", denoising), ("attention map loss", regularization)]
-    if any(prior):
-        parts.append(("prior preservation loss", prior))
-    parts += [(f"{name} loss", values) for name, values in (others or {}).items()]
-    rows = 1 if len(parts) <= 3 else 2
-    columns = -(-len(parts) // rows)
+    losses = losses or {"denoising": ()}
+    rows = 1 if len(losses) <= 3 else 2
+    columns = -(-len(losses) // rows)
     width, height = size[0] // columns, (size[1] - 24) // rows
-    for number, (name, values) in enumerate(parts):
+    for number, (name, values) in enumerate(losses.items()):
         row, column = divmod(number, columns)
         top, colour = 24 + row * height, CURVES[number % len(CURVES)]
         box = (column * width + 64, top + 40, (column + 1) * width - 20, top + height - 40)
-        draw.text((box[0], top + 16), name, colour, font=font)
+        draw.text((box[0], top + 16), f"{name} loss", colour, font=font)
         _panel(draw, box, values, colour, first)
     return image
 

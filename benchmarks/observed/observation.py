@@ -100,7 +100,7 @@ class ObservationCallback:
         if self.due(done) and not self._has(done):
             predict = training.learner.denoising.predict
             values = self._values(training.model, predict, training.embeddings)
-            self._keep(done, {**values, "loss": loss.denoising})
+            self._keep(done, {**values, "loss": loss.shares["denoising"]})
 
     def _values(self, model: Model, predict: Predict, embeddings: Embeddings) -> dict[str, float]:
         seen = self._sight(model, predict, self._context, embeddings)

@@ -32,20 +32,18 @@ from ...attndb.artifacts.foreign_files import (
 from ...attndb.artifacts.prediction_metadata import PREDICTIONS, told_prediction
 from ...attndb.artifacts.tensor_file import SAFETENSORS, read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
+from ...attndb.config.family import FAMILIES
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
 from .file_state import files_state
 from .model.diffusers_names import diffusers_places
 from .model.families import family, sampling_identity
-from .model.placeholders import SDXL_ENCODERS
 from .model.weights import UNET_PREFIX, delta_dtype, merged_weights, weight_shapes
 from .paths import model_files
 
 log = logging.getLogger(__name__)
 
 NO_WEIGHTS = "(none)"
-_TEXT_KEYS = {"SD 1.5": ("clip_l",), "SD 2.1-base": ("clip_h",), "SD 2.1-768": ("clip_h",)}
-_SDXL = ("SDXL", "SSD-1B", "Segmind Vega")
 
 
 def foreign_embeddings() -> list[str]:
@@ -113,7 +111,7 @@ def foreign_concept(
 
 def _check_family(model: Any, theirs: str, word: ForeignEmbedding, file: str) -> None:
     """ConceptFileError unless an embedding is for the text encoders of the MODEL's family."""
-    wanted = SDXL_ENCODERS if theirs in _SDXL else _TEXT_KEYS.get(theirs)
+    wanted = FAMILIES[theirs].encoders if theirs in FAMILIES else None
     if wanted is None or wanted != tuple(word.widths):
         raise ConceptFileError(
             f"{file} is an embedding for {' and '.join(word.widths)}, and this MODEL is {theirs}: "

@@ -16,7 +16,7 @@ from attndreambooth.attndb.training.step_loss import StepLoss
 from attndreambooth.attndb.training.training import StageResult
 from attndreambooth.attndb.training.unkept_results import UNKEPT
 
-LOSS = (StepLoss(0, 1.0, 0.0),)
+LOSS = (StepLoss(0, {"denoising": 1.0, "attention_map": 0.0}),)
 FULL = OSError(errno.ENOSPC, "No space left on device: a.safetensors could not be written")
 
 

@@ -55,7 +55,8 @@ def zero_half(path: Path) -> None:
 def shorten_losses(path: Path) -> None:
     """The list alone, under a checksum that is right."""
     tensors, metadata = read_tensors(path)
-    losses = json.loads(metadata["losses"])[:-1]
+    losses = json.loads(metadata["losses"])
+    losses["losses"].pop()
     plain = {key: text for key, text in metadata.items() if key != "attndb.checksum"}
     write_whole({path: checked_writer(tensors, {**plain, "losses": json.dumps(losses)})})
 

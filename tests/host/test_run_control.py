@@ -46,7 +46,7 @@ def undisturbed(server: FaultyServer, prompt: dict) -> dict[str, bytes]:
 def steps_in_checkpoint(server: FaultyServer) -> int:
     """Steps that the only run's checkpoint holds."""
     with safe_open(str(server.run_folder() / "checkpoint.safetensors"), "np") as file:
-        return len(json.loads(file.metadata()["losses"]))
+        return len(json.loads(file.metadata()["losses"])["losses"])
 
 
 # ---- out of memory

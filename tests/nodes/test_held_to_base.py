@@ -24,7 +24,7 @@ def test_a_stage_uses_records_and_shows_it(sd15, run, train, chain, output, capl
     concept, _, _, picture, total = train(2, sd15, chain[0], options=chosen, steps=2)
     entry = concept.record["stages"][-1]
     assert entry[name] == 40.0
-    assert entry["loss_names"] == ["denoising", "attention_map", "prior", name]
+    assert entry["loss_names"] == ["denoising", "attention_map", name]
     assert [sum(parts) for parts in entry["losses"]] == pytest.approx(total["loss"])
     lines = next(output.rglob("losses.jsonl")).read_text().splitlines()
     assert [json.loads(line)[name] for line in lines] == [p[-1] for p in entry["losses"]]

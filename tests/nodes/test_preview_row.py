@@ -81,7 +81,7 @@ def test_a_row_lies_above_the_curve_and_one_picture_beside_it(host, tmp_path, pr
     pictures = PreviewPictures(SimpleNamespace(settings=settings), tmp_path, 1)
     pictures.latest = Image.new("RGB", (64 * len(settings.prompts), 64), "red")
     progress = TrainingProgress("Stage 1", 2, pictures)
-    progress._losses.append(StepLoss(0, 0.5))
+    progress._losses.append(StepLoss(0, {"denoising": 0.5}))
     shown = progress._picture()
     assert shown.size == size
     assert shown.getpixel((100, 100)) == (255, 0, 0)

@@ -39,13 +39,15 @@ def test_in_a_subgraph_the_curve_says_how_far_it_is(shown, monkeypatch, node, ti
     sys.modules["server"].PromptServer.instance.last_node_id = node
     titles, plain = [], progress.loss_curve
 
-    def curve(denoising, regularization, title, **more):
+    def curve(losses, title, **more):
         titles.append(title)
-        return plain(denoising, regularization, title, **more)
+        return plain(losses, title, **more)
 
     monkeypatch.setattr(progress, "loss_curve", curve)
     monkeypatch.setattr(progress, "_CURVE_EVERY_S", 0.0)
-    progress.TrainingProgress("Stage 1", 9)(StepLoss(0, 0.1, 0.2), training())
+    progress.TrainingProgress("Stage 1", 9)(
+        StepLoss(0, {"denoising": 0.1, "attention_map": 0.2}), training()
+    )
     assert titles == [title]
 
 
@@ -58,7 +60,7 @@ def test_after_a_resume_the_curve_begins_at_the_step_where_the_training_goes_on(
     monkeypatch.setattr(Axes, "frame", lambda axes, *given: ends.append(given))
     told = progress.TrainingProgress("Stage 1", 660)
     for step in (300, 301):
-        told(StepLoss(step, 0.1, 0.2), training())
+        told(StepLoss(step, {"denoising": 0.1, "attention_map": 0.2}), training())
     assert set(ends[-2:]) == {("301", "302 steps")}
 
 
@@ -73,7 +75,7 @@ def run(status, seconds, first=0, **state):
     """Steps from `first`, each ending so many seconds after the one before."""
     for number, second in enumerate(seconds):
         status.clock += second
-        loss = StepLoss(first + number, 0.12134, 0.0021)
+        loss = StepLoss(first + number, {"denoising": 0.12134, "attention_map": 0.0021})
         status.after_step(loss, training(**state))
 
 

@@ -220,7 +220,7 @@ def measure(recording: Recording, stage: int, result: StageResult) -> dict[str, 
             [loss.total for loss in result.losses], recording.tensors[f"stage{stage}.loss"]
         ),
         "attn_loss": relative(
-            [loss.regularization for loss in result.losses],
+            [loss.shares["attention_map"] for loss in result.losses],
             recording.tensors[f"stage{stage}.attn_loss"],
         ),
     }

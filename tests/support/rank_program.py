@@ -118,11 +118,11 @@ def main(folder: Path, rank: int, size: int) -> None:
     for name in STAGES:
         result = trained(name, ranks)
         save_file(result_tensors(result), folder / f"{name}-{rank}.safetensors")
-        told[name] = [loss.parts for loss in result.losses]
+        told[name] = [list(loss.shares.values()) for loss in result.losses]
     memory = trained("stage2", ranks, model=short_of_memory(rank, 1))
-    told["memory"] = [loss.parts for loss in memory.losses]
+    told["memory"] = [list(loss.shares.values()) for loss in memory.losses]
     encoded = trained("stage2", ranks, batches=ShortOfMemory(rank, STAGES["stage2"][1]))
-    told["memory for a batch"] = [loss.parts for loss in encoded.losses]
+    told["memory for a batch"] = [list(loss.shares.values()) for loss in encoded.losses]
     other = {"config": {"seed": 1 + rank, "steps": 3}}
     told["same"] = error_of(lambda: ranks.check_same(REQUEST))
     told["differs"] = error_of(lambda: ranks.check_same(other))

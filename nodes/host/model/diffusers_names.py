@@ -7,17 +7,15 @@ from typing import Any
 import comfy.utils
 
 from ....attndb.artifacts.diffusers_unet import Place
+from ....attndb.config.family import FAMILIES, SD21_768, SDXL
 from .families import SUPPORTED, family
 from .size_conditioning import SIZE_WIDTH
 from .weights import UNET_PREFIX, weight_shapes
 
-SDXL = "SDXL"
-KNOWN = ("SD 1.5", "SD 2.1-base", "SD 2.1-768", SDXL)
+KNOWN = tuple(name for name, known in FAMILIES.items() if known.in_diffusers)
 """Families that have a U-Net of the same layout in diffusers."""
 _CLASSES = "class_embedding."
 """In the host's table a second name of SDXL's `add_embedding.`, which diffusers' SDXL lacks."""
-_SIDES = {"SD 2.1-768": 96, SDXL: 128}
-"""Latent pixels of the family's pictures, where not 64."""
 
 
 def diffusers_places(model: Any) -> dict[str, Place]:
@@ -55,9 +53,9 @@ def diffusers_config(model: Any) -> dict[str, Any]:
     layers, depths = list(config["num_res_blocks"]), _depths(config)
     width = config.get("num_head_channels", -1)
     kind = family(model)
-    velocity = kind == "SD 2.1-768"
+    velocity = kind == SD21_768.name
     sizes: dict[str, Any] = {}
-    if kind == SDXL:
+    if kind == SDXL.name:
         sizes = {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": SIZE_WIDTH,
@@ -84,7 +82,7 @@ def diffusers_config(model: Any) -> dict[str, Any]:
         "norm_eps": 1e-05,
         "norm_num_groups": 32,
         "out_channels": config.get("out_channels", 4),
-        "sample_size": _SIDES.get(kind, 64),
+        "sample_size": FAMILIES[kind].latent_side if kind in FAMILIES else 64,
         "up_block_types": ["CrossAttnUpBlock2D" if d else "UpBlock2D" for d in depths[::-1]],
         "upcast_attention": velocity,
         "use_linear_projection": bool(config.get("use_linear_in_transformer")),

@@ -13,6 +13,8 @@ from comfy.sd1_clip import SDClipModel
 from comfy.sdxl_clip import SDXLClipModel
 
 from ....attndb.artifacts.digest import tensors_digest
+from ....attndb.config.family import SD15, SD21_768, SD21_BASE, SSD_1B, VEGA
+from ....attndb.config.family import SDXL as XL
 from .placeholders import SDXL_ENCODERS, embedding_widths, encoder_names, token_embeddings
 
 SUPPORTED = "Stable Diffusion 1.5, 2.1-base, 2.1-768 and SDXL (and attndb-micro)"
@@ -21,11 +23,11 @@ SDXL_SIDE = 1024
 """Pixels of SDXL's training pictures, as their area says (SDXL, section 2.3)."""
 
 _NAMES = {
-    "SD15": "SD 1.5",
+    "SD15": SD15.name,
     "SD20": "SD 2.x",
-    "SDXL": "SDXL",
-    "SSD1B": "SSD-1B",
-    "Segmind_Vega": "Segmind Vega",
+    "SDXL": XL.name,
+    "SSD1B": SSD_1B.name,
+    "Segmind_Vega": VEGA.name,
     "SDXLRefiner": "SDXL refiner",
     "SDXL_instructpix2pix": "SDXL instruct pix2pix",
     "Flux": "Flux",
@@ -39,7 +41,7 @@ def family(model: Any) -> str:
     config = type(model.model.model_config).__name__
     if config == "SD20":
         velocity = model.model.model_type == ModelType.V_PREDICTION
-        return "SD 2.1-768" if velocity else "SD 2.1-base"
+        return SD21_768.name if velocity else SD21_BASE.name
     inpainting = " inpainting" if getattr(model.model, "concat_keys", ()) else ""
     return _NAMES.get(config, config) + inpainting
 

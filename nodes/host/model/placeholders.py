@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import Lineage, check_not_another, lineage
+from ....attndb.config.family import SDXL
 from ....attndb.config.words import word_key
 from ....attndb.data.placeholder import by_length, placeholder_pattern
 from ....attndb.models.conditioning import Embeddings
 from .mapped_text import with_mapped_word
 
-SDXL_ENCODERS = ("clip_l", "clip_g")
+SDXL_ENCODERS = SDXL.encoders
 """Of SDXL, in the order of its text states; the second one's pooled text is read, too."""
 
 _EMBEDDING = "embedding:"

@@ -10,7 +10,8 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 
-from ....attndb.training.step_loss import StepLoss, others_of
+from ....attndb.training.loss_table import LossTable
+from ....attndb.training.step_loss import StepLoss
 from ....attndb.training.training import Training
 from ....attndb.viz.loss_curve import loss_curve
 from .early_end import EARLY_END
@@ -21,7 +22,7 @@ from .status import (
     encoding_line,
     finished_text,
     in_a_subgraph,
-    more_losses,
+    loss_line,
     show_text,
     stopped_text,
 )
@@ -88,13 +89,11 @@ class TrainingProgress:
     def _log(self, loss: StepLoss, done: int, now: float) -> None:
         rate = (done - (self._first or 0)) / max(1e-6, now - self._start)
         log.info(
-            "%s: step %d/%d, loss %.4f + %.5f%s, %.2f it/s, %.0f s left",
+            "%s: step %d/%d, %s, %.2f it/s, %.0f s left",
             self._title,
             done,
             self._steps,
-            loss.denoising,
-            loss.regularization,
-            more_losses(loss),
+            loss_line(loss),
             rate,
             (self._steps - done) / rate,
         )
@@ -103,14 +102,8 @@ class TrainingProgress:
         """The loss curve, with the latest preview on its left, or a row of them above it; in a
         subgraph, whose node shows no text, also how far it is."""
         title = f"{self._title}   {self._status.line}" if in_a_subgraph() else self._title
-        curve = loss_curve(
-            [loss.denoising for loss in self._losses],
-            [loss.regularization for loss in self._losses],
-            title,
-            prior=[loss.prior for loss in self._losses],
-            others=others_of(self._losses),
-            first=1 + (self._first or 0),
-        )
+        shares = LossTable.of(self._losses).curves
+        curve = loss_curve(shares, title, first=1 + (self._first or 0))
         latest = None if self._pictures is None else self._pictures.latest
         if self._pictures is None or latest is None:
             return curve

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ....attndb.training.step_loss import StepLoss, short_name
+from ....attndb.training.step_loss import StepLoss
 from ....attndb.training.training import Training
 from .plan import NodePlan
 from .running_server import running_server
@@ -171,14 +171,14 @@ def encoding_line(plan: NodePlan, done: int, total: int, first: float | None) ->
 
 
 def loss_line(loss: StepLoss) -> str:
-    """`loss 0.1213 + 0.00210`: the denoising loss + the attention map's (+ the others')."""
-    return f"loss {loss.denoising:.4f} + {loss.regularization:.5f}{more_losses(loss)}"
-
-
-def more_losses(loss: StepLoss) -> str:
-    """` + 0.1034 (prior)`: the parts of a loss after the first two, with their names."""
-    more = {**({"prior": loss.prior} if loss.prior else {}), **loss.others}
-    return "".join(f" + {value:.4f} ({short_name(name)})" for name, value in more.items())
+    """`loss 0.1213 + 0.00210`: the denoising loss, the attention map's where the method has one,
+    and others with their names, ` + 0.1034 (prior)`."""
+    parts = []
+    for number, (name, value) in enumerate(loss.shares.items()):
+        said = f"{value:.5f}" if name == "attention_map" else f"{value:.4f}"
+        unnamed = number == 0 or name == "attention_map"
+        parts.append(said if unnamed else f"{said} ({name.replace('_', ' ')})")
+    return f"loss {' + '.join(parts)}"
 
 
 def stopped_text(plan: NodePlan, failed: bool = False) -> str:

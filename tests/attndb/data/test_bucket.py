@@ -153,11 +153,11 @@ def test_the_loss_is_the_mean_over_all_shapes_and_parts_of_any_size_add_up_to_it
         slow = [float(slow_denoising(model, one, 0.0)) for one in batch.shapes]
         mean = sum(c * s for c, s in zip(counts, slow, strict=True)) / sum(counts)
         tied = sum(float(slow_regularization(model, one, weights)) for one in batch.shapes)
-    assert loss.denoising == pytest.approx(mean, rel=1e-5)
+    assert loss.shares["denoising"] == pytest.approx(mean, rel=1e-5)
     if weights.active:
-        assert loss.regularization == pytest.approx(tied, rel=1e-4)
+        assert loss.shares["attention_map"] == pytest.approx(tied, rel=1e-4)
     parts, same = gradient_of(number, batch, micro_batch=1)
-    assert same.denoising == pytest.approx(loss.denoising, rel=1e-5)
+    assert same.shares["denoising"] == pytest.approx(loss.shares["denoising"], rel=1e-5)
     one = torch.cat([g.flatten() for g in whole.values()])
     other = torch.cat([parts[name].flatten() for name in whole])
     rounding = torch.finfo(torch.float32).eps * one.numel() ** 0.5

@@ -183,8 +183,8 @@ def test_losses_with_names_of_a_method_are_read():
         "losses": [[0.5, 0.0, 0.0, 0.2]],
         "loss_names": ["denoising", "attention_map", "prior", "weight_anchor"],
     }
-    [loss] = losses_of(stage)
-    assert loss.others == {"weight_anchor": 0.2} and loss.total == pytest.approx(0.7)
+    [loss] = losses_of(stage).losses
+    assert loss.shares["weight_anchor"] == 0.2 and loss.total == pytest.approx(0.7)
     assert len(loss_curves(concept(record={"stages": [stage]}))) == 1
 
 

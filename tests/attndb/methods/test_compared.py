@@ -219,7 +219,7 @@ def test_dreambooth_leaves_the_rare_word_as_it_is():
     result = train_stage(tiny_model(), Batches(), settings("dreambooth"), ONE)
     assert torch.equal(result.vectors, ONE)
     assert set(result.delta) == {name for name, _ in tiny_model().unet.named_parameters()}
-    assert all(loss.prior > 0 for loss in result.losses)
+    assert all(loss.shares["prior"] > 0 for loss in result.losses)
 
 
 def test_no_attention_is_observed():

@@ -73,7 +73,7 @@ LOW_MEMORY = {"low_memory": True, "precision": "bf16"}
 def test_with_prior_samples_the_embedding_learns_as_well(changes):
     result = train_stage(tiny_model(), Batches(), joint(**changes), ONE)
     assert not torch.equal(result.vectors, ONE)
-    assert all(loss.prior > 0 for loss in result.losses)
+    assert all(loss.shares["prior"] > 0 for loss in result.losses)
 
 
 @pytest.mark.parametrize("changes", [{}, LOW_MEMORY])

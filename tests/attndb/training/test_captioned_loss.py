@@ -30,8 +30,8 @@ def test_the_loss_of_several_prompts_is_that_of_each_sample_with_its_own():
     own = slow_denoising(backend, batch(), 0.0)
     tied = slow_regularization(backend, batch(), stage(2).regularization)
     slow = torch.autograd.grad(own + tied, list(trained.values()))
-    assert loss.denoising == pytest.approx(own.item(), rel=1e-5)
-    assert loss.regularization == pytest.approx(tied.item(), rel=1e-4)
+    assert loss.shares["denoising"] == pytest.approx(own.item(), rel=1e-5)
+    assert loss.shares["attention_map"] == pytest.approx(tied.item(), rel=1e-4)
     ours, slow = flat(gradient, trained), torch.cat([g.flatten() for g in slow])
     assert float((ours - slow).norm() / slow.norm()) < 1e-4
 

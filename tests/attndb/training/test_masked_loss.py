@@ -84,9 +84,9 @@ def test_the_masked_loss_is_the_weighted_mean_and_parts_of_one_add_up_to_it(back
     whole, loss = gradient_of(2, batch)
     with torch.no_grad():
         slow = slow_denoising(tiny_model(), batch, 0.0)
-    assert loss.denoising == pytest.approx(slow.item(), rel=1e-5)
+    assert loss.shares["denoising"] == pytest.approx(slow.item(), rel=1e-5)
     parts, same = gradient_of(2, batch, micro_batch=1)
-    assert same.denoising == pytest.approx(loss.denoising, rel=1e-5)
+    assert same.shares["denoising"] == pytest.approx(loss.shares["denoising"], rel=1e-5)
     one = torch.cat([g.flatten() for g in whole.values()])
     other = torch.cat([parts[name].flatten() for name in whole])
     rounding = torch.finfo(torch.float32).eps * one.numel() ** 0.5
@@ -157,10 +157,12 @@ def test_inside_the_mask_the_regulariser_counts_the_subject_s_attention_alone():
         _, loss = gradient_of(2, batch, regularization=weights)
         with torch.no_grad():
             slow = slow_regularization(tiny_model(), batch, weights)
-        assert loss.regularization == pytest.approx(slow.item(), rel=1e-4)
+        assert loss.shares["attention_map"] == pytest.approx(slow.item(), rel=1e-4)
         _, parts = gradient_of(2, batch, regularization=weights, micro_batch=1)
-        assert parts.regularization == pytest.approx(loss.regularization, rel=1e-5)
-        found[name] = loss.regularization
+        assert parts.shares["attention_map"] == pytest.approx(
+            loss.shares["attention_map"], rel=1e-5
+        )
+        found[name] = loss.shares["attention_map"]
     assert found["inside"] != pytest.approx(found["all"], rel=0.05)
 
 

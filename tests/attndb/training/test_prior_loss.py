@@ -28,9 +28,9 @@ def test_the_loss_is_the_subjects_plus_the_weighted_priors_plus_the_regulariser(
     regularization = slow_regularization(backend, batch, stage(number).regularization)
     total = own + prior + regularization
     wanted = torch.autograd.grad(total, list(trained.values()))
-    assert loss.denoising == pytest.approx(own.item(), rel=1e-5)
-    assert loss.prior == pytest.approx(prior.item(), rel=1e-5)
-    assert loss.regularization == pytest.approx(regularization.item(), rel=1e-4)
+    assert loss.shares["denoising"] == pytest.approx(own.item(), rel=1e-5)
+    assert loss.shares["prior"] == pytest.approx(prior.item(), rel=1e-5)
+    assert loss.shares["attention_map"] == pytest.approx(regularization.item(), rel=1e-4)
     assert loss.total == pytest.approx(total.item(), rel=1e-5)
     ours = torch.cat([gradient[name].flatten() for name in trained])
     slow = torch.cat([g.flatten() for g in wanted])

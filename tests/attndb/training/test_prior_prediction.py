@@ -94,9 +94,9 @@ def test_the_loss_and_its_gradient_are_the_others_and_the_distances(kind, change
     plain, without, _ = gradients(number, changed, predicts, **changes)
     ours, loss, values = gradients(number, changed, predicts, prior_prediction=WEIGHT, **changes)
     total, slow = slow_distance(values, changed, predicts, changes.get("min_snr_gamma", 0.0))
-    assert dict(loss.others) == {"prior_prediction": pytest.approx(WEIGHT * total, rel=1e-4)}
-    assert total > 1e-3 and (loss.denoising, loss.prior) == (without.denoising, without.prior)
-    assert loss.regularization == without.regularization > 0
+    added = {"prior_prediction": pytest.approx(WEIGHT * total, rel=1e-4)}
+    assert total > 1e-3 and dict(loss.shares) == {**without.shares, **added}
+    assert loss.shares["attention_map"] > 0
     a = torch.cat([(ours[n] - plain[n]).flatten() for n in slow])
     b = torch.cat([WEIGHT * slow[n].flatten() for n in slow])
     assert float((a - b).norm() / b.norm()) < 1e-3
@@ -112,7 +112,8 @@ def test_micro_batches_add_up_to_the_whole(kind, micro, checkpointing):
     a, b = (torch.cat([g.flatten() for g in gs.values()]) for gs in (whole, parts))
     near = 2e-2 if kind == "bf16" else 1e-5
     assert float((a - b).norm() / a.norm()) < near
-    assert of_parts.others == pytest.approx(dict(loss.others), rel=near)
+    name = "prior_prediction"
+    assert of_parts.shares[name] == pytest.approx(loss.shares[name], rel=near)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,7 +177,7 @@ def test_what_the_category_is_answered_stays_nearer_to_the_base(kind):
                     backend.unet.get_parameter(name).add_(dense)
             far[weight] = _distance(backend, tiny_model())
         if weight:
-            begun, *others = [loss.others["prior_prediction"] for loss in result.losses]
+            begun, *others = [loss.shares["prior_prediction"] for loss in result.losses]
             assert begun == 0.0 and min(others) > 0.0
     assert far[3.0] < 0.7 * far[0.0]
 

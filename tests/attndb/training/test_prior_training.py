@@ -12,6 +12,7 @@ from support.prior import CLASS, VECTORS, Batches, batch_of, gradient_of, stage
 
 from attndreambooth.attndb.attention import tap
 from attndreambooth.attndb.training.callback import NoCallback
+from attndreambooth.attndb.training.loss_table import LossTable
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.step_loss import StepLoss, TrainingDivergedError
 from attndreambooth.attndb.viz.loss_curve import loss_curve
@@ -23,9 +24,9 @@ from attndreambooth.devkit.training import train_stage, training_of
 def test_the_other_parts_of_the_loss_do_not_know_of_prior_samples(number):
     _, alone = gradient_of(number, batch_of(prior=0))
     _, with_prior = gradient_of(number, batch_of())
-    assert alone.prior == 0.0 and with_prior.prior > 0.0
-    assert with_prior.regularization == alone.regularization > 0.0
-    assert with_prior.denoising == alone.denoising
+    assert "prior" not in alone.shares and with_prior.shares["prior"] > 0.0
+    assert with_prior.shares["attention_map"] == alone.shares["attention_map"] > 0.0
+    assert with_prior.shares["denoising"] == alone.shares["denoising"]
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -39,8 +40,8 @@ def test_micro_batches_add_up_to_the_whole(number, micro, checkpointing):
     )
     a, b = (torch.cat([g.flatten() for g in gs.values()]).double() for gs in (whole, parts))
     assert float((a - b).norm() / a.norm()) < 1e-5
-    for name in ("denoising", "regularization", "prior"):
-        assert getattr(loss_of_parts, name) == pytest.approx(getattr(loss, name), rel=1e-5)
+    assert list(loss.shares) == ["denoising", "attention_map", "prior"]
+    assert dict(loss_of_parts.shares) == pytest.approx(dict(loss.shares), rel=1e-5)
 
 
 def test_a_micro_batch_is_no_larger_than_asked_for():
@@ -116,10 +117,10 @@ def test_a_resumed_run_with_prior_samples_is_the_uninterrupted_one(tmp_path, num
     for name in ("result.safetensors", "losses.jsonl"):
         whole, broken = ((tmp_path / f / name).read_bytes() for f in ("whole", "broken"))
         assert whole == broken
-    assert again.losses == result.losses and all(loss.prior > 0 for loss in again.losses)
+    assert again.losses == result.losses and all(loss.shares["prior"] > 0 for loss in again.losses)
     lines = (tmp_path / "broken" / "losses.jsonl").read_text().splitlines()
     for line, loss in zip(map(json.loads, lines), result.losses, strict=True):
-        assert line["prior"] == loss.prior and line["loss"] == loss.total
+        assert line["prior"] == loss.shares["prior"] and line["loss"] == loss.total
 
 
 def test_without_prior_samples_files_are_as_they_were(tmp_path):
@@ -128,9 +129,7 @@ def test_without_prior_samples_files_are_as_they_were(tmp_path):
         run.finish(result)
         lines = (tmp_path / "losses.jsonl").read_text().splitlines()
         assert set(json.loads(lines[0])) == {"step", "loss", "denoising", "attention_map"}
-        assert [loss.parts for loss in result.losses] == [
-            [loss.denoising, loss.regularization] for loss in result.losses
-        ]
+        assert all(list(loss.shares) == ["denoising", "attention_map"] for loss in result.losses)
         assert run.finished().losses == result.losses
 
 
@@ -151,17 +150,16 @@ def test_a_nan_of_the_prior_is_named_and_not_learned():
 
 
 def test_the_parts_of_a_loss_add_up():
-    assert StepLoss(0, 0.5, 0.25).total == 0.75
-    assert StepLoss(0, 0.5, 0.25, 0.125).total == 0.875
-    assert StepLoss(0, 0.5, 0.25, 0.125).parts == [0.5, 0.25, 0.125]
-    StepLoss(0, 0.5, 0.25, 0.125).check_finite()
+    assert StepLoss(0, {"denoising": 0.5}).total == 0.5
+    whole = StepLoss(0, {"denoising": 0.5, "attention_map": 0.25, "prior": 0.125})
+    assert whole.total == 0.875
+    whole.check_finite()
 
 
 def test_the_loss_curve_has_a_panel_for_the_prior_where_there_is_one():
-    values = [0.5, 0.3, 0.2]
-    plain = loss_curve(values, values, "title")
-    assert loss_curve(values, values, "title", prior=[0.0] * 3).tobytes() == plain.tobytes()
-    three = loss_curve(values, values, "title", prior=values)
+    losses = [StepLoss(step, {"denoising": 0.5, "attention_map": 0.1}) for step in range(3)]
+    with_prior = [StepLoss(loss.step, {**loss.shares, "prior": 0.3}) for loss in losses]
+    plain, three = (loss_curve(LossTable.of(all_).curves, "title") for all_ in (losses, with_prior))
     assert three.size == plain.size
     green = (120, 210, 130)
     colours = [{c for _, c in picture.getcolors(1 << 24)} for picture in (plain, three)]
@@ -199,8 +197,8 @@ def test_low_memory_learns_what_the_whole_training_learns(micro):
     whole = train_stage(tiny_model(), Batches(), stage(3, steps=8), VECTORS)
     thin = train_stage(tiny_model(), Batches(), low(steps=8, micro_batch=micro), VECTORS)
     for expected, found in zip(whole.losses, thin.losses, strict=True):
-        assert found.prior == pytest.approx(expected.prior, rel=0.03)
-        assert found.denoising == pytest.approx(expected.denoising, rel=0.03)
+        assert found.shares["prior"] == pytest.approx(expected.shares["prior"], rel=0.03)
+        assert found.shares["denoising"] == pytest.approx(expected.shares["denoising"], rel=0.03)
     mine, theirs = (
         torch.cat([r.delta[name].flatten() for name in whole.delta]) for r in (thin, whole)
     )

@@ -91,7 +91,7 @@ def test_a_batch_of_two_parts_gives_the_very_bytes_of_one_process_that_computes_
 
 def check_losses(found, losses) -> None:
     """Every share of every step, next to the step's loss."""
-    expected = torch.tensor([loss.parts for loss in losses])
+    expected = torch.tensor([list(loss.shares.values()) for loss in losses])
     totals = expected.sum(dim=1, keepdim=True)
     assert ((torch.tensor(found) - expected).abs() < 1e-5 * totals).all()
 

@@ -147,7 +147,9 @@ def test_the_checkpoint_gives_way_only_to_a_result_that_will_fit(
     with Run(tmp_path, REQUEST) as run:
         monkeypatch.setattr("attndreambooth.attndb.training.run.write_whole", first_fails)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
-        result = StageResult({"clip_l": VECTORS}, {}, (StepLoss(0, 0.5, 0.25),))
+        result = StageResult(
+            {"clip_l": VECTORS}, {}, (StepLoss(0, {"denoising": 0.5, "attention_map": 0.25}),)
+        )
         if kept:
             run.finish(result)
         else:

@@ -19,7 +19,7 @@ MILD = PRESETS["micro"]()[2]
 CHOICES = [MILD, MILD.with_(low_memory=True)]
 RESULT = StageResult(
     {"clip_l": torch.arange(6.0).reshape(1, 6)},
-    losses=(StepLoss(0, 0.5),),
+    losses=(StepLoss(0, {"denoising": 0.5}),),
     facts={"a": 1.0},
     micro_batches=((0, 2),),
 )
@@ -71,7 +71,7 @@ def same(result: StageResult | None) -> bool:
     return (
         result is not None
         and torch.equal(result.vectors, RESULT.vectors)
-        and [loss.parts for loss in result.losses] == [loss.parts for loss in RESULT.losses]
+        and result.losses == RESULT.losses
         and result.facts == RESULT.facts
     )
 

@@ -136,7 +136,7 @@ def test_the_regulariser_draws_the_two_maps_together(number):
     only = Regularization(mean_weight=2e4, variance_weight=2e5)
     rate = {1: 2e-2, 2: 3e-3}[number]
     tied = train_stage(tiny_model(), Same(), stage(number, 12, rate, only, batch_size=2), VECTORS)
-    assert tied.losses[-1].regularization < 0.5 * tied.losses[0].regularization
+    assert tied.losses[-1].shares["attention_map"] < 0.5 * tied.losses[0].shares["attention_map"]
 
 
 def test_without_weights_the_regulariser_is_not_even_watched():
@@ -144,10 +144,10 @@ def test_without_weights_the_regulariser_is_not_even_watched():
     off = stage(2, regularization=Regularization(mean_weight=0, variance_weight=0))
     with training_of(backend, off, VECTORS) as training:
         assert hooks(backend.unet) == 0
-        assert training.step(0, random_batch(2)).read().regularization == 0.0
+        assert training.step(0, random_batch(2)).read().shares["attention_map"] == 0.0
     with training_of(backend, stage(2), VECTORS) as training:
         assert hooks(backend.unet) == 14
-        assert training.step(0, random_batch(2)).read().regularization > 0.0
+        assert training.step(0, random_batch(2)).read().shares["attention_map"] > 0.0
 
 
 def test_only_the_chosen_layers_are_tied():
@@ -186,8 +186,10 @@ def test_the_gradient_of_8_equals_that_of_its_micro_batches(number, micro, maske
     whole, loss = gradient_of(number, 0, batch)
     parts, loss_of_parts = gradient_of(number, micro, batch)
     assert float((whole - parts).norm() / whole.norm()) < 1e-5
-    assert loss_of_parts.denoising == pytest.approx(loss.denoising, rel=1e-5)
-    assert loss_of_parts.regularization == pytest.approx(loss.regularization, rel=1e-5)
+    assert loss_of_parts.shares["denoising"] == pytest.approx(loss.shares["denoising"], rel=1e-5)
+    assert loss_of_parts.shares["attention_map"] == pytest.approx(
+        loss.shares["attention_map"], rel=1e-5
+    )
 
 
 def test_the_regulariser_grows_with_the_batch():
@@ -228,8 +230,8 @@ def test_bf16_trains_close_to_fp32_and_keeps_fp32_weights():
     exact, rough = run(3, rate=1e-4), run(3, rate=1e-4, precision="bf16")
     assert rough.losses != exact.losses
     for a, b in zip(exact.losses, rough.losses, strict=True):
-        assert b.denoising == pytest.approx(a.denoising, rel=0.03)
-        assert b.regularization == pytest.approx(a.regularization, rel=0.1)
+        assert b.shares["denoising"] == pytest.approx(a.shares["denoising"], rel=0.03)
+        assert b.shares["attention_map"] == pytest.approx(a.shares["attention_map"], rel=0.1)
     assert all(change.dtype == torch.float32 for change in rough.delta.values())
 
 
@@ -238,8 +240,8 @@ def test_the_v_objective_is_trained_on():
         train_stage(tiny_model(kind), RandomBatches(), stage(2, steps=1), VECTORS).losses[0]
         for kind in ("epsilon", "v")
     ]
-    assert losses[0].denoising != pytest.approx(losses[1].denoising, rel=1e-3)
-    assert losses[0].regularization == losses[1].regularization
+    assert losses[0].shares["denoising"] != pytest.approx(losses[1].shares["denoising"], rel=1e-3)
+    assert losses[0].shares["attention_map"] == losses[1].shares["attention_map"]
 
 
 # ---- stopping
@@ -320,7 +322,7 @@ def test_a_nan_stops_at_once_and_is_not_learned(number):
 
 def test_a_nan_in_the_regulariser_is_named_as_such():
     with pytest.raises(TrainingDivergedError, match="step 8: the attention map loss is inf"):
-        StepLoss(7, 0.1, math.inf).check_finite()
+        StepLoss(7, {"denoising": 0.1, "attention_map": math.inf}).check_finite()
 
 
 def test_weights_that_became_nan_in_the_last_step_are_not_handed_out():

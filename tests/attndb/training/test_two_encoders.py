@@ -75,9 +75,13 @@ def test_the_loss_is_that_of_both_states_the_second_ones_pooled_text_and_the_siz
     vectors = start(model, count)
     with training_of(model, config_of(batch_size=3, steps=1), vectors) as training:
         loss = training.step(0, batch).read()
-    assert loss.denoising == pytest.approx(float(slow_loss(model, batch, vectors)), rel=1e-5)
+    assert loss.shares["denoising"] == pytest.approx(
+        float(slow_loss(model, batch, vectors)), rel=1e-5
+    )
     other = replace(batch, sizes=batch.sizes.flip(1))
-    assert float(slow_loss(model, other, vectors)) != pytest.approx(loss.denoising, rel=1e-5)
+    assert float(slow_loss(model, other, vectors)) != pytest.approx(
+        loss.shares["denoising"], rel=1e-5
+    )
 
 
 def test_stage_1_moves_the_vectors_of_both_encoders_and_nothing_else(host):

@@ -33,11 +33,13 @@ def test_a_result_that_no_disk_takes_is_held_and_written_when_there_is_room(tmp_
 
 def test_a_saved_concept_is_not_held_any_longer(tmp_path):
     made = train(None)
-    other = StageResult({"clip_l": VECTORS}, {}, (StepLoss(0, 9.0, 9.0),))
+    other = StageResult(
+        {"clip_l": VECTORS}, {}, (StepLoss(0, {"denoising": 9.0, "attention_map": 9.0}),)
+    )
     UNKEPT.keep("other", other, tmp_path / "other")
     UNKEPT.keep("mine", made, tmp_path / "mine")
     assert UNKEPT.folders == [tmp_path / "other", tmp_path / "mine"]
-    losses = json.loads(json.dumps([loss.parts for loss in made.losses]))
+    losses = json.loads(json.dumps([list(loss.shares.values()) for loss in made.losses]))
     UNKEPT.release_saved({"stages": [{"losses": [[9.0, 9.0]]}, {"losses": losses}]})
     assert UNKEPT.find("mine") is None and UNKEPT.find("other") is not None
     assert UNKEPT.folders == [tmp_path / "other"]

@@ -54,8 +54,8 @@ def test_the_loss_and_its_gradient_are_the_others_and_the_anchors(kind, changed)
     plain, without, *_ = gradients(number, changed, **changes)
     ours, loss, *rest = gradients(number, changed, weight_anchor=ANCHOR, **changes)
     total, slow = slow_anchor(*rest)
-    assert dict(loss.others) == {"weight_anchor": pytest.approx(ANCHOR * total, rel=1e-4)}
-    assert total > 0.1 and (loss.denoising, loss.prior) == (without.denoising, without.prior)
+    added = {"weight_anchor": pytest.approx(ANCHOR * total, rel=1e-4)}
+    assert total > 0.1 and dict(loss.shares) == {**without.shares, **added}
     assert loss.total == pytest.approx(without.total + ANCHOR * total, rel=1e-4)
     for name in slow:
         wanted = plain[name].float() + ANCHOR * slow[name]
@@ -72,7 +72,7 @@ def test_it_counts_once_in_however_many_parts(kind, micro, checkpointing):
     parts, of_parts, *_ = gradients(number, weight_anchor=ANCHOR, **runtime, **changes)
     a, b = (torch.cat([g.flatten() for g in gs.values()]) for gs in (whole, parts))
     assert float((a - b).norm() / a.norm()) < 1e-5
-    assert of_parts.others == loss.others
+    assert of_parts.shares["weight_anchor"] == loss.shares["weight_anchor"]
 
 
 def drift(number, steps=8, **changes):
@@ -88,7 +88,7 @@ def test_the_weights_stay_nearer_to_the_base(kind):
     free, _ = drift(number, **changes)
     held, result = drift(number, weight_anchor=10.0, **changes)
     assert held < 0.6 * free
-    assert [loss.others["weight_anchor"] > 0 for loss in result.losses] == [False, *[True] * 7]
+    assert [loss.shares["weight_anchor"] > 0 for loss in result.losses] == [False, *[True] * 7]
 
 
 def test_low_memory_updates_once_and_learns_what_the_whole_training_learns():
@@ -96,7 +96,7 @@ def test_low_memory_updates_once_and_learns_what_the_whole_training_learns():
     low = {"low_memory": True, "precision": "bf16", "micro_batch": 3}
     thin = drift(3, 5, weight_anchor=3.0, **low)[1]
     for expected, found in zip(whole.losses, thin.losses, strict=True):
-        assert found.denoising == pytest.approx(expected.denoising, rel=0.03)
+        assert found.shares["denoising"] == pytest.approx(expected.shares["denoising"], rel=0.03)
     a, b = (torch.cat([r.delta[n].flatten() for n in whole.delta]) for r in (thin, whole))
     assert torch.cosine_similarity(a, b, dim=0) > 0.8  # bf16 resolves the small ones poorly
     with training_of(tiny_model(), stage(3, weight_anchor=1.0, **low), VECTORS) as training:
@@ -115,7 +115,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, kind):
     result, (whole, stopped) = files_of_both(tmp_path, train)
     assert whole == stopped
     line = json.loads((tmp_path / "whole" / "losses.jsonl").read_text().splitlines()[-1])
-    assert line["weight_anchor"] == result.losses[-1].others["weight_anchor"] > 0
+    assert line["weight_anchor"] == result.losses[-1].shares["weight_anchor"] > 0
 
 
 @pytest.mark.parametrize(("low_memory", "changed"), [(False, False), (False, True), (True, True)])
