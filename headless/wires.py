@@ -31,6 +31,10 @@ def missing(job: Job) -> list[Problem]:
     """Models and concepts that a job names and ComfyUI does not have, or that it cannot go on
     from."""
     found = missing_models(job.model)
+    try:
+        preview_of(job)
+    except ValueError as error:
+        found.append(Problem(job.lines.get("preview", job.line), f"preview: {error}"))
     if job.concept:
         try:
             record = read_pair(*find_concept(job.concept))

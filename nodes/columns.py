@@ -14,10 +14,9 @@ from .compared_methods import BY_NAME
 from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
 from .host.model.concept_patches import apply_to_model
 from .host.model.placeholders import apply_to_clip
-from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
+from .host.model.sampling import SamplerSettings
 from .host.ui.progress import CountedProgress
 from .socket_types import Concept
-from .sockets import MAX_SEED
 from .wires import filled_lines
 
 MOST = 12
@@ -72,26 +71,6 @@ def base_sockets() -> list[io.Input]:
     ]
 
 
-def drawing_widgets(
-    seed: str = "The same noise for every column.", before: str = ""
-) -> list[io.Input]:
-    """How pictures are drawn; `seed`, `before`: what the widgets say."""
-    return [
-        io.Int.Input(
-            "seed", default=0, min=0, max=MAX_SEED, control_after_generate=False, tooltip=seed
-        ),
-        io.Int.Input("steps", default=30, min=1, max=1000, tooltip="Sampler steps."),
-        io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="Guidance."),
-        io.Int.Input("width", default=512, min=64, max=4096, step=8, tooltip="Of the pictures."),
-        io.Int.Input("height", default=512, min=64, max=4096, step=8, tooltip="Of the pictures."),
-        io.Boolean.Input(
-            "before_training",
-            default=True,
-            tooltip=before or "A first column without any concept: the plain category.",
-        ),
-    ]
-
-
 def labels_widget() -> io.Input:
     """Names of the columns."""
     return io.String.Input(
@@ -100,39 +79,6 @@ def labels_widget() -> io.Input:
         multiline=True,
         tooltip="Names of the columns, one in a line. Empty: by stage or placeholder.",
         advanced=True,
-    )
-
-
-def sampler_widgets() -> list[io.Input]:
-    """Which sampler draws."""
-    return [
-        io.Combo.Input(
-            "sampler_name",
-            options=SAMPLERS,
-            default="dpmpp_2m",
-            tooltip="The host's sampler.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "scheduler",
-            options=SCHEDULERS,
-            default="normal",
-            tooltip="The host's schedule of noise levels.",
-            advanced=True,
-        ),
-    ]
-
-
-def sampler_settings(widgets: Mapping[str, Any]) -> SamplerSettings:
-    """What `drawing_widgets` and `sampler_widgets` say."""
-    return SamplerSettings(
-        steps=widgets["steps"],
-        cfg=widgets["cfg"],
-        width=widgets["width"],
-        height=widgets["height"],
-        seed=widgets["seed"],
-        sampler=widgets["sampler_name"],
-        scheduler=widgets["scheduler"],
     )
 
 

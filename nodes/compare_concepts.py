@@ -15,13 +15,11 @@ from .columns import (
     base_sockets,
     columns_of,
     draw,
-    drawing_widgets,
     labels_of,
     labels_widget,
-    sampler_settings,
-    sampler_widgets,
 )
 from .compare import CATEGORY, figure_widgets, heatmap_style
+from .drawing import drawing_widgets, sampler_settings, sampler_widgets
 from .errors import naming_node
 from .sockets import reference_socket
 from .wires import first, one_value

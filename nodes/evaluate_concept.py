@@ -15,13 +15,11 @@ from ..attndb.evaluation.scores import Reference
 from .columns import (
     base_sockets,
     columns_of,
-    drawing_widgets,
     labels_of,
     labels_widget,
-    sampler_settings,
-    sampler_widgets,
 )
 from .compare import cell_size_widget
+from .drawing import drawing_widgets, sampler_settings, sampler_widgets
 from .errors import naming_node
 from .evaluation import Trial, evaluate
 from .prompt_set import CATEGORY

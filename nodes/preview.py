@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from .drawing import sampler_widgets
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
 from .socket_types import Preview
@@ -22,7 +23,7 @@ class TrainingPreview(io.ComfyNode):
             display_name="Training Preview",
             category="AttnDreamBooth/training",
             description="Draws a picture every n steps with the weights of that moment, through "
-            "ComfyUI's own sampler (dpmpp_2m, normal). Shown on the stage node, kept in the run's "
+            "ComfyUI's own sampler. Shown on the stage node, kept in the run's "
             "previews folder. It does not change the training.",
             search_aliases=["sample during training", "training samples", "validation image"],
             inputs=[
@@ -73,6 +74,7 @@ class TrainingPreview(io.ComfyNode):
                     "with {} as there.",
                     advanced=True,
                 ),
+                *sampler_widgets(optional=True),
             ],
             outputs=[Preview.Output("preview", tooltip="Connect to one stage or several.")],
         )

@@ -106,6 +106,10 @@ class PreviewChoice:
     """Also keep where the words look."""
     negative: str = ""
     """What the pictures should not show."""
+    sampler_name: str = "dpmpp_2m"
+    """One of ComfyUI's samplers."""
+    scheduler: str = "normal"
+    """One of its schedules of noise levels."""
 
     def __post_init__(self) -> None:
         previewed(self.prompt)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
-from attndreambooth.attndb.jobs.job import MICRO, Job, ModelChoice, PhotoChoice
+from attndreambooth.attndb.jobs.job import MICRO, Job, ModelChoice, PhotoChoice, PreviewChoice
+from attndreambooth.devkit.pack import ROOT
 
 
 @pytest.fixture
@@ -88,3 +89,30 @@ def test_a_concept_that_no_stage_could_go_on_from_is_told_at_once(concept, home,
     [problem] = missing(job)
     assert problem.line == 7 and "belongs to a concept with weights, but" in problem.text
     weights.with_suffix(".away").rename(weights)
+
+
+@pytest.mark.parametrize(
+    ("preview", "told"),
+    [
+        ({"sampler_name": "eulr"}, "preview: sampler_name = 'eulr': choose one of euler, "),
+        ({"scheduler": "karas"}, "preview: scheduler = 'karas': choose one of "),
+        ({"sampler_name": "euler", "scheduler": "karras"}, None),
+    ],
+)
+def test_a_sampler_that_the_host_does_not_have_is_told_by_the_previews_line(host, preview, told):
+    """The host draws with another one and says nothing."""
+    from attndreambooth.headless.wires import missing, preview_of
+
+    job = Job(
+        name="x",
+        model=ModelChoice(checkpoint=MICRO),
+        photos=PhotoChoice(folder=ROOT, placeholder="<x>", category="robot"),
+        stages=(),
+        preview=PreviewChoice(**preview),
+        lines={"preview": 9},
+    )
+    found = [(problem.line, problem.text) for problem in missing(job)]
+    assert len(found) == (told is not None)
+    assert all(line == 9 and text.startswith(told) for line, text in found)
+    if told is None:
+        assert (preview_of(job).sampler_name, preview_of(job).scheduler) == ("euler", "karras")

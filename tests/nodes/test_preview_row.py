@@ -13,7 +13,13 @@ from attndreambooth.attndb.training.step_loss import StepLoss
 
 SIZE = {"width": 64, "height": 64}
 STEPS, CFG, SEED = 2, 5.0, 3
-VECTORS = torch.linspace(-1.0, 1.0, 64)[None]
+
+
+def vectors(clip) -> torch.Tensor:
+    from attndreambooth.nodes.host.model.placeholders import embedding_widths
+
+    [width] = embedding_widths(clip).values()
+    return torch.linspace(-1.0, 1.0, width)[None]
 
 
 def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
@@ -24,20 +30,24 @@ def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
     unet = sd15.model.model.diffusion_model
     words = ("<astro>", "person")
     sampler = PreviewSampler(settings, sd15.model, sd15.clip, sd15.vae, unet, words)
-    return np.asarray(sampler.draw({"clip_l": VECTORS}))
+    return np.asarray(sampler.draw({"clip_l": vectors(sd15.clip)}))
 
 
-def graph(sd15, prompt: str, negative: str) -> np.ndarray:
+def graph(
+    sd15, prompt: str, negative: str, sampling: tuple[str, str] = ("dpmpp_2m", "normal")
+) -> np.ndarray:
     """By the stock nodes, of a CLIP that knows the word."""
     import nodes
 
     from attndreambooth.nodes.host.model.placeholders import with_vectors
     from attndreambooth.nodes.host.ui.images import from_image
 
-    clip = with_vectors(sd15.clip, "<astro>", VECTORS)
+    clip = with_vectors(sd15.clip, "<astro>", vectors(sd15.clip))
     texts = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, negative)]
-    empty = nodes.EmptyLatentImage().generate(**SIZE)[0]
-    drawn = ("dpmpp_2m", "normal", *texts, empty, 1.0)
+    form = sd15.model.model.latent_format
+    ratio = getattr(form, "spacial_downscale_ratio", 8)
+    empty = {"samples": torch.zeros(1, form.latent_channels, *(64 // ratio,) * 2)}
+    drawn = (*sampling, *texts, empty, 1.0)
     latent = nodes.KSampler().sample(sd15.model, SEED, STEPS, CFG, *drawn)[0]
     return np.asarray(from_image(nodes.VAEDecode().decode(sd15.vae, latent)[0]))
 
@@ -54,6 +64,20 @@ def test_each_line_is_the_picture_that_ksampler_makes_of_it(sd15, negative):
     assert np.array_equal(preview(sd15, "a photo of a {}", negative=negative), expected[0])
 
 
+@pytest.mark.parametrize("kind", ["sd15", "micro"])
+def test_another_sampler_and_schedule_are_those_of_ksampler(sd15, kind, run):
+    """The toy model predicts v."""
+    wires = SimpleNamespace(
+        **dict(zip(("model", "clip", "vae"), run("AttnDBLoadMicroModel"), strict=True))
+        if kind == "micro"
+        else vars(sd15)
+    )
+    told = {"sampler_name": "euler", "scheduler": "karras"}
+    row = preview(wires, "a {}", **told)
+    assert np.array_equal(row, graph(wires, "a <astro> person", "", ("euler", "karras")))
+    assert not np.array_equal(row, preview(wires, "a {}"))
+
+
 def test_a_negative_changes_the_picture_and_without_a_line_the_empty_prompt_is_drawn(sd15):
     assert not np.array_equal(preview(sd15, "a {}"), preview(sd15, "a {}", negative="blurry"))
     assert np.array_equal(preview(sd15, " \n"), graph(sd15, "", ""))
@@ -66,8 +90,15 @@ def test_the_node_refuses_more_lines_than_are_drawn_and_knows_graphs_without_a_n
 
     with refuses("Training Preview: prompt has 25 lines, and 24 are drawn at most"):
         run("AttnDBTrainingPreview", prompt="a {}\n" * 25)
-    *before, negative = TrainingPreview.define_schema().inputs
-    assert negative.id == "negative" and negative.optional and negative.advanced
+    with refuses("Training Preview: sampler_name = 'eulr': choose one of euler, "):
+        run("AttnDBTrainingPreview", sampler_name="eulr")
+    with refuses("Training Preview: scheduler = 'karas': choose one of "):
+        run("AttnDBTrainingPreview", scheduler="karas")
+    *before, negative, sampler, scheduler = TrainingPreview.define_schema().inputs
+    assert [i.id for i in (negative, sampler, scheduler)] == [
+        *("negative", "sampler_name", "scheduler")
+    ]
+    assert all(i.optional and i.advanced for i in (negative, sampler, scheduler))
     [saved] = TrainingPreview.execute(**{i.id: i.default for i in before}).args
     assert saved == run("AttnDBTrainingPreview")[0]
 

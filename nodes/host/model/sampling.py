@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ....attndb.config.choices import require_choice
 from ....attndb.config.drawing import check_drawing
 
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
@@ -31,11 +32,14 @@ class SamplerSettings:
     """Size in pixels."""
     seed: int
     """Of the sampler's noise."""
-    sampler: str = "dpmpp_2m"
+    sampler_name: str = "dpmpp_2m"
     scheduler: str = "normal"
 
     def __post_init__(self) -> None:
         check_drawing(steps=self.steps, cfg=self.cfg, width=self.width, height=self.height)
+        # the host takes its first one for a name that it does not know, and says nothing
+        require_choice("sampler_name", self.sampler_name, tuple(SAMPLERS))
+        require_choice("scheduler", self.scheduler, tuple(SCHEDULERS))
 
 
 def sampled(
@@ -61,7 +65,7 @@ def sampled(
         comfy.sample.prepare_noise(latent, settings.seed),
         settings.steps,
         settings.cfg,
-        settings.sampler,
+        settings.sampler_name,
         settings.scheduler,
         positive,
         negative,

@@ -100,9 +100,11 @@ def test_templates_are_a_text_or_a_list(write):
 
 
 def test_a_preview_draws_a_prompt_or_a_list_and_may_have_a_negative(write):
-    text = ONE + "    preview: {prompt: ['a {}', '{} in space'], negative: blurry}\n"
+    drawn = "negative: blurry, sampler_name: euler, scheduler: karras"
+    text = ONE + f"    preview: {{prompt: ['a {{}}', '{{}} in space'], {drawn}}}\n"
     [job] = read_jobs(write(text))
     assert job.preview is not None
+    assert (job.preview.sampler_name, job.preview.scheduler) == ("euler", "karras")
     assert (job.preview.prompt, job.preview.negative) == ("a {}\n{} in space", "blurry")
 
 
