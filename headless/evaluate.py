@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..attndb.config.applied import all_applied
 from ..attndb.config.choices import MaskSource
 from ..attndb.config.printable import quoted
 from ..attndb.evaluation.prompts import SETS, prompt_lines
@@ -69,6 +70,7 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--size {options.size}: use a multiple of 8")
     if options.grid is not None:
         _check_grid(options)
+    all_applied(options.strengths, options.corrections)
     options.encoder = options.encoder or ([MICRO] if toy else [])
     if not options.encoder:
         raise ValueError(
@@ -144,6 +146,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--steps", type=int, help="of the sampler")
     add("--cfg", type=float, help="guidance")
     add("--size", type=int, help="of the pictures, in pixels")
+    add("--strengths", default="1.0", metavar="LIST", help="of each concept: '1.0, 0.6' are 2 rows")
+    add("--corrections", default="0.0", metavar="LIST", help="of each concept, as in Apply Concept")
+    add("--negative", default="", metavar="TEXT", help="what the pictures should not show")
     add("--best-by", choices=BEST_BY, default=BOTH)
     add("--no-before", action="store_true", help="no row of the model before training")
     add("--grid", type=Path, metavar="FILE.png", help="also write the pictures as a grid")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import IO
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from ..attndb.artifacts.concept_files import load_concept
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
+from ..attndb.config.applied import all_applied
 from ..attndb.config.named import named
 from ..attndb.config.printable import printable
 from ..attndb.data.folder import load_folder
@@ -25,7 +26,7 @@ from ..attndb.evaluation.score_table import score_table
 from ..attndb.evaluation.scores import Reference, Sample, Scores, score
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO
-from ..nodes.columns import columns_of, labels_of
+from ..nodes.columns import Column, columns_of
 from ..nodes.evaluation import Evaluation, Trial, check_best_by
 from ..nodes.evaluation import evaluate as evaluate_concepts
 from ..nodes.host.image_encoders import folder_encoder, micro_encoder
@@ -63,7 +64,7 @@ class _Found:
     """What scoring gave so far."""
 
     rows: list[Scores] = field(default_factory=list)
-    best: str | None = None
+    best: Column | None = None
     verdict: str = ""
 
 
@@ -90,7 +91,7 @@ def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
         refused([failed], out, as_json=options.json)
         return 1
     if options.json:
-        end = {"event": "end", "best": found.best, "by": options.best_by, "text": found.verdict}
+        end = {"event": "end", **_best(found.best), "by": options.best_by, "text": found.verdict}
         out.write(json.dumps(end) + "\n")
     return 0
 
@@ -115,7 +116,7 @@ def _score(options: argparse.Namespace, given: _Given, found: _Found) -> None:
     """Scores the concepts, then the folders, so that what was found before an error is there."""
     if given.concepts:
         drawn = _concepts(options, given)
-        found.rows, found.best = drawn.scores, drawn.best.scores.label
+        found.rows, found.best = drawn.scores, drawn.best.column
         found.verdict = drawn.verdict
         if options.grid is not None:
             write_whole({options.grid: png_writer(to_picture(drawn.grid(_CELL)))})
@@ -126,6 +127,13 @@ def _score(options: argparse.Namespace, given: _Given, found: _Found) -> None:
         found.rows.append(row)
 
 
+def _best(column: Column | None) -> dict[str, Any]:
+    """The best concept by its name, and how it was applied."""
+    if column is None:
+        return {"best": None}
+    return {"best": column.name, **asdict(column.applied)}
+
+
 def _write_events(rows: Sequence[Scores], out: IO[str]) -> None:
     for row in rows:
         out.write(json.dumps({"event": "scores", **row.as_dict(), "notes": list(row.notes)}) + "\n")
@@ -133,9 +141,13 @@ def _write_events(rows: Sequence[Scores], out: IO[str]) -> None:
 
 def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
     """The model before training and each concept, as Evaluate Concept has them."""
-    columns = columns_of({"concepts": list(given.concepts)}, (), before=not options.no_before)
-    before = [] if options.no_before else ["before training"]
-    labels = labels_of(columns, "\n".join([*before, *options.concepts]))
+    columns = columns_of(
+        {"concepts": list(given.concepts)},
+        (),
+        before=not options.no_before,
+        applied=all_applied(options.strengths, options.corrections),
+        names=options.concepts,
+    )
     settings = SamplerSettings(
         steps=options.steps,
         cfg=options.cfg,
@@ -150,7 +162,9 @@ def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
         reference=given.reference,
         encoders=given.encoders,
         best_by=options.best_by,
+        negative=options.negative,
     )
+    labels = [column.label for column in columns]
     return evaluate_concepts(Models().wires(options.model), columns, labels, trial)
 
 

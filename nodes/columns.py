@@ -9,12 +9,13 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.artifacts.concept import TrainedConcept
+from ..attndb.config.applied import AS_TRAINED, Applied, differences
 from ..attndb.viz.map_figure import MapFigure
 from .compared_methods import BY_NAME
 from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
 from .host.model.concept_patches import apply_to_model
-from .host.model.placeholders import apply_to_clip
 from .host.model.sampling import SamplerSettings
+from .host.model.text import corrected_clip
 from .host.ui.progress import CountedProgress
 from .socket_types import Concept
 from .wires import filled_lines
@@ -36,12 +37,27 @@ class Column:
     """The concept's; of the model as it was, the one of the concept beside it."""
     words: tuple[str, ...]
     """Whose maps are shown."""
+    name: str
+    """Of the concept among the others."""
+    applied: Applied = AS_TRAINED
+    """How the concept is."""
+    told: str = ""
+    """The same in words, where columns differ in it."""
 
     @property
-    def key(self) -> tuple[str, str, tuple[str, ...]]:
+    def label(self) -> str:
+        """What stands below its pictures."""
+        return f"{self.name}, {self.told}" if self.told else self.name
+
+    @property
+    def key(self) -> tuple[str, str, tuple[str, ...], Applied]:
         """Equal for columns that draw the same."""
-        digest = "" if self.concept is None else self.concept.digest()
-        return digest, self.subject, self.words
+        concept, applied = self.concept, self.applied
+        if concept is None:
+            return "", self.subject, self.words, applied
+        if not concept.delta and not concept.modules:
+            applied = applied.without_weights()
+        return concept.digest(), self.subject, self.words, applied
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class Shot:
 
     prompt: str
     settings: SamplerSettings
+    negative: str = ""
+    """With {} as the prompt."""
 
 
 def base_sockets() -> list[io.Input]:
@@ -82,9 +100,17 @@ def labels_widget() -> io.Input:
     )
 
 
-def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool) -> list[Column]:
-    """The model as it was, if asked for, and the concepts of all sockets, in their order. `typed`:
-    words whose maps are shown; none: the new word and its category."""
+def columns_of(
+    sockets: Mapping[str, Any],
+    typed: Sequence[str],
+    *,
+    before: bool,
+    applied: Sequence[Applied] = (AS_TRAINED,),
+    names: Sequence[str] = (),
+) -> list[Column]:
+    """The model as it was, if asked for, and the concepts of all sockets, in their order, each in
+    each of the ways `applied`. `typed`: words whose maps are shown; none: the new word and its
+    category. `names`: of the concepts; none: by what tells them apart."""
     given = [
         concept
         for value in sockets.values()
@@ -95,8 +121,19 @@ def columns_of(sockets: Mapping[str, Any], typed: Sequence[str], *, before: bool
         raise ValueError("there is no concept: connect Train Concept, a stage or Load Concept")
     if len(given) > MOST:
         raise ValueError(f"concepts: {len(given)} are connected, and a figure shows {MOST} at most")
-    columns = [Column(c, c.trigger, c.placeholder, _words(c, typed)) for c in given]
-    plain = Column(None, given[0].category, given[0].placeholder, columns[0].words)
+    if len(given) * len(applied) > MOST:
+        raise ValueError(
+            f"strengths and corrections: {len(applied)} ways to draw "
+            f"{f'each of {len(given)} concepts' if len(given) > 1 else 'a concept'} are "
+            f"{len(given) * len(applied)} columns, and a figure shows {MOST} at most: type fewer"
+        )
+    columns = [
+        Column(c, c.trigger, c.placeholder, _words(c, typed), name, how, words)
+        for c, name in zip(given, names or concept_names(given), strict=True)
+        for how, words in zip(applied, differences(applied), strict=True)
+    ]
+    category, words = given[0].category, columns[0].words
+    plain = Column(None, category, given[0].placeholder, words, "before training")
     return [plain, *columns] if before else columns
 
 
@@ -106,14 +143,13 @@ def _words(concept: TrainedConcept, typed: Sequence[str]) -> tuple[str, ...]:
 
 def labels_of(columns: Sequence[Column], typed: str) -> list[str]:
     """A name for each column: those that were typed, one in a line, then ours."""
-    told = filled_lines(typed)[: len(columns)]
-    return [*told, *column_names([column.concept for column in columns])[len(told) :]]
+    own = filled_lines(typed)[: len(columns)]
+    return [*own, *(column.label for column in columns[len(own) :])]
 
 
-def column_names(columns: Sequence[TrainedConcept | None]) -> list[str]:
-    """What stands below the pictures: how it was trained, where all are one word; else the word.
-    Those that are still alike are numbered."""
-    given = [concept for concept in columns if concept is not None]
+def concept_names(given: Sequence[TrainedConcept]) -> list[str]:
+    """What tells concepts apart: how each was trained, where all are one word; else the word. Those
+    that are still alike are numbered."""
     ways = [_trained(concept) for concept in given]
     words = [concept.placeholder for concept in given]
     if len(set(words)) == 1 and all(ways):
@@ -123,8 +159,7 @@ def column_names(columns: Sequence[TrainedConcept | None]) -> list[str]:
     else:
         names = [f"{w}, {way}" if way else w for w, way in zip(words, ways, strict=True)]
     alike = [names[: n + 1].count(name) for n, name in enumerate(names)]
-    names = [name if n == 1 else f"{name} ({n})" for name, n in zip(names, alike, strict=True)]
-    return ["before training", *names] if None in columns else names
+    return [name if n == 1 else f"{name} ({n})" for name, n in zip(names, alike, strict=True)]
 
 
 def _trained(concept: TrainedConcept) -> str:
@@ -156,15 +191,17 @@ def draw(
     for key, column in different.items():
         own = (model, clip, vae)
         if column.concept is not None:
-            applied = apply_to_model(model, column.concept, 1.0, reference)
-            own = (applied, apply_to_clip(clip, column.concept), vae)
+            how = column.applied
+            applied = apply_to_model(model, column.concept, how.strength, reference)
+            own = (applied, corrected_clip(clip, column.concept, how.correction), vae)
         drawn[key] = []
         for shot in shots:
 
             def done(steps: int, before: int = before) -> None:
                 bar(before + steps, total)
 
-            prompt = SubjectPrompt(shot.prompt, column.subject, column.placeholder)
+            said = (shot.prompt, column.subject, column.placeholder, shot.negative)
+            prompt = SubjectPrompt(*said)
             drawn[key].append(drawn_figure(own, prompt, column.words, shot.settings, done))
             before += shot.settings.steps
     return [[drawn[column.key][number] for column in columns] for number in range(len(shots))]

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..attndb.attention.prompt_words import split_queries
+from ..attndb.config.applied import all_applied
 from ..attndb.config.lines import asked_lines
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
@@ -19,7 +20,7 @@ from .columns import (
     labels_widget,
 )
 from .compare import CATEGORY, figure_widgets, heatmap_style
-from .drawing import drawing_widgets, sampler_settings, sampler_widgets
+from .drawing import applied_widgets, drawing_widgets, sampler_settings, sampler_widgets
 from .errors import naming_node
 from .sockets import reference_socket
 from .wires import first, one_value
@@ -71,6 +72,7 @@ class CompareConcepts(io.ComfyNode):
                 *figure_widgets(advanced=True),
                 *sampler_widgets(),
                 reference_socket(),
+                *applied_widgets(),
             ],
             outputs=[
                 io.Image.Output(
@@ -100,18 +102,26 @@ class CompareConcepts(io.ComfyNode):
         words: Any,
         labels: Any,
         reference: Any = None,
+        strengths: Any = "1.0",
+        corrections: Any = "0.0",
+        negative: Any = "",
         **shared: Any,
     ) -> io.NodeOutput:
         widgets = {name: one_value(name, value) for name, value in shared.items()}
         typed = split_queries(one_value("words", words))
-        columns = columns_of(concepts, typed, before=one_value("before_training", before_training))
+        applied = all_applied(
+            one_value("strengths", strengths), one_value("corrections", corrections)
+        )
+        before = one_value("before_training", before_training)
+        columns = columns_of(concepts, typed, before=before, applied=applied)
         lines = _lines(prompts)
         settings = sampler_settings(widgets)
         style = heatmap_style(widgets)
         names = labels_of(columns, one_value("labels", labels))
         wires = (first(model), first(clip), first(vae))
         photo = first(reference) if reference else None
-        drawn = draw(wires, columns, [Shot(line, settings) for line in lines], photo)
+        unwanted = one_value("negative", negative)
+        drawn = draw(wires, columns, [Shot(line, settings, unwanted) for line in lines], photo)
         shown = list(zip(*(column.words for column in columns), strict=True))
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it

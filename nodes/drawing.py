@@ -64,3 +64,35 @@ def sampler_settings(widgets: Mapping[str, Any]) -> SamplerSettings:
         sampler_name=widgets["sampler_name"],
         scheduler=widgets["scheduler"],
     )
+
+
+def applied_widgets() -> list[io.Input]:
+    """How concepts are applied, and what pictures should not show. Prompts were saved before the
+    nodes had them."""
+    return [
+        io.String.Input(
+            "strengths",
+            default="1.0",
+            optional=True,
+            tooltip="Of each concept, as in Apply Concept: a number from 0 to 10. Several with "
+            "commas, e.g. 1.0, 0.8, 0.6: a column for each.",
+            advanced=True,
+        ),
+        io.String.Input(
+            "corrections",
+            default="0.0",
+            optional=True,
+            tooltip="Of each concept, as correction in Apply Concept: a number from 0 to 1, or "
+            "several, e.g. 0.0, 0.2: a column for each, with each of the strengths.",
+            advanced=True,
+        ),
+        io.String.Input(
+            "negative",
+            default="",
+            multiline=True,
+            optional=True,
+            tooltip="What the pictures should not show: the negative prompt of all of them, before "
+            "training too. {} becomes what it becomes in a prompt.",
+            advanced=True,
+        ),
+    ]

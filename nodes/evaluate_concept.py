@@ -9,6 +9,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from ..attndb.config.applied import all_applied
 from ..attndb.evaluation.prompts import prompt_lines
 from ..attndb.evaluation.score_table import BEST_BY, BOTH
 from ..attndb.evaluation.scores import Reference
@@ -19,7 +20,7 @@ from .columns import (
     labels_widget,
 )
 from .compare import cell_size_widget
-from .drawing import drawing_widgets, sampler_settings, sampler_widgets
+from .drawing import applied_widgets, drawing_widgets, sampler_settings, sampler_widgets
 from .errors import naming_node
 from .evaluation import Trial, evaluate
 from .prompt_set import CATEGORY
@@ -123,6 +124,7 @@ class EvaluateConcept(io.ComfyNode):
                 labels_widget(),
                 cell_size_widget("grid"),
                 *sampler_widgets(),
+                *applied_widgets(),
             ],
             outputs=[
                 io.Image.Output(
@@ -134,7 +136,8 @@ class EvaluateConcept(io.ComfyNode):
                 ),
                 Concept.Output(
                     display_name="best",
-                    tooltip="The concept with the best scores: to Save Concept.",
+                    tooltip="The concept with the best scores, as it was trained: to Save Concept. "
+                    "At which of several strengths it is best stands in the table.",
                 ),
                 ScoresSocket.Output(display_name="scores", tooltip="To Training Report."),
                 io.Image.Output(
@@ -161,6 +164,9 @@ class EvaluateConcept(io.ComfyNode):
         before_training: Any,
         labels: Any,
         masks: Any = None,
+        strengths: Any = "1.0",
+        corrections: Any = "0.0",
+        negative: Any = "",
         **shared: Any,
     ) -> io.NodeOutput:
         widgets = {name: one_value(name, value) for name, value in shared.items()}
@@ -171,8 +177,13 @@ class EvaluateConcept(io.ComfyNode):
             reference=reference_of(photos, masks),
             encoders=given_encoders(encoders),
             best_by=widgets["best_by"],
+            negative=one_value("negative", negative),
         )
-        columns = columns_of(concepts, (), before=one_value("before_training", before_training))
+        applied = all_applied(
+            one_value("strengths", strengths), one_value("corrections", corrections)
+        )
+        before = one_value("before_training", before_training)
+        columns = columns_of(concepts, (), before=before, applied=applied)
         names = labels_of(columns, one_value("labels", labels))
         found = evaluate((first(model), first(clip), first(vae)), columns, names, trial)
         grid, table = found.grid(widgets["cell_size"])[None], found.table

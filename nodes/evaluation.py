@@ -40,6 +40,8 @@ class Trial:
     """What pictures are compared by; the first decides what is best."""
     best_by: str
     """One of BEST_BY."""
+    negative: str = ""
+    """What the pictures should not show, with {} for the subject."""
 
     def __post_init__(self) -> None:
         require(self.images >= 1, "images_per_prompt", self.images, "use 1 or more")
@@ -53,7 +55,7 @@ class Trial:
             dataclasses.replace(self.settings, seed=(first + number) % (MAX_SEED + 1))
             for number in range(self.images)
         ]
-        return [Shot(prompt, settings) for prompt in self.prompts for settings in each]
+        return [Shot(prompt, s, self.negative) for prompt in self.prompts for s in each]
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,9 @@ def _notes(columns: Sequence[Column], labels: Sequence[str], number: int) -> tup
     column, notes = columns[number], []
     twin = next((n for n in range(number) if columns[n].key == column.key), None)
     if twin is not None:
-        notes.append(f"the very same concept as {labels[twin]}; it was drawn once")
+        same = columns[twin].applied == column.applied
+        why = "" if same else ", of which no weight was trained, so that a strength says nothing"
+        notes.append(f"the very same concept as {labels[twin]}{why}; it was drawn once")
     if column.words[1] != columns[0].words[1]:
         notes.append(
             f"its category is {column.words[1]}, that of {labels[0]} {columns[0].words[1]}: "

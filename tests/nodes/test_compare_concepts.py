@@ -105,10 +105,10 @@ def test_sockets_and_lists_are_joined_and_every_prompt_has_a_figure(run, micro, 
 
 
 def test_columns_are_named_by_what_tells_them_apart(stages, host):
-    from attndreambooth.nodes.columns import column_names as _names
+    from attndreambooth.nodes.columns import concept_names as _names
 
-    told = ["before training", "after stage 1", "after stage 2", "after stage 3"]
-    assert _names([None, *stages]) == told
+    told = ["after stage 1", "after stage 2", "after stage 3"]
+    assert _names(stages) == told
     other = dataclasses.replace(stages[2], placeholder="<my-car>")
     assert _names([stages[2], other]) == ["<my-robot>", "<my-car>"]
     assert _names([*stages[:2], other])[0] == "<my-robot>, after stage 1"
@@ -122,7 +122,80 @@ def test_columns_are_named_by_what_tells_them_apart(stages, host):
         *("after stage 3, step 50", "after stage 3, step 100", "after stage 3")
     ]
     other_rate = dataclasses.replace(stages[2], vectors=stages[2].vectors + 1)
-    assert _names([None, stages[2], other_rate]) == [told[0], told[3], f"{told[3]} (2)"]
+    assert _names([stages[2], other_rate]) == [told[2], f"{told[2]} (2)"]
+
+
+def labels(concepts, strengths="1.0", corrections="0.0", **more):
+    from attndreambooth.attndb.config.applied import all_applied
+    from attndreambooth.nodes.columns import columns_of
+
+    applied = all_applied(strengths, corrections)
+    columns = columns_of({"c": concepts}, (), **{"before": False, "applied": applied, **more})
+    return [column.label for column in columns]
+
+
+def test_columns_of_one_concept_are_named_by_how_it_is_applied(stages, host):
+    last, cat = stages[2], dataclasses.replace(stages[2], placeholder="<my-cat>")
+    assert labels([last], before=True) == ["before training", "after stage 3"]
+    assert labels([last], "1") == ["after stage 3"]
+    assert labels([last], "0.6") == ["after stage 3, strength 0.6"]
+    assert labels([last], "1.0, 0.6", before=True) == [
+        *("before training", "after stage 3, strength 1", "after stage 3, strength 0.6")
+    ]
+    both = labels([last, cat], "1 0.5")  # by word, although each stands there twice
+    assert both[1:3] == ["<my-robot>, strength 0.5", "<my-cat>, strength 1"]
+    assert labels([last], "0.6", "0; 0.2")[1] == "after stage 3, strength 0.6, correction 0.2"
+    assert labels([last], corrections="0.2") == ["after stage 3, correction 0.2"]
+    assert labels([last], "1, 0.6", names=["robot"])[1] == "robot, strength 0.6"
+
+
+def test_a_column_of_a_strength_is_apply_concept_at_it_and_the_stock_sampler(
+    run, micro, stages, picture_of
+):
+    """A concept has the strengths 1 and 0.6 in one figure; all have the negative prompt."""
+    _, pictures = compared(
+        run,
+        micro,
+        {"concept_0": stages[2:]},
+        **{"prompts": "a photo of a {} in the snow", "seed": 7, "strengths": "1.0, 0.6"},
+        negative="a blurry {}",
+    )
+    assert len(pictures) == 3
+    plain = picture_of(micro, "a photo of a robot in the snow", 7, "a blurry robot")
+    assert torch.equal(pictures[0], plain)
+    for picture, strength in zip(pictures[1:], (1.0, 0.6), strict=True):
+        applied = {"model": micro["model"], "clip": micro["clip"], "concept": stages[2]}
+        model, clip, trigger = run("AttnDBApplyConcept", **applied, strength=strength)
+        wires = {**micro, "model": model, "clip": clip}
+        words = (f"a photo of a {trigger} in the snow", 7, f"a blurry {trigger}")
+        assert torch.equal(picture, picture_of(wires, *words))
+        assert not torch.equal(picture, picture_of(wires, words[0], 7))
+    assert not torch.equal(*pictures[1:])
+
+
+def test_a_column_of_a_correction_is_apply_concept_with_it(run, micro, stages, picture_of):
+    one = {"concept_0": stages[2:]}
+    _, (picture,) = compared(run, micro, one, before_training=False, seed=7, corrections="0.2")
+    applied = {"model": micro["model"], "clip": micro["clip"], "concept": stages[2]}
+    model, clip, trigger = run("AttnDBApplyConcept", **applied, correction=0.2)
+    drawn = picture_of({**micro, "model": model, "clip": clip}, f"a photo of a {trigger}", 7)
+    assert torch.equal(picture, drawn)
+
+
+def test_a_graph_that_was_saved_before_draws_as_it_did(run, micro, stages):
+    from attndreambooth.nodes.compare_concepts import CompareConcepts
+
+    one = {"concept_0": stages[2:]}
+    _, expected = compared(run, micro, one)
+    new = ("strengths", "corrections", "negative")
+    inputs = {i.id: i for i in CompareConcepts.define_schema().inputs}
+    assert all(inputs[name].optional and inputs[name].advanced for name in new)
+    saved = {n: [i.default] for n, i in inputs.items() if n not in new and hasattr(i, "default")}
+    saved = {n: v for n, v in saved.items() if v != [None]}
+    _, pictures = CompareConcepts.execute(
+        **{n: [v] for n, v in micro.items()}, concepts=one, **{**saved, **SMALL}
+    ).args
+    assert all(torch.equal(a, b) for a, b in zip(expected, pictures, strict=True))
 
 
 def test_words_of_the_prompt_are_rows_and_a_missing_one_is_named(run, micro, stages):
@@ -155,6 +228,19 @@ def test_a_word_of_one_prompt_is_a_row_of_its_figure_alone(run, micro, stages):
         ({"prompts": " \n"}, "prompts is empty: write one in a line"),
         ({"prompts": "a {}\n" * 25}, "prompts: 25 lines, and 24 are drawn at most"),
         ({"seed": [1, 2]}, "seed is a list"),
+        ({"strengths": ""}, "strengths is empty: type a number, or several, such as 1.0, 0.8, 0.6"),
+        ({"strengths": "1.0, strong"}, "strengths: 'strong' is no number from 0 to 10"),
+        ({"strengths": "-0.5"}, "strengths: '-0.5' is no number from 0 to 10"),
+        ({"strengths": "nan"}, "strengths: 'nan' is no number from 0 to 10"),
+        ({"strengths": "11"}, "strengths: '11' is no number from 0 to 10"),
+        ({"strengths": "0,8"}, "strengths = '0,8' may be decimal commas or a list: write numbers"),
+        (
+            {"strengths": ", ".join(str(n / 10) for n in range(50))},
+            "50 ways to draw a concept are 50 columns, and a figure shows 12 at most: type fewer",
+        ),
+        ({"strengths": "1 0.9 0.8", "corrections": "0 .1 .2 .3 .4"}, "15 ways to draw a concept"),
+        ({"corrections": "2"}, "corrections: '2' is no number from 0 to 1; type such as 0.0, 0.2"),
+        ({"strengths": ["1.0", "0.6"]}, "strengths is a list"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(run, micro, stages, changes, said):
@@ -181,7 +267,7 @@ def picture_of():
     """What CLIP Text Encode, KSampler and VAE Decode make of these wires."""
     import nodes
 
-    def draw(wires, text, seed):
+    def draw(wires, text, seed, negative=""):
         encode = nodes.CLIPTextEncode().encode
         channels = wires["model"].model.latent_format.latent_channels
         ratio = getattr(wires["model"].model.latent_format, "spacial_downscale_ratio", 8)
@@ -194,7 +280,7 @@ def picture_of():
             "dpmpp_2m",
             "normal",
             encode(wires["clip"], text)[0],
-            encode(wires["clip"], "")[0],
+            encode(wires["clip"], negative)[0],
             latent,
         )[0]
         return nodes.VAEDecode().decode(wires["vae"], sampled)[0]

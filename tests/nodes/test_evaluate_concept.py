@@ -134,6 +134,40 @@ def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monk
     assert "- two: the very same concept as one; it was drawn once" in table
 
 
+def test_strengths_are_rows_and_the_best_is_told_with_its_own(evaluated, concepts):
+    asked = {"concepts": {"concept_0": concepts[1]}, "strengths": "1.0, 0.6"}
+    _, table, best, scores, pictures = evaluated(**asked)
+    ways = [f"after stage 2, strength {n}" for n in ("1", "0.6")]
+    assert [row.label for row in scores] == ["before training", *ways]
+    assert best is concepts[1] and not any(row.notes for row in scores)
+    assert not torch.equal(pictures[2], pictures[4])
+    [verdict] = [line for line in table.splitlines() if line.startswith("Best by")]
+    assert all(way in verdict for way in ways)
+    [*_, alone] = evaluated(**{**asked, "strengths": "0.6"}, before_training=False)
+    assert torch.equal(alone[0], pictures[4])
+
+
+def test_a_strength_says_nothing_of_a_concept_without_weights(evaluated, concepts, monkeypatch):
+    from attndreambooth.nodes import columns
+
+    drawn, plain = [], columns.drawn_figure
+    monkeypatch.setattr(columns, "drawn_figure", lambda *a, **k: drawn.append(1) or plain(*a, **k))
+    one = {"concept_0": concepts[0]}
+    *_, scores, _ = evaluated(concepts=one, strengths="1, 0.6", before_training=False)
+    assert len(drawn) == 2 and scores[0].by_encoder == scores[1].by_encoder
+    [note] = scores[1].notes
+    assert note == (
+        "the very same concept as after stage 1, strength 1, of which no weight was trained, so "
+        "that a strength says nothing; it was drawn once"
+    )
+
+
+def test_a_negative_is_of_every_row(evaluated):
+    one = {"prompts": "a photo of a {} in the snow"}
+    pictures = [evaluated(**one, negative=text)[-1] for text in ("", "a sketch of a {}")]
+    assert not any(torch.equal(a, b) for a, b in zip(*pictures, strict=True))
+
+
 def test_concepts_of_two_categories_are_told_apart(evaluated, concepts):
     other = dataclasses.replace(concepts[0], category="cat")
     given = {"concept_0": concepts[0], "concept_1": other}
@@ -178,6 +212,8 @@ def test_two_encoders_stand_side_by_side(evaluated, encoder, run, tmp_path, monk
         ({"photos": []}, "there is no photo of the subject"),
         ({"masks": torch.ones(2, 64, 64)}, "2 masks for 5 photos"),
         ({"seed": [1, 2]}, "seed is a list"),
+        ({"strengths": "much"}, "Evaluate Concept: strengths: 'much' is no number from 0 to 10"),
+        ({"strengths": "1 2 3 4 5 6 7"}, "7 ways to draw each of 2 concepts are 14 columns"),
         ({"images_per_prompt": 0}, "images_per_prompt = 0: use 1 or more"),
         ({"width": 0}, "width = 0: use 8 pixels or more"),
     ],

@@ -103,6 +103,19 @@ def test_a_saved_concept_has_the_numbers_of_the_node(run, evaluate, saved, maske
     assert Image.open(grid).width > 2 * 64
 
 
+def test_strengths_are_rows_and_the_best_is_told_by_name_and_strength(evaluate, saved):
+    asked = ("own-robot", "--no-before", "--prompts", "a {} at night", *SMALL, "--json")
+    rows = told(evaluate(*asked, "--strengths", "1 0.6", "--negative", "snow"))
+    assert [row.get("label") for row in rows] == [
+        *("own-robot, strength 1", "own-robot, strength 0.6", None)
+    ]
+    assert rows[1]["notes"][0].startswith("the very same concept as own-robot, strength 1, of")
+    end = rows[2]  # of an embedding alone both are the same, and the first is taken
+    assert (end["best"], end["strength"], end["correction"]) == ("own-robot", 1.0, 0.0)
+    plain = told(evaluate(*asked))[0]
+    assert plain["label"] == "own-robot" and plain["micro CLIP"] != rows[0]["micro CLIP"]
+
+
 def test_a_folder_of_pictures_is_a_row_and_people_get_a_table(evaluate, photos):
     asked = ("--asked", "a photo of a {} in the snow", "--category", "robot")
     table = evaluate("--pictures", photos, *asked)
@@ -153,6 +166,7 @@ def test_what_is_not_there_is_named_and_nothing_begins(evaluate, photos, argumen
         (["a", "--images", "0"], "--images 0: use 1"),
         (["a", "--size", "70"], "multiple of 8"),
         (["a", "--prompts", "snow"], "neither a set"),
+        (["a", "--strengths", "-1"], "strengths: '-1' is no number from 0 to 10"),
         (["a", "--model", "v1.safetensors"], "there is no encoder"),
         (["--pictures", "p", "--grid", "g.png"], "--grid 'g.png' shows what saved concepts draw"),
         (["a", "--grid", "."], r"--grid '\.': give a file that ends in \.png"),

@@ -26,11 +26,18 @@ class SubjectPrompt:
     """What stands there."""
     placeholder: str
     """The concept's; before training it does not stand there."""
+    unwanted: str = ""
+    """What the picture should not show, with {} as there."""
 
     @property
     def text(self) -> str:
         """The prompt as it is drawn."""
         return self.template.replace("{}", self.subject)
+
+    @property
+    def negative(self) -> str:
+        """The negative prompt."""
+        return self.unwanted.replace("{}", self.subject)
 
     @property
     def ahead(self) -> str:
@@ -54,7 +61,7 @@ def drawn_figure(
     sampler steps are done.
     """
     model, clip, vae = wires
-    positive, negative = encode(clip, prompt.text), encode(clip, "")
+    positive, negative = encode(clip, prompt.text), encode(clip, prompt.negative)
     names = [prompt.placeholder, *known_placeholders(clip)]
     chosen = _chosen(
         prompt_words(clip, prompt.text), words, names, prompt_words(clip, prompt.ahead)
