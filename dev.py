@@ -20,6 +20,7 @@ from devkit.environment import (
     SHARED,
     install_layer,
     install_lock,
+    link_pack,
     make_venv,
     python_of,
     venv_folder,
@@ -55,6 +56,7 @@ def setup(version: str | None) -> dict[str, str]:
     host = host_folder(environ)
     make_venv()
     install_lock()
+    link_pack()
     if environ.get("COMFYUI_PATH", "").strip():
         if not (host / "main.py").is_file():
             raise SetupError(f"COMFYUI_PATH is {host}, but there is no main.py in it")

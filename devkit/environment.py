@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .console import SetupError, call, say, step
 from .hosts import DEFAULT_HOST
-from .pack import ROOT
+from .pack import PACK, ROOT
 
 LOCK = ROOT / "tests" / "requirements.txt"
 ALONE = ROOT / "tests" / "requirements-alone.txt"
@@ -23,6 +23,8 @@ TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 NEEDED_GB = 15
 """What is installed (7 GB), the downloads meanwhile, small checkpoints (4), tests' folders."""
 STAMP = "attndb-setup.sha256"
+TYPES = ROOT / ".cache" / "types"
+"""Where pyright finds the pack under the name that tests import it by."""
 
 
 def venv_folder(version: str) -> Path:
@@ -73,6 +75,20 @@ def install_layer(version: str, host: Path) -> None:
     )
     _install(folder, host / "requirements.txt", *TORCH)
     _stamp(folder, wanted)
+
+
+def link_pack(folder: Path = TYPES) -> None:
+    """Make the link that gives the root, which may be called anything, the package's name. Where no
+    link can be made (Windows without developer mode), the types of what tests import are unknown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / PACK
+    if link.is_symlink():
+        return
+    try:
+        link.symlink_to(os.path.relpath(ROOT, folder), target_is_directory=True)
+    except OSError as error:
+        say(f"{link} could not be made ({error}): pyright will check the tests without the pack")
 
 
 def _site_packages(python: Path) -> str:

@@ -173,11 +173,13 @@ def import_daam(monkeypatch):
             empty = types.ModuleType(name)
             empty.__path__ = []
             monkeypatch.setitem(sys.modules, name, empty)
-    sys.modules["spacy"].tokens = sys.modules["spacy.tokens"]
-    sys.modules["spacy.tokens"].Token = object
-    sys.modules["matplotlib"].pyplot = sys.modules["matplotlib.pyplot"]
-    if not hasattr(sys.modules["matplotlib.pyplot"], "Axes"):
-        sys.modules["matplotlib.pyplot"].Axes = object
+    spacy, matplotlib = sys.modules["spacy"], sys.modules["matplotlib"]
+    tokens, pyplot = sys.modules["spacy.tokens"], sys.modules["matplotlib.pyplot"]
+    monkeypatch.setattr(spacy, "tokens", tokens, raising=False)
+    monkeypatch.setattr(tokens, "Token", object, raising=False)
+    monkeypatch.setattr(matplotlib, "pyplot", pyplot, raising=False)
+    if not hasattr(pyplot, "Axes"):
+        monkeypatch.setattr(pyplot, "Axes", object, raising=False)
     import daam
 
     return daam

@@ -81,7 +81,8 @@ def published_gradients(size: Any, method: str, vector: torch.Tensor, inputs: An
         learned = {} if method == "textual_inversion" else dict(model.unet.named_parameters())
     for weight in learned.values():
         weight.requires_grad_(True)
-    table = model.text.get_input_embeddings().weight
+    embedding: Any = model.text.get_input_embeddings()
+    table = embedding.weight
     with torch.no_grad():
         table[FIRST_NEW_ID] = vector[0]
 

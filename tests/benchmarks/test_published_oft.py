@@ -88,7 +88,8 @@ def test_output_loss_gradient_limit_and_merge_are_those_of_peft(size, limited):
     )
     z_t = theirs.scheduler.add_noise(latents, noise, t)
     with torch.no_grad():
-        theirs.text.get_input_embeddings().weight[FIRST_NEW_ID] = vector[0]
+        embedding: Any = theirs.text.get_input_embeddings()
+        embedding.weight[FIRST_NEW_ID] = vector[0]
         words = [
             [FIRST_NEW_ID if token is None else token for token in prompt.tokens]
             for prompt in (*batch.prompts, *prior.prompts)
@@ -134,7 +135,7 @@ def test_output_loss_gradient_limit_and_merge_are_those_of_peft(size, limited):
         gradient = (gradient - gradient.transpose(1, 2))[:, turn.rows, turn.cols]
         off = float((gradient - turn.weight.grad).norm())
         assert off < CLOSE * float(turn.weight.grad.norm()) + ROUNDING, name
-        layer = theirs.unet.get_submodule(name.removesuffix(".weight"))
+        layer: Any = theirs.unet.get_submodule(name.removesuffix(".weight"))
         layer.merge()
         merged = plain[name] + delta[names[name]]
         torch.testing.assert_close(merged, layer.base_layer.weight, rtol=1e-4, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -28,7 +30,8 @@ def test_the_hosts_node_trains_as_many_steps_at_the_rank(host):
     with torch.inference_mode():
         model, clip, _ = load_micro()
     train = stock_lora.stock_training(model, clip, 64, 2, 3, False)
-    lora, losses, *_ = train(2).args
+    trained: Any = train(2)
+    lora, losses, *_ = trained.args
     assert len(losses["loss"]) == 2
     assert {v.shape[0] for k, v in lora.items() if k.endswith("lora_down.weight")} == {3}
 

@@ -1,6 +1,7 @@
 """A contestant through the real trainer and the host's sampler, on untrained weights."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_the_oracle_is_the_true_rendering(folder, tmp_path, monkeypatch):
     from attndreambooth.benchmarks.contest import studio as module
 
     monkeypatch.setattr(module, "through", lambda coder: lambda pictures: pictures)
-    studio = object.__new__(module.Studio)
+    studio: Any = object.__new__(module.Studio)
     studio.prompts, studio.coder = list(PROMPTS[:3]), None
     pictures = studio.true(TUNING[1])
     for prompt, picture in zip(studio.prompts, pictures, strict=True):

@@ -41,7 +41,8 @@ def training(graph: Graph) -> tuple[Node, Node]:
 
 
 def drawn(server: HostServer, graph: Graph, wires: tuple[Any, ...], sampler: str) -> np.ndarray:
-    saved = graph.sample(*wires, TEXT, steps=3, cfg=3.0)
+    model, clip, vae = wires
+    saved = graph.sample(model, clip, vae, TEXT, steps=3, cfg=3.0)
     [decoded] = [graph.prompt[saved.inputs["images"][0]]]
     sample = graph.prompt[decoded["inputs"]["samples"][0]]
     sample["inputs"]["sampler_name"] = sampler

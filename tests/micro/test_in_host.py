@@ -111,12 +111,13 @@ def test_the_hosts_sampler_draws(trained):
 
     empty = torch.zeros(1, 32, 16, 16)
     with torch.inference_mode():
+        [positive], [negative] = conditions(clip, [CAPTION]), conditions(clip, [""])
         latents = comfy.sample.sample(
             model,
             comfy.sample.prepare_noise(empty, 0, None),
             *(2, 3.0, "dpmpp_2m", "normal"),
-            *conditions(clip, [CAPTION]),
-            *conditions(clip, [""]),
+            positive,
+            negative,
             empty,
             disable_pbar=True,
             seed=0,

@@ -1,5 +1,7 @@
 """The training of attndb-micro: its optimiser, its autoencoder, its gate."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -61,7 +63,8 @@ def test_an_update_is_that_of_pytorchs_muon():
 
 def test_a_convolution_is_updated_as_its_matrix():
     torch.manual_seed(0)
-    conv = torch.nn.Conv2d(5, 8, 3).to(memory_format=torch.channels_last)
+    conv: Any = torch.nn.Conv2d(5, 8, 3)
+    conv.to(memory_format=torch.channels_last)
     flat = torch.nn.Parameter(conv.weight.detach().flatten(1).clone())
     g = torch.randn(8, 5, 3, 3)
     conv.weight.grad, flat.grad = g.contiguous(memory_format=torch.channels_last), g.flatten(1)

@@ -125,7 +125,8 @@ def test_it_follows_prompts(micro):
     """A dozen held-out prompts in few steps; the real figures come from evaluate-micro."""
     scenes = prompt_scenes(1, 12)
     prompts = [full_caption(scene) for scene in scenes]
-    pictures = sample(*micro, prompts, seed=1, steps=12, batch=12)
+    model, clip, vae = micro
+    pictures = sample(model, clip, vae, prompts, seed=1, steps=12, batch=12)
     scores = following(load_judges(), pictures.numpy(), scenes)
     assert min(scores["place"], scores["style"], scores["category"]) >= 0.7
 

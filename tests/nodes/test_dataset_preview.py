@@ -50,7 +50,8 @@ def test_the_page_shows_the_picture_and_the_text(run, micro, temp):
 
     schema = PreviewDataset.define_schema()
     assert schema.is_output_node
-    defaults = {i.id: i.default for i in schema.inputs if getattr(i, "default", None) is not None}
+    given = {i.id: getattr(i, "default", None) for i in schema.inputs}
+    defaults = {name: value for name, value in given.items() if value is not None}
     data, _ = robot(run, micro)
     result = PreviewDataset.execute(dataset=data, **{**defaults, "resolution": 64})
     [image] = result.ui["images"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from support.published import published_model
@@ -72,7 +74,7 @@ def test_diffusers_u_net_of_that_config_has_the_same_weights(wire):
 
     model, family = wire
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(diffusers_config(model))
+        unet: Any = UNet2DConditionModel.from_config(diffusers_config(model))
     theirs = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
     assert theirs == {name: shape for name, (_, shape) in diffusers_places(model).items()}
     assert len(theirs) == WEIGHTS[family]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -110,10 +111,12 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
     empty = torch.zeros(1, 4, SIDE // 8, SIDE // 8)
 
     def graph(model, clip):
-        texts = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (PROMPT, NEGATIVE)]
+        asked, not_asked = (
+            nodes.CLIPTextEncode().encode(clip, text)[0] for text in (PROMPT, NEGATIVE)
+        )
         latent = {"samples": empty}
         return nodes.KSampler().sample(
-            model, 5, STEPS, 7.5, "euler", "normal", *texts, latent, 1.0
+            model, 5, STEPS, 7.5, "euler", "normal", asked, not_asked, latent, 1.0
         )[0]["samples"]
 
     with torch.inference_mode(False), torch.no_grad():
@@ -122,7 +125,7 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
         sigma = pipe.scheduler.init_noise_sigma
         noise = comfy.sample.prepare_noise(empty, 5)
         # the host's noise of the first step has the variance sigma^2 + 1
-        latents = pipe(
+        drawn: Any = pipe(
             PROMPT,
             negative_prompt=NEGATIVE,
             num_inference_steps=STEPS,
@@ -131,10 +134,10 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
             height=SIDE,
             width=SIDE,
             output_type="latent",
-        ).images
+        )
     theirs, ours = (
         made.wires.vae.decode(samples)
-        for samples in (latents / pipe.vae.config.scaling_factor, graph(model, clip))
+        for samples in (drawn.images / pipe.vae.config.scaling_factor, graph(model, clip))
     )
     base = made.wires.vae.decode(graph(made.wires.model, clip))
     assert ours.shape == (1, SIDE, SIDE, 3) and ours.std() > 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -183,9 +184,12 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
     empty = torch.zeros(1, 4, side // 8, side // 8)
 
     def graph(model, clip, prompt):
-        words = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, texts[1])]
+        asked, not_asked = (
+            nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, texts[1])
+        )
+        latent = {"samples": empty}
         drawn = nodes.KSampler().sample(
-            *(model, 5, steps, 7.5, "euler", "normal"), *words, {"samples": empty}, 1.0
+            model, 5, steps, 7.5, "euler", "normal", asked, not_asked, latent, 1.0
         )
         return made.wires.vae.decode(drawn[0]["samples"])
 
@@ -195,7 +199,7 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
         sigma = pipe.scheduler.init_noise_sigma
         # the host's noise of the first step has the variance sigma^2 + 1
         noise = comfy.sample.prepare_noise(empty, 5) * (sigma**2 + 1) ** 0.5 / sigma
-        latents = pipe(
+        drawn: Any = pipe(
             texts[0],
             negative_prompt=texts[1],
             num_inference_steps=steps,
@@ -204,9 +208,9 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
             height=side,
             width=side,
             output_type="latent",
-        ).images
+        )
     scale = made.wires.model.model.latent_format.scale_factor
-    theirs, ours = made.wires.vae.decode(latents / scale), graph(model, clip, texts[0])
+    theirs, ours = made.wires.vae.decode(drawn.images / scale), graph(model, clip, texts[0])
     error = (theirs - ours).abs().max()
     assert ours.shape == (1, side, side, 3) and ours.std() > 0.05
     assert error < 1 / 255

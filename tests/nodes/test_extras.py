@@ -151,7 +151,7 @@ def test_the_parts_of_the_augmentation_reach_the_stage_and_defaults_change_nothi
     assert chosen.data == DataConfig(**parts)
     from attndreambooth.nodes.options import TrainingOptionsNode
 
-    inputs = TrainingOptionsNode.define_schema().inputs
+    inputs: list[Any] = TrainingOptionsNode.define_schema().inputs
     before = {i.id: i.default for i in inputs if i.id not in parts}  # a prompt saved before these
     assert all(i.optional and i.advanced for i in inputs if i.id in parts)
     [saved] = TrainingOptionsNode.execute(**before).args

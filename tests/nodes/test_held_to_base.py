@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,8 @@ def test_stage_1_trains_no_weights_and_leaves_it_out(sd15, run, train, chain, ou
 def test_compared_methods_refuse_it_by_name(sd15, run, name, method):
     from attndreambooth.nodes.compared_methods import BY_LABEL
 
-    settings = {widget.id: widget.default for widget in BY_LABEL[method].widgets()}
+    widgets: list[Any] = [*BY_LABEL[method].widgets()]
+    settings = {widget.id: widget.default for widget in widgets}
     with refuses(f"{name} = 2.0: {BY_LABEL[method].name} does not have it"):
         run(
             "AttnDBTrainComparedMethod",

@@ -99,12 +99,12 @@ def test_the_published_codes_folder_is_the_concept_that_it_was_made_of(diffusers
 def test_it_draws_what_the_trained_model_draws(diffusers, bring, run):
     wires = diffusers.wires
     prompt = "a photo of a <astro> person"
-    ours = run("AttnDBApplyConcept", model=wires.model, clip=wires.clip, concept=bring())
-    theirs = run(
-        "AttnDBApplyConcept", model=wires.model, clip=wires.clip, concept=diffusers.concept
-    )
-    assert torch.allclose(draw(*ours[:2], prompt), draw(*theirs[:2], prompt), atol=1e-4)
-    assert not torch.allclose(draw(*ours[:2], prompt), draw(wires.model, ours[1], prompt))
+    base = {"model": wires.model, "clip": wires.clip}
+    model, clip, _ = run("AttnDBApplyConcept", **base, concept=bring())
+    ours = draw(model, clip, prompt)
+    trained, words, _ = run("AttnDBApplyConcept", **base, concept=diffusers.concept)
+    assert torch.allclose(ours, draw(trained, words, prompt), atol=1e-4)
+    assert not torch.allclose(ours, draw(wires.model, clip, prompt))
 
 
 def test_the_widgets_offer_what_lies_there(diffusers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_they_are_the_layers_of_the_u_net_that_kohyas_scripts_train(published):
         theirs = list(published.names)
     else:
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(diffusers_config(published.model))
+            unet: Any = UNet2DConditionModel.from_config(diffusers_config(published.model))
         theirs = {key.rpartition(".")[0] for key in unet.state_dict()}
     assert set(published.names.values()) == {f"lora_unet_{n.replace('.', '_')}" for n in theirs}
 
@@ -209,7 +210,8 @@ def pipeline_with(saved):
         return unet(given.x, given.t, context=given.text, y=given.y, transformer_options={})
 
     with torch.inference_mode(False), torch.no_grad():
-        unet = UNet2DConditionModel.from_config(diffusers_config(saved.model)).eval()
+        unet: Any = UNet2DConditionModel.from_config(diffusers_config(saved.model))
+        unet.eval()
         base = weights(saved.model)
         places = diffusers_places(saved.model)
         unet.load_state_dict({theirs: base[ours] for theirs, (ours, _) in places.items()})

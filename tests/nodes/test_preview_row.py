@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,12 @@ def vectors(clip) -> torch.Tensor:
 
 
 def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
+    import comfy.model_management
+
     from attndreambooth.nodes.host.ui.preview import PreviewSampler, PreviewSettings
 
+    # the module stands for a private one: no other test's concept is to be in its weights
+    comfy.model_management.load_models_gpu([sd15.model])
     drawn = {"steps": STEPS, "cfg": CFG, "seed": SEED, **SIZE}
     settings = PreviewSettings(prompt=prompt, every=1, **drawn, **changes)
     unet = sd15.model.model.diffusion_model
@@ -43,11 +48,12 @@ def graph(
     from attndreambooth.nodes.host.ui.images import from_image
 
     clip = with_vectors(sd15.clip, "<astro>", vectors(sd15.clip))
-    texts = [nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, negative)]
+    asked, not_asked = (nodes.CLIPTextEncode().encode(clip, text)[0] for text in (prompt, negative))
     form = sd15.model.model.latent_format
     ratio = getattr(form, "spacial_downscale_ratio", 8)
     empty = {"samples": torch.zeros(1, form.latent_channels, *(64 // ratio,) * 2)}
-    drawn = (*sampling, *texts, empty, 1.0)
+    sampler, scheduler = sampling
+    drawn = (sampler, scheduler, asked, not_asked, empty, 1.0)
     latent = nodes.KSampler().sample(sd15.model, SEED, STEPS, CFG, *drawn)[0]
     return np.asarray(from_image(nodes.VAEDecode().decode(sd15.vae, latent)[0]))
 
@@ -94,7 +100,8 @@ def test_the_node_refuses_more_lines_than_are_drawn_and_knows_graphs_without_a_n
         run("AttnDBTrainingPreview", sampler_name="eulr")
     with refuses("Training Preview: scheduler = 'karas': choose one of "):
         run("AttnDBTrainingPreview", scheduler="karas")
-    *before, negative, sampler, scheduler = TrainingPreview.define_schema().inputs
+    inputs: list[Any] = TrainingPreview.define_schema().inputs
+    *before, negative, sampler, scheduler = inputs
     assert [i.id for i in (negative, sampler, scheduler)] == [
         *("negative", "sampler_name", "scheduler")
     ]

@@ -39,7 +39,7 @@ def train(model: Any, positive: list[Any], micro: Any, **changes: Any) -> tuple[
     from comfy_extras.nodes_train import TrainLoraNode
 
     inputs = TrainLoraNode.define_schema().inputs
-    values = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+    values = {i.id: given for i in inputs if (given := getattr(i, "default", None)) is not None}
     channels = micro[0].model.latent_format.latent_channels
     latents = torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(1))
     values |= {"model": model, "latents": {"samples": latents}, "steps": 2, "seed": 3}

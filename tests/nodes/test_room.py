@@ -35,7 +35,7 @@ def test_a_preview_leaves_no_clip_and_no_vae_on_the_card(sd15, monkeypatch, empt
         prompt="{}", every=1, steps=1, cfg=1, width=64, height=64, seed=0
     )
     unet = sd15.model.model.diffusion_model
-    sampler = preview.PreviewSampler(settings, *vars(sd15).values(), unet, ("<astro>",))
+    sampler = preview.PreviewSampler(settings, sd15.model, sd15.clip, sd15.vae, unet, ("<astro>",))
     width = sd15.model.model.model_config.unet_config["context_dim"]
     vectors = {"clip_l": torch.zeros(1, width)}
     sampler.draw(vectors) if fits else None

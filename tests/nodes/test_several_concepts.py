@@ -60,14 +60,16 @@ def drawn(wires, model, clip, controlled):
     import nodes
 
     text = "<astro> person beside a <robot> person with a <bag> person"
-    words = [nodes.CLIPTextEncode().encode(clip, part)[0] for part in (text, "blurry")]
+    asked, not_asked = (nodes.CLIPTextEncode().encode(clip, part)[0] for part in (text, "blurry"))
     if controlled:
         net = control_net(wires)
         hint = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
-        words = nodes.ControlNetApplyAdvanced().apply_controlnet(*words, net, hint, 1.0, 0.0, 1.0)
+        asked, not_asked = nodes.ControlNetApplyAdvanced().apply_controlnet(
+            asked, not_asked, net, hint, 1.0, 0.0, 1.0
+        )
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
     return nodes.KSampler().sample(
-        model, 5, 3, 4.0, "euler", "normal", words[0], words[1], latent, 1.0
+        model, 5, 3, 4.0, "euler", "normal", asked, not_asked, latent, 1.0
     )[0]["samples"]
 
 

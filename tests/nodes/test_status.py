@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def status(shown):
         def clock():
             return made.clock
 
-        made = TrainingStatus.__new__(TrainingStatus)
+        made: Any = TrainingStatus.__new__(TrainingStatus)
         made.clock = 1000.0
         made.__init__(NodePlan([StagePlan("Stage 3", 500)], clock), trouble, clock)
         return made

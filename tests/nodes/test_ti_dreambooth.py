@@ -36,7 +36,8 @@ def trained(micro, dataset, method, rate, steps=40):
         data=DataConfig(resolution=64, augmentation="none"),
         precision="fp32",
     )
-    bench = HostWorkbench(*micro[:3], plan_of([method], [config]))
+    model, clip, vae = micro[:3]
+    bench = HostWorkbench(model, clip, vae, plan_of([method], [config]))
     return train_stage(bench, StageRequest(dataset=dataset, config=config, title=method))
 
 

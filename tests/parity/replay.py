@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "devkit"))
 from pack import load_pack
 
 load_pack()
+from attndreambooth.attndb.artifacts.weight_delta import dense
 from attndreambooth.devkit.pack import host_on_path
 
 host_on_path()
@@ -231,7 +232,9 @@ def measure(recording: Recording, stage: int, result: StageResult) -> dict[str, 
     found.update(weight_change(result.delta, recording.part(f"stage{stage}.delta.")))
     norms = recording.tensors.get(f"stage{stage}.delta_norms")
     if norms is not None:
-        ours = torch.stack([result.delta[key].double().norm() for key in sorted(result.delta)])
+        ours = torch.stack(
+            [dense(result.delta[key]).double().norm() for key in sorted(result.delta)]
+        )
         found["all_norms_ratio"] = float(ours.norm() / norms.double().norm())
     return found
 

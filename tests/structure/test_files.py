@@ -35,7 +35,8 @@ def forbidden(source: str) -> list[str]:
             names = [node.module or ""] if node.level == 0 else []
         else:
             names = []
-        found += [f"{node.lineno}: imports {n}" for n in names if n in FORBIDDEN_MODULES]
+        line = getattr(node, "lineno", 0)
+        found += [f"{line}: imports {n}" for n in names if n in FORBIDDEN_MODULES]
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called in FORBIDDEN_CALLS:

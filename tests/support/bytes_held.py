@@ -27,7 +27,8 @@ def step_peak(training: Any, batch: Any, accumulates: bool = False) -> int:
                 for parameter in training.trainable:
                     parameter.grad = torch.zeros_like(parameter)
             shares = training.learner.losses(batch, LossTotals(1.0, 1.0))
-            sum(shares.values()).backward()
+            loss: Any = sum(shares.values())
+            loss.backward()
         return ledger.peak
 
 

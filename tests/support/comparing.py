@@ -37,7 +37,7 @@ def snapshot(wires: Any) -> dict[str, Any]:
         "vae": wires.vae.first_stage_model,
     }
     tokenizer = wires.clip.tokenizer
-    names = [getattr(tokenizer, "clip", None)] if hasattr(tokenizer, "clip") else XL
+    names = [tokenizer.clip] if hasattr(tokenizer, "clip") else XL
     inners = [getattr(tokenizer, name) for name in names]
     return {
         **{f"{name} weights": digest(module) for name, module in modules.items()},

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 SIDE = 32
-_SMALL = {
+_SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,

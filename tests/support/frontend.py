@@ -178,7 +178,7 @@ class FrontEnd:
     def boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
         """Boxes (id, left, top, right, bottom) of all nodes as they are drawn at this moment."""
         found = self.page.evaluate(VUE_BOXES if vue else CANVAS_BOXES)
-        return [(int(box[0]), *map(float, box[1:])) for box in found]
+        return [(int(i), float(x), float(y), float(r), float(b)) for i, x, y, r, b in found]
 
     def settled_boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
         """The boxes once they have stood still for a second, in which the page was drawn each time

@@ -12,6 +12,7 @@ from attndreambooth.attndb.training.step_loss import StepLoss
 from attndreambooth.devkit.tiny_model import tiny_model
 from attndreambooth.devkit.training import parameters_of, training_of
 
+from .gradients import at_step, gradient
 from .prior import VECTORS, batch_of, stage
 
 
@@ -56,8 +57,11 @@ def step_away(
     base = {**began, **backend.base_weights}
     with training_of(backend, stage(number, **changes), VECTORS) as training:
         wander(training)
-        training.optimizer.step = lambda: taken.update(
-            {name: p.grad.clone() for name, p in parameters_of(training).items()}
+        at_step(
+            training,
+            lambda: taken.update(
+                {name: gradient(p).clone() for name, p in parameters_of(training).items()}
+            ),
         )
         loss = training.step(0, batch_of(size=6, prior=5)).read()
         values = {n: p.detach().clone() for n, p in parameters_of(training).items()}

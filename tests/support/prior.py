@@ -24,6 +24,8 @@ from attndreambooth.devkit.tiny_model import (
 )
 from attndreambooth.devkit.training import parameters_of, training_of
 
+from .gradients import at_step, gradient
+
 VECTORS = 0.3 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
 CLASS = TokenizedText("a photo of a doll", (START, *PHOTO_OF, DOLL, *[END] * 71))
 WEIGHT = 0.7
@@ -68,8 +70,11 @@ def gradient_of(
     backend = tiny_model(kind)
     taken: dict[str, Tensor] = {}
     with training_of(backend, stage(number, **changes), VECTORS) as training:
-        training.optimizer.step = lambda: taken.update(
-            {name: p.grad.clone() for name, p in parameters_of(training).items()}
+        at_step(
+            training,
+            lambda: taken.update(
+                {name: gradient(p).clone() for name, p in parameters_of(training).items()}
+            ),
         )
         loss = training.step(0, batch).read()
     return taken, loss

@@ -61,7 +61,7 @@ def record(
     unet.load_state_dict(base)
     maps = _keep_maps(unet)
     text, text_weights = _text_encoder(clip_config)
-    rows = text.get_input_embeddings().weight[_ids(initialize_token)[:n_vectors]]
+    rows = _embedding(text).weight[_ids(initialize_token)[:n_vectors]]
     vectors = nn.Parameter(rows.detach().clone())
     abar = _abar(schedule)
     tensors = {f"unet.{k}": v.half() for k, v in base.items()}
@@ -190,8 +190,9 @@ def _keep_maps(unet: nn.Module) -> dict[str, Tensor]:
 
     for name, module in unet.named_modules():
         if name.endswith(("attn1", "attn2")):
-            module.layer_name = name
-            module.forward = types.MethodType(forward, module)
+            attention: Any = module
+            attention.layer_name = name
+            attention.forward = types.MethodType(forward, module)
     return maps
 
 
@@ -199,11 +200,16 @@ def _text_encoder(config: dict[str, Any]) -> tuple[nn.Module, dict[str, Tensor]]
     """transformers' CLIP text model, and its weights (fp16-exact) under its own names."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    model = CLIPTextModel(CLIPTextConfig(**config, attn_implementation="eager")).eval()
+    settings: dict[str, Any] = {**config, "attn_implementation": "eager"}
+    model = CLIPTextModel(CLIPTextConfig(**settings)).eval()
     weights = {k: v.half().float() for k, v in random_weights(model, 1).items()}
     model.load_state_dict(weights, strict=False)
     named = {k if k.startswith("text_model.") else f"text_model.{k}": v for k, v in weights.items()}
     return model.requires_grad_(False), named
+
+
+def _embedding(text: Any) -> nn.Embedding:
+    return text.get_input_embeddings()
 
 
 def _context(text: nn.Module, ids: Tensor, vectors: Tensor) -> Tensor:
@@ -213,7 +219,7 @@ def _context(text: nn.Module, ids: Tensor, vectors: Tensor) -> Tensor:
         rows = vectors[(ids - FIRST_NEW).clamp_min(0)]
         return torch.where((ids >= FIRST_NEW)[..., None], rows, out)
 
-    handle = text.get_input_embeddings().register_forward_hook(put_in)
+    handle = _embedding(text).register_forward_hook(put_in)
     try:
         return text(input_ids=ids.clamp_max(END)).last_hidden_state
     finally:

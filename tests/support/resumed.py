@@ -62,7 +62,8 @@ def files_of_both(folder: Path, train: Train) -> tuple[StageResult, list[list[by
             train(_stopping(1), run)
         result = train(None, run)
         run.finish(result)
-        assert run.finished().losses == result.losses
+        finished = run.finished()
+        assert finished and finished.losses == result.losses
     names = ("result.safetensors", "losses.jsonl")
     files = [[(folder / f / name).read_bytes() for name in names] for f in ("whole", "stopped")]
     return result, files

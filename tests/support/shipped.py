@@ -22,7 +22,8 @@ class Shipped:
         known = server.object_info()
         text = (ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")
         self.server, self.prompt = server, ui_workflow_to_api(json.loads(text), known)
-        side = side or self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
+        shipped: int = self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
+        side = side or shipped
         for node in self.prompt.values():
             if node["class_type"] in ("EmptyLatentImage", "ImageScale", PREVIEW):
                 node["inputs"] |= {"width": side, "height": side}

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .gradients import gradient
+
 SIDE = 8
 
 
@@ -25,7 +27,7 @@ class Recorder:
         return [{"params": self.params}]
 
     def step(self) -> None:
-        self.steps.append([p.grad.clone() for p in self.params])
+        self.steps.append([gradient(p).clone() for p in self.params])
 
     def zero_grad(self) -> None:
         for p in self.params:
@@ -43,7 +45,7 @@ class Scaler:
 
     def unscale_(self, optimizer: Recorder) -> None:
         for p in optimizer.params:
-            p.grad /= 1024.0
+            gradient(p).div_(1024.0)
 
     def step(self, optimizer: Recorder) -> None:
         optimizer.step()

@@ -30,7 +30,7 @@ class FakeStudio:
         return np.ones((1, 8, 8, 3), np.uint8)
 
     def score(self, pictures, concept, places):
-        values = dict.fromkeys(SCORES, float(pictures.mean()))
+        values: dict[str, float] = dict.fromkeys(SCORES, float(pictures.mean()))
         return Scored(values=values, by_kind={"short": {"joint": 0.5}}, missed={})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from attndreambooth.attndb.data.photo_file import photos_from_arrays
 from attndreambooth.attndb.data.tokens import CategoryWord, TokenizedText
 from attndreambooth.attndb.training.ranks import Ranks
 from attndreambooth.attndb.training.stage_request import StageRequest
+from attndreambooth.attndb.training.workbench import Workbench
 from attndreambooth.devkit.tiny_model import DOLL, END, PHOTO_OF, START, prompt_of, tiny_model
 
 
@@ -48,6 +51,12 @@ class TinyWorkbench:
     def tokenize(self, dataset, vectors, category_token):
         prompts = [prompt_of(vectors=vectors, text=text) for text in dataset.prompts]
         return tuple(prompts), CategoryWord("doll", ((DOLL,),), category_token)
+
+    def tokenize_prompts(self, dataset, vectors, prompts):
+        return tuple(prompt_of(vectors=vectors, text=text) for text in prompts)
+
+    def token_ids(self, word):
+        return (DOLL,)
 
     def tokenize_prior(self, prompt):
         return TokenizedText(prompt, (START, *PHOTO_OF, DOLL, *[END] * 71))
@@ -85,11 +94,18 @@ class TinyWorkbench:
     def thumbnail(self, dataset):
         return "data:,"
 
+    def keep_concept(self, concept, run, done, most):
+        self.said.append(f"concept of step {done} in {run}")
+
     def kept(self, message):
         self.said.append(message)
 
     def not_kept(self, message):
         self.said.append(message)
+
+
+if TYPE_CHECKING:  # it has all that a session asks for
+    _: Workbench[Any] = TinyWorkbench(Path())
 
 
 def request_of() -> StageRequest:

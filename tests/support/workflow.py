@@ -146,4 +146,5 @@ def default_of(spec: list[Any]) -> Any:
     choices = kind if isinstance(kind, list) else options.get("options") or []
     if kind == DYNAMIC_COMBO:
         return choices[0]["key"]
-    return choices[0] if choices else {"BOOLEAN": False, "STRING": ""}.get(kind, 0)
+    blank: dict[object, Any] = {"BOOLEAN": False, "STRING": ""}
+    return choices[0] if choices else blank.get(kind, 0)

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from PIL import Image
@@ -50,11 +51,11 @@ def list_photos(folder: str) -> list[ListedPhoto]:
     return [ListedPhoto(path, path.relative_to(place).as_posix()) for path in images]
 
 
-def describe_folder(folder: str) -> dict[str, object]:
+def describe_folder(folder: str) -> dict[str, Any]:
     """What the page shows of a folder: its first photos, how many there are, where under input/
     photos may be added to it (null: nowhere), and which files are taken for photos. A folder that
     is not there yet is no error."""
-    shown: dict[str, object] = {"suffixes": sorted(image_suffixes())}
+    shown: dict[str, Any] = {"suffixes": sorted(image_suffixes())}
     nothing = {"photos": [], "count": 0, "subfolder": None}
     try:
         if not _is_there(resolve_folder(folder)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -96,5 +97,6 @@ def test_the_architecture_is_the_modelspec_name(family, architecture):
 
 
 def test_a_concept_cannot_be_changed():
+    made: Any = concept()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        concept().category = "cat"
+        made.category = "cat"

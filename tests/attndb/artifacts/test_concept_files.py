@@ -265,8 +265,9 @@ def test_a_broken_record_is_named(tmp_path, text):
 
 def test_a_newer_format_is_refused(tmp_path):
     embedding, _ = save(tmp_path, concept(weights=False))
-    record = {**read_record(embedding), "format": 4}
-    with_record(embedding, {RECORD_KEY: json.dumps(record)})
+    record = read_record(embedding)
+    assert record
+    with_record(embedding, {RECORD_KEY: json.dumps({**record, "format": 4})})
     with pytest.raises(ConceptFileError, match="newer version"):
         load_concept(embedding, None)
 

@@ -13,7 +13,7 @@ from attndreambooth.attndb.artifacts.lora_extraction import (
     extraction_table,
     truncated_svd,
 )
-from attndreambooth.attndb.artifacts.weight_delta import LowRank, delta_tensors, dense
+from attndreambooth.attndb.artifacts.weight_delta import LowRank, WeightDelta, delta_tensors, dense
 
 SHAPES = {
     "wide.weight": (24, 60),
@@ -24,6 +24,11 @@ SHAPES = {
     "norm.weight": (16,),
     "conv.bias": (20,),
 }
+
+
+def rank_of(change: WeightDelta) -> int:
+    assert isinstance(change, LowRank)
+    return change.up.shape[1]
 
 
 def change(dtype: torch.dtype = torch.float32, seed: int = 0):
@@ -65,7 +70,7 @@ def test_the_error_of_a_rank_is_that_of_the_truncated_decomposition(rank):
         values = torch.linalg.svdvals(value.double().flatten(1))
         best = float(values[rank:].square().sum())
         missing += best
-        assert told[name].rank == min(rank, len(values)) == thin.delta[name].up.shape[1]
+        assert told[name].rank == min(rank, len(values)) == rank_of(thin.delta[name])
         rounding = 8 * torch.finfo(torch.float32).eps * told[name].norm
         assert told[name].error == pytest.approx(best**0.5, rel=1e-3, abs=rounding)
         assert dense(thin.delta[name]).shape == value.shape
@@ -177,5 +182,5 @@ def test_a_change_that_is_thinner_keeps_its_own_factors():
     assert extract_lora(given, ExtractionConfig(rank=8)).delta["a.weight"] is given["a.weight"]
     for energy in (0.5, 1.0):
         thin = extract_lora(given, ExtractionConfig(rank=8, energy=energy)).delta["a.weight"]
-        assert thin.up.shape[1] <= 3
-    assert extract_lora(given, ExtractionConfig(rank=2)).delta["a.weight"].up.shape[1] == 2
+        assert rank_of(thin) <= 3
+    assert rank_of(extract_lora(given, ExtractionConfig(rank=2)).delta["a.weight"]) == 2

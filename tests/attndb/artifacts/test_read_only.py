@@ -83,5 +83,7 @@ def test_latents_of_before_are_read_from_it(disk):
         path.chmod(0o644)
     with read_only(disk):
         cache.tidy()  # it would remove them, and cannot
-        [(latent, _)] = kept.read({"photo": "a"}, 1)
+        found = kept.read({"photo": "a"}, 1)
+    assert found
+    [(latent, _)] = found
     assert latent.shape == (4, 8, 8)

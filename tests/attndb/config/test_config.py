@@ -102,10 +102,11 @@ def test_a_regularization_without_weights_is_not_active():
 
 def texts_of(kind: type) -> dict[str, str]:
     """What stands below each field of a dataclass."""
-    body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+    [made] = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(made, ast.ClassDef)
     return {
-        str(field.target.id): str(text.value.value)
-        for field, text in pairwise(body)
+        ast.unparse(field.target): str(ast.literal_eval(text.value))
+        for field, text in pairwise(made.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
 

@@ -31,7 +31,7 @@ def test_a_low_rank_change_is_measured_as_if_it_were_multiplied_out(shape, far):
     gap = drawn(*shape, seed=2) if far else None
     distance = squared_low_rank(up, down, gap)
     ours = torch.autograd.grad(distance, (up, down))
-    slow = 0.0
+    slow = torch.zeros(())
     for o in range(outputs):
         for i in range(inputs):
             change = sum(up[o, r] * down[r, i] for r in range(2))

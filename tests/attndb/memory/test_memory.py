@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +231,8 @@ def test_an_optimisers_state_is_as_large_as_what_it_keeps(name):
     config = config_of(3, optimizer=OptimizerConfig(learning_rate=1.0, name=name))
     group = ParameterGroup("unet", {str(i): p for i, p in enumerate(parameters)})
     optimizer = create_optimizer([group], config)
-    sum(p.square().sum() for p in parameters).backward()
+    loss: Any = sum(p.square().sum() for p in parameters)
+    loss.backward()
     optimizer.step()
     kept = sum(
         value.numel() * value.element_size()
@@ -253,7 +255,9 @@ def test_the_optional_optimisers_are_counted_by_what_their_papers_keep():
 
 
 def test_an_estimate_leaves_modules_and_random_states_alone(backend):
-    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
     modules = [backend.unet, backend.text_encoders["clip_l"]]
 
     def state():

@@ -164,11 +164,12 @@ def test_loss_and_gradient_are_those_of_plain_torch(bypass):
     batch = random_batch(4, seed=2, prompts=PROMPTS, masked=True)
     config = settings(mapper=MapperConfig(bypass=bypass, nested_dropout=0.0))
     with training_of(tiny_model(), config, ONE) as training:
+        learner: Any = training.learner
         with torch.no_grad():
-            moved(training.learner._mapper)
+            moved(learner._mapper)
         ours = parameters_of(training)
         weights = {n: v.detach().clone().requires_grad_() for n, v in ours.items()}
-        fixed = training.learner._mapper.tensors()
+        fixed = learner._mapper.tensors()
         totals = LossTotals.of(batch)
         loss = training.learner.losses(batch, totals)["denoising"]
         loss.backward()

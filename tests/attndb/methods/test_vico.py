@@ -200,10 +200,12 @@ def test_loss_and_gradient_are_those_of_two_streams_side_by_side():
         ours = parameters_of(training)
         weights = {n: v.detach().clone().requires_grad_() for n, v in ours.items()}
         totals = LossTotals.of(batch)
-        shares = training.learner.losses(batch, totals)
-        sum(shares.values()).backward()
+        learner: Any = training.learner
+        shares = learner.losses(batch, totals)
+        loss: Any = sum(shares.values())
+        loss.backward()
         gradients = {name: parameter.grad for name, parameter in ours.items()}
-        names = training.learner._blocks.names
+        names = learner._blocks.names
         parted = [part() for part in training.learner.parts(batch, totals, 1)]
         for name, share in shares.items():
             torch.testing.assert_close(sum(part[name] for part in parted), share)

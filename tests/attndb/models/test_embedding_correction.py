@@ -62,5 +62,6 @@ def test_a_vector_that_points_at_its_category_already_keeps_its_direction(words)
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_a_strength_that_is_none_is_refused(words, strength):
+    first, second = words
     with pytest.raises(ValueError, match=r"correction = "):
-        corrected(*words, strength)
+        corrected(first, second, strength)

@@ -102,7 +102,8 @@ def test_a_full_disk_is_told_at_a_later_step_and_no_longer_when_there_is_space(
     told = []
 
     def watch(loss, _training):
-        run._writing._thread and run._writing._thread.join()
+        if run._writing._thread:
+            run._writing._thread.join()
         told.append(run.trouble)
         if loss.step == 2:
             monkeypatch.setattr(run_module, "write_whole", PLAIN_WRITE)

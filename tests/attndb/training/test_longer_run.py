@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.tiny_workbench import TinyWorkbench, request_of
 
+from attndreambooth.attndb.artifacts.concept import TrainedConcept
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.data.latent_pool import PoolSettings
@@ -22,7 +23,7 @@ class Counting(TinyWorkbench):
     def __init__(self, folder: Path, at_once: int = 1) -> None:
         super().__init__(folder)
         self.steps: list[int] = []
-        self.concepts: dict[int, object] = {}
+        self.concepts: dict[int, TrainedConcept] = {}
         self._at_once = at_once
 
     def callbacks(self, *_):
@@ -208,13 +209,13 @@ def test_a_concept_that_was_due_where_it_was_cancelled_is_kept_when_it_goes_on(t
         assert bench.concepts[steps].record == kept.record
 
 
-def test_a_full_disk_only_costs_the_concept_on_the_way(tmp_path, asked, caplog):
+def test_a_full_disk_only_costs_the_concept_on_the_way(tmp_path, asked, caplog, monkeypatch):
     bench = Counting(tmp_path)
 
     def full(*_):
         raise OSError("no space")
 
-    bench.keep_concept = full
+    monkeypatch.setattr(bench, "keep_concept", full)
     concept, _ = train_stage(bench, replace(with_steps(asked, 3), concepts_every=1))
     assert concept.delta and "the concept of step 2 was not kept: no space" in caplog.text
     assert torch.isfinite(next(iter(concept.delta.values()))).all()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
+from support.gradients import at_step
 from support.held_to_base import step_away, touched_model, wander
 from support.prior import CLASS, VECTORS, Batches, batch_of, stage
 from support.resumed import files_of_both
 
+from attndreambooth.attndb.artifacts.weight_delta import dense
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.devkit.tiny_model import (
     END,
@@ -172,9 +175,8 @@ def test_what_the_category_is_answered_stays_nearer_to_the_base(kind):
         result = train_stage(backend, Batches(prior=0), config, VECTORS)
         with torch.no_grad():
             for name, change in result.delta.items():
-                dense = change.dense() if hasattr(change, "dense") else change
                 if changes:
-                    backend.unet.get_parameter(name).add_(dense)
+                    backend.unet.get_parameter(name).add_(dense(change))
             far[weight] = _distance(backend, tiny_model())
         if weight:
             begun, *others = [loss.shares["prior_prediction"] for loss in result.losses]
@@ -234,9 +236,10 @@ def test_the_memory_estimate_knows_the_base_and_the_gradient_that_waits(kind):
     backend = touched_model(True)
     with training_of(backend, config, VECTORS) as training:
         batch = batch_of(prior=0)
-        training.optimizer.step = lambda: None  # its temporaries are not counted
+        learner: Any = training.learner
+        at_step(training, lambda: None)  # its temporaries are not counted
         training.step(0, batch)
-        texts = [s for one in training.learner._text._kept.values() for s in one.text.values()]
+        texts = [s for one in learner._text._kept.values() for s in one.text.values()]
         moments = [m for s in training.optimizer.state.values() for m in s.values()]
         held = [t for t in [*moments, *texts] if isinstance(t, torch.Tensor)]
         base = training.learner.base

@@ -3,6 +3,8 @@ stage needs it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
@@ -88,7 +90,8 @@ def test_what_is_frozen_is_on_the_card_in_bf16_alone_and_waits_again_after_it(
                 for loss in training.learner.losses(part, LossTotals(1.0, 1.0, 1.0)).values():
                     assert loss.device == CARD
             if "weight_anchor" in choices:
-                assert training.learner.anchor()["weight_anchor"].device == CARD
+                learner: Any = training.learner
+                assert learner.anchor()["weight_anchor"].device == CARD
             if training.ema is not None:
                 assert {value.device for value in training.ema.values} == {CARD}
         if bf16:

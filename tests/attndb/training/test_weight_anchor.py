@@ -10,6 +10,7 @@ from support.held_to_base import step_away, touched_model
 from support.prior import VECTORS, Batches, batch_of, stage
 from support.resumed import files_of_both
 
+from attndreambooth.attndb.artifacts.weight_delta import dense
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.devkit.tiny_model import tiny_model
 from attndreambooth.devkit.training import train_stage, training_of
@@ -78,8 +79,7 @@ def test_it_counts_once_in_however_many_parts(kind, micro, checkpointing):
 def drift(number, steps=8, **changes):
     """Squared change of all weights in a short training."""
     result = train_stage(tiny_model(), Batches(), stage(number, steps=steps, **changes), VECTORS)
-    dense = [d.dense() if hasattr(d, "dense") else d for d in result.delta.values()]
-    return sum(float(d.square().sum()) for d in dense), result
+    return sum(float(dense(d).square().sum()) for d in result.delta.values()), result
 
 
 @pytest.mark.parametrize("kind", ["attn2", "whole", "lora"])
@@ -97,7 +97,7 @@ def test_low_memory_updates_once_and_learns_what_the_whole_training_learns():
     thin = drift(3, 5, weight_anchor=3.0, **low)[1]
     for expected, found in zip(whole.losses, thin.losses, strict=True):
         assert found.shares["denoising"] == pytest.approx(expected.shares["denoising"], rel=0.03)
-    a, b = (torch.cat([r.delta[n].flatten() for n in whole.delta]) for r in (thin, whole))
+    a, b = (torch.cat([dense(r.delta[n]).flatten() for n in whole.delta]) for r in (thin, whole))
     assert torch.cosine_similarity(a, b, dim=0) > 0.8  # bf16 resolves the small ones poorly
     with training_of(tiny_model(), stage(3, weight_anchor=1.0, **low), VECTORS) as training:
         training.step(0, batch_of())
