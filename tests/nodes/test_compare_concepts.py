@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -188,7 +189,7 @@ def test_a_graph_that_was_saved_before_draws_as_it_did(run, micro, stages):
     one = {"concept_0": stages[2:]}
     _, expected = compared(run, micro, one)
     new = ("strengths", "corrections", "negative")
-    inputs = {i.id: i for i in CompareConcepts.define_schema().inputs}
+    inputs: dict[str, Any] = {i.id: i for i in CompareConcepts.define_schema().inputs}
     assert all(inputs[name].optional and inputs[name].advanced for name in new)
     saved = {n: [i.default] for n, i in inputs.items() if n not in new and hasattr(i, "default")}
     saved = {n: v for n, v in saved.items() if v != [None]}
