@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts.checked_file import check_content
+from .artifacts.clip_layer import RECORD_KEY as CLIP_LAYER
 from .artifacts.concept import CLIP_NAMES, MODULE_PREFIX, ConceptFileError
 from .artifacts.concept_files import RECORD_KEY, read_record
 from .artifacts.concept_record import check_finite, check_values
@@ -171,7 +172,7 @@ def _bad_values(path: Path, exact: bool) -> list[str]:
 
 def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
     """Of one stage's record what tells most of it."""
-    wanted = ("method", "stage", "steps", "batch_size", "seed")
+    wanted = ("method", "stage", "steps", "batch_size", "seed", CLIP_LAYER)
     told = {key: stage[key] for key in wanted if key in stage}
     losses = stage.get("losses")
     if isinstance(losses, list) and losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,12 @@ from .columns import (
 from .compare import CATEGORY, figure_widgets, heatmap_style
 from .drawing import applied_widgets, drawing_widgets, sampler_settings, sampler_widgets
 from .errors import naming_node
+from .host.model.clip_layer import layer_warning
+from .host.ui.status import show_text
 from .sockets import reference_socket
 from .wires import first, one_value
 
+log = logging.getLogger(__name__)
 _MOST_PROMPTS = 24
 
 Words = tuple[str, ...]
@@ -125,6 +129,11 @@ class CompareConcepts(io.ComfyNode):
         shown = list(zip(*(column.words for column in columns), strict=True))
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it
+        given = [column.concept for column in columns if column.concept is not None]
+        warnings = dict.fromkeys(filter(None, (layer_warning(wires[1], c) for c in given)))
+        if warnings:
+            log.warning("Compare Concepts: %s", "; ".join(warnings))
+            show_text("\n".join(warnings))
         figures = [
             comparison(row, names, _standing(shown, row, drawn), style, title=line)
             for line, row in zip(lines, drawn, strict=True)

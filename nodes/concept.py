@@ -21,9 +21,11 @@ from .host.foreign_concept import (
     foreign_unets,
 )
 from .host.linked import LinkedFiles
+from .host.model.clip_layer import layer_warning
 from .host.model.concept_patches import apply_to_model
 from .host.model.text import corrected_clip
 from .host.paths import concept_state, embedding_path, find_concept, saved_concepts, weights_path
+from .host.ui.status import show_text
 from .socket_types import Concept
 from .sockets import reference_socket
 
@@ -106,11 +108,12 @@ class ApplyConcept(io.ComfyNode):
         correction: float = 0.0,
         reference: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            apply_to_model(model, concept, strength, reference),
-            corrected_clip(clip, concept, correction),
-            concept.trigger,
-        )
+        applied = apply_to_model(model, concept, strength, reference)
+        knows = corrected_clip(clip, concept, correction)
+        if warning := layer_warning(clip, concept):
+            log.warning("Apply Concept: %s", warning)
+            show_text(warning)
+        return io.NodeOutput(applied, knows, concept.trigger)
 
 
 class SaveConcept(io.ComfyNode):

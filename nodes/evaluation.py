@@ -18,6 +18,7 @@ from ..attndb.viz.evaluation_grid import evaluation_grid
 from ..attndb.viz.map_figure import MapFigure
 from .columns import Column, Shot, draw
 from .host.model.added_parts import looks_at_a_photo
+from .host.model.clip_layer import layer_warning
 from .host.model.reference_image import photo_latent
 from .host.model.sampling import SamplerSettings
 from .host.ui.images import from_image
@@ -146,7 +147,9 @@ def evaluate(
     rows = []
     for number, (column, own) in enumerate(zip(columns, samples, strict=True)):
         scores = score(labels[number], own, trial.reference, trial.encoders, others)
-        scores = dataclasses.replace(scores, notes=_notes(columns, labels, number))
+        warning = "" if column.concept is None else layer_warning(wires[1], column.concept)
+        notes = (*_notes(columns, labels, number), *filter(None, [warning]))
+        scores = dataclasses.replace(scores, notes=notes)
         rows.append(Row(column, by_column[number], scores))
     return Evaluation(trial, rows)
 

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..config.family import FAMILIES, Family
+from .clip_layer import skip_metadata
 from .concept import TrainedConcept
 from .lineage import KEPT, lineage
 from .prediction_metadata import KEY as PREDICTION_KEY
@@ -35,6 +36,7 @@ def manager_metadata(concept: TrainedConcept) -> dict[str, str]:
     metadata = {"trained_words": json.dumps([concept.trigger])}
     if family := FAMILIES.get(concept.base_family):
         metadata["ss_base_model_version"] = _base_version(concept, family)
+        metadata |= skip_metadata(concept)
         if told := _prediction(concept, family):
             metadata[PREDICTION_KEY] = told
     if picture := record_thumbnail(concept.record):
@@ -56,6 +58,7 @@ def network_metadata(concept: TrainedConcept) -> dict[str, str]:
         "ss_network_alpha": rank,
         "ss_base_model_version": _base_version(concept, family),
         "ss_v2": str(family.kohya_v2),
+        **skip_metadata(concept),
     }
     if any(math.prod(change.shape[2:]) > 1 for change in changes):
         metadata["ss_network_args"] = json.dumps({"conv_dim": rank, "conv_alpha": rank})

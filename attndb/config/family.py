@@ -26,11 +26,16 @@ class Family:
     """Its name in the modelspec standard; empty: it has none there."""
     latent_side: int = 64
     """Latent pixels of its pictures."""
+    own_layer: int = -2
+    """Of its text encoders, counted from the end: what is read if nobody chooses another."""
     in_diffusers: bool = True
     """Whether diffusers has a U-Net of the same layout."""
 
 
-SD15 = Family("SD 1.5", ("clip_l",), "sd", "sd_v1", False, "epsilon", "stable-diffusion-v1")
+SD15 = Family(
+    *("SD 1.5", ("clip_l",), "sd", "sd_v1", False, "epsilon", "stable-diffusion-v1"),
+    own_layer=-1,
+)
 SD21_BASE = Family(
     "SD 2.1-base", ("clip_h",), "sd", "sd_v2", True, "epsilon", "stable-diffusion-v2-512"
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..artifacts.clip_layer import RECORD_KEY
 from ..artifacts.concept import TrainedConcept
 from ..config.printable import printable
 from ..training.loss_table import LossTable
@@ -29,6 +30,7 @@ SHOWN = {
     "regularization.variance_weight": "weight of variances",
     "lora_rank": "LoRA rank",
     "precision": "precision",
+    RECORD_KEY: "CLIP layer",
 }
 """Settings of the short table, by their place in a stage's record."""
 _HIDDEN = ("losses", "loss_names")

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..artifacts.clip_layer import layer_name, trained_layer
 from ..data.tokens import TokenizedText
 from .announcement import say_what_is_trained
 from .stage_request import StageRequest
@@ -36,6 +37,7 @@ def prepare(bench: Workbench, request: StageRequest) -> PreparedStage:
     say_what_is_trained(request, texts)
     stage = PreparedStage(bench, request, texts, bench.identity(request.dataset))
     _warn_of_another_base(stage)
+    _warn_of_another_layer(stage)
     return stage
 
 
@@ -84,4 +86,17 @@ def _warn_of_another_base(stage: PreparedStage) -> None:
             "it anyway",
             stage.request.title,
             concept.base_family,
+        )
+
+
+def _warn_of_another_layer(stage: PreparedStage) -> None:
+    concept, now = stage.request.concept, stage.bench.clip_layer()
+    trained = None if concept is None else trained_layer(concept.record)
+    if trained not in (None, now):
+        log.warning(
+            "%s: the concept was trained with %s so far, and this CLIP is read at %s; going on "
+            "from it anyway",
+            stage.request.title,
+            layer_name(trained),
+            layer_name(now),
         )

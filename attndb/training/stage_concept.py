@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..artifacts.clip_layer import RECORD_KEY
 from ..artifacts.concept import TrainedConcept
 from ..artifacts.lineage import KEPT, lineage
 from ..artifacts.weight_delta import cast_deltas
@@ -34,6 +35,7 @@ def stage_concept(stage: PreparedStage, config: StageConfig, result: StageResult
         **result.facts,
         **({} if done == config.steps else {"after_steps": done}),
         **record_of(result.micro_batches, config),
+        **({RECORD_KEY: layer} if (layer := stage.bench.clip_layer()) else {}),
     }
     if prior is not None:
         record["prior"] = prior.record()

@@ -60,6 +60,10 @@ class Workbench(Protocol[Trainable]):
         """Name that embedding files have for the base's text encoder; of several the first."""
         ...
 
+    def clip_layer(self) -> int:
+        """The layer of the text encoder that is read (attndb/artifacts/clip_layer.py)."""
+        ...
+
     def tokenize(
         self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken
     ) -> tuple[tuple[TokenizedPrompt, ...], CategoryWord]:

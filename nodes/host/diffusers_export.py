@@ -13,6 +13,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
+from ...attndb.artifacts.clip_layer import layers_skipped
 from ...attndb.artifacts.concept import TrainedConcept
 from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES
 from ...attndb.artifacts.folder_claim import claim_folder, folder_holds
@@ -39,7 +40,7 @@ unet = UNet2DConditionModel.from_pretrained({name!r}, subfolder="unet", torch_dt
 # text encoder and VAE are those of the checkpoint that the graph loaded
 pipe = StableDiffusionPipeline.from_single_file("CHECKPOINT", unet=unet, torch_dtype=torch.{dtype})
 pipe.load_textual_inversion({name!r}, weight_name="learned_embeds.safetensors")
-pipe({prompt!r}).images[0]
+pipe({prompt!r}{skip}).images[0]
 ```
 """
 
@@ -65,7 +66,7 @@ for key, encoder, tokenizer in (
     pipe.load_textual_inversion(
         word[key], token={placeholder!r}, text_encoder=encoder, tokenizer=tokenizer
     )
-pipe({prompt!r}).images[0]
+pipe({prompt!r}{skip}).images[0]
 ```
 """
 _FORMAT = {"format": "pt"}
@@ -148,7 +149,7 @@ def _cast(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def _readme(model: Any, concept: TrainedConcept, name: str, dtype: torch.dtype) -> str:
-    text = _README_SDXL if concept.further else _README
+    text, skipped = _README_SDXL if concept.further else _README, layers_skipped(concept)
     return text.format(
         placeholder=concept.placeholder,
         trigger=concept.trigger,
@@ -157,6 +158,7 @@ def _readme(model: Any, concept: TrainedConcept, name: str, dtype: torch.dtype) 
         dtype=_shown(dtype),
         name=name.rpartition("/")[2],
         prompt=f"a photo of a {concept.trigger}",
+        skip=f", clip_skip={skipped}" if skipped > 0 else "",
     )
 
 

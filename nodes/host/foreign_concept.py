@@ -16,6 +16,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
+from ...attndb.artifacts.clip_layer import RECORD_KEY, told_layer
 from ...attndb.artifacts.concept import ConceptFileError, TrainedConcept
 from ...attndb.artifacts.diffusers_unet import (
     SUBFOLDER,
@@ -89,8 +90,9 @@ def foreign_concept(
     made_of = {"embedding": embedding, "lora": None if lora == NO_WEIGHTS else lora}
     delta: dict[str, WeightDelta] = {}
     predicts: str | None = None
+    layer: int | None = None
     if lora != NO_WEIGHTS:
-        delta, predicts = _of_lora(model, lora)
+        delta, predicts, layer = _of_lora(model, lora)
     if unet != NO_WEIGHTS:
         (delta, predicts), made_of["unet"] = _of_unet(model, unet), unet
     return TrainedConcept(
@@ -103,6 +105,7 @@ def foreign_concept(
         base_family=theirs,
         record={
             **({} if predicts is None else {"prediction_type": predicts}),
+            **({} if layer is None else {RECORD_KEY: layer}),
             "imported": made_of,
             "stages": [],
         },
@@ -136,8 +139,9 @@ def foreign_state(embedding: object, lora: object, unet: object) -> str:
     return repr(states)
 
 
-def _of_lora(model: Any, lora: str) -> tuple[dict[str, WeightDelta], str | None]:
-    """The change, and what the file says that it makes the MODEL predict."""
+def _of_lora(model: Any, lora: str) -> tuple[dict[str, WeightDelta], str | None, int | None]:
+    """The change, and what the file says that it makes the MODEL predict, and with which layer of
+    CLIP it was trained."""
     path = _path("loras", lora)
     try:
         tensors, metadata = read_tensors(path)
@@ -157,7 +161,7 @@ def _of_lora(model: Any, lora: str) -> tuple[dict[str, WeightDelta], str | None]
             ascii(lora),
             text_keys,
         )
-    return delta, told
+    return delta, told, told_layer(metadata, family(model))
 
 
 def _of_unet(model: Any, unet: str) -> tuple[dict[str, WeightDelta], str | None]:

@@ -31,6 +31,7 @@ from ...attndb.training.ranks import Ranks
 from ...attndb.training.run import Run
 from .compat import versions
 from .concept_store import keep_checkpoint
+from .model.clip_layer import chosen_layer
 from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
@@ -114,6 +115,10 @@ class HostWorkbench:
     def text_key(self) -> str:
         """E.g. `clip_l`."""
         return encoder_names(self._clip.tokenizer)[0]
+
+    def clip_layer(self) -> int:
+        """As CLIP Set Last Layer chose it."""
+        return chosen_layer(self._clip)
 
     def tokenize(
         self, dataset: ConceptDataset, vectors: int, category_token: CategoryToken

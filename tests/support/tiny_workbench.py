@@ -27,6 +27,7 @@ class TinyWorkbench:
 
     weights_dtype = torch.float32
     ranks = Ranks()
+    layer = 0
 
     def __init__(self, folder, *, fits=lambda config: True):
         self.folder, self.fits = folder, fits
@@ -47,6 +48,9 @@ class TinyWorkbench:
 
     def text_key(self):
         return "clip_l"
+
+    def clip_layer(self):
+        return self.layer
 
     def tokenize(self, dataset, vectors, category_token):
         prompts = [prompt_of(vectors=vectors, text=text) for text in dataset.prompts]
