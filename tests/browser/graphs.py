@@ -101,7 +101,7 @@ def app_form() -> Spec:
     left = "1  Model and photos"
     inputs = [
         *([dataset.id, "photo_upload"], [dataset.id, "category"], [save.id, "name"]),
-        *([words.id, "string"], [base.id, "ckpt_name"]),
+        *([words.id, "string"], [base.id, "ckpt_name"], [train.id, "preset"]),
     ]
     return {
         "prompt": graph.prompt,

@@ -122,6 +122,10 @@ def elsewhere() -> dict[str, Graph]:
     loaded = graph.add("AttnDBLoadConcept", name=CONCEPT)
     graph.add("AttnDBApplyConcept", concept=loaded[0])
     graph.add("PreviewAny", source=loaded[1])
+    graph = begin("AttnDBCreateHookConcept")
+    loaded = graph.add("AttnDBLoadConcept", name=CONCEPT)
+    hooks = graph.add("AttnDBCreateHookConcept", concept=loaded[0])
+    graph.add("PairConditioningSetProperties", hooks=hooks[0])
     graph = begin("AttnDBLoadConceptDataset")
     words = {"category": "cat", "placeholder": PLACEHOLDER}
     dataset = graph.add("AttnDBLoadConceptDataset", folder=CONCEPT, **words)

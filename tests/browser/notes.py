@@ -39,14 +39,15 @@ As *Teach a subject*, with an SDXL checkpoint and **preset sdxl**: 1024 px, batc
 are derived from the paper's and **nobody has run them on trained weights yet**. In *Prompt* write \
 your words in the place of `<my-dog> dog`.
 
-A 24 GB GPU for all three stages, by the estimate; *Train Concept* says before it starts what it \
-needs."""
+A 24 GB GPU for all three stages, by the estimate; with **preset sdxl-lora** 12 GB. *Train \
+Concept* says before it starts what it needs."""
 APP_NOTE = """# As a form
 
 **Graph > App** in the corner shows this graph as a form: photos, category, name and prompt in; \
 the picture and the files' names out.
 
-In the prompt `{}` stands for your subject."""
+In the prompt `{}` stands for your subject. **preset** *lora* is for small GPUs, *sdxl* and \
+*sdxl-lora* are for an SDXL checkpoint."""
 TOY_NOTE = """# Teach a toy model a subject
 
 Nothing to download: press **Run**. In a few minutes the toy model of this pack learns a robot \
@@ -63,13 +64,13 @@ Every stage keeps its work: only what you change, and the stages after it, train
 
 Drop your photos, write **category** and **placeholder**, in *Prompt* both in the place of \
 `<my-dog> dog`, and press **Run**."""
-TWO_NOTE = """# Two subjects, one model
+TWO_NOTE = """# Two subjects, one picture
 
-Two concepts are learned apart and put onto one model by two *Apply Concept* nodes in a row. Each \
-has a placeholder of its own.
+Two concepts are learned apart. *Concept in Region* gives each its half of the picture, with its \
+own prompt and weights, so that the robot does not get the car's cone. A third subject is a third \
+node.
 
-They pull at each other, here the robot's hat becomes the car's cone: lower the **strength** of \
-the one that leaks, or bypass its *Apply Concept* where a picture does not need it.
+Move the regions with **left** and **width**; say the surroundings in both alike.
 
 With your own photos: *Load Checkpoint* and *Load Concept Dataset* instead of the toys."""
 COMPARE_NOTE = """# The paper's figure, for your subject

@@ -43,6 +43,7 @@ SIZES = {
     "AttnDBExtractLoRA": [380, 0],
     "AttnDBSaveConcept": [380, 120],
     "AttnDBApplyConcept": [380, 106],
+    "AttnDBConceptInRegion": [380, 340],
     "AttnDBCompareConcepts": [380, 0],
     "AttnDBEvaluateConcept": [460, 0],
     "AttnDBTrainComparedMethod": [340, 0],
@@ -59,6 +60,7 @@ TALLER = {
     **dict.fromkeys(("AttnDBLoadConceptDataset", "AttnDBAddPriorImages", "AttnDBMicroConcept"), 40),
     **dict.fromkeys(("AttnDBLoadMicroModel", "CheckpointLoaderSimple", "LoraModelLoader"), 40),
     **dict.fromkeys(("AttnDBAllStages", "AttnDBApplyConcept"), 60),
+    "AttnDBConceptInRegion": 110,
     **dict.fromkeys(("AttnDBExtractLoRA", "AttnDBMaskSubject"), 60),
     "AttnDBConceptDatasetFromImages": 80,
     **dict.fromkeys(("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention"), 70),
@@ -98,24 +100,32 @@ def drawing(
     texts: list[Any],
     save: str,
     clip: list[Any] | None = None,
+    pair: Node | None = None,
     **widgets: Any,
 ) -> dict[str, list[int]]:
     """Prompts, samplers and pictures behind Apply Concept, or behind a node that gives a MODEL
-    alone and a `clip` beside it: ids by the column they lie in."""
+    alone and a `clip` beside it: ids by the column they lie in. `pair`: a node that gives the
+    prompts, positive and negative, in the place of texts."""
     clip = clip or applied[1]
     values = {"size": 128, "seed": 0, "steps": 20, "cfg": 3.0, "batch": 4, **widgets}
     prompts = [
         titled(graph, graph.add("CLIPTextEncode", clip=clip, text=text), "Prompt") for text in texts
     ]
-    negative = titled(graph, graph.add("CLIPTextEncode", clip=clip, text=""), "Negative")
-    size = {"width": values["size"], "height": values["size"]}
-    latent = graph.add("EmptyLatentImage", **size, batch_size=values["batch"])
-    columns: dict[str, list[int]] = {"words": ids(*prompts, negative, latent)}
+    told = [(pair[0], pair[1])] if pair else []
+    words = ids(*prompts)
+    if prompts:
+        negative = titled(graph, graph.add("CLIPTextEncode", clip=clip, text=""), "Negative")
+        told += [(prompt[0], negative[0]) for prompt in prompts]
+        words += ids(negative)
+    size = values["size"]
+    width, height = size if isinstance(size, tuple) else (size, size)
+    latent = graph.add("EmptyLatentImage", width=width, height=height, batch_size=values["batch"])
+    columns: dict[str, list[int]] = {"words": [*words, *ids(latent)]}
     columns |= {"samplers": [], "saved": []}
-    for prompt in prompts:
+    for positive, opposed in told:
         sampled = graph.add(
             "KSampler",
-            **{"model": applied[0], "positive": prompt[0], "negative": negative[0]},
+            **{"model": applied[0], "positive": positive, "negative": opposed},
             **{"latent_image": latent[0], "seed": values["seed"], "steps": values["steps"]},
             **{"cfg": values["cfg"], "sampler_name": "dpmpp_2m", "scheduler": "normal"},
             denoise=1.0,

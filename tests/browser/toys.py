@@ -34,7 +34,7 @@ a photo of a {} in the city"""
 
 
 def two_concepts() -> Spec:
-    """Two subjects on one model, each in its own words."""
+    """Two subjects in one picture, each in a region of its own."""
     graph = Graph()
     base = graph.add("AttnDBLoadMicroModel")
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "preset": "micro"}
@@ -44,25 +44,29 @@ def two_concepts() -> Spec:
         train = graph.add("AttnDBAllStages", **wires, dataset=dataset[0])
         trained.append(titled(graph, train, f"Train Concept: {word}"))
         photos += [int(dataset.id) - 1, int(dataset.id)]
-    first = apply(graph, base, trained[0])
-    second = apply(graph, first, trained[1])
-    texts = [
-        "a photo of a <my-robot> robot in a forest at sunset",
-        "a watercolour of a <my-car> car in the desert",
-    ]
-    drawn = drawing(graph, base, second, texts, "two-concepts")
-    left = "1  A toy model, two subjects"
+    regions: list[Node] = []
+    for train, subject, left in zip(trained, ("robot", "car"), (0.0, 0.5), strict=True):
+        before = {"positive": regions[-1][0], "negative": regions[-1][1]} if regions else {}
+        region = graph.add(
+            "AttnDBConceptInRegion",
+            **{"clip": base[1], "concept": train[0], "text": "a photo of a {} in a forest"},
+            **{"left": left, "top": 0.0, "width": 0.5, "height": 1.0, "strength": 1.0},
+            **{"canvas": "region", "feather": 0.12, "negative_text": "", **before},
+        )
+        regions.append(titled(graph, region, f"Concept in Region: the {subject}"))
+    drawn = drawing(graph, base, base, [], "two-concepts", pair=regions[-1], size=(192, 128))
+    first = "1  A toy model, two subjects"
     return {
         "prompt": graph.prompt,
         "groups": [
-            group(left, photos),
+            group(first, photos),
             group("2  Learn both", ids(trained[0]), ids(trained[1])),
-            group("3  Both on one model", ids(first), ids(second)),
-            group("4  Draw each", *drawn.values()),
+            group("3  Each in its place", ids(*regions)),
+            group("4  Draw them together", *drawn.values()),
         ],
         "sizes": sizes(graph),
         "room": room(graph, {int(train.id): LIVE for train in trained}),
-        "notes": [note(TWO_NOTE, left, 220)],
+        "notes": [note(TWO_NOTE, first, 220)],
     }
 
 

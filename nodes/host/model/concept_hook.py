@@ -1,0 +1,76 @@
+"""ConceptHook: a concept's weight change for some of the prompts of a picture alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import comfy.hooks
+
+from ....attndb.artifacts.concept import TrainedConcept
+from ....attndb.artifacts.lineage import lineage
+from .concept_patches import check_fits, concept_patches, concepts_on
+
+log = logging.getLogger(__name__)
+
+
+class ConceptHook(comfy.hooks.WeightHook):
+    """The host's hook for weights, of a concept that is on the wire: while the prompts that it is
+    set on are denoised the MODEL has the concept, and otherwise it has not."""
+
+    def __init__(self, concept: TrainedConcept | None = None, strength: float = 1.0) -> None:
+        super().__init__(strength_model=strength, strength_clip=0.0)
+        self._concept = concept  # None: of a clone, which gets it next
+
+    def add_hook_patches(
+        self,
+        model: Any,
+        model_options: dict[str, Any],
+        target_dict: dict[str, Any],
+        registered: comfy.hooks.HookGroup,
+    ) -> bool:
+        """Told by the host before it samples. ValueError if the concept does not fit the MODEL, or
+        is on it already."""
+        if target_dict.get("target") == comfy.hooks.EnumWeightTarget.Clip:
+            return False
+        if not self.should_register(model, model_options, target_dict, registered):
+            return False
+        concept = self._concept
+        assert concept is not None
+        check_fits(model, concept)
+        if lineage(concept).key in concepts_on(model):
+            raise ValueError(
+                f"the concept {concept.placeholder} is on the MODEL that samples and in a hook: "
+                "connect the MODEL without it (CLIP keeps the word), or leave the hook out"
+            )
+        patches = concept_patches(concept)
+        model.add_hook_patches(hook=self, patches=patches, strength_patch=self._strength_model)
+        registered.add(self)
+        return True
+
+    def clone(self) -> ConceptHook:
+        """As the host asks for it: of the same reference."""
+        clone = super().clone()
+        clone._concept = self._concept
+        return clone
+
+
+def concept_hooks(
+    concept: TrainedConcept, strength: float, before: comfy.hooks.HookGroup | None = None
+) -> comfy.hooks.HookGroup:
+    """A group of `before` and the concept's. ValueError for a concept that is more than vectors and
+    weights: what its method adds is on a MODEL as a whole."""
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
+    if concept.modules:
+        raise ValueError(
+            f"the concept {concept.placeholder} has parts that work on the whole MODEL (NeTI, "
+            "ViCo): they cannot be set on a part of the prompts. Use Apply Concept"
+        )
+    hooks = comfy.hooks.HookGroup() if before is None else before.clone()
+    if not concept.delta:
+        log.info("the concept %s is its word alone: there is nothing to hook", concept.placeholder)
+    elif strength != 0:
+        hooks.add(ConceptHook(concept, strength))
+    return hooks
