@@ -13,6 +13,8 @@ const OVERHEAD = 4096; // bytes of a form around its file
 const HINT = "Drop or paste photos here: 3 to 6 of one subject";
 const SAVED_IN = "attndb_uploads"; // property: the folder that this node's uploads go into
 const MEGABYTE = 1 << 20;
+const ACCEPT = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff"; // a file chooser may not know them
+const HEIF = /^ftyp(he|mif1|msf1)/; // bytes 4 to 12 of a HEIC, whatever its name
 
 class PhotoBox {
   constructor(node) {
@@ -22,7 +24,7 @@ class PhotoBox {
     this.soon = null;
     this.said = "";
     this.input = element("input", "");
-    Object.assign(this.input, { type: "file", multiple: true, accept: "image/*,.heic,.tif,.tiff" });
+    Object.assign(this.input, { type: "file", multiple: true, accept: ACCEPT });
     this.button = element("button", "", "Add photos");
     this.button.type = "button";
     this.says = element("span", "attndb-says", HINT);
@@ -151,7 +153,7 @@ class PhotoBox {
     const refused = files.slice(MOST).map((file) => `${file.name}: at most ${MOST} at once`);
     const good = [];
     for (const file of files.slice(0, MOST)) {
-      const why = await reason(file, before.suffixes, most);
+      const why = await reason(file, before, most);
       why ? refused.push(`${file.name}: ${why}`) : good.push(file);
     }
     let folder = null;
@@ -191,7 +193,7 @@ const hasFiles = (event) => Boolean(event.dataTransfer?.types?.includes("Files")
 
 /** What the server says of a folder. */
 async function listed(folder) {
-  const nothing = { photos: [], count: 0, subfolder: null, suffixes: [], error: "" };
+  const nothing = { photos: [], count: 0, subfolder: null, suffixes: [], unread: {}, error: "" };
   const asks = new URLSearchParams({ folder });
   const answer = await api.fetchApi(`/attndreambooth/photos?${asks}`).catch(() => null);
   if (!answer?.ok) return { ...nothing, error: "The server does not answer" };
@@ -205,14 +207,17 @@ async function limit() {
 }
 
 /** Why a file is not uploaded; empty if it is. */
-async function reason(file, suffixes, most) {
+async function reason(file, { suffixes, unread }, most) {
   const suffix = file.name.includes(".") ? `.${file.name.split(".").pop().toLowerCase()}` : "";
+  const heif = suffix !== ".avif" && HEIF.test(await file.slice(4, 12).text().catch(() => ""));
+  const why = unread[suffix] ?? (heif ? unread[".heic"] : null);
+  if (why) return why;
   if (!suffixes.includes(suffix)) return "no picture of a kind that is read";
   if (file.size > most) {
     const [size, takes] = [file.size, most].map((bytes) => Math.ceil(bytes / MEGABYTE));
     return `${size} MB, and this server takes ${takes} MB (--max-upload-size): make it smaller`;
   }
-  if ([".tif", ".tiff", ".heic", ".heif"].includes(suffix)) return ""; // not every browser reads it
+  if (heif || [".tif", ".tiff"].includes(suffix)) return ""; // not every browser reads it
   try {
     (await createImageBitmap(file)).close();
     return "";

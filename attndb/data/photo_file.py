@@ -15,14 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from ..config.printable import printable
 from .photo import DatasetError, Photo
+from .picture_formats import FORMAT_BYTES, readable_formats, unread_content
 from .upright import bounded_size, upright, upright_alpha
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
-"""Others are not tried, whatever a file's name says: some of Pillow's readers start programs, and
-some trust the sizes that a file claims."""
 _MOST_BYTES = 512 << 20
 _MOST_PIXELS = {"JPEG": 178_000_000, "MPO": 178_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
 _MOST_PIXELS_ELSE = 100_000_000
@@ -48,19 +46,23 @@ def _photo(name: str, opened: Image.Image, alpha: bool) -> Photo:
 def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:
     """What is made of one image file. DatasetError names a file that is empty, broken or no image;
     only regular files are opened."""
-    shown = printable(name, 200)
+    shown, start = printable(name, 200), b""
     try:
-        with open_regular(path) as file, Image.open(file, formats=_formats()) as opened:
-            _check_size(opened)
-            _decode_smaller(opened)
-            made = make(opened)
-            if getattr(opened, "is_animated", False) and opened.format != "MPO":
-                log.info("%s holds several pictures: the first is used", shown)
-            return made
+        with open_regular(path) as file:
+            start = file.read(FORMAT_BYTES)
+            file.seek(0)
+            with Image.open(file, formats=readable_formats()) as opened:
+                _check_size(opened)
+                _decode_smaller(opened)
+                made = make(opened)
+                if getattr(opened, "is_animated", False) and opened.format != "MPO":
+                    log.info("%s holds several pictures: the first is used", shown)
+                return made
     except DatasetError as error:
         raise DatasetError(f"{shown} {error}") from error
     except UnidentifiedImageError as error:
-        raise DatasetError(f"{shown} is not an image that can be read") from error
+        why = unread_content(start) or "not an image that can be read"
+        raise DatasetError(f"{shown} is {why}") from error
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{shown} is too large to be opened safely: {error}") from error
     except MemoryError as error:
@@ -98,11 +100,6 @@ def _picture(array: np.ndarray) -> Image.Image:
         raise DatasetError("holds values that are no numbers (NaN or infinite)")
     pixels = np.round(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
+from ..config.named import named
 from ..config.printable import printable
 from .photo import DatasetError
+from .picture_formats import image_suffixes, unread_suffixes
 
 MOST_FILES = 500
 """Files and sub-folders of a folder of photos; 3 to 6 photos are usual."""
@@ -23,8 +23,6 @@ MASK_FOLDERS = frozenset({"masks", "mask"})
 _COUNTED = 10_000
 """Where counting ends: a message in time is worth more than the exact number."""
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-_OPTIONAL = {"AVIF": (".avif",), "HEIF": (".heic", ".heif")}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -44,7 +42,8 @@ class Listing:
     """Regular files with an image's name, sorted naturally by their path inside the folder; masks
     are not among them."""
     unusable: tuple[str, ...]
-    """What else there is, each as `<name> is not an image`: told, never opened."""
+    """What else there is, each as `<name> is not an image`: told, never opened. Photos of a format
+    that nothing here reads come first, those of one format together, with the remedy."""
     captions: Mapping[Path, Path]
     """The text file of a photo's own name beside it, by photo."""
     masks: Mapping[Path, Path]
@@ -58,13 +57,6 @@ class Listing:
     def files(self) -> tuple[Path, ...]:
         """All that is read."""
         return (*self.images, *self.captions.values(), *self.masks.values())
-
-
-def image_suffixes() -> frozenset[str]:
-    """Endings of files that Pillow reads here; AVIF and HEIC depend on how it was built."""
-    Image.init()
-    found = [ending for name, more in _OPTIONAL.items() if name in Image.OPEN for ending in more]
-    return _SUFFIXES.union(found)
 
 
 def natural_key(path: str) -> tuple[list[list[tuple[int, int, str]]], str]:
@@ -103,13 +95,15 @@ def scan(
         raise DatasetError(f"{shown} is a file: give the folder that holds the photos")
     walk = _Walk(folder, [Path(os.path.realpath(root)) for root in (folder, *within)], check)
     walk.run()
+    if not walk.images and walk.unread:
+        raise DatasetError(f"folder {shown}: {'; '.join(walk.unread_lines())}")
     if not walk.images:
         kinds = ", ".join(sorted(image_suffixes()))
         raise DatasetError(f"folder {shown} holds no image ({kinds}): put the photos there")
     masks = walk.take_masks()
     images = sorted(walk.images, key=lambda path: natural_key(walk.name(path)))
     captions = walk.captions()
-    unusable = tuple(sorted(walk.unusable, key=natural_key))
+    unusable = (*walk.unread_lines(), *sorted(walk.unusable, key=natural_key))
     named = frozenset(
         image for image in images if image not in masks and _masked_stems(image.relative_to(folder))
     )
@@ -132,6 +126,8 @@ class _Walk:
     check: Callable[[], None]
     images: list[Path] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
+    unread: dict[Path, str] = field(default_factory=dict)
+    """Photos of a format that nothing here reads, with the remedy."""
     texts: dict[Path, Path] = field(default_factory=dict)
     """Text files by their path without the ending."""
     _seen: set[tuple[int, int]] = field(default_factory=set)
@@ -153,10 +149,10 @@ class _Walk:
                 f"files, and at most {MOST_FILES} are read: choose a folder that holds the "
                 "subject's photos alone (3 to 6 are usual)"
             )
-        suffixes = image_suffixes()
+        suffixes, unread = image_suffixes(), unread_suffixes()
         for path, is_folder in found:
             if not is_folder:
-                self._sort_in(path, suffixes)
+                self._sort_in(path, suffixes, unread)
 
     def take_masks(self) -> dict[Path, Path]:
         """The images that are masks of others by their names, by what they are of; they are no
@@ -180,9 +176,22 @@ class _Walk:
             for stem, text in sorted(self.texts.items()):
                 if text not in found.values():
                     found |= {image: text for image in find(stem) if image not in found}
-        for text in set(self.texts.values()) - set(found.values()):
-            self._say(text, "is not an image, nor the caption of one: none has its name")
+        unread = _Named(list(self.unread))
+        for stem, text in self.texts.items():
+            if text not in found.values() and not (unread.of(stem) or unread.like(stem)):
+                self._say(text, "is not an image, nor the caption of one: none has its name")
         return {image: found[image] for image in self.images if image in found}
+
+    def unread_lines(self) -> list[str]:
+        """A line for each format that nothing here reads."""
+        lines = []
+        for why in dict.fromkeys(self.unread.values()):
+            names = sorted(
+                (self.name(p) for p in self.unread if self.unread[p] == why), key=natural_key
+            )
+            shown = named([printable(name, 200) for name in names])
+            lines.append(f"{shown} {'is' if len(names) == 1 else 'are'} {why}")
+        return lines
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -241,8 +250,8 @@ class _Walk:
         self._seen.add(place)
         return True
 
-    def _sort_in(self, path: Path, suffixes: frozenset[str]) -> None:
-        """Puts a file among the images or the unusable."""
+    def _sort_in(self, path: Path, suffixes: frozenset[str], unread: Mapping[str, str]) -> None:
+        """Puts a file among the images, the texts or the unusable."""
         try:
             if not self._stays(is_link(path), path):
                 self._say(path, "is a link that leaves the folder, and is not followed")
@@ -259,6 +268,8 @@ class _Walk:
             self._say(path, f"is {kind}, not an image")
         elif path.suffix.lower() in suffixes:
             self.images.append(path)
+        elif path.suffix.lower() in unread:
+            self.unread[path] = unread[path.suffix.lower()]
         elif path.suffix.lower() == ".txt":
             first = self.texts.setdefault(path.with_suffix(""), path)
             if first != path:  # dog.txt and dog.TXT: one of them, the same one always

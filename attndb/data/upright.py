@@ -29,6 +29,9 @@ _TURNS = {
 _MOST_PROFILE_BYTES = 16 << 20
 _SPACE = slice(16, 20)
 """Bytes of a profile that name what its channels are (ICC.1, section 7.2): `RGB `, `GRAY`, ..."""
+_PRIMARIES = {9: "those of BT.2020", 11: "Display P3", 12: "Display P3"}
+_CURVES = {16: "HDR (PQ)", 18: "HDR (HLG)"}
+"""What a HEIC may say in the place of a profile (ISO 23091-2), where it is far from sRGB."""
 _SAME_CURVE = 8.0
 """Of 255, in the mean over all greys: a linear curve is 48 away, a gamma of 2.2 is 2."""
 
@@ -39,6 +42,8 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     the log."""
     image.load()
     profile = image.info.get("icc_profile")
+    if not profile and (wide := _wide_colours(image.info.get("nclx_profile"))):
+        log.warning("%s: its colours are %s and are taken for sRGB", printable(name, 200), wide)
     plain = _to_srgb(_bounded(_plain_mode(image)), profile, printable(name, 200))
     if plain.mode == "RGBA":
         plain = Image.alpha_composite(Image.new("RGBA", plain.size, "white"), plain)
@@ -126,6 +131,14 @@ def _to_srgb(image: Image.Image, profile: object, shown: str) -> Image.Image:
         converted.putalpha(image.getchannel("A"))
     log.info("%s: colours converted from %s to sRGB", shown, printable(name, 80))
     return converted
+
+
+def _wide_colours(coded: object) -> str:
+    """What colours without a profile are, by their code points, if they are far from sRGB."""
+    if not isinstance(coded, dict):
+        return ""
+    curve = _CURVES.get(coded.get("transfer_characteristics", 0))
+    return curve or _PRIMARIES.get(coded.get("color_primaries", 0), "")
 
 
 def _as_profiled(image: Image.Image, space: bytes) -> Image.Image:

@@ -17,7 +17,8 @@ from ...attndb.config.choices import MaskSource
 from ...attndb.config.printable import printable, quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
-from ...attndb.data.scan import image_suffixes, natural_key, scan
+from ...attndb.data.picture_formats import image_suffixes, unread_suffixes
+from ...attndb.data.scan import natural_key, scan
 from .file_state import files_state
 from .typed_path import can_be_path, is_folder, lies_below, unquoted
 
@@ -207,8 +208,9 @@ def _folders(folder: Path, budget: list[int]) -> list[str]:
 
 
 def _has_image(folder: Path, budget: list[int]) -> bool:
-    """Whether one of the first files of a folder is an image."""
-    suffixes = image_suffixes()
+    """Whether one of the first files of a folder is an image, if only of a format that is not read
+    here: running says what to do."""
+    suffixes = image_suffixes().union(unread_suffixes())
     try:
         with os.scandir(folder) as entries:
             for _, entry in zip(range(_FIRST_FILES), entries, strict=False):

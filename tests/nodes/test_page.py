@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from support.heic import save_heic, without_reader
 from support.pictured import pictured
 
 from attndreambooth.devkit.pack import ROOT
@@ -71,6 +72,23 @@ def test_a_picture_is_small_upright_and_that_of_the_version_asked_for(inputs):
     save(path, size=(500, 300))
     with pytest.raises(FileNotFoundError):
         photo_picture("dog", photo["version"])
+
+
+def test_a_heic_is_shown_as_a_jpeg_which_every_browser_reads(inputs):
+    from attndreambooth.nodes.host.page.pictures import SIDE, describe_folder, photo_picture
+    from attndreambooth.nodes.host.photo_folders import photo_folders
+
+    save_heic(Image.new("RGB", (400, 300), "red"), inputs / "dog" / "IMG_1.HEIC", 6)
+    found = describe_folder("dog")
+    [photo] = found["photos"]
+    made = Image.open(io.BytesIO(photo_picture("dog", photo["version"])))
+    assert (made.format, made.size) == ("JPEG", (SIDE * 3 // 4, SIDE))
+    assert ".heic" in found["suffixes"] and not found["unread"]
+    with without_reader("HEIF"):
+        found = describe_folder("dog")
+        assert "IMG_1.HEIC is HEIC, which" in found["error"] and "pillow-heif" in found["error"]
+        assert found["unread"].keys() == {".heic", ".heif", ".hif"}
+        assert ".heic" not in found["suffixes"] and "dog" in photo_folders()
 
 
 def test_a_broken_photo_is_named_with_the_words_of_training(inputs):

@@ -151,3 +151,39 @@ def test_a_dataset_node_that_is_opened_asks_for_its_photos_once(tmp_path):
     first, then = told(tmp_path, script)
     assert first == ["/attndreambooth/photos?folder=dog"]
     assert then == ["/attndreambooth/photos?folder=cat"]
+
+
+def test_a_heic_is_sent_where_the_server_reads_it_and_else_refused_with_the_remedy(tmp_path):
+    """No browser but Safari could say whether it is a picture: the server does."""
+    script = (
+        PAGE
+        + """
+    globalThis.createImageBitmap = async () => { throw new Error("not in this browser"); };
+    let unread = { ".heic": "HEIC: install it" };
+    const sent = [];
+    const before = api.fetchApi;
+    api.fetchApi = async (address, { body } = {}) => {
+      if (address.includes("object_info")) return before(address);
+      if (address.includes("upload")) sent.push(body.get("image").name);
+      const suffixes = [".jpg", ...(unread[".heic"] ? [] : [".heic"])];
+      const said = address.includes("photos") ? { suffixes, unread } : { folder: "dog" };
+      return { ok: true, json: async () => said };
+    };
+    extension.nodeCreated(node);
+    const heic = (name) => new File(["\\0\\0\\0\\x1cftypheic"], name);
+    const files = [heic("a.HEIC"), heic("b.jpg"), new File(["some text, no photo"], "c.heic")];
+    const box = [];
+    const Says = Object.getPrototypeOf(document.createElement("span"));
+    Object.defineProperty(Says, "textContent", { set(text) { box.push(text); } });
+    for (unread of [unread, {}]) {
+      node.pasteFiles(files);
+      await new Promise((done) => setTimeout(done, 300));
+    }
+    console.log(JSON.stringify([sent, box.filter((text) => text.startsWith("Not taken"))]));
+    """
+    )
+    sent, [without, with_reader] = told(tmp_path, script)
+    said = [f"{name}: HEIC: install it" for name in ("a.HEIC", "b.jpg", "c.heic")]
+    assert without == f"Not taken: {'; '.join(said)}"
+    assert sent == ["a.HEIC", "b.jpg"]
+    assert with_reader == "Not taken: c.heic: cannot be read as a picture"

@@ -18,7 +18,8 @@ from ....attndb.artifacts.concept_files import read_record
 from ....attndb.artifacts.manager_metadata import open_thumbnail, record_thumbnail
 from ....attndb.config.printable import printable
 from ....attndb.data.photo_file import read_picture
-from ....attndb.data.scan import image_suffixes, scan
+from ....attndb.data.picture_formats import image_suffixes, unread_suffixes
+from ....attndb.data.scan import scan
 from ....attndb.data.upright import upright
 from ..file_state import file_state
 from ..paths import find_concept, saved_concepts
@@ -53,9 +54,9 @@ def list_photos(folder: str) -> list[ListedPhoto]:
 
 def describe_folder(folder: str) -> dict[str, Any]:
     """What the page shows of a folder: its first photos, how many there are, where under input/
-    photos may be added to it (null: nowhere), and which files are taken for photos. A folder that
-    is not there yet is no error."""
-    shown: dict[str, Any] = {"suffixes": sorted(image_suffixes())}
+    photos may be added to it (null: nowhere), which files are taken for photos, and why others are
+    not, by ending. A folder that is not there yet is no error."""
+    shown: dict[str, Any] = {"suffixes": sorted(image_suffixes()), "unread": unread_suffixes()}
     nothing = {"photos": [], "count": 0, "subfolder": None}
     try:
         if not _is_there(resolve_folder(folder)):

@@ -100,8 +100,8 @@ def test_a_folder_is_read_sorted_with_its_sub_folders_and_without_hidden_files(t
 def test_a_file_that_is_no_image_is_named_or_passed_over_on_request(tmp_path):
     two_halves().save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("captions")
-    (tmp_path / "b.heic").write_bytes(b"not for PIL")
-    with pytest.raises(DatasetError, match=r"b\.heic is not an image; notes\.txt.*skip_broken"):
+    (tmp_path / "b.raw").write_bytes(b"not for PIL")
+    with pytest.raises(DatasetError, match=r"b\.raw is not an image; notes\.txt.*skip_broken"):
         load_folder(tmp_path)
     assert [p.name for p in load_folder(tmp_path, skip_broken=True)] == ["a.png"]
 
