@@ -56,7 +56,8 @@ def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:
                 _decode_smaller(opened)
                 made = make(opened)
                 if getattr(opened, "is_animated", False) and opened.format != "MPO":
-                    log.info("%s holds several pictures: the first is used", shown)
+                    which = "the main one" if opened.format == "HEIF" else "the first"
+                    log.info("%s holds several pictures: %s is used", shown, which)
                 return made
     except DatasetError as error:
         raise DatasetError(f"{shown} {error}") from error
