@@ -18,7 +18,7 @@ from .artifacts.tensor_file import read_metadata, read_tensors
 from .artifacts.tensor_header import read_header
 from .artifacts.weight_file import delta_from_file_keys
 from .config.printable import printable
-from .data.caption import read_caption
+from .data.caption import read_caption, read_text
 from .data.mask import read_mask
 from .data.photo import DatasetError
 from .data.photo_file import read_photo
@@ -102,11 +102,22 @@ def _photos(folder: Path) -> Inspection:
         read_mask(path, name(path))
         return name(path)
 
+    def has_place(path: Path) -> bool:
+        try:
+            return "{}" in read_text(path, name(path))
+        except DatasetError:  # told when it is read as a caption
+            return False
+
     sizes = each(((path, path) for path in listing.images), size)
     found.facts = {"count": len(sizes), "sizes": sizes}
     if listing.captions:
-        texts = each(listing.captions.items(), lambda path: read_caption(path, name(path)))
-        found.facts["captions"] = texts
+        ours = any(map(has_place, listing.captions.values()))
+        if not ours:  # another trainer's
+            found.facts["captions_are"] = "plain text files"
+        found.facts["captions"] = each(
+            listing.captions.items(),
+            lambda path: read_caption(path, name(path)) if ours else read_text(path, name(path)),
+        )
     if listing.masks:
         found.facts["masks"] = each(listing.masks.items(), mask)
     return found

@@ -20,6 +20,7 @@ from ..attndb.data.continuation import check_same_category, check_same_placehold
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.folder import load_folder
 from ..attndb.data.photo_warnings import warn_of_photos
+from ..attndb.data.plain_caption import SubjectWords
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO, Job, LoRAChoice, ModelChoice
 from ..nodes.host.model.micro import load_micro
@@ -95,7 +96,8 @@ def dataset_of(job: Job) -> ConceptDataset:
     chosen = job.photos
     photos = load_folder(
         chosen.folder,
-        captions=chosen.captions == "text files",
+        captions=chosen.captions,
+        words=SubjectWords(chosen.category, chosen.placeholder, chosen.trigger),
         masks=chosen.masks,
         skip_broken=chosen.skip_broken,
         check=comfy.model_management.throw_exception_if_processing_interrupted,

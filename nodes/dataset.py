@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..attndb.config.choices import MaskSource, require_choice
+from ..attndb.config.choices import CaptionSource, MaskSource, require_choice
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
@@ -16,7 +16,7 @@ from ..attndb.data.photo import DatasetError
 from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.placeholder import default_placeholder
-from ..attndb.jobs.job import Captions
+from ..attndb.data.plain_caption import SubjectWords
 from .errors import naming_node
 from .host.linked import LinkedFiles
 from .host.photo_folders import folder_state, photo_folders, read_folder
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
-CAPTIONS = get_args(Captions)
+CAPTIONS = get_args(CaptionSource)
 
 
 def _words(named_after: str) -> list[io.Input]:
@@ -154,7 +154,9 @@ class LoadConceptDataset(io.ComfyNode):
                     optional=True,
                     tooltip="template: every photo is trained with the template. text files: "
                     "dog.txt beside dog.jpg says what is on it, with {} for the subject, e.g. 'a "
-                    "{} on a sofa'. What a caption says is not learned as part of the subject.",
+                    "{} on a sofa'. plain text files: those of other trainers, without {}: it "
+                    "stands for trigger or category then, or comes first. What a caption says is "
+                    "not learned as part of the subject.",
                     advanced=True,
                 ),
                 io.Combo.Input(
@@ -167,6 +169,15 @@ class LoadConceptDataset(io.ComfyNode):
                     advanced=True,
                 ),
                 _background(),
+                io.String.Input(
+                    "trigger",
+                    default="",
+                    optional=True,
+                    tooltip="For captions = plain text files: what the subject is called in them, "
+                    "e.g. ohwx, or sks dog. Empty: what follows the number of a folder such as "
+                    "10_sks dog, else the category alone.",
+                    advanced=True,
+                ),
             ],
             outputs=_outputs(),
         )
@@ -196,16 +207,21 @@ class LoadConceptDataset(io.ComfyNode):
         template: str,
         skip_broken: bool,
         private: bool = False,
-        captions: str = "template",
+        captions: CaptionSource = "template",
         masks: MaskSource = "none",
         background_weight: float = 0.0,
+        trigger: str = "",
     ) -> io.NodeOutput:
         require_choice("captions", captions, CAPTIONS)
         require_choice("masks", masks, get_args(MaskSource))
         chosen = path if folder == TYPED else folder
+        word = placeholder
+        if not word.strip():
+            name = unquoted(chosen) if isinstance(chosen, str) else ""
+            word = default_placeholder(name, plain=captions == "plain text files")
+        words = SubjectWords(category, word, trigger)
         with _linked.reading(chosen):
-            photos = read_folder(chosen, skip_broken, captions == "text files", masks)
-        word = placeholder if placeholder.strip() else default_placeholder(unquoted(chosen))
+            photos = read_folder(chosen, skip_broken, captions, words, masks)
         return _result(
             ConceptDataset(
                 photos,

@@ -11,6 +11,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 CategoryToken = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
 MaskSource = Literal["none", "alpha", "files"]
+CaptionSource = Literal["template", "text files", "plain text files"]
 LowMemory = Literal["auto", "off", "on"]
 Checkpointing = Literal["auto", "off", "light", "full"]
 

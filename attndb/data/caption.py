@@ -10,6 +10,7 @@ from ..config.printable import printable
 from .dataset import check_template
 from .photo import DatasetError, Photo
 from .photo_file import open_regular
+from .plain_caption import SubjectWords
 
 _MOST_BYTES = 64 << 10
 _BOMS = {
@@ -24,22 +25,48 @@ def read_caption(path: Path, name: str) -> str:
 
     DatasetError names a file that is empty, no text, or without `{}`, and says what to write.
     """
+    caption = " ".join(read_text(path, name).split())
+    _check(caption, name, "; captions of other trainers: set captions to 'plain text files'")
+    return caption
+
+
+def read_plain_caption(path: Path, name: str, words: SubjectWords) -> tuple[str, bool]:
+    """The caption that another trainer's text file says, and whether the subject is named in it; a
+    file of several lines says several, of which the first is taken. One with `{}` is read as
+    `read_caption` reads it. DatasetError as there, but for a missing `{}`."""
+    text = read_text(path, name)
+    if "{}" in text:
+        return read_caption(path, name), True
+    first = next(line for line in text.splitlines() if line.strip())
+    caption, found = words.template_of(" ".join(first.split()), path.parent.name)
+    _check(caption, name)
+    return caption, found
+
+
+def _check(caption: str, name: str, more: str = "") -> None:
+    try:
+        check_template(caption, f"{printable(name, 200)}: the caption")
+    except DatasetError as error:
+        raise DatasetError(f"{error}{'' if '{}' in caption else more}") from error
+
+
+def read_text(path: Path, name: str) -> str:
+    """What a text file holds. DatasetError names one that is empty or no text."""
     shown = printable(name, 200)
     try:
         with open_regular(path) as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise DatasetError(f"has more than {_MOST_BYTES >> 10} kB: a caption is one sentence")
-        caption = " ".join(decoded(content).split())
-        if not caption:
+        text = decoded(content)
+        if not text.strip():
             raise DatasetError("is empty: write what is on the photo, e.g. 'a {} on a sofa'")
     except DatasetError as error:
         raise DatasetError(f"{shown} {error}") from error
     except OSError as error:
         reason = printable(error.strerror or error, 200)
         raise DatasetError(f"{shown} cannot be read: {reason}") from error
-    check_template(caption, f"{shown}: the caption")
-    return caption
+    return text
 
 
 def decoded(content: bytes) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..config.choices import MaskSource
+from ..config.choices import CaptionSource, MaskSource
 from ..config.named import named
-from ..config.printable import printable
-from .caption import read_caption
+from ..config.printable import printable, quoted
+from .caption import read_caption, read_plain_caption
 from .mask import looks_like_mask, masked, read_mask
 from .photo import DatasetError, Photo
 from .photo_file import read_photo
+from .plain_caption import SubjectWords
 from .scan import Listing, scan
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ _LOGGED = 50
 def load_folder(
     folder: Path,
     *,
-    captions: bool = False,
+    captions: CaptionSource = "template",
+    words: SubjectWords | None = None,
     masks: MaskSource = "none",
     skip_broken: bool = False,
     within: Sequence[Path] = (),
@@ -38,11 +40,13 @@ def load_folder(
     """The photos of a folder, sorted naturally. A broken file is an error that names it, or is
     skipped on request: a photo goes without its broken caption or mask then.
 
-    captions: whether the text file of a photo's name is its caption. masks: where masks come from.
+    captions: whether the text file of a photo's name is its caption; `words`: what the subject is
+    called in plain ones, which want it. masks: where masks come from.
     within: other folders that links may lead to. `check` is called before every file, and may
     raise. DatasetError also if there are too many files, or pixels.
     """
-    reading = _Reading(folder, scan(folder, within=within, check=check), captions, masks)
+    listing = scan(folder, within=within, check=check)
+    reading = _Reading(folder, listing, captions, masks, words)
     photos: list[Photo] = []
     pixels = 0
     for path in reading.listing.images:
@@ -73,21 +77,33 @@ def load_folder(
         why = named(broken, sentences=True)
         raise DatasetError(f"no photo of {printable(folder)} could be read: {why}")
     _say_what_has_no_mask(photos)
+    if captions == "plain text files":
+        _say_plain_captions(reading.plain)
     return tuple(photos)
 
 
 class _Reading:
     """A folder's photos one by one, and what could not be used of it."""
 
-    def __init__(self, folder: Path, listing: Listing, captions: bool, masks: MaskSource) -> None:
-        self.listing = listing
+    def __init__(
+        self,
+        folder: Path,
+        listing: Listing,
+        captions: CaptionSource,
+        masks: MaskSource,
+        words: SubjectWords | None,
+    ) -> None:
+        self.listing, self._words = listing, words
+        self.plain: dict[str, tuple[str, bool]] = {}
+        """Plain captions by the names of their files, and whether the subject is in each."""
         self.broken = list(listing.unusable)
-        self._folder, self._captions = folder, captions
+        self._folder = folder
+        self._captions: CaptionSource = captions
         self._masks: MaskSource = masks
-        if not captions:
+        if captions == "template":
             self.broken += [
                 f"{self._name(text)} is the caption of {self._name(image)}: set captions to 'text "
-                "files' to use it"
+                "files' to use it ('plain text files' if it is another trainer's)"
                 for image, text in listing.captions.items()
             ]
         if masks != "files":
@@ -103,9 +119,9 @@ class _Reading:
         photo = self._tried(lambda: read_photo(path, self._relative(path), alpha))
         if photo is None or self._is_mask_of_none(path, photo):
             return None
-        text = self.listing.captions.get(path) if self._captions else None
+        text = None if self._captions == "template" else self.listing.captions.get(path)
         if text is not None:
-            caption = self._tried(lambda: read_caption(text, self._relative(text)))
+            caption = self._tried(lambda: self._caption(text, self._relative(text)))
             photo = replace(photo, caption=caption)
         mask = self.listing.masks.get(path) if self._masks == "files" else None
         if mask is not None:
@@ -116,6 +132,13 @@ class _Reading:
             name = f"the alpha channel of {photo.name}"
             photo = self._tried(lambda: masked(whole, own, name)) or whole
         return photo
+
+    def _caption(self, text: Path, name: str) -> str:
+        if self._captions == "text files":
+            return read_caption(text, name)
+        assert self._words is not None, "plain captions are read with the subject's words"
+        self.plain[name] = read_plain_caption(text, name, self._words)
+        return self.plain[name][0]
 
     def _is_mask_of_none(self, path: Path, photo: Photo) -> bool:
         """Whether an image is a mask that no photo has, and no photo; it is told of then."""
@@ -153,12 +176,14 @@ class _Reading:
         return printable(self._relative(path), 200)
 
 
-def check_beside(folder: Path, listing: Listing, *, captions: bool, masks: MaskSource) -> None:
+def check_beside(
+    folder: Path, listing: Listing, *, captions: CaptionSource, masks: MaskSource
+) -> None:
     """DatasetError if no file of a kind that is wanted beside the photos is there."""
     shown = printable(folder)
-    if captions and not listing.captions:
+    if captions != "template" and not listing.captions:
         raise DatasetError(
-            f"captions is 'text files', and {shown} holds none: write one for each photo, e.g. "
+            f"captions is {captions!r}, and {shown} holds none: write one for each photo, e.g. "
             "dog.txt for dog.jpg, or set captions to 'template'"
         )
     if masks == "files" and not listing.masks:
@@ -172,3 +197,22 @@ def _say_what_has_no_mask(photos: Sequence[Photo]) -> None:
     bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
     if 0 < len(bare) < len(photos):
         log.warning("no mask for %s: all of it counts in the loss", named(bare))
+
+
+def _say_plain_captions(captions: Mapping[str, tuple[str, bool]]) -> None:
+    """Logs what became of plain captions, with one of each kind. `captions`: by the names of their
+    files, and whether the subject was found in each."""
+    if not captions:
+        return
+    found = [name for name, (_, named_in) in captions.items() if named_in]
+    missed = [name for name in captions if name not in found]
+    told = []
+    for what, names in (("{} for the subject's words in", found), ("{} put in front of", missed)):
+        if names:
+            one = f"{printable(names[0], 200)}: {quoted(captions[names[0]][0], 200)}"
+            told.append(f"{what} {len(names)}, e.g. {one}")
+    log.info("%d plain captions: %s", len(captions), "; ".join(told))
+    if not found:
+        log.warning(
+            "no plain caption has the subject's words: type what it is called there into trigger"
+        )

@@ -79,8 +79,9 @@ def _register() -> None:
 
         if "HEIF" not in Image.OPEN:
             pillow_heif.register_heif_opener()
-        if "AVIF" not in Image.OPEN and hasattr(pillow_heif, "register_avif_opener"):  # before 1.0
-            pillow_heif.register_avif_opener()
+        register_avif = getattr(pillow_heif, "register_avif_opener", None)  # before 1.0
+        if "AVIF" not in Image.OPEN and register_avif is not None:
+            register_avif()
     except ModuleNotFoundError:
         return  # told where a file needs it
     except Exception as error:  # a library of it that does not fit this system

@@ -11,24 +11,34 @@ from .dataset import DEFAULT_PLACEHOLDER
 LONGEST = 40
 """Letters of the name that are kept: a placeholder becomes part of file names."""
 _PREFIX = "my-"
+_REPEATS = re.compile(r"^\d+_(?=.*[^\W\d_])")
 _WORDLIKE = re.compile(r"[\w-]")
 _NO_WORD_BEFORE = r"(?<![\w-])"
 _NO_WORD_AFTER = r"(?![\w\u0300-\u036f-])"  # nor an accent of its last letter
 
 
-def default_placeholder(name: str) -> str:
+def default_placeholder(name: str, plain: bool = False) -> str:
     """`<my-red-bag>` for a folder or a concept of the name `Red Bag`; `<my-subject>` for one
     without a letter or a digit.
 
     Of a path only the last part counts. `my-` keeps the placeholder from being read as the
-    category, for which folders are often named.
+    category, for which folders are often named. `plain`: a dataset of another trainer, whose
+    folders may begin with repeats: `<my-sks-dog>` for `10_sks dog`.
     """
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if plain:
+        last = without_repeats(last)
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", last).lower())
     if words[:1] == ["my"] and words[1:]:
         words = words[1:]
     stem = "-".join(words)[:LONGEST].rstrip("-")
     return f"<{_PREFIX}{stem}>" if stem else DEFAULT_PLACEHOLDER
+
+
+def without_repeats(folder: str) -> str:
+    """`sks dog` for the folder `10_sks dog`, which kohya's trainers show ten times in an epoch; the
+    name as it is, if no words follow a number."""
+    return _REPEATS.sub("", folder, count=1)
 
 
 def placeholder_pattern(names: Iterable[str]) -> str:

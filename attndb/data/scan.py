@@ -276,6 +276,8 @@ class _Walk:
                 self.texts[path.with_suffix("")] = min(first, path)
                 twin = self.name(min(first, path))
                 self._say(max(first, path), f"is a second caption beside {printable(twin, 200)}")
+        elif path.suffix.lower() == ".caption":
+            self._say(path, f"is a caption as kohya names them: rename it {path.stem}.txt")
         elif path.name.lower() not in _CLUTTER:
             self._say(path, "is not an image")
 

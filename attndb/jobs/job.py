@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..config.choices import CategoryToken, MaskSource
+from ..config.choices import CaptionSource, CategoryToken, MaskSource
 from ..config.drawing import check_drawing, check_every, previewed
 from ..config.stage import StageConfig
 from ..data.dataset import DEFAULT_TEMPLATE
@@ -14,7 +14,6 @@ from ..data.prior import DEFAULT_PRIOR_PROMPT
 
 MICRO = "micro"
 """The embedded model's name."""
-Captions = Literal["template", "text files"]
 SavedPrecision = Literal["as trained", "fp32", "fp16", "bf16"]
 SavedMetadata = Literal["record", "for managers", "no photos"]
 
@@ -59,8 +58,10 @@ class PhotoChoice:
     """The new word; empty: made from the folder's name."""
     template: str = DEFAULT_TEMPLATE
     """The training prompt, or several, one a line."""
-    captions: Captions = "template"
+    captions: CaptionSource = "template"
     """Whether text files beside the photos say what is on them."""
+    trigger: str = ""
+    """What the subject is called in plain ones."""
     masks: MaskSource = "none"
     """Where the subject is said."""
     background_weight: float = 0.0

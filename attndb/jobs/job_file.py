@@ -207,7 +207,9 @@ class _Subject:
         if photos is None:
             return None
         if not photos.placeholder.strip():
-            placeholder = default_placeholder(str(photos.folder))
+            placeholder = default_placeholder(
+                str(photos.folder), plain=photos.captions == "plain text files"
+            )
             photos = dataclasses.replace(photos, placeholder=placeholder)
         check_photos(photos, self._found.get(photos.folder), section)
         return photos

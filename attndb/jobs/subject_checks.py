@@ -23,13 +23,17 @@ def check_photos(photos: PhotoChoice, found: Listing | None, section: Section) -
     _noted(section, "template", lambda: check_templates(templates_in(photos.template)))
     if not 0.0 <= photos.background_weight <= 1.0:
         section.problem("background_weight: use 0 to 1", "background_weight")
+    if photos.trigger.strip() and photos.captions != "plain text files":
+        section.problem(
+            "trigger is read with captions: plain text files alone; leave it out", "trigger"
+        )
     if found is None:
         return
-    folder, captions, masks = photos.folder, photos.captions == "text files", photos.masks
+    folder, captions, masks = photos.folder, photos.captions, photos.masks
     _noted(
         section, "captions", lambda: check_beside(folder, found, captions=captions, masks="none")
     )
-    _noted(section, "masks", lambda: check_beside(folder, found, captions=False, masks=masks))
+    _noted(section, "masks", lambda: check_beside(folder, found, captions="template", masks=masks))
 
 
 def check_prior(prior: PriorChoice, photos: PhotoChoice, section: Section) -> None:

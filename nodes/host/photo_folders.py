@@ -13,11 +13,12 @@ import comfy.model_management
 import folder_paths
 
 from ...attndb.artifacts.file_name import RESERVED_NAMES
-from ...attndb.config.choices import MaskSource
+from ...attndb.config.choices import CaptionSource, MaskSource
 from ...attndb.config.printable import printable, quoted
 from ...attndb.data.folder import load_folder
 from ...attndb.data.photo import Photo
 from ...attndb.data.picture_formats import image_suffixes, unread_suffixes
+from ...attndb.data.plain_caption import SubjectWords
 from ...attndb.data.scan import natural_key, scan
 from .file_state import files_state
 from .typed_path import can_be_path, is_folder, lies_below, unquoted
@@ -122,15 +123,20 @@ def _warn_of_another(text: object, folder: Path) -> None:
 
 
 def read_folder(
-    text: object, skip_broken: bool, captions: bool = False, masks: MaskSource = "none"
+    text: object,
+    skip_broken: bool,
+    captions: CaptionSource,
+    words: SubjectWords,
+    masks: MaskSource,
 ) -> tuple[Photo, ...]:
-    """The photos of a folder, with captions from their text files and masks if wanted; Cancel stops
-    it."""
+    """The photos of a folder, with captions from their text files and masks if wanted; `words`: of
+    the subject in plain captions. Cancel stops it."""
     folder = resolve_folder(text)
     _warn_of_another(text, folder)
     return load_folder(
         folder,
         captions=captions,
+        words=words,
         masks=masks,
         skip_broken=skip_broken,
         within=photo_roots(),

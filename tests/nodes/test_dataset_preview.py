@@ -45,6 +45,16 @@ def test_photos_words_and_tokens_are_shown(run, micro, temp):
     assert ", subject " in run(PREVIEW, dataset=masked, resolution=64)[1]
 
 
+def test_brackets_of_a_plain_caption_are_letters(run, micro):
+    from attndreambooth.attndb.data.plain_caption import SubjectWords
+
+    caption, _ = SubjectWords("robot").template_of("a robot (old), at night")
+    photos = micro[1][:1]
+    data = robot(run, (micro[0], photos, *micro[2:]), category="robot", captions=caption)[0]
+    text = run(PREVIEW, dataset=data, clip=micro[0], resolution=64)[1]
+    assert "a | [V] | robot (category) | (" in text and "\\" not in text
+
+
 def test_the_page_shows_the_picture_and_the_text(run, micro, temp):
     from attndreambooth.nodes.dataset_preview import PreviewDataset
 

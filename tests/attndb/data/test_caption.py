@@ -86,7 +86,10 @@ def test_a_text_that_is_no_caption_is_named_with_the_remedy(tmp_path, content, t
 
 def test_text_files_are_captions_when_asked_for_and_named_when_not(tmp_path):
     folder = folder_of(tmp_path, a="a {} on a sofa")
-    assert [p.caption for p in load_folder(folder, captions=True)] == ["a {} on a sofa", None]
+    assert [p.caption for p in load_folder(folder, captions="text files")] == [
+        "a {} on a sofa",
+        None,
+    ]
     with pytest.raises(DatasetError, match=r"a\.txt is the caption of a\.png: set captions to"):
         load_folder(folder)
     assert [p.caption for p in load_folder(folder, skip_broken=True)] == [None, None]
@@ -98,15 +101,15 @@ def test_text_files_are_captions_when_asked_for_and_named_when_not(tmp_path):
 def test_a_caption_is_found_where_other_systems_take_the_names_for_one(tmp_path, photo, text):
     Image.new("RGB", (40, 30)).save(tmp_path / photo)
     (tmp_path / text).write_text("a {} on a sofa")
-    [found] = load_folder(tmp_path, captions=True)
+    [found] = load_folder(tmp_path, captions="text files")
     assert found.caption == "a {} on a sofa"
 
 
 def test_a_broken_caption_is_named_and_skipped_on_request(tmp_path, caplog):
     folder = folder_of(tmp_path, a="no place", b="a {} in bed")
     with pytest.raises(DatasetError, match=r"a\.txt: the caption 'no place' needs .*skip_broken"):
-        load_folder(folder, captions=True)
-    found = load_folder(folder, captions=True, skip_broken=True)
+        load_folder(folder, captions="text files")
+    found = load_folder(folder, captions="text files", skip_broken=True)
     assert [p.caption for p in found] == [None, "a {} in bed"]
     assert "skipped: a.txt: the caption 'no place'" in caplog.text
 
@@ -116,7 +119,7 @@ def test_a_text_of_no_photo_s_name_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"notes\.txt is not an image, nor the caption of one"):
         load_folder(folder)
     with pytest.raises(DatasetError, match=r"captions is 'text files', and .* holds none"):
-        load_folder(folder_of(tmp_path), captions=True, skip_broken=True)
+        load_folder(folder_of(tmp_path), captions="text files", skip_broken=True)
 
 
 def test_files_whose_names_differ_only_in_case_are_told_apart_and_the_second_caption_is_told(
@@ -132,8 +135,8 @@ def test_files_whose_names_differ_only_in_case_are_told_apart_and_the_second_cap
     (tmp_path / "dog.TXT").write_text("a {} above")
     (tmp_path / "Dog.txt").write_text("a {} beside")
     with pytest.raises(DatasetError, match=r"dog\.txt is a second caption beside dog\.TXT"):
-        load_folder(tmp_path, captions=True)
-    found = load_folder(tmp_path, captions=True, skip_broken=True)
+        load_folder(tmp_path, captions="text files")
+    found = load_folder(tmp_path, captions="text files", skip_broken=True)
     told = {photo.name: photo.caption for photo in found}
     assert told == {"Dog.png": "a {} beside", "dog.PNG": "a {} above", "dog.png": "a {} above"}
     assert list(told) == ["Dog.png", "dog.PNG", "dog.png"]

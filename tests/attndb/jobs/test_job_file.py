@@ -275,6 +275,8 @@ def test_what_a_training_would_not_read_or_would_refuse_is_said_before_it(write,
     [
         ("masks: files", "masks is 'files', and .* holds none"),
         ("captions: text files", "captions is 'text files', and .* holds none"),
+        ("captions: plain text files", "captions is 'plain text files', and .* holds none"),
+        ("trigger: sks", "trigger is read with captions: plain text files alone"),
         ("folder: ~nobody-of-this-name/photos", "does not exist"),
     ],
 )
