@@ -286,37 +286,6 @@ def test_text_files_are_captions_and_a_changed_one_runs_again(load, refused, inp
     assert LoadConceptDataset.fingerprint_inputs("cat", "") != before
 
 
-def test_a_folder_of_kohya_is_read_and_suggests_a_name_without_repeats(load, refused, inputs):
-    folder = save(inputs / "10_sks dog", "a.png", "b.png", "c.png")
-    (folder / "a.txt").write_text("photo of sks dog on a sofa")
-    (folder / "b.txt").write_text("ohwx, dog, grass")
-    kohya = {"placeholder": "", "category": "dog"}
-    assert "'plain text files'" in refused(folder, captions="text files", **kohya)
-    data = load(folder, captions="plain text files", **kohya)
-    assert data.placeholder == "<my-sks-dog>"
-    assert [p.caption for p in data.photos] == ["photo of {} on a sofa", "ohwx, {}, grass", None]
-    data = load("10_sks dog", captions="plain text files", trigger="ohwx", **kohya)
-    assert [p.caption for p in data.photos][:2] == ["photo of sks {} on a sofa", "{}, grass"]
-    for path in folder.glob("*.txt"):
-        path.unlink()
-    assert load(folder, **kohya).placeholder == "<my-10-sks-dog>"  # of what was trained so
-
-
-def test_a_file_of_subjects_reads_a_folder_of_kohya_as_the_node_does(load, inputs, tmp_path):
-    from attndreambooth.attndb.jobs.job_file import read_jobs
-    from attndreambooth.headless.wires import dataset_of
-
-    folder = save(inputs / "10_sks dog", "a.png", "b.png")
-    (folder / "a.txt").write_text("ohwx, dog, grass")
-    words = {"category": "dog", "captions": "plain text files", "trigger": "ohwx"}
-    said = ", ".join(f"{key}: {value}" for key, value in words.items())
-    path = tmp_path / "jobs.yaml"
-    path.write_text(f"model: micro\nsubjects:\n- photos: {{folder: {folder}, {said}}}\n")
-    [job] = read_jobs(path)
-    assert job.name == "my-sks-dog"
-    assert dataset_of(job).digest == load(folder, placeholder="", **words).digest
-
-
 def test_without_a_placeholder_it_is_made_from_the_folder_s_name(load, inputs):
     save(inputs / "Red Bag", "a.png")
     assert load("Red Bag", placeholder="").placeholder == "<my-red-bag>"
