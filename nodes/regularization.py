@@ -13,29 +13,33 @@ from ..attndb.config.choices import LayerChoice
 from .errors import naming_node
 from .host.capture.prompt import encode, prompt_words
 from .host.capture.stock_training import TiedCaption, regularize_stock_training
+from .regularization_choice import OWN, RegularizationChoice
 from .socket_types import Regularization
 
 log = logging.getLogger(__name__)
 
 
-def _weight_widgets(summed: str) -> list[io.Input]:
-    """The regulariser's two weights; `summed`: over what it is."""
+def _weight_widgets(summed: str, *, own: bool = False) -> list[io.Input]:
+    """The regulariser's two weights; `summed`: over what it is. `own`: they can be left to the
+    stages."""
+    left = " -1: each stage's own." if own else ""
     return [
         io.Float.Input(
             "mean_weight",
-            default=2.0,
-            min=0.0,
+            default=OWN if own else 2.0,
+            min=OWN if own else 0.0,
             max=100000.0,
             step=0.1,
-            tooltip=f"lambda_mu: weight of the squared difference of the maps' means. {summed}",
+            tooltip="lambda_mu: weight of the squared difference of the maps' means. "
+            f"{summed}{left}",
         ),
         io.Float.Input(
             "variance_weight",
-            default=5.0,
-            min=0.0,
+            default=OWN if own else 5.0,
+            min=OWN if own else 0.0,
             max=100000.0,
             step=0.1,
-            tooltip="lambda_sigma: weight of the squared difference of their variances.",
+            tooltip="lambda_sigma: weight of the squared difference of their variances." + left,
         ),
     ]
 
@@ -50,12 +54,12 @@ class AttentionMapRegularization(io.ComfyNode):
             display_name="Attention Map Regularization",
             category="AttnDreamBooth/training",
             description="Ties the mean and variance of the new token's attention map to those of "
-            "its category word. Published weights: 0.1 / 0 in stage 1, 2 / 5 in stages 2 and 3. "
-            "Both 0: no regularisation (an ablation).",
+            "its category word. Published weights: 0.1 / 0 in stage 1, 2 / 5 in stages 2 and 3; at "
+            "-1 each stage has its own, times strength. Both 0: no regularisation (an ablation).",
             search_aliases=["attention loss", "cross attention", "regularizer", "prompt ignored"],
             inputs=[
                 *_weight_widgets(
-                    "Summed over the batch, so its strength grows with the batch size."
+                    "Summed over the batch, so its strength grows with the batch size.", own=True
                 ),
                 io.Combo.Input(
                     "layers",
@@ -72,10 +76,21 @@ class AttentionMapRegularization(io.ComfyNode):
                     "dataset has masks. Published: over all pixels.",
                     advanced=True,
                 ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,  # as above
+                    tooltip="Factor on both weights, in every stage that this is connected to. 2: "
+                    "a tie twice as strong, in Train Concept with every preset.",
+                ),
             ],
             outputs=[
                 Regularization.Output(
-                    "regularization", tooltip="Connect to a stage to replace its own weights."
+                    "regularization",
+                    tooltip="Connect to a stage, or to Train Concept for all three stages.",
                 )
             ],
         )
@@ -88,11 +103,13 @@ class AttentionMapRegularization(io.ComfyNode):
         variance_weight: float,
         layers: LayerChoice,
         inside_mask: bool = False,
+        strength: float = 1.0,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            config.Regularization(
+            RegularizationChoice(
                 mean_weight=mean_weight,
                 variance_weight=variance_weight,
+                strength=strength,
                 layers=layers,
                 inside_mask=inside_mask,
             )

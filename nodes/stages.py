@@ -13,6 +13,7 @@ from ..attndb.config.presets import PRESETS, paper
 from ..attndb.config.stage import StageConfig
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
+from .regularization_choice import RegularizationChoice
 from .socket_types import Concept, Regularization
 from .sockets import (
     extra_sockets,
@@ -27,9 +28,13 @@ from .training_options import TrainingOptions
 CATEGORY = "AttnDreamBooth/training"
 
 
-def _changed(base: StageConfig, regularization: Any, shared: dict[str, Any]) -> StageConfig:
+def _changed(
+    base: StageConfig, regularization: RegularizationChoice | None, shared: dict[str, Any]
+) -> StageConfig:
     config = with_shared(base, shared)
-    return config if regularization is None else config.with_(regularization=regularization)
+    if regularization is None:
+        return config
+    return config.with_(regularization=regularization.applied(base.regularization))
 
 
 class _Stage(io.ComfyNode):
@@ -105,7 +110,7 @@ class _Stage(io.ComfyNode):
         category_tie: str,
         checkpoint_every: int,
         vectors: int = 1,
-        regularization: Any = None,
+        regularization: RegularizationChoice | None = None,
         options: TrainingOptions | None = None,
         preview: PreviewSettings | None = None,
         concept: TrainedConcept | None = None,
@@ -181,8 +186,8 @@ class AllStages(io.ComfyNode):
             display_name="Train Concept",
             category=CATEGORY,
             description="Teaches the model your subject: AttnDreamBooth, all three stages one "
-            "after the other, with a published preset: paper (60 + 100 + 500 steps) or fast (60 + "
-            "100 + 200).",
+            "after the other, by a preset. Two are published: paper (60 + 100 + 500 steps) and "
+            "fast (60 + 100 + 200); others are LoRAs, for SDXL or for the toy model.",
             search_aliases=[
                 *(
                     "attndreambooth",
@@ -216,8 +221,8 @@ class AllStages(io.ComfyNode):
                 Regularization.Input(
                     "regularization",
                     optional=True,
-                    tooltip="Replaces the regulariser's weights in all three stages. Not "
-                    "connected: the preset's own (0.1 / 0, then 2 / 5).",
+                    tooltip="Changes the attention map regulariser in all three stages. Not "
+                    "connected: the preset's own weights in each.",
                 ),
                 *extra_sockets(),
             ],
@@ -242,7 +247,7 @@ class AllStages(io.ComfyNode):
         preset: str,
         category_tie: str,
         checkpoint_every: int,
-        regularization: Any = None,
+        regularization: RegularizationChoice | None = None,
         options: TrainingOptions | None = None,
         preview: PreviewSettings | None = None,
         **shared: Any,
@@ -258,6 +263,7 @@ class AllStages(io.ComfyNode):
             checkpoint_every=checkpoint_every,
             options=None if options is None else options.for_preset(),
             preview=preview,
+            preset=preset,
         )
         return io.NodeOutput(*trained.values, list(trained.concepts))
 

@@ -145,3 +145,11 @@ PRESETS = {
     "sdxl": sdxl,
     "sdxl-lora": sdxl_lora,
 }
+AS_LORA = {
+    "paper": "lora",
+    "fast": "lora",
+    "micro": "micro-lora",
+    "micro-turbo": "micro-lora",
+    "sdxl": "sdxl-lora",
+}
+"""The preset that is a LoRA, of the same model."""

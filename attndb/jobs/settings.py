@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any, get_type_hints
 
+from ..config.regularization import Regularization
 from ..config.stage import StageConfig
 from .document import Section
 
 _NOT_SETTINGS = ("method", "stage")
 """Decided by which stage of which method it is."""
+_FACTOR = "strength"
+"""Of both weights of the regulariser, as the node Attention Map Regularization has it."""
 
 
 def stage_settings(base: StageConfig, own: Section | None, common: Section | None) -> StageConfig:
@@ -44,12 +47,16 @@ def not_read(stages: Sequence[tuple[StageConfig, StageConfig]]) -> dict[str, str
 
 
 def _changes(
-    base: Any, section: Section, leave_out: Collection[str] = (), own: Collection[str] = ()
+    base: Any,
+    section: Section,
+    leave_out: Collection[str] = (),
+    own: Collection[str] = (),
+    more: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Values of a dataclass that a section says, by field."""
+    """Values of a dataclass that a section says, by field; `more`: keys that are no fields."""
     hints = get_type_hints(type(base))
     names = [f.name for f in dataclasses.fields(base) if f.name not in leave_out]
-    section.only(names, own)
+    section.only([*names, *more], own)
     changes: dict[str, Any] = {}
     for name in names:
         item = section.get(name)
@@ -58,13 +65,24 @@ def _changes(
         part = getattr(base, name)
         if dataclasses.is_dataclass(part):
             below = item.section()
-            if below is not None:
+            if isinstance(part, Regularization) and below is not None:
+                changes[name] = _regularization(part, below)
+            elif below is not None:
                 changes[name] = _replaced(part, _changes(part, below), below)
         else:
             value = item.read(hints[name])
             if value is not None:
                 changes[name] = value
     return changes
+
+
+def _regularization(own: Regularization, section: Section) -> Regularization:
+    made = _replaced(own, _changes(own, section, more=(_FACTOR,)), section)
+    try:
+        return made.times(section.read(_FACTOR, float, 1.0))
+    except ValueError as error:
+        section.problem(str(error), _FACTOR)
+        return made
 
 
 def _replaced(base: Any, changes: dict[str, Any], section: Section) -> Any:

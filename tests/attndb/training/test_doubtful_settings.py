@@ -11,6 +11,7 @@ from support.tiny_workbench import TinyWorkbench, request_of
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.presets import PRESETS
+from attndreambooth.attndb.config.regularization import Regularization
 from attndreambooth.attndb.training.doubtful_settings import doubts
 from attndreambooth.attndb.training.session import train_stage
 
@@ -53,6 +54,21 @@ def test_a_lora_at_a_rate_of_whole_weights_is_told_in_the_stages_that_have_one(s
     assert all(text.startswith("lora_rank 16 at a learning rate of 2e-0") for text in found)
     assert all("choose lora or sdxl-lora" in text for text in found)
     assert not doubts(stage.with_(lora_rank=16, optimizer=optimizer(learning_rate=1e-4)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "doubted"), [(2.0, 5.0, True), (0.0, 1.0, True), (0.8, 0.0, False)]
+)
+def test_weights_of_later_stages_in_the_first_are_told(mean, variance, doubted):
+    tie = Regularization(mean_weight=mean, variance_weight=variance)
+    first, *later = (stage.with_(regularization=tie) for stage in PRESETS["paper"]())
+    assert not [doubt for stage in later for doubt in doubts(stage)]
+    found = doubts(first)
+    assert len(found) == doubted
+    if doubted:
+        assert f"stage 1 has weights {mean:g} / {variance:g}" in found[0]
+        assert "published: 0.1 / 0 here, 2 / 5 in stages 2 and 3" in found[0]
+        assert "set strength" in found[0]
 
 
 def test_no_recipe_is_doubted():
