@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from ..attndb.jobs.document import Problem
 
@@ -33,11 +33,24 @@ def refused(
     problems: Sequence[Problem], out: IO[str], *, as_json: bool, file: Path | None = None
 ) -> int:
     """Tells what is wrong, and where in a file; the exit status."""
-    for problem in problems:
+    tell("problem", problems, out, as_json=as_json, file=file)
+    return REFUSED
+
+
+def tell(
+    event: Literal["problem", "warning"],
+    found: Sequence[Problem],
+    out: IO[str],
+    *,
+    as_json: bool,
+    file: Path | None = None,
+) -> None:
+    """Tells what was found, and where in a file."""
+    label = "warning: " if event == "warning" else ""
+    for problem in found:
         if as_json:
             where = {} if file is None else {"file": str(file), "line": problem.line or None}
-            out.write(json.dumps({"event": "problem", **where, "text": problem.text}) + "\n")
+            out.write(json.dumps({"event": event, **where, "text": problem.text}) + "\n")
         else:
             place = f"{file}:{problem.line}: " if problem.line else ""
-            sys.stderr.write(f"{place}{problem.text}\n")
-    return REFUSED
+            sys.stderr.write(f"{place}{label}{problem.text}\n")

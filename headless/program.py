@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job_file import JobFileError, read_jobs
-from .command_line import refused, split, standard_output
+from .command_line import refused, split, standard_output, tell
 from .host import HostMissingError, become_host, choose_card, host_folder
 from .processes import processes
 
@@ -41,13 +41,16 @@ def main(arguments: Sequence[str]) -> int:
             return refused([Problem(0, str(error))], out, as_json=options.json, file=options.file)
         from .report import report
         from .subjects import train_jobs
-        from .wires import missing
+        from .wires import doubtful, missing
 
         problems = sorted({problem for job in jobs for problem in missing(job)})
         if problems:
             return refused(problems, out, as_json=options.json, file=options.file)
         if options.check:
-            sys.stderr.write(f"{options.file}: {len(jobs)} subjects, nothing wrong\n")
+            doubts = sorted({doubt for job in jobs for doubt in doubtful(job)})
+            tell("warning", doubts, out, as_json=options.json, file=options.file)
+            warned = f", {len(doubts)} warnings" if doubts else ""
+            sys.stderr.write(f"{options.file}: {len(jobs)} subjects, nothing wrong{warned}\n")
             return 0
         group.join()
         with report(options.json, out if group.writes else None) as told:

@@ -91,6 +91,7 @@ def _train(job: Job, models: Models, told: Report, group: Processes) -> None:
         concept=concept,
         watcher=told,
         ranks=Ranks(together=group.together),
+        preset=job.recipe,
     )
     last = trained.concepts[-1]
     if not group.writes:

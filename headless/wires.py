@@ -15,6 +15,7 @@ import nodes
 import torch
 
 from ..attndb.artifacts.concept_files import read_pair
+from ..attndb.config.model_fit import ModelKind, misfit
 from ..attndb.config.printable import quoted
 from ..attndb.data.continuation import check_same_category, check_same_placeholder
 from ..attndb.data.dataset import ConceptDataset
@@ -23,6 +24,9 @@ from ..attndb.data.photo_warnings import warn_of_photos
 from ..attndb.data.plain_caption import SubjectWords
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO, Job, LoRAChoice, ModelChoice
+from ..attndb.training.doubtful_settings import doubts
+from ..nodes.host.model.checkpoint_kind import checkpoint_kind
+from ..nodes.host.model.families import MICRO_KIND
 from ..nodes.host.model.micro import load_micro
 from ..nodes.host.paths import embedding_folders, find_concept, model_files
 from ..nodes.host.ui.preview import PreviewSettings
@@ -66,6 +70,24 @@ def missing_models(model: ModelChoice) -> list[Problem]:
                 Problem(line, f"{kind} {quoted(name)} is not in models/{folder}: {remedy}")
             )
     return found
+
+
+def doubtful(job: Job) -> list[Problem]:
+    """Settings that are legal and that a user would hardly want, or that are for another model, as
+    far as its file tells which it is."""
+    found, kind = [], _kind(job.model)
+    line = job.lines.get("preset", job.lines.get("settings", job.line))
+    for config in job.stages:
+        texts = [*doubts(config), misfit(kind, job.recipe, config) if kind else ""]
+        found += [Problem(line, f"{job.name}: {text}") for text in texts if text]
+    return found
+
+
+def _kind(model: ModelChoice) -> ModelKind | None:
+    if model.checkpoint == MICRO:
+        return MICRO_KIND
+    path = _path(model.checkpoint, "checkpoints")
+    return None if path is None else checkpoint_kind(path)
 
 
 class Models:

@@ -71,10 +71,12 @@ def train_stages(
     concept: TrainedConcept | None = None,
     watcher: Watcher | None = None,
     ranks: Ranks | None = None,
+    preset: str = "",
 ) -> Trained:
     """Trains stages, by their titles, each on what the one before it learned. `wires`: MODEL, CLIP
     and VAE. `name`: of the whole, over its curve. `watcher`: who follows it without a page.
-    `ranks`: the processes that train together; None: this one alone."""
+    `ranks`: the processes that train together; None: this one alone. `preset`: that the settings
+    came from, if any."""
     options, watcher = options or NO_OPTIONS, watcher or NoWatcher()
     configs = [options.applied(config) for _, config in stages]
     if any(config.data.keep_subject for config in configs) and not dataset.masked:
@@ -83,7 +85,7 @@ def train_stages(
     losses: list[StepLoss] = []
     concepts: list[TrainedConcept] = []
     with NodeProgress(plan) as node:
-        bench = HostWorkbench(*wires, plan, preview, watcher, ranks)
+        bench = HostWorkbench(*wires, plan, preview, watcher, ranks, preset)
         for number, config in enumerate(configs):
             plan.begin(number)
             request = StageRequest(

@@ -50,8 +50,9 @@ SDXL = Family(
     architecture="stable-diffusion-xl-v1-base",
     latent_side=128,
 )
-SSD_1B = Family("SSD-1B", SDXL.encoders, "sdxl", SDXL.kohya_version, in_diffusers=False)
-VEGA = Family("Segmind Vega", SDXL.encoders, "sdxl", SDXL.kohya_version, in_diffusers=False)
+_SMALL = {"latent_side": SDXL.latent_side, "in_diffusers": False}
+SSD_1B = Family("SSD-1B", SDXL.encoders, "sdxl", SDXL.kohya_version, **_SMALL)
+VEGA = Family("Segmind Vega", SDXL.encoders, "sdxl", SDXL.kohya_version, **_SMALL)
 
 FAMILIES = {f.name: f for f in (SD15, SD21_BASE, SD21_768, SDXL, SSD_1B, VEGA)}
 """By name. A model of another family is trained and saved all the same, as the embedded one is: its

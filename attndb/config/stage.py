@@ -241,6 +241,15 @@ class StageConfig:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def with_low_memory(self) -> StageConfig | None:
+        """A copy with low_memory; None where it is on already, or does not go with the rest."""
+        if self.low_memory:
+            return None
+        try:
+            return self.with_(low_memory=True)
+        except ValueError:  # of the optimiser, clipping, the precision, the method
+            return None
+
     def applicable(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """What there is a place for of changes that are meant for all stages of a training: stage 1
         trains no weights, so that what would hold them to the base is left out there."""

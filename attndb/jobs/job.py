@@ -140,6 +140,8 @@ class Job:
     """The subject."""
     stages: tuple[StageConfig, ...]
     """What is trained, one after the other."""
+    recipe: str = ""
+    """The preset that the stages came from; empty: they are of a compared method."""
     prior: PriorChoice | None = None
     """Pictures of the category, if there are any."""
     preview: PreviewChoice | None = None

@@ -132,6 +132,7 @@ class _Subject:
         self._section, self._home = section, home
         self._made: list[tuple[StageConfig, StageConfig]] = []
         self._found: dict[Path, Listing] = {}
+        self._recipe = ""
         section.only(_OF_ALL, _OF_ONE)
 
     def job(self, model: Item | None) -> Job | None:
@@ -155,6 +156,7 @@ class _Subject:
             "name": self._checked(section.read("name", str, name), "name", check_new_name),
             "concept": self._checked(section.read("concept", str, ""), "concept", check_name),
             "category_tie": section.read("category_tie", CategoryToken, "last word"),
+            "recipe": self._recipe,
             "prior": prior,
             "preview": self._part("preview", PreviewChoice, several=("prompt",)),
             "save": self._part("save", SaveChoice) or SaveChoice(),
@@ -220,6 +222,7 @@ class _Subject:
         if section.get("method") is not None and self._of_a_compared_method():
             return self._compared(common)
         preset = section.read("preset", Literal[tuple(PRESETS)], "paper")  # type: ignore[valid-type]
+        self._recipe = preset
         recipe = {config.stage: config for config in PRESETS[preset]()}
         entries = section.get("stages")
         if entries is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..config.choices import Checkpointing
+from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
 from .estimate import MemoryEstimate
 
@@ -42,14 +43,17 @@ def first_fitting(
     return min(tried, key=lambda one: one[2].total)
 
 
-def advice(now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int) -> str:
+def advice(
+    now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int, preset: str = ""
+) -> str:
     """What to set so that a stage that needs `now`, more than the `free` bytes, fits into them.
+    `preset`: that its settings came from.
 
     Tried in order, estimated anew each time: what leaves the result as it is (the largest
     micro_batch, gradient checkpointing, then both), then what changes it (low_memory, 8-bit
     states, a LoRA). What touches activations alone is not tried where the rest is too much.
     """
-    together = [remedy for remedy in _together(config) if remedy.text]
+    together = [remedy for remedy in _together(config, preset) if remedy.text]
     if now.total - now.activations < free:
         tried = [_smaller_parts(config), _checkpointing(config)]
         texts = [_fitting(estimator, remedies, free) for remedies in tried]
@@ -99,10 +103,9 @@ def _checkpointing(config: StageConfig) -> Iterator[_Remedy]:
 
 
 _AUTO = "set gradient_checkpointing to auto"
-_LORA = "set lora_rank to 16"
 
 
-def _together(config: StageConfig) -> Iterator[_Remedy]:
+def _together(config: StageConfig, preset: str) -> Iterator[_Remedy]:
     """All that leaves the result alone, then what does not; the last needs the least."""
     options = () if config.gradient_checkpointing == "auto" else (_AUTO,)
     whole = config.with_(gradient_checkpointing="auto")
@@ -110,36 +113,36 @@ def _together(config: StageConfig) -> Iterator[_Remedy]:
     yield _remedy(config, least, *options)
     if not config.trains_denoiser:
         return
-    low = _low_memory(whole)
+    low = whole.with_low_memory()
     if low is not None:
         options += ("turn on low_memory",)
         yield _remedy(config, low, *options)
         if not config.lora_rank:
-            yield _remedy(config, low.with_(lora_rank=16), *options, _LORA)
+            yield from _as_lora(config, low, preset, options)
         least = low.with_(micro_batch=1)
     elif config.optimizer.name == "AdamW" and not (config.lora_rank or config.low_memory):
         smaller = least.with_(optimizer=replace(config.optimizer, name="AdamW 8-bit"))
         eight_bit = "choose optimizer AdamW 8-bit (needs bitsandbytes)"
         yield _remedy(config, smaller, *options, eight_bit)
-    if not config.reparametrized and not 0 < config.lora_rank <= 16:
-        yield _remedy(config, least.with_(lora_rank=16), *options, _LORA)
+    yield from _as_lora(config, least, preset, options)
 
 
-def _remedy(config: StageConfig, better: StageConfig, *options: str) -> _Remedy:
-    """From settings to better ones; a micro_batch of 1 is named by itself."""
-    parts = []
-    if better.micro_batch == 1 and 1 not in (config.micro_batch, config.batch_size):
+def _as_lora(
+    config: StageConfig, better: StageConfig, preset: str, options: tuple[str, ...]
+) -> Iterator[_Remedy]:
+    """The better settings as a LoRA, where there is one that learns."""
+    lora = lora_instead(better, preset)
+    if lora is not None:
+        more = (lora.option,) if lora.option else ()
+        yield _remedy(config, lora.config, *options, *more, node=lora.node)
+
+
+def _remedy(config: StageConfig, better: StageConfig, *options: str, node: str = "") -> _Remedy:
+    """From settings to better ones; a micro_batch of 1 is named by itself. `node`: what else to set
+    in the training node."""
+    parts = [node] if node else []
+    if better.micro_batch == 1 and config.micro_batch != 1 and better.batch_size != 1:
         parts.append("set micro_batch to 1")
     if options:
         parts.append(f"in Training Options {' and '.join(options)}")
     return _Remedy(" and ".join(parts), better)
-
-
-def _low_memory(config: StageConfig) -> StageConfig | None:
-    """With low_memory, where that is new and goes with the rest."""
-    if config.low_memory:
-        return None
-    try:
-        return config.with_(low_memory=True)
-    except ValueError:
-        return None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.choices import Precision
+from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
 from .placement import put
 
@@ -45,17 +46,21 @@ def has_bf16_products(device: torch.device) -> bool:
         return False
 
 
-def bf16_warning(config: StageConfig, device: torch.device, *, turned_on: bool = False) -> str:
+def bf16_warning(
+    config: StageConfig, device: torch.device, *, turned_on: bool = False, preset: str = ""
+) -> str:
     """What bf16 costs where a stage computes in it on a device that has no such products, and what
     to choose; empty where it costs nothing. `turned_on`: nobody asked for low_memory, it was what
-    fits."""
+    fits. `preset`: that the settings came from."""
     remedies = []
     if config.precision == "bf16":
         remedies.append("set precision to auto or fp32")
     if config.low_memory and turned_on:
-        smaller = config.trains_denoiser and not config.lora_rank
-        rank = " and lora_rank to 16" if smaller else ""
-        remedies.append(f"set low_memory to off{rank} in Training Options, where that fits")
+        lora = None if config.lora_rank else lora_instead(config, preset)
+        node, option = ("", "") if lora is None else (lora.node, lora.option)
+        options = " and ".join(filter(None, ["set low_memory to off", option]))
+        remedies += [node] if node else []
+        remedies.append(f"in Training Options {options}, where that fits")
     elif config.low_memory:
         remedies.append("set low_memory to auto or off in Training Options")
     if not remedies or has_bf16_products(device):

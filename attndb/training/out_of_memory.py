@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 
 from ..config.choices import Checkpointing
+from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
 
+_EIGHT_BIT = "choose an 8-bit optimizer in Training Options"
 _SAID = (
     "CUDA error: out of memory",
     "HIP error: out of memory",
@@ -27,13 +29,27 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in said for words in _SAID)
 
 
-def does_not_fit(device: torch.device) -> ValueError:
+def does_not_fit(device: torch.device, config: StageConfig) -> ValueError:
     """The error to raise where there is no room even for what a training begins with."""
     return ValueError(
         f"out of memory before the first step: the model, as this stage keeps it, does not fit on "
-        f"{device}. Close what else uses the device and queue again. Or turn on low_memory or set "
-        "a lora_rank in Training Options"
+        f"{device}. Close what else uses the device and queue again. Or "
+        f"{' or '.join([*_smaller(config), 'train on a larger one'])}"
     )
+
+
+def _smaller(config: StageConfig) -> list[str]:
+    """What makes the stage itself smaller. A LoRA at a rate of whole weights learns little, and
+    a preset's rate cannot be typed."""
+    low = config.with_low_memory()
+    found = [] if low is None else ["turn on low_memory in Training Options"]
+    lora = lora_instead(config)
+    if lora is not None:
+        found.append(
+            f"train a LoRA (in Train Concept preset lora, sdxl-lora or micro-lora, in other nodes "
+            f"{lora.text})"
+        )
+    return found
 
 
 class MemoryFallback:
@@ -42,7 +58,7 @@ class MemoryFallback:
 
     def __init__(self, config: StageConfig, recompute: Callable[[Checkpointing], None]) -> None:
         """`recompute`: sets how much is computed again."""
-        self._compiled = config.compile
+        self._config = config
         self._recompute = recompute
         self.micro_batch = config.micro_batch or config.batch_size
         self.recomputes: Checkpointing = config.recomputes
@@ -53,14 +69,14 @@ class MemoryFallback:
         if not consistent:
             raise ValueError(
                 "out of memory in the optimiser's update. The last checkpoint is kept: free memory "
-                "(close what else uses the device) and queue again to go on from it. Or train anew "
-                "with low_memory, a LoRA rank or an 8-bit optimizer in Training Options: these "
-                "change the result, so they start from step 1"
+                "(close what else uses the device) and queue again to go on from it. Or "
+                f"{' or '.join([*_smaller(self._config), _EIGHT_BIT])}: that changes the result, "
+                "so it starts from step 1"
             )
         if self.micro_batch > 1:
             self.micro_batch = (self.micro_batch + 1) // 2
             return f"micro-batch is now {self.micro_batch}"
-        if self.recomputes != "full" and not self._compiled:
+        if self.recomputes != "full" and not self._config.compile:
             self.recomputes = "full"
             self._recompute(self.recomputes)
             return "gradient_checkpointing is now full"
@@ -74,6 +90,6 @@ class MemoryFallback:
         raise ValueError(
             "out of memory with one sample at a time and gradient checkpointing. The last "
             "checkpoint is kept: close what else uses the device and queue again to go on from it. "
-            "Or turn on low_memory or set a lora_rank in Training Options, or lower the "
-            "resolution: these change the result, so they start from step 1"
+            f"Or {' or '.join([*_smaller(self._config), 'lower the resolution'])}: that changes "
+            "the result, so it starts from step 1"
         )

@@ -47,9 +47,5 @@ class StageRequest:
     @property
     def choices(self) -> list[StageConfig]:
         """The settings that may be trained with, the mildest first."""
-        if not self.low_memory_if_needed or self.config.low_memory:
-            return [self.config]
-        try:
-            return [self.config, self.config.with_(low_memory=True)]
-        except ValueError:  # does not go with the optimiser, clipping or the precision
-            return [self.config]
+        low = self.config.with_low_memory() if self.low_memory_if_needed else None
+        return [self.config] if low is None else [self.config, low]

@@ -51,7 +51,7 @@ def train(
             training = entered.enter_context(Training(model, method, start, ranks))
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise does_not_fit(model.device) from error
+                raise does_not_fit(model.device, method.config) from error
             raise
         progress = _Progress(training, callback or NoCallback(), run)
         try:

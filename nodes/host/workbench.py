@@ -36,7 +36,7 @@ from .model.concept_patches import check_fits
 from .model.continuation import check_start
 from .model.digests import autoencoder_digest, text_digest, unet_digest
 from .model.encoding import crops_at_once, encoder_device, encoder_identity, room_for_latents
-from .model.families import check_trainable, family, resolution_warning, sampling_identity
+from .model.families import check_trainable, family, misfit_of, sampling_identity
 from .model.memory import fit_to_memory
 from .model.placeholders import apply_to_clip, encoder_names
 from .model.private_model import PrivateModel, private_model, training_mode
@@ -72,10 +72,12 @@ class HostWorkbench:
         preview: PreviewSettings | None = None,
         watcher: Watcher | None = None,
         ranks: Ranks | None = None,
+        preset: str = "",
     ) -> None:
         """`plan`: of the node that trains; its present stage is the one that is trained. `ranks`:
-        the processes that train together; None: this one alone."""
-        self.ranks = ranks or Ranks()
+        the processes that train together; None: this one alone. `preset`: that the settings came
+        from, if any."""
+        self.ranks, self._preset = ranks or Ranks(), preset
         self._model, self._clip, self._vae = model, clip, vae
         self._plan, self._preview, self._watcher = plan, preview, watcher
 
@@ -173,7 +175,7 @@ class HostWorkbench:
         for doubt in doubts(choices[0]):  # the log has them already
             self._note(doubt)
         self._say_once(bf16_warning(choices[0], model.device))
-        self._say_once(resolution_warning(self._model, choices[0].data.resolution))
+        self._say_once(misfit_of(self._model, self._preset, choices[0]))
         fitted = fit_to_memory(
             self._plan.title,
             model,
@@ -182,10 +184,12 @@ class HostWorkbench:
             prompts,
             embeddings,
             prior,
+            self._preset,
         )
         if fitted.low_memory and not choices[0].low_memory:
             self._plan.notes.append("low_memory was turned on, so that it fits")
-            self._say_once(bf16_warning(fitted, model.device, turned_on=True))
+            slow = bf16_warning(fitted, model.device, turned_on=True, preset=self._preset)
+            self._say_once(slow)
         return fitted
 
     def pool(self, resolution: int) -> PoolSettings:

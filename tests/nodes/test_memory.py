@@ -181,7 +181,7 @@ def test_settings_that_take_each_others_effect_away_are_told_under_the_node(host
 
     shown, plan = [], NodePlan([StagePlan("Stage 3 of 3", 500)])
     monkeypatch.setattr(workbench, "show_text", shown.append)
-    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "misfit_of", lambda *_: "")
     monkeypatch.setattr(workbench, "fit_to_memory", lambda *asked: asked[3][0])
     bench = workbench.HostWorkbench(None, None, None, plan)
     model, config = SimpleNamespace(device=torch.device("cpu")), PRESETS["paper"]()[2]
@@ -202,7 +202,7 @@ def test_low_memory_does_not_turn_itself_on_where_there_is_no_bf16(host, monkeyp
     asked = PRESETS["paper"]()[2]
     bench = workbench.HostWorkbench(None, None, None, plan_of(["Stage 3"], [asked]))
     monkeypatch.setattr(precision, "has_bf16_products", lambda device: True)
-    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "misfit_of", lambda *_: "")
     monkeypatch.setattr(workbench, "fit_to_memory", lambda *given: given[3][-1])
     choices = [asked, asked.with_(low_memory=True)]
     for kind, expected in (("privateuseone", choices[0]), ("cuda", choices[1])):
@@ -222,7 +222,7 @@ def test_low_memory_that_turned_itself_on_is_told_to_be_slow_without_bf16_produc
     asked = PRESETS["paper"]()[2]
     bench = workbench.HostWorkbench(None, None, None, plan_of(["Stage 3"], [asked]))
     monkeypatch.setattr(precision, "has_bf16_products", lambda device: products)
-    monkeypatch.setattr(workbench, "resolution_warning", lambda *_: "")
+    monkeypatch.setattr(workbench, "misfit_of", lambda *_: "")
     monkeypatch.setattr(workbench, "fit_to_memory", lambda *given: given[3][1])
     choices = [asked, asked.with_(low_memory=True)]
     card = SimpleNamespace(device=torch.device("cuda", 0))
@@ -230,4 +230,7 @@ def test_low_memory_that_turned_itself_on_is_told_to_be_slow_without_bf16_produc
     told = [note for note in bench._plan.notes if "has no bf16 products" in note]
     assert len(told) == (not products)
     if told:
-        assert "set low_memory to off and lora_rank to 16" in told[0]
+        assert told[0].endswith(
+            "set learning_rate to 2e-05 and in Training Options set low_memory to off and set "
+            "lora_rank to 16, where that fits"
+        )

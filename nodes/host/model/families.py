@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import comfy.supported_models
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import SDXL, ModelType
@@ -13,14 +14,13 @@ from comfy.sd1_clip import SDClipModel
 from comfy.sdxl_clip import SDXLClipModel
 
 from ....attndb.artifacts.digest import tensors_digest
-from ....attndb.config.family import SD15, SD21_768, SD21_BASE, SSD_1B, VEGA
+from ....attndb.config.family import FAMILIES, SD15, SD21_768, SD21_BASE, SSD_1B, VEGA
 from ....attndb.config.family import SDXL as XL
+from ....attndb.config.model_fit import ModelKind, misfit
+from ....attndb.config.stage import StageConfig
 from .placeholders import SDXL_ENCODERS, embedding_widths, encoder_names, token_embeddings
 
 SUPPORTED = "Stable Diffusion 1.5, 2.1-base, 2.1-768 and SDXL (and attndb-micro)"
-
-SDXL_SIDE = 1024
-"""Pixels of SDXL's training pictures, as their area says (SDXL, section 2.3)."""
 
 _NAMES = {
     "SD15": SD15.name,
@@ -35,15 +35,40 @@ _NAMES = {
 }
 
 
+_MICRO = "AttnDBMicro"
+MICRO_KIND = ModelKind("attndb-micro", "micro", 128)
+"""The embedded model."""
+
+
 def family(model: Any) -> str:
     """A name for the family of the MODEL's checkpoint, e.g. `SD 1.5`, `SD 2.1-768`, `SDXL`; a model
     sampling node does not make another one of it."""
-    config = type(model.model.model_config).__name__
-    if config == "SD20":
-        velocity = model.model.model_type == ModelType.V_PREDICTION
-        return SD21_768.name if velocity else SD21_BASE.name
     inpainting = " inpainting" if getattr(model.model, "concat_keys", ()) else ""
-    return _NAMES.get(config, config) + inpainting
+    return _family(model.model.model_config, model.model.model_type) + inpainting
+
+
+def _family(config: Any, predicts: ModelType) -> str:
+    name = type(config).__name__
+    if name == "SD20":
+        return SD21_768.name if predicts == ModelType.V_PREDICTION else SD21_BASE.name
+    return _NAMES.get(name, name)
+
+
+def model_kind(config: Any, predicts: ModelType) -> ModelKind:
+    """What a model of this configuration of the host's asks of settings."""
+    name = _family(config, predicts)
+    if name == _MICRO:
+        return MICRO_KIND
+    relative = isinstance(config, comfy.supported_models.SDXL)  # KOALA and others
+    known = FAMILIES.get(name, XL if relative else None)
+    if known is None:
+        return ModelKind(name, None, 0)
+    return ModelKind(name, "sdxl" if known.layout == "sdxl" else "paper", 8 * known.latent_side)
+
+
+def misfit_of(model: Any, preset: str, config: StageConfig) -> str:
+    """What to say of settings that are for another MODEL; empty where there is nothing to say."""
+    return misfit(model_kind(model.model.model_config, model.model.model_type), preset, config)
 
 
 def is_v_prediction(model: Any) -> bool:
@@ -197,17 +222,6 @@ def _is_blank(table: Any) -> bool:
         return True
     rows = table.detach()[:64].float()
     return not bool(rows.isfinite().all()) or float(rows.std()) < 1e-12 or float(rows.std()) > 1e3
-
-
-def resolution_warning(model: Any, resolution: int) -> str:
-    """What to say of a training at this size; empty where there is nothing to say."""
-    if not _is_sdxl(model.model) or resolution >= SDXL_SIDE * 3 // 4:
-        return ""
-    return (
-        f"MODEL is {family(model)}, which was made at {SDXL_SIDE} px, and resolution is "
-        f"{resolution}: it draws small pictures badly, and learns from them what it draws badly. "
-        f"Set resolution to {SDXL_SIDE}, or to 768 where memory does not hold that"
-    )
 
 
 def _kind(model: Any) -> str:

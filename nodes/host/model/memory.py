@@ -29,12 +29,13 @@ def fit_to_memory(
     prompts: Sequence[TokenizedText],
     embeddings: Embeddings,
     prior: bool = False,
+    preset: str = "",
 ) -> StageConfig:
     """The first of the settings that fits into the free memory, or the one that needs least, with
     gradient_checkpointing chosen where it is `auto`. Logs what the stage will need, with a warning
     if that may not fit. It refuses nothing and raises nothing: training halves the micro-batch
     where memory does run out. `vae`: where it stays next to the U-Net, to encode between the steps;
-    None: it is done before them."""
+    None: it is done before them. `preset`: that the settings came from, if any."""
     try:
         side = choices[0].data.resolution // 8
         estimator = MemoryEstimator(
@@ -54,7 +55,7 @@ def fit_to_memory(
             line += f"; gradient_checkpointing auto: {chosen.recomputes}"
         log.info("%s: %s", title, line)
         if not estimate.fits(free):
-            log.warning("%s: %s", title, advice(estimate, estimator, config, free))
+            log.warning("%s: %s", title, advice(estimate, estimator, config, free, preset))
     except Exception:  # an estimate is worth no training
         log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
         return choices[0]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
-from attndreambooth.attndb.config.presets import paper
+from attndreambooth.attndb.config.compared import published
+from attndreambooth.attndb.config.lora_instead import lora_instead
+from attndreambooth.attndb.config.optimizer import OptimizerConfig
+from attndreambooth.attndb.config.presets import PRESETS, paper
 from attndreambooth.attndb.memory.advice import advice, first_fitting, with_fitting_checkpointing
+from attndreambooth.attndb.training.doubtful_settings import doubts
 
 GB = 1_000_000_000
 
@@ -32,11 +37,11 @@ class Needs:
         )
 
 
-def advised(config, free):
+def advised(config, free, preset=""):
     needs = Needs()
     now = with_fitting_checkpointing(needs, config, free)[1]
     needs.asked.clear()
-    return advice(now, needs, config, free), len(needs.asked)
+    return advice(now, needs, config, free, preset), len(needs.asked)
 
 
 def auto(stage):
@@ -95,21 +100,21 @@ def off(stage):
         (
             auto(3),
             12,
-            "may not fit: in Training Options turn on low_memory and set lora_rank to 16 "
-            "(about 12.0 GB)",
+            "may not fit: set learning_rate to 2e-05 and in Training Options turn on low_memory "
+            "and set lora_rank to 16 (about 12.0 GB)",
         ),
         (
             auto(3),
             9,
-            "may not fit: set micro_batch to 1 and in Training Options turn on low_memory and set "
-            "lora_rank to 16 (about 5.5 GB)",
+            "may not fit: set learning_rate to 2e-05 and set micro_batch to 1 and in Training "
+            "Options turn on low_memory and set lora_rank to 16 (about 5.5 GB)",
         ),
         (
             auto(3),
             4,
-            "will not fit: even if you set micro_batch to 1 and in Training Options turn on "
-            "low_memory and set lora_rank to 16 it needs about 5.0 GB; lower the resolution, "
-            "close what else uses the device, or train on a larger one",
+            "will not fit: even if you set learning_rate to 2e-05 and set micro_batch to 1 and in "
+            "Training Options turn on low_memory and set lora_rank to 16 it needs about 5.0 GB; "
+            "lower the resolution, close what else uses the device, or train on a larger one",
         ),
         (
             off(1),
@@ -134,6 +139,64 @@ def off(stage):
 )
 def test_the_cheapest_settings_that_fit_are_named(config, free, said):
     assert advised(config, free * GB)[0] == said
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        ("paper", "choose preset lora and in Training Options turn on low_memory (about 12.0 GB)"),
+        ("sdxl", "choose preset sdxl-lora and in Training Options turn on low_memory"),
+        ("micro", "choose preset micro-lora and in Training Options turn on low_memory"),
+    ],
+)
+def test_of_a_preset_whose_rates_cannot_be_typed_the_preset_that_is_a_lora_is_named(preset, said):
+    config = PRESETS[preset]()[2]
+    needed = Needs()(config.with_(lora_rank=16, gradient_checkpointing="full")).total
+    found = advised(config, needed, preset)[0]
+    assert found.startswith(f"may not fit: {said}") and "lora_rank" not in found
+
+
+def test_the_lora_of_a_preset_is_estimated_with_its_own_batch():
+    config = PRESETS["fast"]()[2]  # 4 pictures, and 8 of preset lora: 4 + 8 GB at least
+    found = advised(config, 11 * GB, "fast")[0]
+    assert found.startswith("may not fit: choose preset lora and set micro_batch to 1 and in ")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_lora_that_is_advised_learns(preset):
+    for stage in PRESETS[preset]():
+        for origin in ("", preset):
+            lora = lora_instead(stage, origin)
+            assert (lora is None) == (stage.stage == 1 or stage.lora_rank > 0)
+            if lora is None:
+                continue
+            named = re.search(r"choose preset (\S+)$", lora.node)
+            if named:
+                became = PRESETS[named[1]]()[stage.stage - 1]
+            else:
+                typed = re.search(r"learning_rate to (\S+)", lora.node)
+                rate = float(typed[1]) if typed else stage.optimizer.learning_rate
+                became = stage.with_(lora_rank=16, optimizer=OptimizerConfig(learning_rate=rate))
+            assert bool(named) == bool(origin)
+            assert became.lora_rank == lora.config.lora_rank and not doubts(became)
+
+
+def test_a_large_rank_is_lowered_and_a_typed_rate_is_no_presets():
+    third = PRESETS["paper"]()[2]
+    large = lora_instead(third.with_(lora_rank=64), "paper")
+    assert large.text == "choose preset lora and in Training Options set lora_rank to 16"
+    assert lora_instead(PRESETS["lora"]()[1].with_(lora_rank=64), "lora").text == (
+        "in Training Options set lora_rank to 16"
+    )
+    typed = third.with_(optimizer=OptimizerConfig(learning_rate=3e-6))
+    assert lora_instead(typed, "paper").node == "set learning_rate to 3e-05"
+    oft = published("oft")
+    assert lora_instead(oft) is None
+
+
+def test_a_stage_of_turned_weights_is_advised_what_it_has():
+    said = advised(published("oft"), 4 * GB)[0]
+    assert "lora_rank" not in said and "low_memory" not in said
 
 
 def test_in_fp32_or_with_another_optimizer_low_memory_is_not_advised():

@@ -146,15 +146,45 @@ def test_when_one_sample_is_too_much_activations_are_computed_again(number, capl
     ]
 
 
-def test_when_that_is_too_much_as_well_the_error_names_what_is_left():
+def test_when_that_is_too_much_as_well_the_error_says_so():
     backend = tiny_model()
 
     def full(*_):
         raise torch.OutOfMemoryError("simulated")
 
     backend.denoise = full
-    with pytest.raises(ValueError, match=r"one sample at a time.*low_memory.*lora_rank"):
+    with pytest.raises(ValueError, match=r"one sample at a time.*train a LoRA"):
         trained(stage(3, "auto", precision="fp32"), backend)
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "named"),
+    [
+        (1, {}, ["turn on low_memory", "lower the resolution"]),
+        (2, {"precision": "fp32"}, ["train a LoRA", "lower the resolution"]),
+        (3, {"lora_rank": 16}, ["turn on low_memory", "lower the resolution"]),
+        (3, {}, ["turn on low_memory", "train a LoRA", "lower the resolution"]),
+        (1, {"method": "oft"}, ["lower the resolution"]),
+    ],
+)
+def test_what_the_error_names_is_what_the_stage_has(number, changes, named):
+    """No setting that it does not have, or that does not go with its others."""
+    config = stage(number, "full", micro_batch=1, **changes)
+    with pytest.raises(ValueError, match=r"one sample at a time.*starts from step 1") as told:
+        MemoryFallback(config, lambda _: None).give_way(consistent=True)
+    text = re.sub(r" in Training Options(?= or)| \(.*?\)", "", str(told.value))
+    assert f"Or {' or '.join(named)}: that changes" in text
+
+
+def test_a_lora_is_advised_with_a_rate_that_it_learns_at():
+    rate = OptimizerConfig(learning_rate=2e-6)
+    config = stage(3, "full", micro_batch=1).with_(optimizer=rate)
+    advised = (
+        "train a LoRA (in Train Concept preset lora, sdxl-lora or micro-lora, in other nodes "
+        "set learning_rate to 2e-05 and in Training Options set lora_rank to 16)"
+    )
+    with pytest.raises(ValueError, match=re.escape(advised)):
+        MemoryFallback(config, lambda _: None).give_way(consistent=True)
 
 
 def test_compiled_blocks_cannot_begin_to_compute_again_and_the_error_says_what_can_be_done():
@@ -163,7 +193,7 @@ def test_compiled_blocks_cannot_begin_to_compute_again_and_the_error_says_what_c
         fallback.give_way(consistent=True)
     assert fallback.recomputes == "light"
     fallback = MemoryFallback(stage(3, "full", compile=True, micro_batch=1), lambda _: None)
-    with pytest.raises(ValueError, match=r"gradient checkpointing.*they start from step 1"):
+    with pytest.raises(ValueError, match=r"gradient checkpointing.*it starts from step 1"):
         fallback.give_way(consistent=True)
 
 
