@@ -126,8 +126,8 @@ class SaveConcept(io.ComfyNode):
             display_name="Save Concept",
             category=CATEGORY,
             description="Saves the embedding (for 'embedding:name' in any prompt) and the weight "
-            "change (for the stock Load LoRA node; a LoRA also for Forge, A1111 and diffusers). An "
-            "existing file is never overwritten: a different concept of the same name is saved as "
+            "change (for the stock Load LoRA node; a LoRA also for Forge, A1111 and diffusers). No "
+            "other concept's file is overwritten: a different one of the same name is saved as "
             "name-2.",
             search_aliases=[
                 "lora",
