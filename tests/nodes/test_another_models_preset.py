@@ -48,9 +48,10 @@ def test_a_checkpoints_kind_is_known_from_its_file_as_from_the_model(host, kind)
 
 def test_the_relatives_of_sdxl_have_its_presets(host):
     """As the host names them by the U-Net of their files."""
+    from comfy.model_base import ModelType
     from comfy.supported_models import SDXL, SSD1B, Segmind_Vega
 
-    from attndreambooth.nodes.host.model.families import ModelType, model_kind
+    from attndreambooth.nodes.host.model.families import model_kind
 
     for config in (SDXL, SSD1B, Segmind_Vega):
         kind = model_kind(config({"context_dim": 2048}), ModelType.EPS)

@@ -306,30 +306,6 @@ subjects:
     ]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_strength_is_a_factor_on_each_stages_own_weights(write, preset):
-    own = [config.regularization for config in PRESETS[preset]()]
-    text = f"    preset: {preset}\n    settings: {{regularization: {{strength: 2}}}}\n"
-    [job] = read_jobs(write(ONE + text))
-    assert [config.regularization for config in job.stages] == [tie.times(2) for tie in own]
-    more = "    stages: [1, {stage: 2, regularization: {mean_weight: 3}}]\n"
-    first, second = read_jobs(write(ONE + text + more))[0].stages
-    assert first.regularization == own[0].times(2)
-    assert (second.regularization.mean_weight, second.regularization.variance_weight) == (
-        6,
-        2 * own[1].variance_weight,
-    )
-    text = "    stages: [{stage: 3, regularization: {strength: -1}}]\n"
-    assert problems(write(ONE + text)) == [(5, "strength = -1.0: use 0 or more")]
-
-
-def test_a_job_knows_the_preset_that_its_stages_came_from(write):
-    [job] = read_jobs(write(ONE))
-    assert job.recipe == "paper"
-    assert read_jobs(write(ONE + "    preset: micro-lora\n"))[0].recipe == "micro-lora"
-    assert read_jobs(write(ONE + "    method: oft\n"))[0].recipe == ""
-
-
 @pytest.mark.parametrize("name", ["~nobody-of-this-name.safetensors", "x" * 300, "a/" * 3000])
 def test_a_checkpoint_that_can_be_no_path_is_a_name(write, name):
     [job] = read_jobs(write(ONE.replace("model: micro", f"model: {{checkpoint: {name}}}")))
