@@ -127,8 +127,8 @@ def _kept_widgets() -> list[io.Input]:
             max=100000,
             optional=True,
             tooltip="Steps between concepts that are kept while it trains, in models/embeddings "
-            "and models/loras under attndb/<run>/step-00050: to be loaded at once and compared. "
-            "0: none. Does not change the result.",
+            "and models/loras under attndb/<run>/step-00050: Load Kept Concepts gives them to "
+            "Evaluate Concept, which says which was best. 0: none. Does not change the result.",
             advanced=True,
         ),
         io.Int.Input(

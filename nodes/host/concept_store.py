@@ -22,7 +22,6 @@ from ...attndb.artifacts.partial_files import remove_stale_partial_files
 from ...attndb.artifacts.tensor_file import FILE_PRECISIONS, Writer, write_whole
 from ...attndb.artifacts.weight_delta import delta_tensors
 from ...attndb.config.choices import require_choice
-from ...attndb.data.scan import natural_key
 from ...attndb.jobs.job import SavedMetadata
 from ...attndb.training.unkept_results import UNKEPT
 from .paths import embedding_path, files_called, weights_path
@@ -51,28 +50,6 @@ def save_concept_as(concept: TrainedConcept, wanted: str, precision: str, metada
     if metadata == "no photos":
         concept = without_photos(concept)
     return save_concept(concept, wanted, for_managers=metadata == "for managers")
-
-
-def keep_checkpoint(concept: TrainedConcept, run: str, done: int, most: int) -> str:
-    """Saves the concept of a training that goes on, as `attndb/<run>/step-00050`, and removes the
-    run's oldest beyond `most`; its name. Only files that say they are such concepts are removed."""
-    name = save_concept(concept, f"attndb/{run}/step-{done:05d}")
-    found = embedding_path(name).parent.glob("step-*.safetensors")
-    ours = [p for p in sorted(found, key=lambda p: natural_key(p.stem)) if _is_checkpoint(p)]
-    for path in ours[: max(0, len(ours) - most)]:
-        weights = weights_path(f"attndb/{run}/{path.stem}")
-        path.unlink()  # first: Load Concept lists it by this file
-        if weights.is_file() and _is_checkpoint(weights):
-            weights.unlink()
-    return name
-
-
-def _is_checkpoint(path: Path) -> bool:
-    try:
-        stages = (read_record(path) or {}).get("stages") or [{}]
-    except ValueError:
-        return False
-    return isinstance(stages[-1], dict) and "after_steps" in stages[-1]
 
 
 def save_concept(concept: TrainedConcept, wanted: str, *, for_managers: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 _WATCHED = 100
@@ -19,11 +19,11 @@ class LinkedFiles:
     def __init__(self, state_of: Callable[..., str]) -> None:
         """`state_of`: of the names that one run of the node is given; changes with the files."""
         self._state_of = state_of
-        self._states: dict[tuple[str, ...], str] = {}
+        self._states: dict[tuple[Hashable, ...], str] = {}
         self._changes = 0
 
     @contextmanager
-    def reading(self, *names: str) -> Iterator[None]:
+    def reading(self, *names: Hashable) -> Iterator[None]:
         """Around a node's reading of the files of these names: they are looked at from now on, and
         what changes while they are read is seen, too."""
         before = self._state_of(*names)

@@ -30,7 +30,7 @@ from ...attndb.training.doubtful_settings import doubts
 from ...attndb.training.ranks import Ranks
 from ...attndb.training.run import Run
 from .compat import versions
-from .concept_store import keep_checkpoint
+from .kept_concepts import keep_checkpoint
 from .model.clip_layer import chosen_layer
 from .model.concept_patches import check_fits
 from .model.continuation import check_start

@@ -23,7 +23,7 @@ from parts import (
     titled,
     toy_photos,
 )
-from side_by_side import compare_methods, compare_stages, evaluate_concept
+from side_by_side import best_step, compare_methods, compare_stages, evaluate_concept
 from stable_diffusion import control_net, fast
 from support.graph import Graph
 from toys import (
@@ -175,5 +175,6 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Compare stages": compare_stages,
     "Evaluate a concept": evaluate_concept,
     "Compare methods": compare_methods,
+    "Which step was best": best_step,
 }
 """By the name of their file in workflows/."""

@@ -127,3 +127,13 @@ prompt says (text).
 Choose another method in *Train Compared Method*: its settings below change with it. With your own \
 photos: *Load Checkpoint*, *Load Concept Dataset*, a folder of CLIP in *Load Image Encoder*, the \
 short prompts, 512 px, and the published steps, which are the defaults."""
+BEST_STEP_NOTE = """# Which step was best?
+
+*checkpoint_concepts* in *Training Options* keeps the concept of every 60th step. *Load Kept \
+Concepts* gives them all to *Evaluate Concept*, and the best is saved.
+
+More steps draw the subject more closely and may lose what the prompt says: the table tells both.
+
+With your own photos: *Load Checkpoint*, *Load Concept Dataset*, preset paper, every 100th step, a \
+folder of CLIP in *Load Image Encoder*, the short prompts, 512 px. Each kept concept of whole \
+weights is a file of 1.7 GB."""

@@ -41,6 +41,7 @@ SIZES = {
     "AttnDBTrainingPreview": [330, 0],
     "AttnDBAllStages": [380, 0],
     "AttnDBExtractLoRA": [380, 0],
+    "AttnDBLoadKeptConcepts": [380, 0],
     "AttnDBSaveConcept": [380, 120],
     "AttnDBApplyConcept": [380, 106],
     "AttnDBConceptInRegion": [380, 340],
@@ -68,6 +69,7 @@ TALLER = {
     "AttnDBTrainingPreview": 70,
     **dict.fromkeys(("AttnDBEvaluateConcept", "AttnDBTrainComparedMethod"), 90),
     "AttnDBTrainingOptions": 90,
+    "AttnDBLoadKeptConcepts": 40,
     "StringReplace": 120,
 }
 """Pixels by which Nodes 2.0 draws a node taller than the classic canvas."""

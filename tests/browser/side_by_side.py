@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from notes import COMPARE_NOTE, EVALUATE_NOTE, METHODS_NOTE
+from notes import BEST_STEP_NOTE, COMPARE_NOTE, EVALUATE_NOTE, METHODS_NOTE
 from parts import LIVE, SAID, Spec, group, ids, note, room, sizes, titled, toy_photos
 from support.graph import Graph, Node
 
@@ -150,4 +150,48 @@ def compare_methods() -> Spec:
             },
         ),
         "notes": [note(METHODS_NOTE, left, 330)],
+    }
+
+
+def best_step() -> Spec:
+    """What a training kept on the way, scored over prompts, and the best of it saved."""
+    graph = Graph()
+    base = graph.add("AttnDBLoadMicroModel")
+    dataset = toy_photos(graph, "hatted-robot", "<my-robot>")
+    photos = Node(str(int(dataset.id) - 1), {})
+    options = graph.add("AttnDBTrainingOptions", checkpoint_concepts=60)
+    wires = {"model": base[0], "clip": base[1], "vae": base[2]}
+    told = {"dataset": dataset[0], "options": options[0], "preset": "micro"}
+    train = graph.add("AttnDBAllStages", **wires, **told)
+    kept = graph.add("AttnDBLoadKeptConcepts", concept=train[0])
+    prompts = graph.add("AttnDBPromptSet", prompts=list(SETS)[-1], count=4)
+    encoder = graph.add("AttnDBLoadImageEncoder", encoder="toy model")
+    scored = graph.add(
+        "AttnDBEvaluateConcept",
+        **{**wires, "concepts.concept_0": kept[0]},
+        **{"encoders.encoder_0": encoder[0], "photos": photos[0], "masks": photos[2]},
+        **{"prompts": prompts[0], "images_per_prompt": 2, "seed": 7, "steps": 20, "cfg": 3.0},
+        **{"width": 128, "height": 128, "cell_size": 192},
+    )
+    saved = graph.add("SaveImage", images=scored[0], filename_prefix="best_step")
+    best = graph.add("AttnDBSaveConcept", concept=scored[2], name="my-robot-best")
+    left = "1  A toy model, and photos of the subject"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, ids(base, photos, dataset)),
+            group("2  Learn, and keep every 60th step", ids(options), ids(train, kept)),
+            group("3  What to draw, what to compare by", ids(prompts, encoder)),
+            group("4  Score, and save the best", ids(scored), ids(saved, best)),
+        ],
+        "sizes": sizes(graph) | {saved.id: [620, 620], prompts.id: [380, 0], encoder.id: [380, 0]},
+        "room": room(
+            graph,
+            {
+                int(train.id): LIVE,
+                int(scored.id): 2 * LIVE,
+                **dict.fromkeys(ids(prompts, encoder, best), SAID),
+            },
+        ),
+        "notes": [note(BEST_STEP_NOTE, left, 360)],
     }

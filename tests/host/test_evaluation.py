@@ -62,3 +62,27 @@ def test_compare_methods_scores_every_method(server):
     methods = ["before training", "AttnDreamBooth", "Textual Inversion", "DreamBooth"]
     assert [row.split(" | ")[0].strip("| ") for row in rows[1:]] == methods
     assert outcome.outputs[picture]["images"]
+
+
+def test_which_step_was_best_scores_what_was_kept_in_the_same_run_and_not_twice(server):
+    graph = Shipped(server, "Which step was best", 128)
+    changes = {
+        "AttnDBTrainingOptions": {"checkpoint_concepts": 1},
+        "AttnDBEvaluateConcept": {"steps": 2, "images_per_prompt": 1},
+        "AttnDBPromptSet": {"count": 2},
+        "AttnDBSaveConcept": {"name": "toy-best-step"},
+    }
+    keys = {kind: graph.ids(kind)[0] for kind in (*changes, "AttnDBLoadKeptConcepts")}
+    for kind, values in changes.items():
+        graph.prompt[keys[kind]]["inputs"] |= values
+    outcome = graph.run()
+    [table] = outcome.outputs[keys["AttnDBEvaluateConcept"]]["text"]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    found = [row.split(" | ")[0].strip("| ") for row in rows]
+    assert found == ["before training", "after stage 3, step 1", "after stage 3"]
+    [best] = outcome.outputs[keys["AttnDBSaveConcept"]]["attndb"]
+    assert best["name"] == "toy-best-step" and best["trigger"] == "<my-robot> robot"
+
+    again = graph.run()
+    cached = next(e["data"]["nodes"] for e in again.events if e["type"] == "execution_cached")
+    assert {keys["AttnDBLoadKeptConcepts"], keys["AttnDBEvaluateConcept"]} <= set(cached)

@@ -31,7 +31,8 @@ def test_the_newest_concepts_stay_and_load_concept_gives_them(home, output, sd15
 
 
 def test_files_of_others_in_that_folder_are_left_alone(home, sd15, train, run, trained):
-    from attndreambooth.nodes.host.concept_store import keep_checkpoint, save_concept
+    from attndreambooth.nodes.host.concept_store import save_concept
+    from attndreambooth.nodes.host.kept_concepts import keep_checkpoint
 
     theirs = save_concept(trained, "attndb/a run/step-00001".replace(" ", "-"))
     with_steps = {**trained.record["stages"][-1], "after_steps": 2}
@@ -44,7 +45,7 @@ def test_files_of_others_in_that_folder_are_left_alone(home, sd15, train, run, t
 
 
 def test_the_newest_stay_beyond_step_99999_and_are_listed_in_order(home, trained):
-    from attndreambooth.nodes.host.concept_store import keep_checkpoint
+    from attndreambooth.nodes.host.kept_concepts import keep_checkpoint
     from attndreambooth.nodes.host.paths import saved_concepts
 
     for done in (99_900, 99_950, 100_000, 100_050):

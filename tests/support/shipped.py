@@ -22,8 +22,9 @@ class Shipped:
         known = server.object_info()
         text = (ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")
         self.server, self.prompt = server, ui_workflow_to_api(json.loads(text), known)
-        shipped: int = self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
-        side = side or shipped
+        if side is None:
+            side = self.prompt[self.ids("EmptyLatentImage")[0]]["inputs"]["width"]
+        assert isinstance(side, int)
         for node in self.prompt.values():
             if node["class_type"] in ("EmptyLatentImage", "ImageScale", PREVIEW):
                 node["inputs"] |= {"width": side, "height": side}
