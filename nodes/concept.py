@@ -192,7 +192,14 @@ class SaveConcept(io.ComfyNode):
             lines.insert(1, "Load Concept and Apply Concept draw it; that embedding alone does not")
         if saved != wanted:
             lines.insert(0, f"{wanted} is taken by another file: saved as {saved}")
-        return io.NodeOutput(saved, concept, ui=ui.PreviewText("\n".join(lines)))
+        files = ["embeddings", *(["loras"] if concept.delta else [])]
+        told = {
+            "name": saved,
+            "trigger": concept.trigger,
+            "files": [f"{kind}/{saved}.safetensors" for kind in files],  # below models/
+        }
+        shown = {**ui.PreviewText("\n".join(lines)).as_dict(), "attndb": [told]}
+        return io.NodeOutput(saved, concept, ui=shown)
 
 
 _loaded, _imported = LinkedFiles(concept_state), LinkedFiles(foreign_state)
