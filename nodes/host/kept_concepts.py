@@ -73,7 +73,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _says_so(record: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
     """Whether a record is of a concept that was kept on the way."""
-    return bool(record and record.get("stages")) and "after_steps" in record["stages"][-1]
+    return record is not None and "after_steps" in (record.get("stages") or [{}])[-1]
 
 
 def _path_of(file: Path) -> TrainingPath | None:
