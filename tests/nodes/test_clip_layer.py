@@ -47,7 +47,8 @@ def apply(run, said, caplog):
     """What Apply Concept says, under the node and in the log."""
 
     def apply_concept(wires, concept):
-        said.clear(), caplog.clear()
+        said.clear()
+        caplog.clear()
         run("AttnDBApplyConcept", model=wires.model, clip=wires.clip, concept=concept)
         logged = [r.getMessage() for r in caplog.records if "CLIP's own layer" in r.getMessage()]
         assert logged == [f"Apply Concept: {text}" for text in said]
