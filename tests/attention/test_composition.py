@@ -272,6 +272,8 @@ def test_models_without_words_are_refused_by_name(sd15):
         operations=comfy.ops.disable_weight_init,
     )
     config = comfy.supported_models.Flux({})
-    model = SimpleNamespace(model=SimpleNamespace(diffusion_model=flux, model_config=config))
+    model = SimpleNamespace(
+        model=SimpleNamespace(diffusion_model=flux, model_config=config, model_type=None)
+    )
     with pytest.raises(ValueError, match=r"MODEL is Flux .*no cross-attention"):
         attn2_layers(model)

@@ -52,7 +52,12 @@ def train(host, tmp_path, monkeypatch):
         job = SimpleNamespace(
             **{"name": "x", "model": None, "concept": "", "stages": [stage], "preview": None},
             **{"low_memory_if_needed": True, "keep_state": False, "checkpoint_concepts": 0},
-            **{"kept_concepts": 5, "category_tie": "last word", "checkpoint_every": 100},
+            **{
+                "recipe": "",
+                "kept_concepts": 5,
+                "category_tie": "last word",
+                "checkpoint_every": 100,
+            },
             save=SimpleNamespace(precision="as trained", metadata="record"),
         )
         out = io.StringIO()

@@ -38,7 +38,7 @@ def test_the_oldest_release_that_is_tested_is_the_one_that_is_promised():
 
 
 def test_types_are_checked_against_the_release_that_is_set_up():
-    named = re.findall(r'extraPaths = \["(.*?)"\]', read("pyproject.toml"))
+    named = re.findall(r'"(\.host/ComfyUI-.*?)"', read("pyproject.toml"))
     assert set(named) == {f".host/ComfyUI-{DEFAULT_HOST}"}
 
 
