@@ -27,7 +27,7 @@ from .host.model.text import corrected_clip
 from .host.paths import concept_state, embedding_path, find_concept, saved_concepts, weights_path
 from .host.ui.status import show_text
 from .socket_types import Concept
-from .sockets import reference_socket
+from .sockets import reference_socket, strength_widget
 
 log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/concept"
@@ -59,14 +59,9 @@ class ApplyConcept(io.ComfyNode):
                 ),
                 io.Clip.Input("clip", tooltip="The CLIP that encodes the prompts."),
                 Concept.Input("concept", tooltip="A concept from a stage or from Load Concept."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How much of the U-Net's change is added. 0: the untouched model, 1: "
-                    "the trained one. The placeholder is known to CLIP at every strength.",
+                strength_widget(
+                    "How much of the U-Net's change is added. 0: the untouched model, 1: "
+                    "the trained one. The placeholder is known to CLIP at every strength."
                 ),
                 io.Float.Input(
                     "correction",

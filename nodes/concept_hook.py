@@ -14,6 +14,7 @@ from .host.model.concept_hook import concept_hooks
 from .host.model.region import Canvas, Region, placed
 from .host.model.text import corrected_clip
 from .socket_types import Concept
+from .sockets import strength_widget
 
 
 class CreateHookConcept(io.ComfyNode):
@@ -39,14 +40,9 @@ class CreateHookConcept(io.ComfyNode):
             ],
             inputs=[
                 Concept.Input("concept", tooltip="A concept from a stage or from Load Concept."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How much of the U-Net's change is added where the hook is set. 0: no "
-                    "hook, 1: the concept as trained.",
+                strength_widget(
+                    "How much of the U-Net's change is added where the hook is set. 0: no "
+                    "hook, 1: the concept as trained."
                 ),
                 io.Hooks.Input(
                     "prev_hooks",
@@ -117,14 +113,7 @@ class ConceptInRegion(io.ComfyNode):
                         ("height", 1.0, "How high it is", "height"),
                     )
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How much of the concept's weight change is in its region.",
-                ),
+                strength_widget("How much of the concept's weight change is in its region."),
                 io.Combo.Input(
                     "canvas",
                     options=list(get_args(Canvas)),

@@ -39,6 +39,11 @@ def reference_socket() -> io.Input:
     )
 
 
+def strength_widget(tooltip: str) -> io.Input:
+    """How much of a concept's weight change is drawn with."""
+    return io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip=tooltip)
+
+
 _SUMMED = " The regulariser is summed over them, as published: half the batch ties half as much."
 
 

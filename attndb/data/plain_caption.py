@@ -52,9 +52,14 @@ class _Subject:
     def whole(self) -> list[str]:
         """What means this subject and no other of its category."""
         found = [self.placeholder, *self.trigger.split(",")]
-        category = word_key(" ".join(self.category.split()))
+        category = word_key(self.general)
         found = [" ".join(name.split()) for name in found]
         return [name for name in found if name and word_key(name) != category]
+
+    @cached_property
+    def general(self) -> str:
+        """The category, with one space between its words."""
+        return " ".join(self.category.split())
 
     @cached_property
     def parts(self) -> list[str]:
@@ -84,8 +89,7 @@ class _Subject:
 
     def _runs(self, piece: str) -> list[re.Match[str]]:
         """Where words of the subject stand, those next to each other together."""
-        category = " ".join(self.category.split())
-        names = [name for name in (*self.whole, *self.parts, category) if name]
+        names = [name for name in (*self.whole, *self.parts, self.general) if name]
         if not names:
             return []
         name = f"(?:{placeholder_pattern(names)})"
@@ -95,7 +99,7 @@ class _Subject:
         def holds(names: Sequence[str]) -> bool:
             return bool(names) and re.search(placeholder_pattern(names), run[0]) is not None
 
-        category = [name for name in (" ".join(self.category.split()),) if name]
+        category = [self.general] if self.general else []
         if holds(self.whole) or (holds(self.parts) and holds(category)):
             return _FULL
         return _CATEGORY if holds(category) else _PART

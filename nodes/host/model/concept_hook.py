@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import comfy.hooks
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import lineage
-from .concept_patches import check_fits, concept_patches, concepts_on
+from .concept_patches import check_fits, check_strength, concept_patches, concepts_on
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,7 @@ def concept_hooks(
 ) -> comfy.hooks.HookGroup:
     """A group of `before` and the concept's. ValueError for a concept that is more than vectors and
     weights: what its method adds is on a MODEL as a whole."""
-    if not math.isfinite(strength):
-        raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
+    check_strength(strength)
     if concept.modules:
         raise ValueError(
             f"the concept {concept.placeholder} has parts that work on the whole MODEL (NeTI, "

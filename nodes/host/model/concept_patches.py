@@ -67,8 +67,7 @@ def apply_to_model(
     Another stage of the same concept on the MODEL is replaced, not added to. ValueError if the
     change does not fit the model, or if another concept has the placeholder there.
     """
-    if not math.isfinite(strength):
-        raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
+    check_strength(strength)
     check_fits(model, concept)
     model = without_concept(model, concept.placeholder)
     if strength != 0 and concept.modules:
@@ -83,6 +82,12 @@ def apply_to_model(
     if missed:
         raise ValueError(f"the model took no patch for {', '.join(sorted(missed)[:5])}")
     return clone
+
+
+def check_strength(strength: float) -> None:
+    """ValueError if it is no number."""
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
 
 
 def check_fits(model: Any, concept: TrainedConcept) -> None:

@@ -24,7 +24,6 @@ SUPPORTED = "Stable Diffusion 1.5, 2.1-base, 2.1-768 and SDXL (and attndb-micro)
 
 _NAMES = {
     "SD15": SD15.name,
-    "SD20": "SD 2.x",
     "SDXL": XL.name,
     "SSD1B": SSD_1B.name,
     "Segmind_Vega": VEGA.name,
