@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.failures import FailuresAsTheyCome
 from support.server import HostServer
 
 from attndreambooth.devkit.pack import host_on_path, on_cpu, without_root
@@ -21,6 +22,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 _SERVERS = {"server": "server", "front_end": "server", "faulty": "faulty"}
 """By fixture: the group of tests that one worker runs, since they share a server."""
+
+
+@pytest.hookimpl(trylast=True)  # after the reporter is there
+def pytest_configure(config: pytest.Config) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        config.pluginmanager.register(FailuresAsTheyCome(reporter))
 
 
 @pytest.hookimpl(tryfirst=True)

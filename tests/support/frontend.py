@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attndreambooth.devkit.suite import SHOTS
+from support.server import JOB_SECONDS
 
 START_MS = 240_000
 MARGIN = 60  # pixels of canvas around a graph in its picture
@@ -142,7 +143,7 @@ class FrontEnd:
         self.page.mouse.dblclick(size["width"] // 2, size["height"] // 2)
         shown.wait_for()
 
-    def run(self, timeout: float = 1200) -> None:
+    def run(self, timeout: float = JOB_SECONDS) -> None:
         """Press Run, and wait until the queue is empty again."""
         self.page.evaluate("async () => { await app.queuePrompt(0, 1) }")
         for _ in range(int(timeout * 2)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +25,10 @@ from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, Pr
 
 START_SECONDS = 240
 LOG_LINES = 60
+JOB_SECONDS = 600
+"""After so long a job is cancelled, and its test has failed."""
+CANCEL_SECONDS = 60
+"""After so long a server that does not cancel is ended, and its log shows where it stood."""
 
 
 class HostServer:
@@ -74,7 +80,8 @@ class HostServer:
             self.port = probe.getsockname()[1]
         # A database of its own (one in memory is another one to each of an older host's threads),
         # no nodes that call a service, no browser window.
-        command = [sys.executable, str(self.host / "main.py"), "--port", str(self.port)]
+        command = [sys.executable, "-X", "faulthandler", str(self.host / "main.py")]
+        command += ["--port", str(self.port)]
         database = self.base / "user" / "comfyui.db"
         command += ["--base-directory", str(self.base)]
         command += ["--database-url", f"sqlite:///{database.as_posix()}"]
@@ -114,6 +121,13 @@ class HostServer:
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
+
+    def abort(self) -> None:
+        """End it at once; its log shows the stacks of all its threads (not on Windows)."""
+        if self.process is None or os.name == "nt":
+            return self.kill()
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(30)
 
     def log(self) -> str:
         """Everything that the server has written so far."""
@@ -188,7 +202,7 @@ class HostServer:
         self,
         prompt: dict[str, Any],
         *,
-        timeout: float = 1200,
+        timeout: float = JOB_SECONDS,
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> Outcome:
         """Post an API-format prompt, follow it to its end, and return what it made.
@@ -211,12 +225,25 @@ class HostServer:
                 if self.process is not None and self.process.poll() is not None:
                     raise HostError(f"the server died\n{self.log_tail()}")
                 if time.monotonic() > deadline:
-                    self.interrupt()
-                    raise HostError(f"still running after {timeout} s\n{self.log_tail()}")
+                    raise HostError(f"still running after {timeout} s\n{self._cancelled()}")
         finally:
             link.close()
         outcome.outputs = self._history(outcome.prompt_id)["outputs"]
         return outcome
+
+    def _cancelled(self) -> str:
+        """Cancel what runs, so that the next test has a server that does nothing; the log's tail.
+        Where that does not help, end it: what comes after fails at once instead of waiting, too."""
+        tail = self.log_tail()
+        with contextlib.suppress(OSError, HostError):
+            self.interrupt()
+            deadline = time.monotonic() + CANCEL_SECONDS
+            while time.monotonic() < deadline:
+                if not self.get("/queue")["queue_running"]:
+                    return tail
+                time.sleep(0.5)
+        self.abort()
+        return f"{tail}\nnot cancelled in {CANCEL_SECONDS} s\n{self.log_tail(400)}"
 
     def _ended(self, link: Any, outcome: Outcome, on_event: Callable[..., None] | None) -> bool:
         """Take one message; whether it says that the prompt is done. Raises what it failed with."""
