@@ -79,7 +79,7 @@ class Measured:
             placeholder=f"<my-{category}>",
         )[0]
         log.info("stage 1, which has no weights to hold")
-        self.begun = self._stage(self.stages[0], self.dataset, None)
+        self.begun = self.stage(self.stages[0], self.dataset, None)
 
     def drawn(self, concept: Any, prompts: list[str], seed: int = 0) -> NDArray[np.uint8]:
         """Pictures (N, 128, 128, 3), with a concept applied."""
@@ -99,7 +99,7 @@ class Measured:
                 "AttnDBAddPriorImages", dataset=dataset, images=torch.from_numpy(images) / 255.0
             )[0]
         for config in self.stages[1:]:
-            concept = self._stage(config.with_(**way.settings), dataset, concept)
+            concept = self.stage(config.with_(**way.settings), dataset, concept)
         seconds = time.process_time() - start
         plain = self.drawn(concept, [self.plain] * len(self.before))
         change = float(np.abs(plain.astype(float) - self.before).mean()) / 255.0
@@ -134,7 +134,7 @@ class Measured:
         """The concept after all stages, with nothing that holds the category."""
         concept = self.begun
         for config in self.stages[1:]:
-            concept = self._stage(config, self.dataset, concept)
+            concept = self.stage(config, self.dataset, concept)
         return concept
 
     def base_row(self) -> str:
@@ -142,7 +142,7 @@ class Measured:
         identity = self.scores.identity(self.photos, self.before)
         return f"| untrained base | 0 | {identity:.2f} | | | 0 | |"
 
-    def _stage(self, config: StageConfig, dataset: Any, concept: Any) -> Any:
+    def stage(self, config: StageConfig, dataset: Any, concept: Any) -> Any:
         return trained_stage((self.model, self.clip, self.vae), dataset, config, concept)[0]
 
 
