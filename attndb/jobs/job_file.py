@@ -40,7 +40,7 @@ from .job import (
     PriorChoice,
     SaveChoice,
 )
-from .settings import not_read, stage_settings
+from .settings import asks_for_ties, not_read, stage_settings
 from .subject_checks import check_photos, check_prior, check_stages
 from .subject_folders import SubjectFoldersError, folder_subjects, gather
 
@@ -274,7 +274,8 @@ class _Subject:
             return
         chosen = any(map(section.own, ("method", "preset", "stages")))
         said_here = common.keys if section.own("settings") else ()
-        for name, text in not_read(self._made).items():
+        asked = ("regularization",) if asks_for_ties(common) else ()
+        for name, text in not_read(self._made, asked).items():
             if common.get(name) is not None and (name in said_here or not chosen):
                 common.problem(text, name)
 

@@ -12,6 +12,7 @@ from .document import Section
 
 _NOT_SETTINGS = ("method", "stage")
 """Decided by which stage of which method it is."""
+_TIES = "regularization"
 _FACTOR = "strength"
 """Of both weights of the regulariser, as the node Attention Map Regularization has it."""
 
@@ -34,14 +35,16 @@ def stage_settings(base: StageConfig, own: Section | None, common: Section | Non
     return made
 
 
-def not_read(stages: Sequence[tuple[StageConfig, StageConfig]]) -> dict[str, str]:
+def not_read(
+    stages: Sequence[tuple[StageConfig, StageConfig]], asked: Collection[str] = ()
+) -> dict[str, str]:
     """Settings that were changed and that none of the stages reads, each with why; of a stage what
-    it was and what it became."""
+    it was and what it became. `asked`: those that count as changed whatever they became."""
     found: dict[str, str] = {}
     for base, made in stages:
         for name, why in made.unread.items():
             nowhere = all(name in other.unread for _, other in stages)
-            if nowhere and getattr(made, name) != getattr(base, name):
+            if nowhere and (name in asked or getattr(made, name) != getattr(base, name)):
                 found[name] = f"{name}: {why}; leave it out"
     return found
 
@@ -74,6 +77,13 @@ def _changes(
             if value is not None:
                 changes[name] = value
     return changes
+
+
+def asks_for_ties(section: Section) -> bool:
+    """Whether settings have a factor of the regulariser, which changes nothing where it has no
+    weights."""
+    below = section.section(_TIES)
+    return below is not None and below.get(_FACTOR) is not None
 
 
 def _regularization(own: Regularization, section: Section) -> Regularization:

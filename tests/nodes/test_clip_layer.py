@@ -34,10 +34,10 @@ def at(wires: Wires, layer: int) -> Wires:
 @pytest.fixture
 def said(host, monkeypatch):
     """What stands under the nodes."""
-    from attndreambooth.nodes import compare_concepts, concept
+    from attndreambooth.nodes import compare_concepts, concept, concept_hook
 
     texts = []
-    for module in (compare_concepts, concept):
+    for module in (compare_concepts, concept, concept_hook):
         monkeypatch.setattr(module, "show_text", texts.append)
     return texts
 
@@ -78,6 +78,13 @@ def test_it_is_recorded_and_apply_concept_says_where_clip_is_read_otherwise(
     assert "was trained with layer -2 (CLIP Set Last Layer) so far, and this CLIP" in caplog.text
     assert [s.get("clip_layer") for s in further.record["stages"]] == [-2, None]
     assert apply(sd15, further) == []
+
+
+def test_a_region_says_it_too(run, sd15, said, chain):
+    for clip, told in ((at(sd15, -2).clip, [TRAINED_AT_OWN]), (sd15.clip, [])):
+        said.clear()
+        run("AttnDBConceptInRegion", clip=clip, concept=chain[0])
+        assert said == told
 
 
 @pytest.mark.parametrize(("kind", "own", "other"), [("sd15", -1, -2), ("sd21", -2, -1)])

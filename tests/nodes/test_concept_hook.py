@@ -98,6 +98,39 @@ def test_each_mask_has_its_own_concept_and_the_model_none(run, sd15, trained, ot
     assert torch.equal(drawn(sd15.model, *pair), before)
 
 
+def behind_lcm(model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    return ModelSamplingDiscrete().patch(model, "lcm", False)[0]
+
+
+def test_a_model_sampling_node_goes_behind_a_hook_as_behind_apply_concept(
+    run, sd15, trained, words, pair
+):
+    hooked = with_props(pair, hooks=hook(run, trained))
+    applied = behind_lcm(on_model(run, sd15, words, trained))
+    expected = drawn(applied, *pair, steps=2, cfg=2.0)
+    assert near(drawn(behind_lcm(sd15.model), *hooked, steps=2, cfg=2.0), expected)
+    record = {**trained.record, "prediction_type": "v"}
+    hooked = with_props(pair, hooks=hook(run, dataclasses.replace(trained, record=record)))
+    with pytest.raises(ValueError, match="predicts v, and this one predicts epsilon"):
+        drawn(sd15.model, *hooked)
+
+
+def test_another_stage_of_the_concept_is_replaced_as_on_a_model(run, sd15, trained, other, pair):
+    first = hook(run, trained, prev_hooks=hook(run, other), strength=0.5)
+    twice = hook(run, trained, prev_hooks=first)
+    assert (len(twice), len(hook(run, trained, prev_hooks=first, strength=0.0))) == (2, 1)
+    single = hook(run, trained, prev_hooks=hook(run, other))
+    found, expected = (
+        drawn(sd15.model, *with_props(pair, hooks=hooks)) for hooks in (twice, single)
+    )
+    assert near(found, expected)
+    namesake = dataclasses.replace(other, placeholder=trained.placeholder)
+    with refuses("Create Hook Concept: prev_hooks already has the concept '<astro>'"):
+        hook(run, namesake, prev_hooks=first)
+
+
 def test_behind_others_it_is_added_to_them_and_leaves_their_group(run, trained, other):
     first = hook(run, trained)
     both = hook(run, other, prev_hooks=first)
@@ -193,8 +226,15 @@ def test_a_regions_edge_fades_outwards_and_ends_at_the_pictures():
         ({"width": 0.0}, r"the region \(left 0, top 0, 0 x 1\) is empty"),
         ({"left": 1.0}, "is empty"),
         ({"strength": float("inf")}, "strength is inf"),
+        ({"mask": torch.zeros(1, 64, 64)}, "mask is empty"),
+        ({"positive": []}, "positive is connected and negative is not: .*Connect both"),
+        ({"negative": []}, "negative is connected and positive is not"),
     ],
 )
 def test_a_region_that_is_none_is_refused(run, sd15, trained, more, said):
     with refuses(f"Concept in Region: .*{said}"):
         placed(run, sd15, trained, **more)
+
+
+def test_its_word_is_found_as_clip_reads_it(run, sd15, trained):
+    assert placed(run, sd15, trained, text=f"a {trained.trigger.upper()} in the snow")

@@ -8,7 +8,7 @@ from typing import Any
 import comfy.hooks
 
 from ....attndb.artifacts.concept import TrainedConcept
-from ....attndb.artifacts.lineage import lineage
+from ....attndb.artifacts.lineage import check_not_another, lineage
 from .concept_patches import check_fits, check_strength, concept_patches, concepts_on
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class ConceptHook(comfy.hooks.WeightHook):
 
     def __init__(self, concept: TrainedConcept | None = None, strength: float = 1.0) -> None:
         super().__init__(strength_model=strength, strength_clip=0.0)
-        self._concept = concept  # None: of a clone, which gets it next
+        self.concept = concept  # None: of a clone, which gets it next
 
     def add_hook_patches(
         self,
@@ -35,9 +35,9 @@ class ConceptHook(comfy.hooks.WeightHook):
             return False
         if not self.should_register(model, model_options, target_dict, registered):
             return False
-        concept = self._concept
+        concept = self.concept
         assert concept is not None
-        check_fits(model, concept)
+        check_fits(model, concept, last=True)
         if lineage(concept).key in concepts_on(model):
             raise ValueError(
                 f"the concept {concept.placeholder} is on the MODEL that samples and in a hook: "
@@ -51,15 +51,16 @@ class ConceptHook(comfy.hooks.WeightHook):
     def clone(self) -> ConceptHook:
         """As the host asks for it: of the same reference."""
         clone = super().clone()
-        clone._concept = self._concept
+        clone.concept = self.concept
         return clone
 
 
 def concept_hooks(
     concept: TrainedConcept, strength: float, before: comfy.hooks.HookGroup | None = None
 ) -> comfy.hooks.HookGroup:
-    """A group of `before` and the concept's. ValueError for a concept that is more than vectors and
-    weights: what its method adds is on a MODEL as a whole."""
+    """A group of `before` and the concept's; another stage of the same concept in it is replaced,
+    as on a MODEL. ValueError for a concept that is more than vectors and weights: what its method
+    adds is on a MODEL as a whole; and for another one of the same placeholder."""
     check_strength(strength)
     if concept.modules:
         raise ValueError(
@@ -67,6 +68,13 @@ def concept_hooks(
             "ViCo): they cannot be set on a part of the prompts. Use Apply Concept"
         )
     hooks = comfy.hooks.HookGroup() if before is None else before.clone()
+    mine = lineage(concept)
+    for hook in [one for one in hooks.hooks if isinstance(one, ConceptHook)]:
+        assert hook.concept is not None
+        theirs = lineage(hook.concept)
+        check_not_another(theirs, mine, "prev_hooks")
+        if theirs.key == mine.key:
+            hooks.remove(hook)
     if not concept.delta:
         log.info("the concept %s is its word alone: there is nothing to hook", concept.placeholder)
     elif strength != 0:

@@ -90,9 +90,10 @@ def check_strength(strength: float) -> None:
         raise ValueError(f"strength is {strength}: type a number, 1.0 for the concept as trained")
 
 
-def check_fits(model: Any, concept: TrainedConcept) -> None:
+def check_fits(model: Any, concept: TrainedConcept, *, last: bool = False) -> None:
     """ValueError, with the true cause, if the concept was trained for another kind of model, for
-    another model sampling, or if MODEL has another concept of the same placeholder."""
+    another model sampling, or if MODEL has another concept of the same placeholder. `last`: MODEL
+    is the one that samples, see `check_sampling`."""
     theirs = family(model)
     shapes = weight_shapes(model, UNET_PREFIX)
     wrong = [
@@ -117,7 +118,7 @@ def check_fits(model: Any, concept: TrainedConcept) -> None:
             "the checkpoint that the concept was trained on; if it is this one, the concept's file "
             "is damaged: restore it, or train the concept again"
         )
-    check_sampling(model, concept.placeholder, concept.record)
+    check_sampling(model, concept.placeholder, concept.record, last=last)
     mine = lineage(concept)
     for other in concepts_on(model).values():
         check_not_another(other, mine, "MODEL")

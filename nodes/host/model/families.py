@@ -91,15 +91,20 @@ def sampling_identity(model: Any) -> dict[str, str]:
     }
 
 
-def check_sampling(model: Any, placeholder: str, record: Mapping[str, Any]) -> None:
+def check_sampling(
+    model: Any, placeholder: str, record: Mapping[str, Any], *, last: bool = False
+) -> None:
     """ValueError if a concept's record names another prediction type or noise schedule than the
-    MODEL has. A record that names none fits."""
+    MODEL has. A record that names none fits. `last`: of the MODEL that samples, which has the
+    nodes that go behind a concept too; then only epsilon for v is wrong, or v for epsilon."""
     has = sampling_identity(model)
     node = (
         "ModelSamplingDiscrete with the settings of the training goes in front, any other model "
         "sampling node behind Apply Concept"
     )
     trained, now = record.get("prediction_type"), has["prediction_type"]
+    if last and (now == "other" or trained in (None, now)):
+        return
     if trained is not None and trained != now:
         raise ValueError(
             f"the concept {placeholder} was trained on a MODEL that predicts {trained}, and this "

@@ -16,6 +16,7 @@ Canvas = Literal["region", "picture"]
 """What a region's prompt is drawn in: a picture as large as the region, or the whole one."""
 _AREAS: dict[Canvas, str] = {"region": "mask bounds", "picture": "default"}
 """The host's names."""
+_PAIR = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,21 @@ def placed(
     before: tuple[Any | None, Any | None] = (None, None),
 ) -> tuple[Any, Any]:
     """Positive and negative CONDITIONING that hold where the mask is, with these hooks, combined
-    with what was placed before."""
-    new = comfy.hooks.set_conds_props(list(pair), 1.0, _AREAS[canvas], mask=mask, hooks=hooks)
-    both = [
-        own if earlier is None else comfy.hooks.combine_conditioning([earlier, own])
-        for earlier, own in zip(before, new, strict=True)
-    ]
-    return both[0], both[1]
+    with what was placed before. ValueError where the mask is nowhere, or half of what was before is
+    missing: the guidance would have nothing to stand against there."""
+    if not bool((mask > 0).any()):
+        raise ValueError(
+            "mask is empty (0 everywhere), so the region holds no pixel: connect the mask of the "
+            "region, or none and use left, top, width and height"
+        )
+    there = [name for name, part in zip(_PAIR, before, strict=True) if part is not None]
+    if len(there) == 1:
+        [missing] = [name for name in _PAIR if name not in there]
+        raise ValueError(
+            f"{there[0]} is connected and {missing} is not: outside of the region there would be "
+            "no such prompt, and the picture breaks. Connect both"
+        )
+    positive, negative = comfy.hooks.set_conds_props_and_combine(
+        [part or [] for part in before], list(pair), 1.0, _AREAS[canvas], mask=mask, hooks=hooks
+    )
+    return positive, negative

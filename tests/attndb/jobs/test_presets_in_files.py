@@ -50,6 +50,17 @@ def test_a_strength_is_a_factor_on_each_stages_own_weights(jobs, preset):
     ]
 
 
+def test_a_strength_of_a_method_that_ties_nothing_is_told_where_it_was_meant(jobs):
+    settings = "settings: {regularization: {strength: 2}}\n"
+    with pytest.raises(JobFileError) as told:
+        jobs(f"{ONE}    method: dreambooth\n    {settings}")
+    assert [p.text for p in told.value.problems] == [
+        "regularization: dreambooth has none, attndreambooth has; leave it out"
+    ]
+    assert jobs(f"defaults:\n  {settings}{ONE}    method: dreambooth\n")
+    assert jobs(f"{ONE}    {settings}")
+
+
 def test_a_job_knows_the_preset_that_its_stages_came_from(jobs):
     [job] = jobs(ONE)
     assert job.recipe == "paper"
