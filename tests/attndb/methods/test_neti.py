@@ -251,7 +251,7 @@ def test_dropout_does_not_depend_on_parts_of_a_batch_in_several_shapes():
         for size in (4, 2, 1):
             parts = training.learner.parts(batch, LossTotals.of(batch), size)
             losses.append(float(sum(part()["denoising"] for part in parts)))
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-7)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 def test_what_is_learned_is_the_mapper_and_nothing_else():
