@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..attndb.config.choices import CaptionSource, MaskSource, require_choice
+from ..attndb.config.choices import CaptionKind, CaptionSource, MaskSource, require_choice
 from ..attndb.config.printable import printable, quoted
 from ..attndb.data.caption import captioned
 from ..attndb.data.dataset import DEFAULT_TEMPLATE, ConceptDataset
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/dataset"
 TYPED = "(typed path)"
 CAPTIONS = get_args(CaptionSource)
+KINDS = get_args(CaptionKind)
 
 
 def _words(named_after: str) -> list[io.Input]:
@@ -81,6 +82,16 @@ def _background() -> io.Input:
         optional=True,
         tooltip="What the pixels around the subject count in the loss, on photos that have a mask. "
         "0: the subject alone is learned. 1: as without masks.",
+        advanced=True,
+    )
+
+
+def _trigger(plain: str, example: str) -> io.Input:
+    return io.String.Input(
+        "trigger",
+        default="",
+        optional=True,
+        tooltip=f"For {plain}: what the subject is called in them, {example}",
         advanced=True,
     )
 
@@ -169,14 +180,10 @@ class LoadConceptDataset(io.ComfyNode):
                     advanced=True,
                 ),
                 _background(),
-                io.String.Input(
-                    "trigger",
-                    default="",
-                    optional=True,
-                    tooltip="For captions = plain text files: what the subject is called in them, "
+                _trigger(
+                    "captions = plain text files",
                     "e.g. ohwx, or sks dog. Empty: what follows the number of a folder such as "
                     "10_sks dog, else the category alone.",
-                    advanced=True,
                 ),
             ],
             outputs=_outputs(),
@@ -282,6 +289,19 @@ class ConceptDatasetFromImages(io.ComfyNode):
                     advanced=True,
                 ),
                 _background(),
+                io.Combo.Input(
+                    "captions_are",
+                    options=list(KINDS),
+                    optional=True,
+                    tooltip="text: with {} for the subject. plain text: without, as a captioning "
+                    "node (Florence-2, JoyCaption, a tagger) gives them: {} stands for trigger or "
+                    "category then, or comes first.",
+                    advanced=True,
+                ),
+                _trigger(
+                    "captions_are = plain text",
+                    "e.g. puppy where the category is dog. Empty: the category alone.",
+                ),
             ],
             outputs=_outputs(),
             is_input_list=True,
@@ -300,6 +320,8 @@ class ConceptDatasetFromImages(io.ComfyNode):
         masks: Any = None,
         alpha_masks: Any = False,
         background_weight: Any = 0.0,
+        captions_are: Any = "text",
+        trigger: Any = "",
     ) -> io.NodeOutput:
         alpha = one_value("alpha_masks", alpha_masks)
         own = separate_masks(masks)
@@ -308,21 +330,19 @@ class ConceptDatasetFromImages(io.ComfyNode):
                 "alpha_masks is on, and masks are connected, too: disconnect them, or turn it off"
             )
         photos = photos_from_arrays(separate_images(images), alpha=alpha)
-        photos = captioned(checked_alpha(photos) if alpha else photos, lines_of(captions))
-        photos = with_masks(photos, own)
-        words = [
-            one_value(name, value)
-            for name, value in (
-                ("category", category),
-                ("placeholder", placeholder),
-                ("template", template),
-            )
-        ]
-        typed = words[1]
-        words[1] = typed if typed.strip() else default_placeholder(words[0])
+        photos = with_masks(checked_alpha(photos) if alpha else photos, own)
+        general = one_value("category", category)
+        typed = one_value("placeholder", placeholder)
+        word = typed if typed.strip() else default_placeholder(general)
+        kind = one_value("captions_are", captions_are)
+        require_choice("captions_are", kind, KINDS)
+        plain = SubjectWords(general, word, one_value("trigger", trigger))
+        photos = captioned(photos, lines_of(captions), plain if kind == "plain text" else None)
         dataset = ConceptDataset(
             photos,
-            *words,
+            general,
+            word,
+            one_value("template", template),
             background=one_value("background_weight", background_weight),
             private=one_value("private", private),
         )

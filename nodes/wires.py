@@ -27,13 +27,13 @@ def first(value: Any) -> Any:
 
 
 def lines_of(text: Any) -> list[str]:
-    """The lines of a text, or of a list of texts, one line each. ValueError if it is no text."""
-    parts = text if isinstance(text, list) else [text]
+    """The lines of a text, or the texts of a list; some captioning nodes give one list for a whole
+    batch in a list. ValueError if it is no text."""
+    given = text if isinstance(text, list) else [text]
+    parts = [part for one in given for part in (one if isinstance(one, list) else [one])]
     if not all(isinstance(part, str) for part in parts):
         raise ValueError(f"captions = {quoted(text)} is no text: connect text, one line an image")
-    if len(parts) == 1:
-        return parts[0].split("\n")
-    return [" ".join(part.split()) for part in parts]
+    return parts[0].split("\n") if len(parts) == 1 else parts
 
 
 def filled_lines(text: Any) -> list[str]:

@@ -12,6 +12,7 @@ CategoryToken = Literal["last word", "first token"]
 Augmentation = Literal["reference", "none"]
 MaskSource = Literal["none", "alpha", "files"]
 CaptionSource = Literal["template", "text files", "plain text files"]
+CaptionKind = Literal["text", "plain text"]
 LowMemory = Literal["auto", "off", "on"]
 Checkpointing = Literal["auto", "off", "light", "full"]
 

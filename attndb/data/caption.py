@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..config.printable import printable
+from ..config.printable import printable, quoted
 from .dataset import check_template
 from .photo import DatasetError, Photo
 from .photo_file import open_regular
 from .plain_caption import SubjectWords
+
+log = logging.getLogger(__name__)
 
 _MOST_BYTES = 64 << 10
 _BOMS = {
@@ -26,7 +29,9 @@ def read_caption(path: Path, name: str) -> str:
     DatasetError names a file that is empty, no text, or without `{}`, and says what to write.
     """
     caption = " ".join(read_text(path, name).split())
-    _check(caption, name, "; captions of other trainers: set captions to 'plain text files'")
+    _check(
+        caption, _named(name), "; captions of other trainers: set captions to 'plain text files'"
+    )
     return caption
 
 
@@ -34,18 +39,26 @@ def read_plain_caption(path: Path, name: str, words: SubjectWords) -> tuple[str,
     """The caption that another trainer's text file says, and whether the subject is named in it; a
     file of several lines says several, of which the first is taken. One with `{}` is read as
     `read_caption` reads it. DatasetError as there, but for a missing `{}`."""
-    text = read_text(path, name)
+    return _plain_caption(read_text(path, name), name, words, path.parent.name)
+
+
+def _plain_caption(text: str, name: str, words: SubjectWords, folder: str = "") -> tuple[str, bool]:
     if "{}" in text:
-        return read_caption(path, name), True
-    first = next(line for line in text.splitlines() if line.strip())
-    caption, found = words.template_of(" ".join(first.split()), path.parent.name)
-    _check(caption, name)
+        caption, found = " ".join(text.split()), True
+    else:
+        first = next(line for line in text.splitlines() if line.strip())
+        caption, found = words.template_of(" ".join(first.split()), folder)
+    _check(caption, _named(name))
     return caption, found
 
 
-def _check(caption: str, name: str, more: str = "") -> None:
+def _named(name: str) -> str:
+    return f"{printable(name, 200)}: the caption"
+
+
+def _check(caption: str, named: str, more: str = "") -> None:
     try:
-        check_template(caption, f"{printable(name, 200)}: the caption")
+        check_template(caption, named)
     except DatasetError as error:
         raise DatasetError(f"{error}{'' if '{}' in caption else more}") from error
 
@@ -100,10 +113,13 @@ def _checked(text: str) -> str:
     return text
 
 
-def captioned(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Photo, ...]:
+def captioned(
+    photos: Sequence[Photo], captions: Sequence[str], words: SubjectWords | None = None
+) -> tuple[Photo, ...]:
     """Photos with captions, one for each; an empty one leaves its photo to the template, and so do
-    no captions at all. DatasetError for another count."""
-    lines = [" ".join(line.split()) for line in captions]
+    no captions at all. `words`: of plain captions, which are read as those in text files are.
+    DatasetError for another count, and without `words` for a caption without `{}`."""
+    lines = [line.strip() for line in captions]
     if not any(lines):
         return tuple(photos)
     while len(lines) > len(photos) and not lines[-1]:
@@ -113,6 +129,37 @@ def captioned(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Photo, 
             f"captions has {len(lines)} lines, and there are {len(photos)} photos: write one line "
             "for each photo; an empty line leaves its photo to the template"
         )
-    return tuple(
-        replace(photo, caption=line or None) for photo, line in zip(photos, lines, strict=True)
-    )
+    given = {photo.name: line for photo, line in zip(photos, lines, strict=True) if line}
+    if words is None:
+        read = {name: _typed(line, name) for name, line in given.items()}
+    else:
+        plain = {name: _plain_caption(line, name, words) for name, line in given.items()}
+        say_plain_captions(plain)
+        read = {name: caption for name, (caption, _) in plain.items()}
+    return tuple(replace(photo, caption=read.get(photo.name)) for photo in photos)
+
+
+def _typed(line: str, name: str) -> str:
+    caption = " ".join(line.split())
+    more = "; those of a captioning node: set captions_are to 'plain text'"
+    _check(caption, f"caption of {printable(name, 200)}:", more)
+    return caption
+
+
+def say_plain_captions(captions: Mapping[str, tuple[str, bool]]) -> None:
+    """Logs what became of plain captions, with one of each kind. `captions`: by the names of their
+    files or photos, and whether the subject was found in each."""
+    if not captions:
+        return
+    found = [name for name, (_, named_in) in captions.items() if named_in]
+    missed = [name for name in captions if name not in found]
+    told = []
+    for what, names in (("{} for the subject's words in", found), ("{} put in front of", missed)):
+        if names:
+            one = f"{printable(names[0], 200)}: {quoted(captions[names[0]][0], 200)}"
+            told.append(f"{what} {len(names)}, e.g. {one}")
+    log.info("%d plain captions: %s", len(captions), "; ".join(told))
+    if not found:
+        log.warning(
+            "no plain caption has the subject's words: type what it is called there into trigger"
+        )

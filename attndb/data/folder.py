@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from ..config.choices import CaptionSource, MaskSource
 from ..config.named import named
-from ..config.printable import printable, quoted
-from .caption import read_caption, read_plain_caption
+from ..config.printable import printable
+from .caption import read_caption, read_plain_caption, say_plain_captions
 from .mask import looks_like_mask, masked, read_mask
 from .photo import DatasetError, Photo
 from .photo_file import read_photo
@@ -78,7 +78,7 @@ def load_folder(
         raise DatasetError(f"no photo of {printable(folder)} could be read: {why}")
     _say_what_has_no_mask(photos)
     if captions == "plain text files":
-        _say_plain_captions(reading.plain)
+        say_plain_captions(reading.plain)
     return tuple(photos)
 
 
@@ -197,22 +197,3 @@ def _say_what_has_no_mask(photos: Sequence[Photo]) -> None:
     bare = [printable(photo.name, 200) for photo in photos if photo.mask is None]
     if 0 < len(bare) < len(photos):
         log.warning("no mask for %s: all of it counts in the loss", named(bare))
-
-
-def _say_plain_captions(captions: Mapping[str, tuple[str, bool]]) -> None:
-    """Logs what became of plain captions, with one of each kind. `captions`: by the names of their
-    files, and whether the subject was found in each."""
-    if not captions:
-        return
-    found = [name for name, (_, named_in) in captions.items() if named_in]
-    missed = [name for name in captions if name not in found]
-    told = []
-    for what, names in (("{} for the subject's words in", found), ("{} put in front of", missed)):
-        if names:
-            one = f"{printable(names[0], 200)}: {quoted(captions[names[0]][0], 200)}"
-            told.append(f"{what} {len(names)}, e.g. {one}")
-    log.info("%d plain captions: %s", len(captions), "; ".join(told))
-    if not found:
-        log.warning(
-            "no plain caption has the subject's words: type what it is called there into trigger"
-        )

@@ -1,9 +1,12 @@
-"""Load Concept Dataset with the captions of other trainers."""
+"""Datasets with captions that have no {}: of other trainers, and of captioning nodes."""
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from PIL import Image
+from support.stages import photos as wired
 
 
 @pytest.fixture
@@ -65,3 +68,45 @@ def test_a_file_of_subjects_reads_a_folder_of_kohya_as_the_node_does(load, input
     [job] = read_jobs(path)
     assert job.name == "my-sks-dog"
     assert dataset_of(job).digest == load(folder, placeholder="", **words).digest
+
+
+IMAGES = "AttnDBConceptDatasetFromImages"
+SAID = ["a corgi dog on a sofa", "A brown puppy in the snow. It is winter.", "at night\n\nIt is."]
+KINDS = {"captions_are": "plain text", "trigger": "puppy"}
+READ = ["a corgi {} on a sofa", "A brown {} in the snow. It is winter.", "{}, at night"]
+
+
+@pytest.mark.parametrize("captions", [SAID, [SAID], "\n".join((*SAID[:2], "at night"))])
+def test_captions_of_a_captioning_node_are_read_as_those_of_a_folder(run, captions, caplog):
+    """A list of texts, a list for a whole batch (Florence-2), lines of one text."""
+    words = {"images": wired(), "category": ["dog"], "placeholder": ["<rex>"]}
+    kinds = {key: [value] for key, value in KINDS.items()}
+    with caplog.at_level(logging.INFO):
+        data = run(IMAGES, **words, captions=captions, **kinds)[0]
+    assert [photo.caption for photo in data.photos] == READ
+    assert (
+        "3 plain captions: {} for the subject's words in 2, e.g. image 1: 'a corgi {} on a sofa'; "
+        "{} put in front of 1, e.g. image 3: '{}, at night'" in caplog.text
+    )
+    by_hand = run(IMAGES, **words, captions=READ)[0]
+    assert data.digest == by_hand.digest
+
+
+def test_without_words_of_the_subject_a_warning_asks_for_them_and_an_empty_one_is_the_template(
+    run, caplog
+):
+    data = run(IMAGES, images=wired(), category="cat", captions=[*SAID[:2], " "], **KINDS)[0]
+    assert [photo.caption for photo in data.photos][1:] == [READ[1], None]
+    assert "type what it is called there into trigger" not in caplog.text
+    run(IMAGES, images=wired(), category="cat", captions=SAID, captions_are="plain text")
+    assert "type what it is called there into trigger" in caplog.text
+
+
+def test_as_captions_of_ours_they_are_refused_with_the_remedy(run):
+    from attndreambooth.nodes.errors import NodeError
+
+    told = r"caption of image 1: 'a corgi dog on a sofa' needs \{\}.*captions_are to 'plain text'"
+    with pytest.raises(NodeError, match=told):
+        run(IMAGES, images=wired(), category="dog", captions=SAID)
+    with pytest.raises(NodeError, match="captions_are = 'plain': choose one of text, plain text"):
+        run(IMAGES, images=wired(), category="dog", captions=SAID, captions_are="plain")
