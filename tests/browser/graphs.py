@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notes import APP_NOTE, LORA_NOTE, SDXL_NOTE, STAGES_NOTE, TEACH_NOTE, TOY_NOTE
+from notes import (
+    APP_NOTE,
+    LORA_NOTE,
+    SDXL_LORA_NOTE,
+    SDXL_NOTE,
+    STAGES_NOTE,
+    TEACH_NOTE,
+    TOY_NOTE,
+)
 from parts import (
     LIVE,
     SAID,
@@ -24,7 +32,7 @@ from parts import (
     toy_photos,
 )
 from side_by_side import best_step, compare_methods, compare_stages, evaluate_concept
-from stable_diffusion import control_net, fast
+from stable_diffusion import control_net, evaluate_saved, fast
 from support.graph import Graph
 from toys import (
     extract_lora,
@@ -34,7 +42,10 @@ from toys import (
     two_concepts,
 )
 
-NOTES = {"paper": TEACH_NOTE, "micro": TOY_NOTE, "sdxl": SDXL_NOTE, "lora": LORA_NOTE}
+NOTES = {
+    **{"paper": TEACH_NOTE, "micro": TOY_NOTE, "sdxl": SDXL_NOTE},
+    **{"lora": LORA_NOTE, "sdxl-lora": SDXL_LORA_NOTE},
+}
 """Of the main job, by preset."""
 
 
@@ -57,7 +68,13 @@ def teach(toy: bool, model: dict[str, str] = SD15, lora: bool = False) -> Spec:
         **{"cfg": 3.0 if toy else 7.5, "width": size, "height": size},
     )
     wires = {"model": base[0], "clip": base[1], "vae": base[2], "dataset": dataset[0]}
-    preset = "micro" if toy else "sdxl" if large else "lora" if lora else "paper"
+    preset = {
+        (False, False): "paper",
+        (False, True): "lora",
+        (True, False): "sdxl",
+        (True, True): "sdxl-lora",
+    }[large, lora]
+    preset = "micro" if toy else preset
     train = graph.add("AttnDBAllStages", **wires, preset=preset, preview=preview[0])
     save = graph.add("AttnDBSaveConcept", concept=train[0], name=name)
     applied = apply(graph, base, train)
@@ -164,6 +181,7 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Teach a subject (fast)": fast,
     "Teach a subject (LoRA)": lambda: teach(toy=False, lora=True),
     "Teach a subject (SDXL)": lambda: teach(toy=False, model=SDXL),
+    "Teach a subject (SDXL, LoRA)": lambda: teach(toy=False, model=SDXL, lora=True),
     "Teach a subject (app)": app_form,
     "Stage by stage": stages,
     "Concept with ControlNet": control_net,
@@ -174,6 +192,7 @@ GRAPHS: dict[str, Callable[[], Spec]] = {
     "Extract LoRA": extract_lora,
     "Compare stages": compare_stages,
     "Evaluate a concept": evaluate_concept,
+    "Evaluate a concept (SD 1.5)": evaluate_saved,
     "Compare methods": compare_methods,
     "Which step was best": best_step,
 }

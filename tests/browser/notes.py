@@ -33,14 +33,33 @@ CONTROL_NOTE = """# Your subject in the outlines of a picture
 
 The subject is bent too much: lower **strength**, or end earlier (**end_percent**). Any other \
 ControlNet is put in the same way: behind *Apply Concept*, on the prompts."""
+EVALUATE_SD_NOTE = """# How good is your concept?
+
+1. Choose the checkpoint that it was trained on, the saved concept, and the folder of its photos. \
+They have to be upright as they are: this stock node does not turn them.
+2. For the scores put [openai/clip-vit-base-patch32](https://huggingface.co/openai/\
+clip-vit-base-patch32), the whole folder, into `models/clip_vision`.
+3. Press **Run**.
+
+A column before training, and one for each of **strengths** (folded): how much the pictures look \
+like the photos (identity) and say what the prompt says (text). For several concepts connect more \
+*Load Concept* nodes."""
+SDXL_LORA_NOTE = """# Teach SDXL your subject, as a LoRA
+
+As *Teach a subject (SDXL)*, with **preset sdxl-lora**: rank 16 in stages 2 and 3. By the estimate \
+a 12 GB GPU is enough, and not 8 GB: *low_memory* turns itself on where a stage would not fit. Its \
+numbers are derived, **nobody has run them on trained weights yet**.
+
+Drop the photos, write **category** and **placeholder**, in *Prompt* both in the place of \
+`<my-dog> dog`, and press **Run**."""
 SDXL_NOTE = """# Teach SDXL your subject
 
 As *Teach a subject*, with an SDXL checkpoint and **preset sdxl**: 1024 px, batch 4. Its numbers \
 are derived from the paper's and **nobody has run them on trained weights yet**. In *Prompt* write \
 your words in the place of `<my-dog> dog`.
 
-A 24 GB GPU for all three stages, by the estimate; with **preset sdxl-lora** 12 GB. *Train \
-Concept* says before it starts what it needs."""
+A 24 GB GPU for all three stages, by the estimate; as a LoRA 12 GB (*Teach a subject (SDXL, \
+LoRA)*). *Train Concept* says before it starts what it needs."""
 APP_NOTE = """# As a form
 
 **Graph > App** in the corner shows this graph as a form: photos, category, name and prompt in; \
@@ -86,8 +105,7 @@ The same prompts and noise before training and with each concept, and how much t
 like the photos (identity) and say what the prompt says (text). The best one goes on; the report \
 in output/reports can be sent to somebody.
 
-With your own photos: *Load Checkpoint*, *Load Concept Dataset*, a folder of CLIP in *Load Image \
-Encoder*, the short prompts, 512 px."""
+A concept that you have saved: *Evaluate a concept (SD 1.5)*."""
 PRIOR_NOTE = """# Keep the category
 
 The base model draws 32 pictures of the plain category. Stages 2 and 3 train on them as well, so \
@@ -97,7 +115,7 @@ The last pictures are your robot and a plain one."""
 MASKS_NOTE = """# Keep what is not the subject out of it
 
 *Mask Subject* finds the subject by the model's own attention to its category: no painting. \
-The loss counts the rest a fifth.
+**grow** (folded) widens what it finds. The loss counts the rest a fifth.
 
 A caption for each photo names where it was taken, so that these words learn the place.
 

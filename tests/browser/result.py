@@ -3,8 +3,9 @@
     .venv/bin/python tests/browser/result.py workflows/NAME.json
 
 The card shows the pictures of every node that previews (photos, a dataset), then of every SaveImage
-node (results): a row for each node, under its title where it has one of its own. It goes to
-workflows/NAME.jpg. Its width is that of a card on a large screen.
+node (results): a row for each node, under its title where it has one of its own; at the end the
+table of a node that scores. It goes to workflows/NAME.jpg. Its width is that of a card on a large
+screen.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from score_row import score_row
 from support.outcome import Outcome
 from support.server import HostServer
 from support.workflow import ui_workflow_to_api
@@ -110,7 +113,10 @@ def main() -> int:
     own = {str(node["id"]): node.get("title", "") for node in workflow["nodes"]}
     asks = {key for key in rows if prompt[key]["class_type"] == "PreviewImage"}  # of who runs it
     titles = ["" if key in asks else own.get(key, "") for key in rows]
-    card(list(rows.values()), titles=titles).save(target, quality=90)
+    scored = [key for key in prompt if prompt[key]["class_type"] == "AttnDBEvaluateConcept"]
+    tables = [[score_row(outcome.outputs[key]["text"][0])] for key in scored]
+    titles += [""] * len(tables)
+    card([*rows.values(), *tables], titles=titles).save(target, quality=90)
     print(f"{target} written")
     return 0
 

@@ -39,6 +39,18 @@ CARDS = {
         ),
         seen="Checked on a small SDXL of random weights (docs/sdxl.md).",
     ),
+    "Teach a subject (SDXL, LoRA)": Drawing(
+        head="3-6 photos  >  three stages  >  embedding and a small LoRA for stock nodes",
+        boxes=(
+            ("1  Learn the word", "one placeholder,\ntwo vectors:\nclip_l and clip_g"),
+            (
+                "2  Tie its attention",
+                "LoRA of rank 16 on\n70 cross-attention\nlayers",
+            ),
+            ("3  Learn the looks", "LoRA of rank 16,\n1024 px, batch 4"),
+        ),
+        seen="Checked on a small SDXL of random weights (docs/sdxl.md).",
+    ),
 }
 """By the workflow's name."""
 

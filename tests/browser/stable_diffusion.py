@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notes import CONTROL_NOTE, FAST_NOTE
+from notes import CONTROL_NOTE, EVALUATE_SD_NOTE, FAST_NOTE
 from parts import (
     CANNY,
     LIVE,
@@ -21,6 +21,8 @@ from parts import (
     titled,
 )
 from support.graph import Graph, Node
+
+from attndreambooth.attndb.evaluation.prompts import SETS
 
 
 def fast() -> Spec:
@@ -102,4 +104,49 @@ def control_net() -> Spec:
         "room": room(graph, {}),
         "notes": [note(CONTROL_NOTE, left, 230)],
         "models": {base.id: [SD15], net.id: [CANNY]},
+    }
+
+
+def evaluate_saved() -> Spec:
+    """A saved concept at several strengths, scored over prompts against the user's photos."""
+    graph = Graph()
+    base = graph.add("CheckpointLoaderSimple", ckpt_name=SD15["name"])
+    concept = graph.add("AttnDBLoadConcept", name="my-dog")
+    photos = graph.add("LoadImageDataSetFromFolder", folder="my-dog")
+    prompts = graph.add("AttnDBPromptSet", prompts=next(iter(SETS)), count=6)
+    encoder = graph.add("AttnDBLoadImageEncoder", folder="clip-vit-base-patch32")
+    scored = graph.add(
+        "AttnDBEvaluateConcept",
+        **{"model": base[0], "clip": base[1], "vae": base[2], "concepts.concept_0": concept[0]},
+        **{"encoders.encoder_0": encoder[0], "photos": photos[0], "prompts": prompts[0]},
+        **{"images_per_prompt": 2, "steps": SD_VALUES["steps"], "cfg": SD_VALUES["cfg"]},
+        **{"width": SD_VALUES["size"], "height": SD_VALUES["size"], "strengths": "1.0, 0.8, 0.6"},
+    )
+    saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
+    report = graph.add(
+        "AttnDBTrainingReport",
+        **{"concept": scored[2], "name": "my-dog", "photos": photos[0]},
+        **{"pictures": scored[0], "scores": scored[3]},
+    )
+    left = "1  Model, saved concept, its photos"
+    return {
+        "prompt": graph.prompt,
+        "groups": [
+            group(left, ids(base, concept, photos)),
+            group("2  What to draw, what to compare by", ids(prompts, encoder)),
+            group("3  Score", ids(scored)),
+            group("4  Keep", ids(saved, report)),
+        ],
+        "sizes": sizes(graph)
+        | {concept.id: [400, 250], photos.id: [400, 0], saved.id: [620, 620]}
+        | {report.id: [480, 0], prompts.id: [380, 0], encoder.id: [380, 0]},
+        "room": room(
+            graph,
+            {
+                **dict.fromkeys(ids(scored, report), 2 * LIVE),
+                **dict.fromkeys(ids(prompts, encoder), SAID),
+            },
+        ),
+        "notes": [note(EVALUATE_SD_NOTE, left, 300)],
+        "models": {base.id: [SD15]},
     }

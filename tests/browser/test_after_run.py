@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.slow]
 
 TOYS = (
     *("Teach a subject (toy model)", "Two concepts", "Prior images"),
-    *("Compare stages", "Compare methods"),
+    *("Compare stages", "Compare methods", "Which step was best"),
 )
 TRAINS = ("AttnDBAllStages", "AttnDBStage1LearnEmbedding")
 

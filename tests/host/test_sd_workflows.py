@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.control_net import control_net_file
+from support.encoders import clip_folder
 from support.outcome import Outcome
 from support.server import HostServer
 from support.shipped import Shipped
@@ -25,7 +26,6 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 CONTROL = "control_v11p_sd15_canny_fp16.safetensors"
 SIDE = 64
-LORA = "Teach a subject (LoRA)"
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +70,42 @@ def test_the_main_job_draws_and_saves(stocked):
     assert (stocked.base / "models" / "loras" / "my-dog-in-full.safetensors").is_file()
 
 
-def test_as_a_lora_the_main_job_differs_in_its_preset_alone(stocked):
+@pytest.mark.parametrize(
+    ("presets", "names"),
+    [
+        (("paper", "lora"), ("Teach a subject", "Teach a subject (LoRA)")),
+        (("sdxl", "sdxl-lora"), ("Teach a subject (SDXL)", "Teach a subject (SDXL, LoRA)")),
+    ],
+)
+def test_as_a_lora_the_main_job_differs_in_its_preset_alone(stocked, presets, names):
     known = stocked.object_info()
     whole, thin = (
         ui_workflow_to_api(json.loads(path.read_text(encoding="utf-8")), known)
-        for path in (ROOT / "workflows" / f"{name}.json" for name in ("Teach a subject", LORA))
+        for path in (ROOT / "workflows" / f"{name}.json" for name in names)
     )
     [train] = [key for key, node in thin.items() if node["class_type"] == "AttnDBAllStages"]
-    assert thin[train]["inputs"].pop("preset") == "lora"
-    assert whole[train]["inputs"].pop("preset") == "paper"
+    assert (whole[train]["inputs"].pop("preset"), thin[train]["inputs"].pop("preset")) == presets
     assert thin == whole
+
+
+def test_a_saved_concept_is_scored_at_each_strength_against_its_photos(stocked, taught):
+    graph = Shipped(stocked, "Evaluate a concept (SD 1.5)", SIDE)
+    encoder = clip_folder(stocked.base / "models" / "clip_vision" / "clip-vit-base-patch32")
+    [scored], [report] = graph.ids("AttnDBEvaluateConcept"), graph.ids("AttnDBTrainingReport")
+    small = {"steps": 2, "images_per_prompt": 1, "width": SIDE, "height": SIDE}
+    graph.prompt[scored]["inputs"] |= small
+    [prompts] = graph.ids("AttnDBPromptSet")
+    graph.prompt[prompts]["inputs"]["count"] = 2
+    try:
+        outcome = graph.run()
+    finally:
+        shutil.rmtree(encoder)
+    table = outcome.outputs[scored]["text"][0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert "identity" in rows[0] and "text" in rows[0]
+    assert [row.split(" | ")[1] for row in rows[1:]] == ["2"] * 4  # pictures of each column
+    assert rows[1].startswith("| before training") and "0.6" in rows[4].split(" | ")[0]
+    assert outcome.outputs[report]["text"][0].split("\n")[0].endswith("report.html")
 
 
 def test_a_saved_concept_is_drawn_in_the_outlines_of_a_picture(stocked, taught):
