@@ -11,7 +11,7 @@ WIDTH, LINE, TEXT, EDGE = 980, 38, 21, 12
 PAPER, INK, BEST = (32, 34, 40), (190, 193, 202), (255, 214, 102)
 FIRST = 0.3
 """Share of the width that the rows' names have."""
-SHOWN = ("identity", "text", "present")
+SHOWN = ("identity", "foreground", "text", "present")
 """Columns: more cannot be read on a card."""
 
 

@@ -36,7 +36,7 @@ def stand_in() -> tuple[Spec, str]:
     inputs = node["inputs"]
     stages = sorted(name for name in inputs if name.startswith("concepts."))
     inputs |= {stages[0]: inputs[stages[-1]], **{name: asked["inputs"][name] for name in ASKED}}
-    for name in stages[1:]:
+    for name in (*stages[1:], "masks"):  # a user has none
         del inputs[name]
     return prompt, key
 
