@@ -229,17 +229,8 @@ class LoadConceptDataset(io.ComfyNode):
         words = SubjectWords(category, word, trigger)
         with _linked.reading(chosen):
             photos = read_folder(chosen, skip_broken, captions, words, masks)
-        return _result(
-            ConceptDataset(
-                photos,
-                category,
-                word,
-                template,
-                background=background_weight,
-                private=private,
-            ),
-            placeholder,
-        )
+        own = {"background": background_weight, "private": private}
+        return _result(ConceptDataset(photos, category, word, template, **own), placeholder)
 
 
 class ConceptDatasetFromImages(io.ComfyNode):

@@ -72,8 +72,8 @@ def head(picture: Image.Image) -> Image.Image:
     if picture.height <= picture.width or room >= picture.height:
         return picture
     spread = np.ptp(np.asarray(picture, dtype=np.int16), axis=1).max(axis=1)  # (Y,)
-    shows = np.flatnonzero(spread[:room] > EVEN)
-    gaps = np.diff(shows)
+    shows = np.flatnonzero(spread > EVEN)
+    gaps = np.diff(shows)[shows[:-1] < room]  # what follows the last of them may lie lower
     last = np.flatnonzero(gaps >= ALIKE * gaps.max())[-1]
     return picture.crop((0, 0, picture.width, int(shows[last]) + 1 + GAP))
 
