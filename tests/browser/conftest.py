@@ -8,6 +8,9 @@ import pytest
 from support.frontend import FrontEnd, browser_page, find_chromium
 from support.server import HostServer
 
+NEXT = pytest.StashKey[pytest.Item | None]()
+"""The test that runs after the one that ends."""
+
 
 @pytest.fixture(scope="session")
 def _page(server: HostServer) -> Iterator[FrontEnd]:
@@ -15,9 +18,24 @@ def _page(server: HostServer) -> Iterator[FrontEnd]:
     if chromium is None:
         pytest.skip("no Chromium on this machine (install one, or set ATTNDB_CHROMIUM)")
     with browser_page(chromium) as page:
-        front_end = FrontEnd(page)
-        front_end.open(server.address)
-        yield front_end
+        yield FrontEnd(page)
+
+
+@pytest.fixture
+def _open_page(_page: FrontEnd, server: HostServer, request) -> Iterator[FrontEnd]:
+    """A page that nobody looks at is empty: it would go on drawing what the server tells it of the
+    other tests' trainings, which took a fifth of a core."""
+    if _page.is_empty:
+        _page.open(server.address)
+    yield _page
+    after = request.session.stash.get(NEXT, None)
+    if after is None or after.path.parent != request.path.parent:
+        _page.leave()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    item.session.stash[NEXT] = nextitem
 
 
 @pytest.fixture(params=[False, True], ids=["classic", "nodes-2.0"])
@@ -27,10 +45,10 @@ def renderer(request) -> bool:
 
 
 @pytest.fixture
-def front_end(_page: FrontEnd, request) -> FrontEnd:
+def front_end(_open_page: FrontEnd, request) -> FrontEnd:
     """The open front end, classic unless the test asks for a `renderer`; its `errors` are of this
     test, and of its start if they are ours."""
     vue = "renderer" in request.fixturenames and request.getfixturevalue("renderer")
-    _page.vue_nodes(vue)  # nothing where the last test had the same one
-    del _page.errors[_page.start_errors :]
-    return _page
+    _open_page.vue_nodes(vue)  # nothing where the last test had the same one
+    del _open_page.errors[_open_page.start_errors :]
+    return _open_page

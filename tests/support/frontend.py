@@ -85,6 +85,16 @@ class FrontEnd:
         self.errors = [error for error in self.errors if "attndreambooth" in error.lower()]
         self.start_errors = len(self.errors)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it shows nothing: not opened, or left."""
+        return self.page.url == "about:blank"
+
+    def leave(self) -> None:
+        """Show nothing; the next time it is classic again."""
+        self.vue_nodes(False)
+        self.page.goto("about:blank")
+
     def load(self, workflow: dict[str, Any], app: bool = False) -> None:
         """Open a saved graph, as dropping its file on the canvas does; `app`: as the form that it
         may have, else as a graph."""
