@@ -90,16 +90,17 @@ class Oracle:
     choose. For tests only; hooks on a shared module are seen by every clone.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, kind: str = "attn2") -> None:
         self.weights: dict[str, list[Tensor]] = {}
         """By layer, for each call: mean over heads of softmax(q k / sqrt d), (B, P, T)."""
+        self._kind = kind
         self._unet = model.model.diffusion_model
         self._handles: list[Any] = []
         self._q: dict[str, Tensor] = {}
 
     def __enter__(self) -> Oracle:
         for name, module in self._unet.named_modules():
-            if name.endswith("attn2"):
+            if name.endswith(self._kind):
                 self._handles += [
                     module.to_q.register_forward_hook(self._on_q(name)),
                     module.to_k.register_forward_hook(self._on_k(name, module.heads)),

@@ -52,11 +52,11 @@ class MaskSubject(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "noise",
-                    default=0.3,
+                    default=0.1,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Where on the noise schedule the model looks: 0.1 to 0.5 work; with "
+                    tooltip="Where on the noise schedule the model looks: 0.05 to 0.3 work; with "
                     "much noise it sees less of the photo.",
                     advanced=True,
                 ),

@@ -229,7 +229,8 @@ def word_maps(
     keep_heads: bool = False,
     bias_BHPT: Tensor | None = None,
 ) -> Tensor:
-    """Sums of columns of softmax(Q K^T / sqrt(D) + bias), as chosen by a 0/1 matrix (T, W); fp32.
+    """Sums of columns of softmax(Q K^T / sqrt(D) + bias), each times its weight in a matrix (T, W),
+    of 0 and 1 to choose some; fp32.
 
     Shape (B, W, K, P): K is `heads` with `keep_heads`, else 1, their mean.
     """

@@ -122,8 +122,7 @@ def masks_and_captions() -> Spec:
     base = graph.add("AttnDBLoadMicroModel")
     photos = graph.add("AttnDBMicroConcept", concept="horned-car")
     wires = {"model": base[0], "clip": base[1], "vae": base[2]}
-    looked = {"images": photos[0], "category": photos[1], "grow": 0.04}  # attention ends inside
-    masks = graph.add("AttnDBMaskSubject", **wires, **looked)
+    masks = graph.add("AttnDBMaskSubject", **wires, images=photos[0], category=photos[1])
     dataset = graph.add(
         "AttnDBConceptDatasetFromImages",
         **{"images": photos[0], "category": photos[1], "placeholder": "<my-car>"},

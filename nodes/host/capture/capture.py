@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ....attndb.attention.affinity import Affinity
 from ....attndb.attention.capture import Capture
 from ..model.attn2 import Attend, BlockKey, attend, attn2_layers, patches_replaced, registered
 from ..model.compiled import not_compiled
@@ -47,6 +49,9 @@ from .run import Rows, Run
 
 log = logging.getLogger(__name__)
 
+Observe = Callable[[Tensor, Tensor, dict[str, Any]], None]
+"""Takes queries, keys and what the host tells a replacement."""
+
 _UNKNOWN_PROMPT = (
     "The prompt of Capture Attention is none of the conditionings that were sampled (connect the "
     "same text and CLIP to both, or use its CONDITIONING output); its words were looked up in the "
@@ -54,15 +59,18 @@ _UNKNOWN_PROMPT = (
 )
 
 
-def capture_model(model: Any, capture: Capture, conditioning: list[Any]) -> Any:
+def capture_model(
+    model: Any, capture: Capture, conditioning: list[Any], affinity: Affinity | None = None
+) -> Any:
     """A clone of MODEL that records into `capture` whenever it is sampled.
 
     `conditioning` is the capture's prompt encoded; the runs find by it which of their
-    conditionings is meant. ValueError, with the model's family, without attention to text.
+    conditionings is meant. `affinity` is shown the self-attention of the same rows, if the model
+    has any of its own (attn1). ValueError, with the model's family, without attention to text.
     """
     joint = joint_attention(model)
     layers = {} if joint is not None else attn2_layers(model)
-    session = _Session(capture, layers, [entry[0] for entry in conditioning], joint)
+    session = _Session(capture, layers, [entry[0] for entry in conditioning], joint, affinity)
     clone = model.clone()
     key = f"attndb_capture_{uuid.uuid4().hex}"
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, session.outer_sample)
@@ -84,8 +92,10 @@ class _Session:
         layers: dict[BlockKey, str],
         references: list[Tensor],
         joint: JointAttention | None = None,
+        affinity: Affinity | None = None,
     ) -> None:
         self._capture = capture
+        self._affinity = affinity
         self._layers = layers
         self._joint = joint
         self._references = references
@@ -183,34 +193,33 @@ class _Session:
     def _with_observers(
         self, run: Run, rows: list[Rows], index: Tensor, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """A copy of the options whose attn2 blocks are observed."""
+        """A copy of the options whose attn2 blocks are observed, and attn1 for an affinity."""
 
-        def observed(inner: dict[Any, Attend]) -> dict[Any, Attend]:
-            return {
+        def observed(see: Callable[[str], Observe]) -> Callable[..., dict[Any, Attend]]:
+            return lambda inner: {
                 **inner,
                 **{
-                    block: self._observer(run, rows, index, name, registered(inner, block))
+                    block: _observing(see(name), registered(inner, block))
                     for block, name in self._layers.items()
                 },
             }
 
-        return patches_replaced(options, "attn2", observed)
+        words = observed(lambda name: partial(_observe, run, rows, index, name))
+        options = patches_replaced(options, "attn2", words)
+        if self._affinity is not None:
+            places = partial(_observe_places, self._affinity, rows)
+            options = patches_replaced(options, "attn1", observed(lambda name: places))
+        return options
 
-    def _observer(
-        self,
-        run: Run,
-        rows: list[Rows],
-        index: Tensor,
-        name: str,
-        inner: Attend | None,
-    ) -> Attend:
-        def observe_and_attend(
-            q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]
-        ) -> Tensor:
-            _observe(run, rows, index, name, q, k, extra_options)
-            return attend(inner, q, k, v, extra_options)
 
-        return observe_and_attend
+def _observing(observe: Observe, inner: Attend | None) -> Attend:
+    def observe_and_attend(
+        q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]
+    ) -> Tensor:
+        observe(q, k, extra_options)
+        return attend(inner, q, k, v, extra_options)
+
+    return observe_and_attend
 
 
 def _observe(
@@ -228,3 +237,13 @@ def _observe(
         run.leave_out("queries", name)
         return
     run.see(rows, index, name, q, k, extra_options["n_heads"], (height, width))
+
+
+def _observe_places(
+    affinity: Affinity, rows: list[Rows], q: Tensor, k: Tensor, extra_options: dict[str, Any]
+) -> None:
+    """Notes one self-attention of one call; where another node merges places it is left out."""
+    _, _, height, width = extra_options["activations_shape"]
+    if q.shape[1] == k.shape[1] == height * width:
+        for part in rows:
+            affinity.see(q[part.rows], k[part.rows], extra_options["n_heads"], (height, width))

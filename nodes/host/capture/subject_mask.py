@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
+from ....attndb.attention.affinity import Affinity
 from ....attndb.attention.capture import Capture
-from ....attndb.attention.word_maps import MapSelection
+from ....attndb.attention.map_metrics import otsu_mask
+from ....attndb.attention.subject_map import subject_map
 from ....attndb.config.choices import require
-from ....attndb.viz.map_figure import MapFigure
 from ..model.encoding import check_finite
 from .capture import capture_model
 from .prompt import encode, prompt_words
@@ -28,7 +29,7 @@ _LEAST_NOISE = 1 / 999
 class SubjectMaskSettings:
     """How a subject is looked for."""
 
-    noise: float = 0.3
+    noise: float = 0.1
     """Where on the noise schedule the model looks, 0 (none) to 1 (all)."""
     resolution: int = 512
     """Shorter side in pixels at which it looks; smaller photos stay as they are."""
@@ -38,7 +39,7 @@ class SubjectMaskSettings:
     """Of the noise."""
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.noise <= 1.0, "noise", self.noise, "use 0 to 1, 0.3 for example")
+        require(0.0 <= self.noise <= 1.0, "noise", self.noise, "use 0 to 1, 0.1 for example")
         require(self.resolution >= 8, "resolution", self.resolution, "use 8 pixels or more")
         require(0.0 <= self.grow <= 0.5, "grow", self.grow, "use 0 (not at all) to 0.5")
 
@@ -53,9 +54,8 @@ def subject_masks(
     """A mask (Y, X), 1 where the MODEL attends to the word, of each photo (Y, X, 1, 3 or 4).
 
     One forward pass for each: the photo's latent with noise, the prompt `a photo of a <word>`; the
-    mean map of the word, parted by Otsu's threshold as in Attention Maps. `wires`: MODEL, CLIP and
-    VAE, which stay as they are. `done` is told how many photos are done of how many, and may
-    raise.
+    word's `subject_map`, parted by Otsu's threshold. `wires`: MODEL, CLIP and VAE, which stay as
+    they are. `done` is told how many photos are done of how many, and may raise.
     """
     model, clip, vae = wires
     prompt = f"a photo of a {word}"
@@ -67,12 +67,14 @@ def subject_masks(
         pixels = torch.from_numpy(photo).float()[..., :3]
         small = _scaled(pixels.expand(-1, -1, 3), settings.resolution)
         capture = Capture(prompt=prompt, words=[subject], slices=1)
-        samples = _looked_at(
-            capture_model(model, capture, positive), vae, small, positive, negative, settings
-        )
-        maps, _ = capture.maps(samples, MapSelection())
-        mask = MapFigure(prompt, maps, small).mask(subject.label, binary=True)
-        masks.append(_grown(mask, settings.grow, (photo.shape[0], photo.shape[1])))
+        affinity = Affinity()
+        watched = capture_model(model, capture, positive, affinity)
+        samples = _looked_at(watched, vae, small, positive, negative, settings)
+        record, note = capture.find(samples)
+        if note and not record.sums:
+            raise ValueError(f"nothing was recorded. {note}")
+        mask = otsu_mask(subject_map(record, affinity, small[0])).float()
+        masks.append(_grown(mask[None], settings.grow, (photo.shape[0], photo.shape[1])))
     done(len(photos), len(photos))
     return masks
 
