@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import tempfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -74,11 +76,9 @@ def bring(diffusers, run):
 
 
 @pytest.fixture
-def folder(diffusers, tmp_path):
-    """Another U-Net's folder in models/diffusers, to be filled, and what it is called."""
-    path = diffusers.root / tmp_path.name
-    path.mkdir()
-    return path
+def folder(diffusers):
+    """Another U-Net's folder in models/diffusers, to be filled; its name is the test's own."""
+    return Path(tempfile.mkdtemp(prefix="other-", dir=diffusers.root))
 
 
 def tensors_of(theirs):
