@@ -24,6 +24,11 @@ def to_image(pictures: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
+def to_mask(mask: Image.Image) -> Tensor:
+    """A MASK batch of one; white is 1."""
+    return torch.from_numpy(np.asarray(mask.convert("L"), dtype=np.float32) / 255.0)[None]
+
+
 def from_image(image: Tensor) -> Image.Image:
     """The first picture of an IMAGE batch."""
     pixels = (image[0].clamp(0.0, 1.0) * 255.0).round().to("cpu", torch.uint8)
