@@ -112,7 +112,8 @@ def evaluate_saved() -> Spec:
     graph = Graph()
     base = graph.add("CheckpointLoaderSimple", ckpt_name=SD15["name"])
     concept = graph.add("AttnDBLoadConcept", name="my-dog")
-    photos = graph.add("LoadImageDataSetFromFolder", folder="my-dog")
+    dataset = sd_photos(graph)
+    photos = graph.add("AttnDBDatasetPhotos", dataset=dataset[0])
     prompts = graph.add("AttnDBPromptSet", prompts=next(iter(SETS)), count=6)
     encoder = graph.add("AttnDBLoadImageEncoder", folder="clip-vit-base-patch32")
     scored = graph.add(
@@ -132,7 +133,7 @@ def evaluate_saved() -> Spec:
     return {
         "prompt": graph.prompt,
         "groups": [
-            group(left, ids(base, concept, photos)),
+            group(left, ids(base, concept, dataset, photos)),
             group("2  What to draw, what to compare by", ids(prompts, encoder)),
             group("3  Score", ids(scored)),
             group("4  Keep", ids(saved, report)),
