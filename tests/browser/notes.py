@@ -35,8 +35,8 @@ The subject is bent too much: lower **strength**, or end earlier (**end_percent*
 ControlNet is put in the same way: behind *Apply Concept*, on the prompts."""
 EVALUATE_SD_NOTE = """# How good is your concept?
 
-1. Choose the checkpoint that it was trained on and the saved concept, and drop its photos on *Load \
-Concept Dataset*, with the **category**.
+1. Choose the checkpoint that it was trained on and the saved concept, and drop its photos on \
+*Load Concept Dataset*, with the **category**.
 2. For the scores put [openai/clip-vit-base-patch32](https://huggingface.co/openai/\
 clip-vit-base-patch32), the whole folder, into `models/clip_vision`.
 3. Press **Run**.
