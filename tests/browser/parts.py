@@ -62,6 +62,7 @@ TALLER = {
     **dict.fromkeys(("AttnDBLoadMicroModel", "CheckpointLoaderSimple", "LoraModelLoader"), 40),
     **dict.fromkeys(("AttnDBAllStages", "AttnDBApplyConcept"), 60),
     "AttnDBConceptInRegion": 110,
+    "AttnDBDatasetPhotos": 40,
     **dict.fromkeys(("AttnDBExtractLoRA", "AttnDBMaskSubject"), 60),
     "AttnDBConceptDatasetFromImages": 80,
     **dict.fromkeys(("AttnDBStage1LearnEmbedding", "AttnDBStage2TrainCrossAttention"), 70),
