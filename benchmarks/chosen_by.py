@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ..attndb.evaluation.prompts import context, whole
-from ..attndb.evaluation.score_table import BEST_BY, merit
+from ..attndb.evaluation.score_table import BEST_BY, high_in_both, merit
 from ..attndb.evaluation.scores import CONTEXT, IDENTITY, Reference, Sample, Scores, score
 from ..devkit.pack import ROOT, host_on_path
 from ..micro.clip_encoder import MicroClipEncoder
@@ -34,9 +34,10 @@ from ..micro.concepts import CONCEPTS, Concept
 from ..micro.text import host_captions
 from .contest.pictures import shown_prompts, strip_path
 from .contest.rows import Row, read_rows
+from .contest.table import BASE, ORACLE
 
 EVALUATED = ROOT / "benchmarks" / "contest" / "evaluated"
-LEFT_OUT = ("oracle", "base model")
+LEFT_OUT = (ORACLE, BASE)
 """Rows that nobody trained."""
 HEAD = "| chosen by | order (Spearman) | joint of its best | joint of the best |\n|---|---|---|---|"
 
@@ -62,8 +63,8 @@ def scores_of(row: Row, strip: Path, concept: Concept, encoder: MicroClipEncoder
 def merits(found: Scores) -> dict[str, float]:
     """By every rule of the node, and by identity with what is said beside the subject."""
     values = {by: merit(found, by) or 0.0 for by in BEST_BY}
-    beside = max(found.value(IDENTITY) or 0.0, 0.0) * max(found.value(CONTEXT) or 0.0, 0.0)
-    return {**values, "identity and context": beside**0.5}
+    beside = high_in_both(found.value(IDENTITY), found.value(CONTEXT))
+    return {**values, "identity and context": beside or 0.0}
 
 
 def lines(concepts: Sequence[Sequence[tuple[float, Mapping[str, float]]]]) -> list[str]:
@@ -100,7 +101,3 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{sum(map(len, concepts))} trainings of {len(concepts)} concepts\n", flush=True)
     print("\n".join(lines(concepts)), flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

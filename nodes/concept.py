@@ -33,6 +33,13 @@ log = logging.getLogger(__name__)
 CATEGORY = "AttnDreamBooth/concept"
 
 
+def say_layer(node: str, clip: Any, concept: TrainedConcept) -> None:
+    """Says in the log and under the node if CLIP ends at another layer than the training's."""
+    if warning := layer_warning(clip, concept):
+        log.warning("%s: %s", node, warning)
+        show_text(warning)
+
+
 class ApplyConcept(io.ComfyNode):
     """A concept onto MODEL and CLIP."""
 
@@ -105,9 +112,7 @@ class ApplyConcept(io.ComfyNode):
     ) -> io.NodeOutput:
         applied = apply_to_model(model, concept, strength, reference)
         knows = corrected_clip(clip, concept, correction)
-        if warning := layer_warning(clip, concept):
-            log.warning("Apply Concept: %s", warning)
-            show_text(warning)
+        say_layer("Apply Concept", clip, concept)
         return io.NodeOutput(applied, knows, concept.trigger)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any, get_args
 
@@ -10,18 +9,14 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.data.placeholder import placeholder_pattern
-from .concept import CATEGORY
+from .concept import CATEGORY, say_layer
 from .errors import naming_node
 from .host.capture.prompt import encode
-from .host.model.clip_layer import layer_warning
 from .host.model.concept_hook import concept_hooks
 from .host.model.region import Canvas, Region, placed
 from .host.model.text import corrected_clip
-from .host.ui.status import show_text
 from .socket_types import Concept
 from .sockets import strength_widget
-
-log = logging.getLogger(__name__)
 
 
 class CreateHookConcept(io.ComfyNode):
@@ -188,9 +183,7 @@ class ConceptInRegion(io.ComfyNode):
             )
         if mask is None:
             mask = Region(left, top, width, height, feather).mask()
-        if warning := layer_warning(clip, concept):
-            log.warning("Concept in Region: %s", warning)
-            show_text(warning)
+        say_layer("Concept in Region", clip, concept)
         words = corrected_clip(clip, concept, 0.0)
         texts = [said.replace("{}", concept.trigger) for said in (text, negative_text)]
         pair = encode(words, texts[0]), encode(words, texts[1])

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 from PIL import Image
 
+from ..attndb.config.choices import require
 from ..attndb.data.dataset import ConceptDataset
 from .errors import naming_node
 from .host.ui.images import to_image, to_mask
@@ -72,15 +73,15 @@ class DatasetPhotos(io.ComfyNode):
     @classmethod
     @naming_node
     def execute(cls, dataset: ConceptDataset, longest_side: int) -> io.NodeOutput:
-        if longest_side < 64:
-            raise ValueError(f"longest_side = {longest_side}: use 64 or more pixels")
+        require(longest_side >= 64, "longest_side", longest_side, "use 64 or more pixels")
         progress = CountedProgress()
         photos: list[Any] = []
         masks: list[Any] = []
         for number, photo in enumerate(dataset.photos, start=1):
-            white = Image.new("L", photo.image.size, 255)
-            photos.append(to_image([_shrunk(photo.image, longest_side)]))
-            masks.append(to_mask(_shrunk(photo.mask or white, longest_side)))
+            small = _shrunk(photo.image, longest_side)
+            mask = photo.mask and _shrunk(photo.mask, longest_side)
+            photos.append(to_image([small]))
+            masks.append(to_mask(mask or Image.new("L", small.size, 255)))
             progress(number, len(dataset.photos))
         captions = [photo.caption or dataset.templates[0] for photo in dataset.photos]
         return io.NodeOutput(photos, masks, captions)

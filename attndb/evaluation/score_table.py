@@ -62,10 +62,14 @@ def merit(row: Scores, by: str) -> float | None:
         raise ValueError(f"best_by = {by!r}: choose {', '.join(BEST_BY)}")
     if by != BOTH:
         return row.value(by)
-    identity, text = row.value(IDENTITY), row.value(TEXT)
-    if identity is None or text is None:
+    return high_in_both(row.value(IDENTITY), row.value(TEXT))
+
+
+def high_in_both(one: float | None, other: float | None) -> float | None:
+    """The geometric mean of two scores, below zero taken for zero; None where one is missing."""
+    if one is None or other is None:
         return None
-    return sqrt(max(0.0, identity) * max(0.0, text))
+    return sqrt(max(0.0, one) * max(0.0, other))
 
 
 def best_row(rows: Sequence[Scores], by: str) -> int:

@@ -21,18 +21,6 @@ def _page(server: HostServer) -> Iterator[FrontEnd]:
         yield FrontEnd(page)
 
 
-@pytest.fixture
-def _open_page(_page: FrontEnd, server: HostServer, request) -> Iterator[FrontEnd]:
-    """A page that nobody looks at is empty: it would go on drawing what the server tells it of the
-    other tests' trainings, which took a fifth of a core."""
-    if _page.is_empty:
-        _page.open(server.address)
-    yield _page
-    after = request.session.stash.get(NEXT, None)
-    if after is None or after.path.parent != request.path.parent:
-        _page.leave()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     item.session.stash[NEXT] = nextitem
@@ -45,10 +33,16 @@ def renderer(request) -> bool:
 
 
 @pytest.fixture
-def front_end(_open_page: FrontEnd, request) -> FrontEnd:
+def front_end(_page: FrontEnd, server: HostServer, request) -> Iterator[FrontEnd]:
     """The open front end, classic unless the test asks for a `renderer`; its `errors` are of this
-    test, and of its start if they are ours."""
+    test, and of its start if they are ours. Empty after the last test in the page: it would go on
+    drawing what the server tells it of other tests' trainings, which took a fifth of a core."""
+    if _page.is_empty:
+        _page.open(server.address)
     vue = "renderer" in request.fixturenames and request.getfixturevalue("renderer")
-    _open_page.vue_nodes(vue)  # nothing where the last test had the same one
-    del _open_page.errors[_open_page.start_errors :]
-    return _open_page
+    _page.vue_nodes(vue)  # nothing where the last test had the same one
+    del _page.errors[_page.start_errors :]
+    yield _page
+    after = request.session.stash.get(NEXT, None)
+    if after is None or after.path.parent != request.path.parent:
+        _page.leave()

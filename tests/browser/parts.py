@@ -173,6 +173,17 @@ def sd_photos(graph: Graph) -> Node:
     return graph.add("AttnDBLoadConceptDataset", **words)
 
 
+def kept(graph: Graph, scored: Node, photos: Node, name: str) -> tuple[Node, Node]:
+    """What is kept of Evaluate Concept: its grid, and a report of its best concept."""
+    saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
+    report = graph.add(
+        "AttnDBTrainingReport",
+        **{"concept": scored[2], "name": name, "photos": photos[0]},
+        **{"pictures": scored[0], "scores": scored[3]},
+    )
+    return saved, report
+
+
 def apply(graph: Graph, base: Node, trained: Node) -> Node:
     """Apply Concept behind MODEL and CLIP of a node."""
     wires = {"model": base[0], "clip": base[1], "concept": trained[0]}

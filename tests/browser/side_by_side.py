@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from notes import BEST_STEP_NOTE, COMPARE_NOTE, EVALUATE_NOTE, METHODS_NOTE
-from parts import LIVE, SAID, Spec, group, ids, note, room, sizes, titled, toy_photos
+from parts import LIVE, SAID, Spec, group, ids, kept, note, room, sizes, titled, toy_photos
 from support.graph import Graph, Node
 
 from attndreambooth.attndb.config.presets import PRESETS
@@ -76,12 +76,7 @@ def evaluate_concept() -> Spec:
         **{"prompts": prompts[0], "images_per_prompt": 3, "seed": 7, "steps": 20, "cfg": 3.0},
         **{"width": 128, "height": 128, "cell_size": 192},
     )
-    saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
-    report = graph.add(
-        "AttnDBTrainingReport",
-        **{"concept": scored[2], "name": "my-robot", "photos": photos[0]},
-        **{"pictures": scored[0], "scores": scored[3]},
-    )
+    saved, report = kept(graph, scored, photos, "my-robot")
     left = "1  A toy model, and photos of the subject"
     return {
         "prompt": graph.prompt,

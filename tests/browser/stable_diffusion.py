@@ -14,6 +14,7 @@ from parts import (
     drawing,
     group,
     ids,
+    kept,
     note,
     room,
     sd_photos,
@@ -123,12 +124,7 @@ def evaluate_saved() -> Spec:
         **{"images_per_prompt": 2, "steps": SD_VALUES["steps"], "cfg": SD_VALUES["cfg"]},
         **{"width": SD_VALUES["size"], "height": SD_VALUES["size"], "strengths": "1.0, 0.8, 0.6"},
     )
-    saved = graph.add("SaveImage", images=scored[0], filename_prefix="evaluate_concept")
-    report = graph.add(
-        "AttnDBTrainingReport",
-        **{"concept": scored[2], "name": "my-dog", "photos": photos[0]},
-        **{"pictures": scored[0], "scores": scored[3]},
-    )
+    saved, report = kept(graph, scored, photos, "my-dog")
     left = "1  Model, saved concept, its photos"
     return {
         "prompt": graph.prompt,

@@ -34,10 +34,10 @@ def at(wires: Wires, layer: int) -> Wires:
 @pytest.fixture
 def said(host, monkeypatch):
     """What stands under the nodes."""
-    from attndreambooth.nodes import compare_concepts, concept, concept_hook
+    from attndreambooth.nodes import compare_concepts, concept
 
     texts = []
-    for module in (compare_concepts, concept, concept_hook):
+    for module in (compare_concepts, concept):
         monkeypatch.setattr(module, "show_text", texts.append)
     return texts
 
