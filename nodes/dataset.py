@@ -327,8 +327,11 @@ class ConceptDatasetFromImages(io.ComfyNode):
         word = typed if typed.strip() else default_placeholder(general)
         kind = one_value("captions_are", captions_are)
         require_choice("captions_are", kind, KINDS)
-        plain = SubjectWords(general, word, one_value("trigger", trigger))
-        photos = captioned(photos, lines_of(captions), plain if kind == "plain text" else None)
+        named = SubjectWords(general, word, one_value("trigger", trigger))
+        plain = named if kind == "plain text" else None
+        # what a captioning node says of a photo may be paragraphs
+        lines = lines_of(captions, whole=plain is not None and len(photos) == 1)
+        photos = captioned(photos, lines, plain)
         dataset = ConceptDataset(
             photos,
             general,

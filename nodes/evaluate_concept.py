@@ -119,7 +119,7 @@ class EvaluateConcept(io.ComfyNode):
                     "masks",
                     optional=True,
                     tooltip="1 where the subject is, one for each photo: identity is also measured "
-                    "on the foreground. That of the pictures is where the category's attention is.",
+                    "on the foreground. That of the pictures is what Mask Subject finds in them.",
                 ),
                 labels_widget(),
                 cell_size_widget("grid"),

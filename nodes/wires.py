@@ -26,14 +26,14 @@ def first(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-def lines_of(text: Any) -> list[str]:
+def lines_of(text: Any, *, whole: bool = False) -> list[str]:
     """The lines of a text, or the texts of a list; some captioning nodes give one list for a whole
-    batch in a list. ValueError if it is no text."""
+    batch in a list. `whole`: a text alone is one. ValueError if it is no text."""
     given = text if isinstance(text, list) else [text]
     parts = [part for one in given for part in (one if isinstance(one, list) else [one])]
     if not all(isinstance(part, str) for part in parts):
         raise ValueError(f"captions = {quoted(text)} is no text: connect text, one line an image")
-    return parts[0].split("\n") if len(parts) == 1 else parts
+    return parts[0].split("\n") if len(parts) == 1 and not whole else parts
 
 
 def filled_lines(text: Any) -> list[str]:

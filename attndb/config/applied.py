@@ -12,6 +12,9 @@ from .printable import quoted
 
 MOST_STRENGTH = 10.0
 MOST_CORRECTION = 1.0
+_WHOLE_BY_COMMA = re.compile(r"(?<![\d.])\d+,\d+(?![\d.])")
+"""Two whole numbers with a comma and no space between them: `0,8` is one number in half of Europe,
+`1.0,0.8` and `1,0.8` are two everywhere."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def listed(name: str, text: str, most: float, example: str) -> tuple[float, ...]
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     if not words:
         raise ValueError(f"{name} is empty: type a number, or several, such as {example}")
-    if "." not in text and re.search(r"\d,\d", text):
+    if _WHOLE_BY_COMMA.search(text):
         raise ValueError(
             f"{name} = {quoted(text, 40)} may be decimal commas or a list: write numbers with a "
             f"point and a space behind each comma, such as {example}"

@@ -235,6 +235,8 @@ def test_a_word_of_one_prompt_is_a_row_of_its_figure_alone(run, micro, stages):
         ({"strengths": "nan"}, "strengths: 'nan' is no number from 0 to 10"),
         ({"strengths": "11"}, "strengths: '11' is no number from 0 to 10"),
         ({"strengths": "0,8"}, "strengths = '0,8' may be decimal commas or a list: write numbers"),
+        ({"strengths": "1.0; 0,8"}, "strengths = '1.0; 0,8' may be decimal commas or a list"),
+        ({"corrections": "0.0,0,1"}, "corrections = '0.0,0,1' may be decimal commas or a list"),
         (
             {"strengths": ", ".join(str(n / 10) for n in range(50))},
             "50 ways to draw a concept are 50 columns, and a figure shows 12 at most: type fewer",

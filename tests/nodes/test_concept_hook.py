@@ -131,6 +131,34 @@ def test_another_stage_of_the_concept_is_replaced_as_on_a_model(run, sd15, train
         hook(run, namesake, prev_hooks=first)
 
 
+def combined(one: Any, two: Any) -> Any:
+    from comfy_extras.nodes_hooks import CombineHooks
+
+    return CombineHooks().combine_hooks(hooks_A=one, hooks_B=two)[0]
+
+
+def test_joined_by_the_host_a_concept_is_twice_on_no_prompt(run, sd15, trained, other, pair):
+    """Combine Hooks tells nothing to the hooks; unlike prompts may have it at unlike strengths."""
+    from comfy_extras.nodes_hooks import PairConditioningCombine
+
+    one, half = hook(run, trained), hook(run, trained, strength=0.5)
+    with pytest.raises(ValueError, match=r"<astro> is in two hooks of one prompt.*prev_hooks"):
+        drawn(sd15.model, *with_props(pair, hooks=combined(one, half)))
+    namesake = dataclasses.replace(other, placeholder=trained.placeholder)
+    with pytest.raises(ValueError, match="a prompt's hooks already has the concept '<astro>'"):
+        drawn(sd15.model, *with_props(pair, hooks=combined(one, hook(run, namesake))))
+    same = drawn(sd15.model, *with_props(pair, hooks=combined(one, one)))
+    assert near(same, drawn(sd15.model, *with_props(pair, hooks=one)))
+    left = torch.zeros(1, SIDE, SIDE)
+    left[..., : SIDE // 2] = 1.0
+    parts = [with_props(pair, *of) for of in ((left, one), (1.0 - left, half))]
+    found = drawn(sd15.model, *PairConditioningCombine().combine(*parts[0], *parts[1]))
+    assert near(found[..., : SIDE // 2], same[..., : SIDE // 2]) and not near(found, same)
+    assert not sd15.model.wrappers and "wrappers" not in sd15.model.model_options.get(
+        "transformer_options", {}
+    )
+
+
 def test_behind_others_it_is_added_to_them_and_leaves_their_group(run, trained, other):
     first = hook(run, trained)
     both = hook(run, other, prev_hooks=first)

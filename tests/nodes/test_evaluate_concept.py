@@ -116,10 +116,28 @@ def test_without_a_row_before_training_presence_is_not_measured(evaluated):
     assert scores[0].value("present") is None and "present" not in table
 
 
-def test_masks_of_the_photos_add_the_foreground(evaluated, photos):
-    *_, scores, _ = evaluated(masks=photos[2])
+def test_masks_of_the_photos_add_the_foreground_as_mask_subject_sees_it_on_the_pictures(
+    run, evaluated, micro, photos, encoder, monkeypatch
+):
+    from attndreambooth.attndb.evaluation import metrics
+
+    scored, plain = [], metrics.foreground
+    monkeypatch.setattr(
+        metrics, "foreground", lambda picture, mask: scored.append(mask) or plain(picture, mask)
+    )
+    *_, scores, pictures = evaluated(masks=photos[2])
     assert all(row.value("foreground") is not None for row in scores)
     assert scores[1].value("foreground") != scores[1].value("identity")
+    [masks] = run("AttnDBMaskSubject", **micro, images=pictures, category=photos[1])
+    used = [mask for mask in scored if mask.shape == (64, 64)]
+    assert len(used) == len(masks) == 6
+    assert all(torch.equal(ours, theirs[0]) for ours, theirs in zip(used, masks, strict=True))
+    for number, row in enumerate(scores):
+        own = slice(2 * number, 2 * number + 2)
+        values = {"images": pictures[own], "masks": masks[own], "prompt": ""}
+        given = {"photos": photos[0], "photo_masks": photos[2], "category": "robot"}
+        [_, [theirs], *_] = run(SCORE, encoders={"encoder_0": encoder}, **values, **given)
+        assert row.value("foreground") == pytest.approx(theirs.value("foreground"), abs=1e-6)
 
 
 def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monkeypatch):

@@ -102,6 +102,16 @@ def test_without_words_of_the_subject_a_warning_asks_for_them_and_an_empty_one_i
     assert "type what it is called there into trigger" in caplog.text
 
 
+def test_of_one_photo_paragraphs_are_one_caption_and_two_captions_are_not(run):
+    from attndreambooth.nodes.errors import NodeError
+
+    values = {"images": wired(1), "category": "dog", **KINDS}
+    data = run(IMAGES, **values, captions=["A puppy on a sofa.\n\nThe sofa is red."])[0]
+    assert [photo.caption for photo in data.photos] == ["A {} on a sofa."]
+    with pytest.raises(NodeError, match="captions has 2 lines, and there are 1 photos"):
+        run(IMAGES, **values, captions=["a puppy", "a puppy on a sofa"])
+
+
 def test_as_captions_of_ours_they_are_refused_with_the_remedy(run):
     from attndreambooth.nodes.errors import NodeError
 

@@ -29,6 +29,8 @@ JOB_SECONDS = 600
 """After so long a job is cancelled, and its test has failed."""
 CANCEL_SECONDS = 60
 """After so long a server that does not cancel is ended, and its log shows where it stood."""
+ABORT_SECONDS = 30
+"""After so long one that does not end when it is told to is killed."""
 
 
 class HostServer:
@@ -127,7 +129,10 @@ class HostServer:
         if self.process is None or os.name == "nt":
             return self.kill()
         self.process.send_signal(signal.SIGABRT)
-        self.process.wait(30)
+        try:
+            self.process.wait(ABORT_SECONDS)
+        except subprocess.TimeoutExpired:  # e.g. it writes its memory to a core file
+            self.kill()
 
     def log(self) -> str:
         """Everything that the server has written so far."""

@@ -6,12 +6,15 @@ import logging
 from typing import Any
 
 import comfy.hooks
+from comfy.patcher_extension import WrappersMP
 
 from ....attndb.artifacts.concept import TrainedConcept
 from ....attndb.artifacts.lineage import check_not_another, lineage
 from .concept_patches import check_fits, check_strength, concept_patches, concepts_on
 
 log = logging.getLogger(__name__)
+
+_CHECKED = "attndb_hooks"
 
 
 class ConceptHook(comfy.hooks.WeightHook):
@@ -30,7 +33,7 @@ class ConceptHook(comfy.hooks.WeightHook):
         registered: comfy.hooks.HookGroup,
     ) -> bool:
         """Told by the host before it samples. ValueError if the concept does not fit the MODEL, or
-        is on it already."""
+        is on it already; once all hooks are known, if it is twice on a prompt."""
         if target_dict.get("target") == comfy.hooks.EnumWeightTarget.Clip:
             return False
         if not self.should_register(model, model_options, target_dict, registered):
@@ -46,6 +49,9 @@ class ConceptHook(comfy.hooks.WeightHook):
         patches = concept_patches(concept)
         model.add_hook_patches(hook=self, patches=patches, strength_patch=self._strength_model)
         registered.add(self)
+        # these options are of this sampling alone, and each of its hooks says the same
+        wrappers = model_options["transformer_options"].setdefault("wrappers", {})
+        wrappers.setdefault(WrappersMP.OUTER_SAMPLE, {})[_CHECKED] = [_sampled_once]
         return True
 
     def clone(self) -> ConceptHook:
@@ -53,6 +59,36 @@ class ConceptHook(comfy.hooks.WeightHook):
         clone = super().clone()
         clone.concept = self.concept
         return clone
+
+
+def _sampled_once(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around one sampling run: the host joins groups of hooks (Combine Hooks, Cond Set Props with
+    append) without a word to them, and would add a concept's weights as often as it is there."""
+    conds = executor.class_obj.conds.values()
+    groups = {id(c["hooks"]): c["hooks"] for part in conds for c in part if c.get("hooks")}
+    for group in groups.values():
+        _check_each_once(group)
+    return executor(*args, **kwargs)
+
+
+def _check_each_once(group: comfy.hooks.HookGroup) -> None:
+    """ValueError for a concept, or two of one placeholder, in two hooks of a group."""
+    seen: list[ConceptHook] = []
+    for hook in group.hooks:
+        if not isinstance(hook, ConceptHook) or hook.concept is None:
+            continue
+        mine = lineage(hook.concept)
+        for other in seen:
+            assert other.concept is not None
+            theirs = lineage(other.concept)
+            check_not_another(theirs, mine, "a prompt's hooks")
+            if theirs.key == mine.key:
+                raise ValueError(
+                    f"the concept {mine.placeholder} is in two hooks of one prompt, and its "
+                    "weights would be added twice: leave one of them out of Combine Hooks, or "
+                    "connect it to prev_hooks of the other Create Hook Concept, which replaces it"
+                )
+        seen.append(hook)
 
 
 def concept_hooks(
