@@ -23,7 +23,9 @@ from .pack import ROOT
 REPORTS = ROOT / ".cache" / "cuda"
 DEVICE = "ATTNDB_DEVICE"
 """Environment variable: where models of the tests are, `cpu` (default) or `cuda`."""
-WORKERS = 2
+WORKERS = 3
+"""One more than there are cores, at most: whoever has a server or a page waits for it a good part
+of the time."""
 PIECE_SECONDS = 470
 
 FAST = ["-m", "not slow and not host and not browser", "--durations=0", "--durations-min=5"]
@@ -79,7 +81,7 @@ def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def plan(arguments: Sequence[str]) -> Plan:
     """The run that these arguments of `dev.py test` ask for.
 
-    Two workers share the whole suite, one thread each; what is named runs in one process.
+    Three workers share the whole suite, one thread each; what is named runs in one process.
     `--quick` takes the tests nearest to what git says was touched, as many as its time allows.
     """
     chosen, rest = options(arguments)
@@ -97,7 +99,8 @@ def plan(arguments: Sequence[str]) -> Plan:
     named = any(not text.startswith("-") for text in rest)
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):
         return Plan([*quick, *rest], limit, not chosen.quick)
-    workers = min(WORKERS, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    workers = min(WORKERS, cores + 1) if cores > 1 else 1
     # the order stays: the nearest first, or what takes long (tests/conftest.py)
     shared = ["-n", str(workers), "--dist", "loadgroup", "--no-loadscope-reorder"]
     shared = shared if workers > 1 else []

@@ -20,8 +20,9 @@ sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current fold
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-_SERVERS = {"server": "server", "front_end": "server", "faulty": "faulty"}
-"""By fixture: the group of tests that one worker runs, since they share a server."""
+_SERVERS = {"front_end": "page", "server": "server", "faulty": "faulty"}
+"""By fixture: the group of tests that one worker runs, since they share a server; those in the page
+have one of their own, so that they and the others wait for theirs at the same time."""
 
 
 @pytest.hookimpl(trylast=True)  # after the reporter is there
@@ -36,15 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why; keep together what shares something."""
     of_file: dict[str, set[str]] = {}
     for item in items:
-        names = getattr(item, "fixturenames", ())
-        groups = of_file.setdefault(_file(item), set())
-        groups |= {group for name, group in _SERVERS.items() if name in names}
+        of_file.setdefault(_file(item), set()).update(_servers(item))
     for item in items:
-        names = getattr(item, "fixturenames", ())
-        groups = {group for name, group in _SERVERS.items() if name in names}
-        if not groups and len(of_file[_file(item)]) == 1:  # fixtures of its file are there, too
-            groups = of_file[_file(item)]
-        item.add_marker(pytest.mark.xdist_group(min(groups) if groups else _file(item)))
+        groups = _servers(item)
+        shared = of_file[_file(item)]
+        if "page" in shared:  # all of a file about the page
+            groups = ["page"]
+        elif not groups and len(shared) == 1:  # fixtures of its file are there, too
+            groups = list(shared)
+        item.add_marker(pytest.mark.xdist_group(groups[0] if groups else _file(item)))
         if item.get_closest_marker("cuda") is not None and (on_cpu() or not _cuda()):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.get_closest_marker("cpu") is not None and not on_cpu():
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _file(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
+
+
+def _servers(item: pytest.Item) -> list[str]:
+    """The groups of the servers that it uses, the first decides; nothing without one."""
+    names = getattr(item, "fixturenames", ())
+    return [group for name, group in _SERVERS.items() if name in names]
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -71,8 +71,8 @@ def test_a_shipped_workflow_is_drawn_without_overlaps_in_both_renderers(
 ):
     front_end.load(workflow)
     boxes = front_end.settled_boxes(renderer)
-    front_end.fit()
-    keep_screenshot(front_end, f"workflow-{request.node.callspec.params['workflow'].stem}")
+    name = request.node.callspec.params["workflow"].stem
+    keep_screenshot(front_end, f"workflow-{name}", whole=True)
     assert overlapping(boxes) == []
 
 

@@ -12,19 +12,24 @@ from attndreambooth.devkit import suite, touched
 
 
 @pytest.fixture
-def two_cores(monkeypatch):
+def several_cores(monkeypatch):
     monkeypatch.setattr(suite.os, "cpu_count", lambda: 8)
 
 
-def test_the_whole_suite_is_shared_by_two_workers_of_one_thread(two_cores):
+def test_the_whole_suite_is_shared_by_three_workers_of_one_thread(several_cores):
     plan = suite.plan(["-x"])
-    shared = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    shared = ["-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder"]
     assert plan.arguments == [*shared, "-x"]
     assert plan.environ["OMP_NUM_THREADS"] == "1" and plan.types
 
 
+def test_one_core_has_one_process(monkeypatch):
+    monkeypatch.setattr(suite.os, "cpu_count", lambda: 1)
+    assert suite.plan(["-x"]).arguments == ["-x"]
+
+
 @pytest.mark.parametrize("named", [["tests/nodes"], ["-k", "lora"], ["-s"]])
-def test_what_is_named_runs_in_one_process(two_cores, named):
+def test_what_is_named_runs_in_one_process(several_cores, named):
     assert suite.plan(named) == suite.Plan(named)
 
 
@@ -38,7 +43,7 @@ def quick(monkeypatch, *files: str) -> list[str]:
     return [text for text in plan.arguments if text.startswith("tests/")]
 
 
-def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
+def test_quick_takes_what_is_nearest_to_a_change_first(several_cores, monkeypatch):
     tests = quick(monkeypatch, "attndb/data/augmentation.py")
     assert tests[0] == "tests/structure"
     direct = tests.index("tests/attndb/data/test_augmentation_parts.py")
@@ -48,34 +53,34 @@ def test_quick_takes_what_is_nearest_to_a_change_first(two_cores, monkeypatch):
     assert far not in tests or same_room < tests.index(far)
 
 
-def test_quick_runs_a_changed_test_and_no_other(two_cores, monkeypatch):
+def test_quick_runs_a_changed_test_and_no_other(several_cores, monkeypatch):
     changed = "tests/attndb/data/test_mask.py"
     assert quick(monkeypatch, changed, "LICENSE") == ["tests/structure", changed]
 
 
-def test_quick_knows_the_programs_without_a_server_and_the_documents(two_cores, monkeypatch):
+def test_quick_knows_the_programs_without_a_server_and_the_documents(several_cores, monkeypatch):
     assert "tests/nodes/test_headless_evaluate.py" in quick(monkeypatch, "headless/evaluate.py")
     assert quick(monkeypatch, "README.md") == ["tests/structure", "tests/house/test_docs.py"]
 
 
-def test_quick_finds_the_tests_of_a_node_by_its_id_and_those_of_a_page(two_cores, monkeypatch):
+def test_quick_finds_the_tests_of_a_node_by_its_id_and_those_of_a_page(several_cores, monkeypatch):
     tests = quick(monkeypatch, "nodes/export.py")
     assert tests.index("tests/nodes/test_export.py") < tests.index("tests/nodes/test_dataset.py")
     page = "web/docs/AttnDBExportToDiffusers.md"
     assert quick(monkeypatch, page) == ["tests/structure", "tests/nodes/test_help_pages.py"]
 
 
-def test_quick_finds_the_tests_behind_what_tests_share(two_cores, monkeypatch):
+def test_quick_finds_the_tests_behind_what_tests_share(several_cores, monkeypatch):
     assert "tests/nodes/test_export.py" in quick(monkeypatch, "tests/support/stages.py")
     assert "tests/nodes/test_export.py" in quick(monkeypatch, "tests/nodes/conftest.py")
 
 
-def test_quick_runs_a_fixed_core_where_nothing_was_touched(two_cores, monkeypatch):
+def test_quick_runs_a_fixed_core_where_nothing_was_touched(several_cores, monkeypatch):
     assert quick(monkeypatch) == ["tests/structure", *suite.CORE]
     assert all((suite.ROOT / path).exists() for path in suite.CORE)
 
 
-def test_quick_takes_so_many_files_and_no_more(two_cores, monkeypatch):
+def test_quick_takes_so_many_files_and_no_more(several_cores, monkeypatch):
     assert len(quick(monkeypatch, "devkit/pack.py")) == 1 + suite.QUICK_FILES
 
 

@@ -101,12 +101,17 @@ class FrontEnd:
         extra = {k: v for k, v in workflow.get("extra", {}).items() if app or k != "linearMode"}
         workflow = {**workflow, "extra": extra}
         self.page.evaluate("async (w) => { await app.loadGraphData(w) }", workflow)
-        self.page.wait_for_timeout(300)
+        self._drawn()
 
     def load_prompt(self, prompt: dict[str, Any]) -> None:
         """Open an API-format prompt; the front end makes nodes and wires of it."""
         self.page.evaluate("async (p) => { await app.loadApiJson(p, 'prompt') }", prompt)
-        self.page.wait_for_timeout(300)
+        self._drawn()
+
+    def _drawn(self) -> None:
+        """Wait until the page has drawn what it was given, however slow it is, and a moment more."""
+        self.page.evaluate(DRAWN)
+        self.page.wait_for_timeout(100)
 
     def missing_nodes(self, workflow: dict[str, Any]) -> list[str]:
         """Types of nodes in a saved graph that the front end does not know."""
@@ -192,15 +197,14 @@ class FrontEnd:
         return [(int(i), float(x), float(y), float(r), float(b)) for i, x, y, r, b in found]
 
     def settled_boxes(self, vue: bool) -> list[tuple[int, float, float, float, float]]:
-        """The boxes once they have stood still for a second, in which the page was drawn each time
-        that they were looked at, however slow it is.
+        """The boxes once they have stood still for half a second, in which the page was drawn each
+        time that they were looked at, however slow it is.
 
         Raises TimeoutError if they still move after a minute.
         """
         still, last = 0, self.boxes(vue)
-        for _ in range(240):
-            self.page.wait_for_timeout(250)
-            self.page.evaluate(DRAWN)
+        for _ in range(600):
+            self._drawn()
             now = self.boxes(vue)
             still, last = (still + 1 if now == last and now else 0), now
             if still == 4:
@@ -228,9 +232,12 @@ class FrontEnd:
         self.page.screenshot(path=str(path), type=kind, **options)
 
 
-def keep_screenshot(front_end: FrontEnd, name: str) -> None:
-    """A picture of the page in the folder ATTNDB_SHOTS, for whoever wants to look."""
+def keep_screenshot(front_end: FrontEnd, name: str, whole: bool = False) -> None:
+    """A picture of the page in the folder ATTNDB_SHOTS, for whoever wants to look; `whole`: with
+    all of the graph."""
     if folder := os.environ.get(SHOTS):
+        if whole:
+            front_end.fit()
         kind = "nodes-2.0" if front_end.vue else "classic"
         front_end.page.screenshot(path=f"{folder}/{name}-{kind}.png")
 
