@@ -1,8 +1,9 @@
 """`python benchmarks/latent_pool.py`: from which size on a pool of encoded crops teaches as well as
 a new crop for every sample. The embedded model, preset micro with the published augmentation.
 
-Stages 1 and 2 are trained without a pool, once per seed, stage 3 with every pool; then the loss of
-the result on crops that no training drew, the same crops, noise and timesteps for all.
+Stages 1 and 2 are trained without a pool, once per seed, stage 3 with every pool. Of each result:
+the loss on crops that no training drew, with the same crops, noise and timesteps for all, and the
+scores of its pictures (`dev.py evaluate`'s prompts, one noise for all).
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ import logging
 import statistics
 import tempfile
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
 
 from ..attndb.artifacts.concept import TrainedConcept
@@ -32,92 +31,80 @@ from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.photo_batches import PhotoBatches
-from ..attndb.data.photo_file import photos_from_arrays
 from ..attndb.methods.denoising import Denoising
-from ..attndb.training.session import train_stage
-from ..attndb.training.stage_request import StageRequest
 from ..devkit.pack import host_on_path
-from ..micro.concepts import CONCEPTS
+from ..micro.concepts import CONCEPTS, Concept
+from .contest.contestant import Contestant
+from .contest.studio import Studio
+from .markdown import markdown
 
 log = logging.getLogger(__name__)
 
 HELD_OUT = 7919
 """Seed of the crops that are judged with: no training has it."""
+SHOWN = ("loss", "truth", "clip_i", "text")
+"""Columns; clip_i is the likeness to the photos by the micro CLIP."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="latent_pool.py", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--concept", choices=sorted(CONCEPTS), default="hatted-robot")
-    parser.add_argument("--pools", type=int, nargs="+", default=[0, 8, 32, 128])
+    parser = argparse.ArgumentParser(prog="latent_pool.py", description=__doc__)
+    both = ["hatted-robot", "checked-house"]
+    parser.add_argument("--concepts", choices=sorted(CONCEPTS), nargs="+", default=both)
+    parser.add_argument("--pools", type=int, nargs="+", default=[8, 32, 128, 0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--samples", type=int, default=512, help="held-out crops")
+    parser.add_argument("--images", type=int, default=2, help="pictures of each prompt")
     options = parser.parse_args(arguments)
     host_on_path()
-    concept = CONCEPTS[options.concept]
-    pictures = [drawn.picture.astype(np.float32) / 255.0 for drawn, _ in concept.photos()]
-    dataset = ConceptDataset(photos_from_arrays(pictures), concept.category, "<my-subject>")
-    losses: dict[int, list[float]] = {pool: [] for pool in options.pools}
-    for seed in options.seeds:
-        bench = _bench()
-        before: TrainedConcept | None = None
-        for config in micro()[:2]:
-            before = _stage(bench, dataset, config, 0, seed, before)
-        loss = _held_out_loss(bench, dataset, before, options.samples)
-        log.info("seed %d, before stage 3: %.5f", seed, loss)
-        for pool, found in losses.items():
-            trained = _stage(bench, dataset, micro()[2], pool, seed, before)
-            found.append(_held_out_loss(bench, dataset, trained, options.samples))
-            log.info("seed %d, pool %d: %.5f", seed, pool, found[-1])
-    log.info("| crops per photo | loss on held-out crops, by seed | mean |")
-    for pool, found in losses.items():
-        each = " / ".join(f"{loss:.5f}" for loss in found)
-        log.info("| %d | %s | %.5f |", pool, each, statistics.mean(found))
+    output = Path(tempfile.mkdtemp(prefix="latent_pool-"))
+    studio = Studio(output, images=options.images, precision="fp32")
+    for name in options.concepts:
+        lines = [["crops per photo", *SHOWN]]
+        for pool in options.pools:
+            found = [
+                measured(studio, CONCEPTS[name], pool, seed, options.samples)
+                for seed in options.seeds
+            ]
+            told = [_told([one[title] for one in found]) for title in SHOWN]
+            lines.append([str(pool) if pool else "no pool", *told])
+            log.info("%s: %s", name, lines[-1])
+        sys.stdout.write(f"{name}, by seed, and the mean:\n{markdown(lines)}\n")
+        sys.stdout.flush()
     return 0
 
 
-def _bench() -> Any:
-    """The embedded model on a workbench whose folders are new."""
-    import folder_paths
+def measured(
+    studio: Studio, concept: Concept, pool: int, seed: int, samples: int
+) -> dict[str, float]:
+    """The loss and scores after a training whose stage 3 draws from `pool` crops a photo."""
+    contestant = Contestant(
+        name=f"pool {pool}",
+        stages=tuple(_stage(c, pool if c.stage == 3 else 0) for c in micro()),
+    )
+    learned, _ = studio.train(contestant, concept, "many", seed)
+    loss = held_out_loss(studio, studio.dataset(concept, "many"), learned, samples)
+    pictures = studio.draw(concept, learned, 0.0, seed)
+    return {"loss": loss, **studio.score(pictures, concept, "many").values}
 
-    from ..nodes.host.model.micro import load_micro
+
+def _stage(config: StageConfig, pool: int) -> StageConfig:
+    return config.with_(data=replace(config.data, augmentation="reference", latent_pool=pool))
+
+
+def held_out_loss(
+    studio: Studio, dataset: ConceptDataset, concept: TrainedConcept, samples: int
+) -> float:
+    """Mean denoising loss where the photo is, over crops of the seed HELD_OUT."""
     from ..nodes.host.ui.plan import NodePlan, StagePlan
     from ..nodes.host.workbench import HostWorkbench
 
-    folder_paths.set_output_directory(tempfile.mkdtemp(prefix="latent_pool-"))
-    return HostWorkbench(*load_micro([]), NodePlan([StagePlan("pool", 1)]))
-
-
-def _stage(
-    bench: Any,
-    dataset: ConceptDataset,
-    config: StageConfig,
-    pool: int,
-    seed: int,
-    concept: TrainedConcept | None,
-) -> TrainedConcept:
-    data = replace(config.data, augmentation="reference", latent_pool=pool)
-    config = config.with_(data=data, seed=seed, precision="fp32")
-    title = f"pool {pool}, seed {seed}, stage {config.stage}"
-    request = StageRequest(
-        dataset=dataset, config=config, concept=concept, title=title, checkpoint_every=0
-    )
-    return train_stage(bench, request)[0]
-
-
-def _held_out_loss(
-    bench: Any, dataset: ConceptDataset, concept: TrainedConcept | None, samples: int
-) -> float:
-    """Mean denoising loss where the photo is, over crops of the seed HELD_OUT."""
-    config = micro()[2]
-    data = replace(config.data, augmentation="reference", latent_pool=0)
-    config = config.with_(data=data, seed=HELD_OUT, batch_size=16, precision="fp32")
-    prompts, category = bench.tokenize(dataset, 1, "last word")
+    plan = NodePlan([StagePlan("held-out crops", 1)])
+    bench = HostWorkbench(studio.model, studio.clip, studio.vae, plan)
+    config = _stage(micro()[2], 0).with_(seed=HELD_OUT, batch_size=16, precision="fp32")
+    prompts, _ = bench.tokenize(dataset, 1, "last word")
     with bench.private_model(dataset, concept) as model, torch.no_grad():
-        vectors = model.initial_embeddings(category.initial_ids, 1)
-        if concept is not None:
-            vectors = {concept.text_key: concept.vectors}
-        states = model.encode_text(prompts[0], vectors)
+        states = model.encode_text(prompts[0], {concept.text_key: concept.vectors})
         batches = PhotoBatches(
             dataset, prompts, config, model.diffusion.timesteps, model.encode_image
         )
@@ -127,3 +114,8 @@ def _held_out_loss(
             batch = batches[step].to(model.device)
             losses.append(float(denoising.loss(batch, states.joined([states] * len(batch)))))
     return statistics.mean(losses)
+
+
+def _told(values: Sequence[float]) -> str:
+    each = " / ".join(f"{value:.3f}" for value in values)
+    return f"{each}, **{statistics.mean(values):.3f}**"
