@@ -109,7 +109,7 @@ class FrontEnd:
         self._drawn()
 
     def _drawn(self) -> None:
-        """Wait until the page has drawn what it was given, however slow it is, and a moment more."""
+        """Wait until the page has drawn what it was given, however slow, and a moment more."""
         self.page.evaluate(DRAWN)
         self.page.wait_for_timeout(100)
 
