@@ -34,8 +34,9 @@ def subject_map(record: AttentionRecord, affinity: Affinity, photo_YX3: Tensor) 
     Affinity); scaled up, its edges taken from the photo by a guided filter as wide as one place of
     the map. ValueError if nothing was recorded.
     """
-    if affinity.size is not None:
-        record = replace(record, latent_size=affinity.size)
+    places = affinity.size or _finest(record)
+    if places is not None:
+        record = replace(record, latent_size=places)
     selection = MapSelection(layers="listed", layer_list=subject_layers(record) or ("none",))
     [map_YX] = word_maps_of(record, selection).maps[0]
     map_YX = affinity.spread(map_YX, _TIMES)
@@ -45,3 +46,9 @@ def subject_map(record: AttentionRecord, affinity: Affinity, photo_YX3: Tensor) 
         map_YX[None, None], size=(height, width), mode="bicubic", align_corners=False
     )[0, 0]
     return guided_filter(large, photo_YX3, max(1, round(place)), _SMOOTH)
+
+
+def _finest(record: AttentionRecord) -> tuple[int, int] | None:
+    """Height and width of the finest layer, which may be coarser than the latent (SD 3, Flux)."""
+    sizes = [(key.height, key.width) for key in record.sums]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)

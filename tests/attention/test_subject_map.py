@@ -141,6 +141,15 @@ def test_the_map_of_a_subject_is_of_these_layers_alone_and_needs_something_recor
         subject_map(record(), affinity, photo)
 
 
+def test_without_self_attention_the_filter_is_as_wide_as_a_place_of_the_finest_layer():
+    """Of SD 3 and Flux, whose places are two latent pixels wide: here 4 pixels of the photo."""
+    photo, found = torch.rand(32, 48, 3), record(FINE)
+    [total] = [one.total for one in found.sums.values()]
+    large = torch.nn.functional.interpolate(total.reshape(1, 1, 8, 12), (32, 48), mode="bicubic")
+    wanted = guided_filter(large[0, 0], photo, 4, 1e-3)
+    torch.testing.assert_close(subject_map(found, Affinity(), photo), wanted)
+
+
 @pytest.mark.host
 def test_self_attention_is_seen_in_the_prompts_rows_and_what_is_drawn_stays(sd15):
     """CFG: both prompts in one batch, in the host's own order."""
