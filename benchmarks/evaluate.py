@@ -29,7 +29,7 @@ from ..micro.prompts import PROMPTS
 from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OUR_TITLE, all_contestants, recipes
-from .contest.report import contest_report, sheets
+from .contest.report import both_sides, contest_report, sheets
 from .contest.rows import Row
 from .contest.standings import (
     difference_lines,
@@ -46,6 +46,8 @@ from .markdown import markdown
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "DreamBooth")
 """Methods of the quick table."""
+SCORES = "scores.png"
+"""Of the report's folder: the subject against the prompt, by method."""
 
 
 def _record(rows: Sequence[Row], options: argparse.Namespace, lacks: str) -> dict:
@@ -85,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
     add_options(parser, ROOT / ".cache" / "evaluate", images=4)
     parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
     parser.add_argument(
-        "--report", type=Path, metavar="FOLDER", help=f"write {HTML}, {PICTURE} and sheets into it"
+        "--report",
+        type=Path,
+        metavar="FOLDER",
+        help=f"write {HTML}, {PICTURE}, {SCORES} and sheets",
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args(arguments)
@@ -131,6 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         report = contest_report(rows, contestants, options.rows, _said(options, lacks))
         files[options.report / HTML] = text_writer(report_html(report))
         files[options.report / PICTURE] = png_writer(to_picture(report_picture(report)))
+        files[options.report / SCORES] = png_writer(both_sides(rows).picture)
         for name, sheet in sheets(rows, options.rows).items():
             files[options.report / f"sheet-{name}.png"] = png_writer(sheet)
     write_whole(files)

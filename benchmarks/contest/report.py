@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...attndb.evaluation.report import Report, Section, to_picture
+from ...attndb.evaluation.report import Figure, Report, Section, to_picture
 from ...attndb.viz.grid import table
 from ...attndb.viz.heatmaps import Cell, HeatmapStyle
+from ...attndb.viz.scatter import Scatter, ScatterPoint, scatter, scatter_svg
 from ...micro.concepts import CONCEPTS
 from .contestant import OUR_TITLE, Contestant
 from .pictures import shown_prompts, strip_path
 from .rows import Row
-from .standings import Line, difference_lines, kind_lines, standings_lines
+from .standings import Interval, Line, difference_lines, kind_lines, standings, standings_lines
+from .table import ORACLE
 
 MEANINGS = """\
 truth: how near the subject's parts are to the true rendering of that very prompt
@@ -44,7 +46,9 @@ def contest_report(
     return Report(
         title="The compared methods on the embedded model",
         sections=(
-            Section(title="Scores", text=said, rows=standings_lines(rows)),
+            Section(
+                title="Scores", text=said, rows=standings_lines(rows), figures=[both_sides(rows)]
+            ),
             Section(
                 title=f"Minus {OUR_TITLE}, concept by concept",
                 rows=difference_lines(rows, OUR_TITLE, sure="{} *"),
@@ -55,6 +59,26 @@ def contest_report(
             Section(title="Settings", rows=_settings(contestants)),
         ),
     )
+
+
+def both_sides(rows: Sequence[Row]) -> Figure:
+    """How well each method keeps the subject over how well it obeys; the true renderings are left
+    out, they would press all others into a corner."""
+    points = [
+        ScatterPoint(method, _span(columns["text"]), _span(columns["truth"]))
+        for method, columns in standings(rows).items()
+        if method != ORACLE
+    ]
+    drawn = Scatter(points, "obeys the prompt (text)", "keeps the subject (truth)")
+    return Figure(
+        caption="Means over concepts and their 95 % intervals. Up and to the right is better.",
+        svg=scatter_svg(drawn),
+        picture=scatter(drawn),
+    )
+
+
+def _span(value: Interval) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high
 
 
 def sheets(rows: Sequence[Row], folder: Path) -> dict[str, Image.Image]:
