@@ -17,7 +17,7 @@ from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores
 from ..attndb.viz.evaluation_grid import evaluation_grid
 from ..attndb.viz.map_figure import MapFigure
 from .columns import Column, Shot, draw
-from .host.capture.subject_mask import SubjectMaskSettings, subject_masks
+from .host.capture.subject_mask import SubjectMaskSettings, looked_for, subject_masks
 from .host.model.added_parts import looks_at_a_photo
 from .host.model.clip_layer import layer_warning
 from .host.model.reference_image import photo_latent
@@ -139,6 +139,9 @@ def evaluate(
     """Draws the trial's pictures with each column and scores them. `wires`: MODEL, CLIP and VAE
     without the concepts."""
     shots = trial.shots
+    if trial.reference.masks:
+        for column in columns:  # before anything is drawn for nothing
+            looked_for(wires[1], column.words[1])
     drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
     by_column = list(zip(*drawn, strict=True))
     masks = _masks(wires, columns, by_column) if trial.reference.masks else {}

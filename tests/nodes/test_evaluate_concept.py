@@ -241,6 +241,17 @@ def test_what_cannot_be_evaluated_is_refused(evaluated, changes, said):
         evaluated(**changes)
 
 
+def test_a_category_that_no_mask_can_be_made_for_is_refused_before_anything_is_drawn(
+    evaluated, concepts, photos, monkeypatch
+):
+    from attndreambooth.nodes import evaluation
+
+    monkeypatch.setattr(evaluation, "draw", lambda *_: pytest.fail("drawn for nothing"))
+    odd = dataclasses.replace(concepts[0], category="robot #2")
+    with refuses("robot #2"):
+        evaluated(concepts={"concept_0": [odd]}, masks=photos[2])
+
+
 def scored(run, encoder, photos, **changes):
     values = {"images": photos[0][:2], "photos": photos[0], **changes}
     return run(SCORE, encoders={"encoder_0": encoder}, **values)

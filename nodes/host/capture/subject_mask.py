@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from ....attndb.attention.affinity import Affinity
 from ....attndb.attention.capture import Capture
 from ....attndb.attention.map_metrics import otsu_mask
+from ....attndb.attention.prompt_words import Word
 from ....attndb.attention.subject_map import subject_map
 from ....attndb.config.choices import require
 from ..model.encoding import check_finite
@@ -58,9 +59,8 @@ def subject_masks(
     they are. `done` is told how many photos are done of how many, and may raise.
     """
     model, clip, vae = wires
-    prompt = f"a photo of a {word}"
+    prompt, subject = looked_for(clip, word)
     positive, negative = encode(clip, prompt), encode(clip, "")
-    subject = prompt_words(clip, prompt).find(word)[-1]  # a photo of a photo: the second
     masks = []
     for number, photo in enumerate(photos):
         done(number, len(photos))
@@ -77,6 +77,13 @@ def subject_masks(
         masks.append(_grown(mask[None], settings.grow, (photo.shape[0], photo.shape[1])))
     done(len(photos), len(photos))
     return masks
+
+
+def looked_for(clip: Any, word: str) -> tuple[str, Word]:
+    """The prompt in which a subject is looked for, and its place there. ValueError if the prompt
+    does not have the word as it is written, `dog#2` for example."""
+    prompt = f"a photo of a {word}"
+    return prompt, prompt_words(clip, prompt).find(word)[-1]  # a photo of a photo: the second
 
 
 def _looked_at(
