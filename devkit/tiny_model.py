@@ -5,6 +5,8 @@ Small enough to train in milliseconds, with cross-attention sharp enough to be r
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,8 +97,20 @@ def plain_clip(config: dict[str, Any], seed: int = 1) -> Any:
         layer="last",
         model_options={"custom_operations": comfy.ops.disable_weight_init},
     )
-    model.transformer.load_state_dict(random_weights(model.transformer, seed))
+    key = (json.dumps(config, sort_keys=True), seed)
+    if key not in _CLIP_WEIGHTS:
+        _CLIP_WEIGHTS[key] = random_weights(model.transformer, seed)
+    model.transformer.load_state_dict(_CLIP_WEIGHTS[key])
     return model.eval().requires_grad_(False)
+
+
+_CLIP_WEIGHTS: dict[tuple[str, int], dict[str, Tensor]] = {}
+"""By configuration and seed: drawing them takes longer than all else."""
+
+
+@functools.cache
+def _unet_weights(config: str, seed: int) -> dict[str, Tensor]:
+    return plain_unet(json.loads(config), seed).state_dict()
 
 
 def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
@@ -136,7 +150,8 @@ def _private_model(
     from ..nodes.host.model.private_unet import private_unet
 
     device, schedule = torch.device("cpu"), scaled_linear_alphas_cumprod()
-    unet = private_unet(config, plain_unet(config, seed).state_dict(), device)
+    weights = _unet_weights(json.dumps(config, sort_keys=True), seed)
+    unet = private_unet(config, {name: w.clone() for name, w in weights.items()}, device)
     diffusion = Diffusion(alphas_cumprod=schedule, prediction_type=prediction_type)
     return PrivateModel(unet, text, diffusion, device)
 
