@@ -33,6 +33,13 @@ UNET_CONFIG: dict[str, Any] = {
     "legacy": False,
     "adm_in_channels": None,
 }
+ONE_LEVEL: dict[str, Any] = {
+    "channel_mult": [1],
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
+"""Changes that leave blocks of every kind, half as many."""
 CLIP_CONFIG: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -113,13 +120,17 @@ def _unet_weights(config: str, seed: int) -> dict[str, Tensor]:
     return plain_unet(json.loads(config), seed).state_dict()
 
 
-def tiny_model(prediction_type: str = "epsilon", seed: int = 0, **unet_changes: Any) -> Any:
-    """A PrivateModel over a tiny private U-Net and text encoder; without a VAE."""
+def tiny_model(
+    prediction_type: str = "epsilon", seed: int = 0, *, levels: int = 1, **unet_changes: Any
+) -> Any:
+    """A PrivateModel over a tiny private U-Net and text encoder; without a VAE. levels: 2 where it
+    matters that the U-Net gets smaller and larger; a training takes twice as long then."""
     host_on_path()
     from ..nodes.host.model.text_encoder import TextEncoder
 
     text = {"clip_l": TextEncoder(plain_clip(CLIP_CONFIG, seed + 1))}
-    return _private_model({**UNET_CONFIG, **unet_changes}, text, prediction_type, seed)
+    config = UNET_CONFIG if levels == 2 else {**UNET_CONFIG, **ONE_LEVEL}
+    return _private_model({**config, **unet_changes}, text, prediction_type, seed)
 
 
 def tiny_xl_model(seed: int = 0) -> Any:

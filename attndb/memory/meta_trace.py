@@ -147,7 +147,7 @@ class _MetaLedger(Ledger):
         torch.autocast_increment_nesting()
         if torch.autocast_decrement_nesting() == 0:  # the only way to ask how deep it is
             self._forget_casts()
-        return super().__torch_dispatch__(_NORMS.get(func, func), types, args, kwargs)
+        return super().__torch_dispatch__(_SHAPES.get(func, func), types, args, kwargs)
 
 
 def _group_norm(
@@ -178,12 +178,40 @@ def _gradients(wanted: list[bool], *of: Tensor) -> tuple[Tensor | None, ...]:
     return tuple(torch.empty_like(t) if w else None for w, t in zip(wanted, of, strict=True))
 
 
-# PyTorch finds the shapes of norms by working through their formulas: a third of the time.
-_NORMS: dict[Any, Callable[..., Any]] = {
+def _elementwise(plain: Any) -> Callable[..., Any]:
+    """`plain`; of two tensors of one precision and layout, or of one and a number, like it."""
+
+    def made(x: Any, other: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(other, Tensor):
+            alike = x.shape == other.shape and x.stride() == other.stride()
+            alike = alike and x.dtype == other.dtype and x.device == other.device
+        else:
+            alike = x.is_floating_point() and isinstance(other, (int, float))
+        return torch.empty_like(x) if alike and x.is_meta else plain(x, other, *rest, **options)
+
+    return made
+
+
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Tensor:
+    if not a.is_meta:
+        return torch.ops.aten.addmm.default(bias, a, b, **options)
+    return a.new_empty(a.shape[0], b.shape[1])
+
+
+# PyTorch finds the shapes of these by working through their formulas: half of the time.
+_SHAPES: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.native_group_norm.default: _group_norm,
     torch.ops.aten.native_group_norm_backward.default: _group_norm_backward,
     torch.ops.aten.native_layer_norm.default: _layer_norm,
     torch.ops.aten.native_layer_norm_backward.default: _layer_norm_backward,
+    torch.ops.aten.addmm.default: _addmm,
+    **{
+        op: _elementwise(op)
+        for op in (
+            *(torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor),
+            *(torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor),
+        )
+    },
 }
 
 

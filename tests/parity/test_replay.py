@@ -129,8 +129,8 @@ def test_an_independent_training_loop_replays(module, tmp_path, variant):
     assert module.passes(report)
 
 
-def test_the_recording_measures_something(tmp_path):
-    with safe_open(str(record(tmp_path / "own.safetensors")), "pt") as handle:
+def test_the_recording_measures_something(recording):
+    with safe_open(str(recording), "pt") as handle:
         for stage in (1, 2, 3):
             attn, total = (handle.get_tensor(f"stage{stage}.{k}") for k in ("attn_loss", "loss"))
             assert (attn > 1e-3 * total).all()

@@ -16,9 +16,9 @@ from .gradients import at_step, gradient
 from .prior import VECTORS, batch_of, stage
 
 
-def touched_model(changed: bool = False, kind: Any = "epsilon") -> Any:
+def touched_model(changed: bool = False, kind: Any = "epsilon", levels: int = 1) -> Any:
     """The tiny model; `changed`: as a concept leaves it, which has touched some weights."""
-    backend = tiny_model(kind)
+    backend = tiny_model(kind, levels=levels)
     if changed:
         for name, weight in backend.unet.named_parameters():
             if name.endswith(("attn2.to_k.weight", "norm1.bias")):

@@ -64,10 +64,10 @@ class Batches:
 
 
 def gradient_of(
-    number: int, batch: Batch, kind: str = "epsilon", **changes: Any
+    number: int, batch: Batch, kind: str = "epsilon", levels: int = 1, **changes: Any
 ) -> tuple[dict[str, Tensor], StepLoss]:
     """Gradient of one step by parameter, where the optimiser would use it; the step's loss."""
-    backend = tiny_model(kind)
+    backend = tiny_model(kind, levels=levels)
     taken: dict[str, Tensor] = {}
     with training_of(backend, stage(number, **changes), VECTORS) as training:
         at_step(

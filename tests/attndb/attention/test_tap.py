@@ -195,7 +195,7 @@ def watched(backend, batch, layers=None, wrap=None):
 
 
 def test_the_tap_sees_what_the_layers_see():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     batch = random_batch(2, prompts=[prompt_of(), prompt_of(before=(320,), category=99)])
     seen = {}
 
@@ -224,14 +224,14 @@ def test_the_tap_sees_what_the_layers_see():
 
 
 def test_the_maps_are_not_flat_in_these_tests():
-    statistics, _ = watched(tiny_model(), random_batch(2))
+    statistics, _ = watched(tiny_model(levels=2), random_batch(2))
     for mean, variance in statistics.values():
         assert variance.min() > 1e-6
         assert (mean[:, 0] - mean[:, 1]).abs().max() > 1e-4
 
 
 def test_gradient_checkpointing_gives_the_same_statistics_and_gradients():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     backend.unet.requires_grad_(True)
     batch = random_batch(2)
     plain, plain_grads = watched(backend, batch)
@@ -247,8 +247,8 @@ def test_gradient_checkpointing_gives_the_same_statistics_and_gradients():
 
 
 def test_statistics_do_not_depend_on_the_attention_backend():
-    ours = tiny_model()
-    theirs = tiny_model()
+    ours = tiny_model(levels=2)
+    theirs = tiny_model(levels=2)
     theirs.unet = plain_unet_like(ours.unet)
     batch = random_batch(2)
     for name, found in watched(ours, batch)[0].items():
@@ -269,7 +269,7 @@ def hooks(unet):
 
 
 def test_hooks_are_gone_on_exit_and_after_an_error():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     layers = cross_attention_layers(backend.unet)
     with CrossAttentionTap(layers):
         assert hooks(backend.unet) == 2 * len(layers)
@@ -282,7 +282,7 @@ def test_hooks_are_gone_on_exit_and_after_an_error():
 
 
 def test_a_second_forward_replaces_the_first_ones_statistics():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     layers = cross_attention_layers(backend.unet)
     batch = random_batch(1)
     context = context_of(backend, batch.prompts[0], torch.ones(1, 32))
@@ -295,7 +295,7 @@ def test_a_second_forward_replaces_the_first_ones_statistics():
 
 
 def test_regions_of_the_unet_are_told_apart():
-    layers = cross_attention_layers(tiny_model().unet)
+    layers = cross_attention_layers(tiny_model(levels=2).unet)
     assert {n: len(choose_layers(layers, n)) for n in ("all", "down", "middle", "up")} == {
         "all": 7,
         "down": 2,
@@ -305,7 +305,7 @@ def test_regions_of_the_unet_are_told_apart():
 
 
 def test_a_region_without_layers_is_refused():
-    unet = tiny_model(transformer_depth_middle=-2).unet
+    unet = tiny_model(levels=2, transformer_depth_middle=-2).unet
     with pytest.raises(ValueError, match=r"layers = 'middle'.*no cross-attention"):
         choose_layers(cross_attention_layers(unet), "middle")
 

@@ -69,7 +69,7 @@ def estimator(backend, side=SIDE, device=None):
 
 @pytest.fixture
 def backend(host):
-    return tiny_model()
+    return tiny_model(levels=2)
 
 
 @pytest.mark.parametrize(("stage", "precision", "changes"), CASES)

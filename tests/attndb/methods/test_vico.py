@@ -196,7 +196,7 @@ def test_loss_and_gradient_are_those_of_two_streams_side_by_side():
     """The public code's block, mask and regulariser were run beside ours once, on the same inputs
     (docs/methods.md)."""
     batch = random_batch(4, seed=2, prompts=PROMPTS, masked=True)
-    with training_of(tiny_model(), settings(), ONE) as training:
+    with training_of(tiny_model(levels=2), settings(), ONE) as training:
         ours = parameters_of(training)
         weights = {n: v.detach().clone().requires_grad_() for n, v in ours.items()}
         totals = LossTotals.of(batch)
@@ -210,7 +210,7 @@ def test_loss_and_gradient_are_those_of_two_streams_side_by_side():
         for name, share in shares.items():
             torch.testing.assert_close(sum(part[name] for part in parted), share)
 
-    model = tiny_model()
+    model = tiny_model(levels=2)
     vectors = weights.pop("clip_l")
     context = torch.cat([context_of(model, prompt, vectors) for prompt in batch.prompts])
     places = [(p.tokens.index(None), p.tokens.index(49407)) for p in batch.prompts]
@@ -238,7 +238,10 @@ def test_loss_and_gradient_are_those_of_two_streams_side_by_side():
 def test_computing_activations_again_changes_nothing(level):
     results = [
         train_stage(
-            tiny_model(), RandomBatches(), settings(gradient_checkpointing=which, steps=2), ONE
+            tiny_model(levels=2),
+            RandomBatches(),
+            settings(gradient_checkpointing=which, steps=2),
+            ONE,
         )
         for which in ("off", level)
     ]
@@ -249,7 +252,7 @@ def test_computing_activations_again_changes_nothing(level):
 
 
 def test_it_learns_word_and_blocks_at_rates_of_their_own_and_leaves_the_u_net():
-    model, plain = tiny_model(), tiny_model()
+    model, plain = tiny_model(levels=2), tiny_model(levels=2)
     config = published("vico").with_(steps=3, precision="fp32")
     with training_of(model, config, ONE) as training:
         rates = [group["lr"] for group in training.optimizer.param_groups]
@@ -276,8 +279,8 @@ def test_it_learns_word_and_blocks_at_rates_of_their_own_and_leaves_the_u_net():
 
 
 def test_the_blocks_come_back_from_their_tensors_or_are_refused():
-    result = train_stage(tiny_model(), RandomBatches(), settings(), ONE)
-    model = tiny_model()
+    result = train_stage(tiny_model(levels=2), RandomBatches(), settings(), ONE)
+    model = tiny_model(levels=2)
     named = {n.removeprefix("vico."): v for n, v in result.modules.items()}
     assert {n.split(".attn")[0] for n in named if ".attn1." in n} == {
         "output_blocks.1.1.transformer_blocks.0",
@@ -305,4 +308,4 @@ def test_what_it_cannot_do_is_refused_by_name():
     with pytest.raises(ValueError, match=r"image_learning_rate = 0\.0: must be above 0"):
         ImageAttentionConfig(learning_rate=0.0)
     with pytest.raises(ValueError, match=r"reads 2 text encoders \(clip_l, clip_g\), and ViCo"):
-        method_of(settings()).attach(tiny_model(), {"clip_l": ONE, "clip_g": ONE})
+        method_of(settings()).attach(tiny_model(levels=2), {"clip_l": ONE, "clip_g": ONE})

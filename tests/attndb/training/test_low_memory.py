@@ -130,8 +130,10 @@ class Stopping(NoCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("micro_batch", [0, 2])
-@pytest.mark.parametrize(("schedule", "warmup"), [("constant", 0), ("constant", 4), ("cosine", 0)])
+@pytest.mark.parametrize(
+    ("micro_batch", "schedule", "warmup"),
+    [(0, "constant", 0), (2, "constant", 0), (0, "constant", 4), (2, "cosine", 0)],
+)
 def test_resumed_it_ends_in_the_same_bytes(tmp_path, micro_batch, schedule, warmup):
     config = stage(steps=5, micro_batch=micro_batch)
     course = replace(config.optimizer, schedule=schedule, warmup_steps=warmup)

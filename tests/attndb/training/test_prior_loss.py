@@ -18,8 +18,8 @@ def test_the_loss_is_the_subjects_plus_the_weighted_priors_plus_the_regulariser(
     number, kind, gamma
 ):
     batch = batch_of()
-    gradient, loss = gradient_of(number, batch, kind, min_snr_gamma=gamma)
-    backend = tiny_model(kind)
+    gradient, loss = gradient_of(number, batch, kind, 2, min_snr_gamma=gamma)
+    backend = tiny_model(kind, levels=2)
     trained = {n: p for n, p in backend.unet.named_parameters() if n in gradient}
     for parameter in trained.values():
         parameter.requires_grad_(True)
@@ -35,7 +35,7 @@ def test_the_loss_is_the_subjects_plus_the_weighted_priors_plus_the_regulariser(
     ours = torch.cat([gradient[name].flatten() for name in trained])
     slow = torch.cat([g.flatten() for g in wanted])
     assert float((ours - slow).norm() / slow.norm()) < 1e-4
-    alone, _ = gradient_of(number, batch_of(prior=0), kind, min_snr_gamma=gamma)
+    alone, _ = gradient_of(number, batch_of(prior=0), kind, 2, min_snr_gamma=gamma)
     assert float((ours - torch.cat([alone[n].flatten() for n in trained])).norm()) > 0.01 * float(
         slow.norm()
     )

@@ -225,7 +225,7 @@ def test_the_memory_estimate_knows_of_the_gradient_that_waits(number, low_memory
     from attndreambooth.attndb.memory.meta_trace import Ledger
     from attndreambooth.attndb.training.adamw_in_backward import update_bytes
 
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     config = stage(number, low_memory=low_memory, precision="bf16")
 
     # the arithmetic of an update in the backward pass is counted on top, and is over at the peak

@@ -72,7 +72,7 @@ def test_a_stage_changes_what_it_trains_and_nothing_else(number):
 
 
 def test_stage_2_trains_queries_keys_values_and_outputs_of_every_layer():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     result = train_stage(backend, RandomBatches(), stage(2, steps=1), VECTORS)
     parts = {name.split(".attn2.")[1] for name in result.delta}
     assert parts == {f"{p}.weight" for p in ("to_q", "to_k", "to_v", "to_out.0")} | {
@@ -143,7 +143,7 @@ def test_the_regulariser_draws_the_two_maps_together(number):
 
 
 def test_without_weights_the_regulariser_is_not_even_watched():
-    backend = tiny_model()
+    backend = tiny_model(levels=2)
     off = stage(2, regularization=Regularization(mean_weight=0, variance_weight=0))
     with training_of(backend, off, VECTORS) as training:
         assert hooks(backend.unet) == 0
@@ -157,7 +157,9 @@ def test_only_the_chosen_layers_are_tied():
     losses = {}
     for layers in ("all", "down", "middle", "up"):
         chosen = Regularization(mean_weight=2.0, variance_weight=5.0, layers=layers)
-        with training_of(tiny_model(), stage(2, regularization=chosen), VECTORS) as training:
+        with training_of(
+            tiny_model(levels=2), stage(2, regularization=chosen), VECTORS
+        ) as training:
             losses[layers] = losses_of(training, random_batch(3))["attention_map"].item()
     counts = {"down": 2, "middle": 1, "up": 4}
     mean = sum(count * losses[layers] for layers, count in counts.items()) / 7

@@ -141,7 +141,7 @@ def test_sdxls_text_encoders_learn_from_bf16_weights(host):
 def test_a_u_net_is_of_the_very_weights_that_it_was_given(host):
     from attndreambooth.nodes.host.model.private_unet import private_unet
 
-    given = dict(tiny_model().unet.state_dict())
+    given = dict(tiny_model(levels=2).unet.state_dict())
     for device in ("cuda", "cpu"):
         unet = private_unet(UNET_CONFIG, given, torch.device(device))
         for name, weight in unet.named_parameters():
