@@ -282,7 +282,7 @@ def test_a_concept_of_strength_zero_leaves_a_chain_as_it_is(drawing, wires, name
     assert torch.equal(drawn(0.0), drawn(None))
 
 
-@pytest.mark.parametrize("family", ["sd15"])  # below: a part of the other, by another backend
+@pytest.mark.parametrize("family", ["micro"])  # below: a part of the other, by another backend
 @pytest.mark.parametrize("name", SAME)
 def test_a_chain_that_changes_how_it_is_computed_draws_the_same(drawing, family, name):
     drawn = drawing(1.0, SAME[name]).sample()

@@ -33,6 +33,19 @@ def model(home):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def plain(model):
+    """Its wires without a LoRA: only read, and cloned by what adds one."""
+    with torch.inference_mode():
+        return loaded(model)
+
+
+@pytest.fixture(scope="module")
+def plain_digests(plain):
+    with torch.inference_mode():
+        return digests(plain)
+
+
 def loaded(path, *loras):
     from attndreambooth.headless.wires import Models
 
@@ -49,10 +62,9 @@ def lora(name, **strengths):
     return LoRAChoice(name=f"{name}.safetensors", **strengths)
 
 
-def test_the_wires_are_those_behind_the_stock_nodes(model):
+def test_the_wires_are_those_behind_the_stock_nodes(model, plain, plain_digests):
     import nodes
 
-    plain = loaded(model)
     unet, clip = plain[:2]
     for name, of_unet, of_clip in (("both", 0.75, 0.75), ("up", -0.5, 0.0)):
         unet, clip = nodes.LoraLoader().load_lora(
@@ -61,14 +73,13 @@ def test_the_wires_are_those_behind_the_stock_nodes(model):
     asked = lora("both", strength=0.75), lora("up", strength=-0.5, clip_strength=0.0)
     found = digests(loaded(model, *asked))
     assert found == digests((unet, clip))
-    assert not set(found) & set(digests(plain))
+    assert not set(found) & set(plain_digests)
     assert digests(loaded(model, *reversed(asked)))[1] == found[1]
 
 
-def test_a_clip_strength_of_its_own_and_none_at_all(model):
-    plain = digests(loaded(model))
-    assert digests(loaded(model, lora("both", clip_strength=0.0)))[1] == plain[1]
-    assert digests(loaded(model, lora("both", strength=0.0))) == plain
+def test_a_clip_strength_of_its_own_and_none_at_all(model, plain_digests):
+    assert digests(loaded(model, lora("both", clip_strength=0.0)))[1] == plain_digests[1]
+    assert digests(loaded(model, lora("both", strength=0.0))) == plain_digests
 
 
 def test_another_list_is_loaded_anew_and_the_same_one_is_kept(model):
