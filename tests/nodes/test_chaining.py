@@ -309,8 +309,7 @@ def test_compiled_by_inductor_it_draws_the_same_in_front_and_behind(run, drawing
     for made in (replace(plain, model=model), compiled_by_inductor(plain)):
         torch._dynamo.reset()
         counters.clear()
-        # what the processor says that it has, it has: no trial of each instruction set
-        with config.patch({"compile_threads": 1, "cpp.vec_isa_ok": True}):
+        with config.patch(compile_threads=1):
             drawn = made.sample()
         assert counters["inductor"], "nothing was compiled"
         assert torch.allclose(drawn, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
