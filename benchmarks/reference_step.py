@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
+from .diffusers_layers import diffusers_layers
 from .sizes import (
     CATEGORY,
     FIRST_NEW_ID,
@@ -62,8 +63,6 @@ def published_unet(
     config: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> UNet2DConditionModel:
     """diffusers' U-Net with the weights of ComfyUI's, explicit attention in every layer."""
-    import comfy.utils
-
     channels = [config["model_channels"] * mult for mult in config["channel_mult"]]
     depth, attends = list(config["transformer_depth"]), []
     for blocks in config["num_res_blocks"]:
@@ -80,12 +79,12 @@ def published_unet(
     unet = UNet2DConditionModel(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],
-        layers_per_block=config["num_res_blocks"][0],
+        layers_per_block=list(config["num_res_blocks"]),
         cross_attention_dim=config["context_dim"],
         use_linear_projection=config["use_linear_in_transformer"],
         **shape,
     )
-    names = comfy.utils.unet_to_diffusers(dict(config))
+    names = diffusers_layers(config)
     unet.load_state_dict({name: weights[names[name]] for name in unet.state_dict()})
     return unet
 

@@ -75,3 +75,27 @@ def test_the_published_step_runs_whole_on_pictures(size):
     assert first > 0
     assert first != second  # the first step's update changed the model
     assert all(p.grad is not None for p in published.model.text.encoder.parameters())
+
+
+@pytest.mark.parametrize("name", ["micro", "sd15_small", "sd21"])
+def test_every_size_that_is_timed_has_the_published_u_net(name, host):
+    """Each of its weights in its place: ComfyUI's predicts the same."""
+    from attndreambooth.benchmarks import sizes
+    from attndreambooth.benchmarks.diffusers_layers import diffusers_layers
+    from attndreambooth.benchmarks.reference_step import published_unet
+    from attndreambooth.devkit.tiny_model import plain_unet
+
+    config = getattr(sizes, name)().unet
+    if name != "micro":  # the layout, narrow
+        heads = {"num_head_channels": 8} if config["num_head_channels"] > 0 else {}
+        config = {**config, "model_channels": 32, **heads}
+    ours = plain_unet(config, 0)
+    weights = ours.state_dict()
+    assert set(diffusers_layers(config).values()) >= set(weights)
+    theirs = published_unet(config, weights)
+    z, t = torch.randn(1, config["in_channels"], 16, 16), torch.tensor([500])
+    context = torch.randn(1, 7, config["context_dim"])
+    with torch.no_grad():
+        expected = ours(z, t, context=context)
+        found = theirs(z, t, encoder_hidden_states=context).sample
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

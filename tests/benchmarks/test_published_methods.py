@@ -106,11 +106,10 @@ def published_gradients(size: Any, method: str, vector: torch.Tensor, inputs: An
     "method", ["textual_inversion", "dreambooth", "ti_dreambooth", "custom_diffusion"]
 )
 def test_loss_and_gradient_are_those_of_diffusers(size, method):
-    import comfy.utils
-
     from attndreambooth.attndb.config.compared import published
     from attndreambooth.attndb.data.tokens import TokenizedText
     from attndreambooth.attndb.losses.totals import LossTotals
+    from attndreambooth.benchmarks.diffusers_layers import diffusers_layers
     from attndreambooth.benchmarks.ours import initial_vector, our_backend, our_batch
     from attndreambooth.benchmarks.sizes import inputs_of, weights_of
     from attndreambooth.devkit.training import parameters_of, training_of
@@ -134,7 +133,7 @@ def test_loss_and_gradient_are_those_of_diffusers(size, method):
         ours = {name: parameter.grad for name, parameter in parameters_of(training).items()}
 
     assert total.item() == pytest.approx(loss, rel=CLOSE)
-    names = comfy.utils.unet_to_diffusers(dict(size.unet))
+    names = diffusers_layers(size.unet)
     expected = {names[name]: gradient for name, gradient in weights.items()}
     if method in WORDS:
         expected["clip_l"] = word[None]

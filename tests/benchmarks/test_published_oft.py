@@ -59,12 +59,11 @@ def skew_of(turn: Any, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("limited", [False, True])
 def test_output_loss_gradient_limit_and_merge_are_those_of_peft(size, limited):
-    import comfy.utils
-
     from attndreambooth.attndb.config.compared import published
     from attndreambooth.attndb.config.orthogonal import OrthogonalConfig
     from attndreambooth.attndb.losses.totals import LossTotals
     from attndreambooth.attndb.models.conditioning import Conditioning
+    from attndreambooth.benchmarks.diffusers_layers import diffusers_layers
     from attndreambooth.benchmarks.ours import initial_vector, our_backend, our_batch
     from attndreambooth.benchmarks.reference_step import PublishedModel
     from attndreambooth.benchmarks.sizes import FIRST_NEW_ID, inputs_of, weights_of
@@ -77,7 +76,7 @@ def test_output_loss_gradient_limit_and_merge_are_those_of_peft(size, limited):
     batch = replace(batch, prior=prior, prior_weight=WEIGHT)
     config = published("oft").with_(batch_size=count, precision="fp32")
     config = config.with_(orthogonal=OrthogonalConfig(constraint=LIMIT if limited else 0.0))
-    names = comfy.utils.unet_to_diffusers(dict(size.unet))
+    names = diffusers_layers(size.unet)
 
     theirs = PublishedModel(size, weights_of(size), CPU)
     theirs.unet.requires_grad_(False)
