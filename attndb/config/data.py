@@ -72,3 +72,9 @@ class DataConfig:
         if self.latent_pool != AUTO:
             return self.latent_pool
         return 0 if self.one_crop else POOL
+
+    @property
+    def usual_pool(self) -> bool:
+        """Whether the pool is as large as an automatic one, typed or not: other stages, too, will
+        find its crops on disk. Whether somebody asked for that size is no part of a run."""
+        return self.crops == POOL

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config.data import POOL
 from ..config.stage import StageConfig
 from .augmentation import Crop, draw_crop_of
 from .batch import Batch
@@ -83,10 +82,9 @@ class PhotoBatches:
 
     def _worth(self, steps: int) -> int:
         """Crops that are worth encoding ahead: not more than the stage draws samples, or twice as
-        many where the pool is as large as an automatic one, because the later stages find them on
-        disk. Whether somebody asked for that size is no part of a run, so it decides nothing."""
+        many where the later stages will find them on disk."""
         config = self._config
-        return steps * config.batch_size * (2 if config.data.crops == POOL else 1)
+        return steps * config.batch_size * (2 if config.data.usual_pool else 1)
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the pool, if it is worth it to the stage; whether nothing will be encoded any
