@@ -74,12 +74,12 @@ def published_unet(
         "block_out_channels": channels,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
+        "layers_per_block": list(config["num_res_blocks"]),
         "attention_head_dim": heads,  # diffusers' historical name for the number of heads
     }
     unet = UNet2DConditionModel(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],
-        layers_per_block=list(config["num_res_blocks"]),
         cross_attention_dim=config["context_dim"],
         use_linear_projection=config["use_linear_in_transformer"],
         **shape,
