@@ -26,6 +26,8 @@ DEVICE = "ATTNDB_DEVICE"
 WORKERS = 3
 """One more than there are cores, at most: whoever has a server or a page waits for it a good part
 of the time."""
+WORKER_GB = 4
+"""Main memory that a worker, its servers and its page take at their most."""
 PIECE_SECONDS = 470
 
 FAST = ["-m", "not slow and not host and not browser", "--durations=0", "--durations-min=5"]
@@ -81,7 +83,7 @@ def options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def plan(arguments: Sequence[str]) -> Plan:
     """The run that these arguments of `dev.py test` ask for.
 
-    Three workers share the whole suite, one thread each; what is named runs in one process.
+    Two or three workers share the whole suite, one thread each; what is named runs in one process.
     `--quick` takes the tests nearest to what git says was touched, as many as its time allows.
     """
     chosen, rest = options(arguments)
@@ -99,13 +101,24 @@ def plan(arguments: Sequence[str]) -> Plan:
     named = any(not text.startswith("-") for text in rest)
     if named or any(text in ("-s", "--pdb", "-n", "-p") for text in rest):
         return Plan([*quick, *rest], limit, not chosen.quick)
-    cores = os.cpu_count() or 1
-    workers = min(WORKERS, cores + 1) if cores > 1 else 1
+    workers = _workers()
     # the order stays: the nearest first, or what takes long (tests/conftest.py)
     shared = ["-n", str(workers), "--dist", "loadgroup", "--no-loadscope-reorder"]
     shared = shared if workers > 1 else []
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if shared else {}
     return Plan([*quick, *shared, *rest], {**threads, **limit}, not chosen.quick)
+
+
+def _workers() -> int:
+    """Of the whole suite, by cores and main memory."""
+    cores = os.cpu_count() or 1
+    if cores == 1:
+        return 1
+    try:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (WORKER_GB * 1e9)
+    except (AttributeError, ValueError, OSError):  # Windows does not say
+        room = 2
+    return max(2, min(WORKERS, cores + 1, int(room)))
 
 
 def run_on_card(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

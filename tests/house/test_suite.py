@@ -13,18 +13,28 @@ from attndreambooth.devkit import suite, touched
 
 @pytest.fixture
 def several_cores(monkeypatch):
-    monkeypatch.setattr(suite.os, "cpu_count", lambda: 8)
+    machine(monkeypatch)
 
 
-def test_the_whole_suite_is_shared_by_three_workers_of_one_thread(several_cores):
+def machine(monkeypatch, cores: int = 8, gigabytes: float = 32) -> None:
+    known = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": int(gigabytes * 1e9 / 4096)}
+    monkeypatch.setattr(suite.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(suite.os, "sysconf", known.__getitem__, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "workers"), [(8, 32, "3"), (2, 16, "3"), (2, 8, "2"), (8, 4, "2")]
+)
+def test_the_whole_suite_is_shared_by_workers_of_one_thread(monkeypatch, cores, gigabytes, workers):
+    machine(monkeypatch, cores, gigabytes)
     plan = suite.plan(["-x"])
-    shared = ["-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    shared = ["-n", workers, "--dist", "loadgroup", "--no-loadscope-reorder"]
     assert plan.arguments == [*shared, "-x"]
     assert plan.environ["OMP_NUM_THREADS"] == "1" and plan.types
 
 
 def test_one_core_has_one_process(monkeypatch):
-    monkeypatch.setattr(suite.os, "cpu_count", lambda: 1)
+    machine(monkeypatch, cores=1)
     assert suite.plan(["-x"]).arguments == ["-x"]
 
 
