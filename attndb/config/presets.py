@@ -88,8 +88,8 @@ def micro_turbo() -> Recipe:
     1, three times its rates, with a warm-up of a tenth and a cosine.
 
     The best of 18 trials that cost no more, on the tuning concepts (benchmarks/search_turbo.py,
-    recorded in benchmarks/contest/turbo.json). On the first evaluation concepts it keeps the
-    subject as well, and obeys prompts less (docs/evaluation.md).
+    recorded in benchmarks/contest/turbo.json). On the twelve evaluation concepts it keeps the
+    subject as well, and obeys perhaps a little less (docs/evaluation.md).
     """
 
     def short(stage: StageConfig, steps: int) -> StageConfig:
