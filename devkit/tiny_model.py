@@ -5,6 +5,7 @@ Small enough to train in milliseconds, with cross-attention sharp enough to be r
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Sequence
@@ -86,7 +87,10 @@ def plain_unet(config: dict[str, Any], seed: int = 0, weights: Any = None) -> nn
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     unet = UNetModel(
-        **config, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
+        **copy.deepcopy(config),  # it takes its lists apart
+        dtype=torch.float32,
+        device="cpu",
+        operations=comfy.ops.disable_weight_init,
     )
     unet.load_state_dict(random_weights(unet, seed) if weights is None else weights)
     return unet.eval().requires_grad_(False)
