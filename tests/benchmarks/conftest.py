@@ -10,5 +10,7 @@ def own_folders(host, monkeypatch):
 
     for name in ("output_directory", "input_directory"):
         monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    folders = {**folder_paths.folder_names_and_paths}
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", folders)
+    known = {k: (list(v[0]), v[1]) for k, v in folder_paths.folder_names_and_paths.items()}
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+    # what was listed of a folder that is gone when the test has passed
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})

@@ -60,13 +60,7 @@ def test_what_lies_between_the_steps_is_a_share_of_the_clock():
 
 
 @pytest.mark.slow
-def test_both_sides_train_and_save(host, tmp_path, monkeypatch):
-    import folder_paths
-
-    for name in ("output_directory", "input_directory"):
-        monkeypatch.setattr(folder_paths, name, getattr(folder_paths, name))
-    known = {k: (list(v[0]), v[1]) for k, v in folder_paths.folder_names_and_paths.items()}
-    monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+def test_both_sides_train_and_save(own_folders, tmp_path):
     work, size = recipe.prepared(tmp_path, (96, 80)), sd15_small().at(64, 1)
     mine = recipe.ours(size, "fp32", work, shorter=1000)
     with torch.inference_mode(False):
