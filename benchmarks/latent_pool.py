@@ -96,12 +96,12 @@ def held_out_loss(
     studio: Studio, dataset: ConceptDataset, concept: TrainedConcept, samples: int
 ) -> float:
     """Mean denoising loss where the photo is, over crops of the seed HELD_OUT."""
-    from ..nodes.host.ui.plan import NodePlan, StagePlan
+    from ..nodes.host.ui.plan import plan_of
     from ..nodes.host.workbench import HostWorkbench
 
-    plan = NodePlan([StagePlan("held-out crops", 1)])
-    bench = HostWorkbench(studio.model, studio.clip, studio.vae, plan)
     config = _stage(micro()[2], 0).with_(seed=HELD_OUT, batch_size=16, precision="fp32")
+    plan = plan_of(["held-out crops"], [config])
+    bench = HostWorkbench(studio.model, studio.clip, studio.vae, plan)
     prompts, _ = bench.tokenize(dataset, 1, "last word")
     with bench.private_model(dataset, concept) as model, torch.no_grad():
         states = model.encode_text(prompts[0], {concept.text_key: concept.vectors})

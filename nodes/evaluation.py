@@ -144,11 +144,12 @@ def evaluate(
             looked_for(wires[1], column.words[1])
     drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
     by_column = list(zip(*drawn, strict=True))
-    masks = _masks(wires, columns, by_column) if trial.reference.masks else {}
-    unknown = [None] * len(shots)
+    masks: Sequence[Sequence[Tensor | None]] = [[None] * len(shots)] * len(columns)
+    if trial.reference.masks:
+        masks = _masks(wires, columns, by_column)
     samples = [
-        list(map(_sample, [column] * len(shots), shots, figures, masks.get(column.key, unknown)))
-        for column, figures in zip(columns, by_column, strict=True)
+        [_sample(column, *drawing) for drawing in zip(shots, figures, own, strict=True)]
+        for column, figures, own in zip(columns, by_column, masks, strict=True)
     ]
     others = _distractors(columns, samples)
     rows = []
@@ -171,10 +172,10 @@ def _photo(columns: Sequence[Column], vae: Any, trial: Trial) -> dict[str, Tenso
 
 def _masks(
     wires: tuple[Any, Any, Any], columns: Sequence[Column], drawn: Sequence[Sequence[MapFigure]]
-) -> dict[Any, list[Tensor]]:
-    """Where the subject is on the pictures, by the columns' keys, as Mask Subject finds it with the
-    model before training: one judge for all. It costs a pass for each picture, a twentieth of what
-    drawing it does."""
+) -> list[list[Tensor]]:
+    """Where the subject is on the pictures of every column, as Mask Subject finds it with the model
+    before training: one judge for all. It costs a pass for each picture, a twentieth of what
+    drawing it does; columns that draw the same are looked at once."""
     found: dict[Any, list[Tensor]] = {}
     for column, figures in zip(columns, drawn, strict=True):
         if column.key not in found:
@@ -182,7 +183,7 @@ def _masks(
             look = SubjectMaskSettings(resolution=min(pictures[0].shape[:2]))
             category = column.words[1]
             found[column.key] = subject_masks(wires, pictures, category, look, CountedProgress())
-    return found
+    return [found[column.key] for column in columns]
 
 
 def _sample(column: Column, shot: Shot, figure: MapFigure, mask: Tensor | None) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -34,8 +35,13 @@ def every_shape_compiled() -> AbstractContextManager[object]:
     import torch._dynamo  # takes a second, and most trainings do without
 
     config = torch._dynamo.config
-    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    return config.patch({limit: 256})  # the second is its name before PyTorch 2.6
+    return config.patch({limit_of_shapes(config): 256})
+
+
+def limit_of_shapes(config: Any) -> str:
+    """What torch.compile's settings call the most shapes of a function: another name before
+    PyTorch 2.6."""
+    return "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
 
 
 def is_of_compiler(error: BaseException) -> bool:

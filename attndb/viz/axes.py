@@ -26,13 +26,13 @@ def step_of(low: float, high: float, most: int) -> float:
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     while True:
         for times in (1, 2, 5):
-            first, last = _steps(low, high, step * times)
+            first, last = steps_around(low, high, step * times)
             if last - first <= most:
                 return step * times
         step *= 10
 
 
-def _steps(low: float, high: float, step: float) -> tuple[int, int]:
+def steps_around(low: float, high: float, step: float) -> tuple[int, int]:
     """Numbers of the steps around both ends; an end that lies on one but for rounding is on it."""
     return math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
 
@@ -51,7 +51,7 @@ class Axes:
     def around(cls, draw: Drawing, box: tuple[int, int, int, int], low: float, high: float) -> Axes:
         """With bottom and top at even values, so that all values from `low` to `high` are in."""
         step = step_of(low, high, _most(box))
-        first, last = _steps(low, high, step)
+        first, last = steps_around(low, high, step)
         return cls(draw, box, first * step, last * step)
 
     def frame(self, first: str, last: str) -> None:

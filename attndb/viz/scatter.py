@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .axes import FAINT, FONT, INK, PAPER, Axes, step_of
+from .axes import FAINT, FONT, INK, PAPER, Axes, step_of, steps_around
 from .drawing import Drawing
 from .letters import letters
 from .strokes import Stroke
@@ -91,7 +90,7 @@ def _upright(axes: Axes, low: float, high: float) -> Callable[[float], float]:
     """Lines at even values of the lower scale, written below; where a value lies, 0..1."""
     left, top, right, bottom = axes.box
     step = step_of(low, high, max(3, (right - left) // 90))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    first, last = steps_around(low, high, step)
 
     def across(value: float) -> float:
         return (value / step - first) / (last - first)

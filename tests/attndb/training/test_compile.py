@@ -7,7 +7,7 @@ import torch
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.compiler import every_shape_compiled
+from attndreambooth.attndb.training.compiler import every_shape_compiled, limit_of_shapes
 from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
 from attndreambooth.devkit.training import train_stage
 
@@ -40,10 +40,9 @@ def test_every_block_is_compiled_and_trains_as_before(monkeypatch, changes):
     plain = torch.nn.Module.compile  # a C++ compiler is not on every machine; graphs are enough
     monkeypatch.setattr(torch.nn.Module, "compile", lambda m: plain(m, backend="aot_eager"))
     config = torch._dynamo.config
-    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
     counters.clear()
     torch._dynamo.reset()
-    with config.patch({name: LIMIT}):
+    with config.patch({limit_of_shapes(config): LIMIT}):
         losses = trained(True, **changes).losses
     frames = counters["frames"]
     assert frames["ok"] == frames["total"] == 4
