@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from ..data.placeholder import placeholder_pattern
 
-_PLACEHOLDER = r"<[^<>\s]*>|(?:embedding:)?[^\s,:()]+"
+_SPELT = r"<[^<>\s]*>|embedding:[^\s,:()]+"
+_ANY_WORD = re.compile(r"[^\s,:()]+")
 _WORD_NUMBER = re.compile(r"^(.*\S)\s*#(\d+)$", re.DOTALL)
 
 
@@ -178,9 +179,9 @@ def _merge(pieces: Iterable[PromptToken]) -> list[tuple[str, tuple[int, ...], bo
 
 
 def _vector_pattern(placeholders: Iterable[str]) -> re.Pattern[str]:
-    """What may stand in a prompt for vectors: a known name, the longest first, or a spelt one."""
+    """What stands in a prompt for vectors: a known name, the longest first, or a spelt one."""
     known = placeholder_pattern(name for name in placeholders if name)
-    return re.compile(f"{known}|{_PLACEHOLDER}" if known else _PLACEHOLDER, re.IGNORECASE)
+    return re.compile(f"{known}|{_SPELT}" if known else _SPELT, re.IGNORECASE)
 
 
 def _name_vectors(
@@ -195,7 +196,8 @@ def _name_vectors(
             position = place.end() if place else position
             named.append((text, columns, vector))
             continue
-        match = pattern.search(prompt, position)
+        # any word only where none is known: a weight may stand before it, as in (red:1.2) <my-dog>
+        match = pattern.search(prompt, position) or _ANY_WORD.search(prompt, position)
         if match is None:
             named.append((f"embedding {number}", columns, vector))
             continue

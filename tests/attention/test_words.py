@@ -70,6 +70,21 @@ def test_a_known_placeholder_may_hold_spaces():
     assert labels(words.all()) == ["a", "my odd dog", "runs"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "known"),
+    [
+        ("a (red:1.2) <my-dog> dog", []),
+        ("a (red:1.2) my-dog dog", ["my-dog"]),
+        ("a (red:1.2) embedding:my-dog dog", []),
+        ("a (red:1.2) (<my-dog>:1.3) dog", ["<my-dog>"]),
+    ],
+)
+def test_the_weight_of_the_word_before_a_placeholder_is_not_its_name(prompt, known):
+    words = PromptWords(prompt, pieces("a", "red", "*3", "dog"), known)
+    assert words.find("my-dog")[0].columns == (3,)
+    assert len(words.all()) == 4
+
+
 def test_repeated_words_are_numbered_and_each_can_be_asked_for():
     words = PromptWords("a cat and a cat", pieces("a", "cat", "and", "a", "cat"))
     assert labels(words.all()) == ["a#1", "cat#1", "and", "a#2", "cat#2"]
