@@ -2,10 +2,9 @@
 // concept goes on over the wires, as after a training of so many steps.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { addStyle, element, ENDS, isOurs, nodesAt } from "./parts.js";
+import { addStyle, element, ENDS, isOurs, lives, nodesAt } from "./parts.js";
 
 const STEP = /^step \d/; // what a node says while it trains
-const ENDED = "was ended at"; // and of its stages that ended early
 const HEIGHT = 44; // with the margins that the page takes off
 
 let shown = null; // the button of the node that trains
@@ -29,7 +28,7 @@ function addButton(node, press) {
   const grown = node.size[1] - before;
   return () => {
     const place = node.widgets?.indexOf(widget) ?? -1;
-    if (place < 0) return;
+    if (place < 0 || !lives(node)) return; // it went with its node
     widget.onRemove?.();
     node.widgets.splice(place, 1);
     node.setSize([node.size[0], Math.max(node.size[1] - grown, node.computeSize()[1])]);
@@ -37,17 +36,22 @@ function addButton(node, press) {
   };
 }
 
-function show(id, node, ended) {
-  if (shown?.id === id && shown.ended === ended) return;
+/** Also of a node that took the place of the one before: by Undo, or by opening the workflow again,
+ * the page makes all nodes anew. */
+function show(id, node, stage) {
+  if (shown?.node === node && shown.id === id && shown.stage === stage) return;
   hide();
   const press = async (button) => {
     button.disabled = true; // until the next stage
     button.textContent = "Ends after this step";
     const body = JSON.stringify({ node: id });
-    const answer = await api.fetchApi("/attndreambooth/end_stage", { method: "POST", body });
-    if (!answer.ok) button.textContent = await answer.text();
+    const request = { method: "POST", body };
+    const answer = await api.fetchApi("/attndreambooth/end_stage", request).catch(() => null);
+    if (answer?.ok) return;
+    button.textContent = (await answer?.text()) ?? "The server does not answer: try again";
+    button.disabled = false;
   };
-  shown = { id, ended, remove: addButton(node, press) };
+  shown = { id, node, stage, remove: addButton(node, press) };
 }
 
 function hide() {
@@ -55,9 +59,15 @@ function hide() {
   shown = null;
 }
 
+/** What tells a node's stages apart: their title stands before the loss, the last line. */
+function stageOf(text) {
+  const lines = text.split("\n");
+  return lines.length > 2 ? lines.at(-2) : "";
+}
+
 function follow(id, text) {
   const node = nodesAt(id).pop();
-  if (STEP.test(text) && isOurs(node)) show(id, node, text.split(ENDED).length);
+  if (STEP.test(text) && isOurs(node)) show(id, node, stageOf(text));
   else if (shown?.id === id) hide(); // it encodes, or it is done
 }
 

@@ -187,3 +187,80 @@ def test_a_heic_is_sent_where_the_server_reads_it_and_else_refused_with_the_reme
     assert without == f"Not taken: {'; '.join(said)}"
     assert sent == ["a.HEIC", "b.jpg"]
     assert with_reader == "Not taken: c.heic: cannot be read as a picture"
+
+
+STAGE = """
+class Button {
+  constructor() { Object.assign(this, { disabled: false, textContent: "", children: [] }); }
+  append(...children) { this.children = children; }
+  addEventListener(_, press) { this.press = press; }
+}
+globalThis.document = { createElement: () => new Button(), getElementById: () => true };
+let extension;
+app.registerExtension = (given) => { extension = given; };
+await import("./extensions/pack/end_stage.js");
+extension.setup();
+/** The graph as the page makes it anew, e.g. by Undo. */
+function open() {
+  const node = { comfyClass: "AttnDBAllStages", id: 5, widgets: [], size: [1, 1],
+    computeSize: () => [1, 1], setSize() {},
+    addDOMWidget(name, type, box) { this.widgets.push({ box }); return this.widgets.at(-1); } };
+  node.graph = { nodes: [node], getNodeById: () => node };
+  app.rootGraph = node.graph;
+  return node;
+}
+function says(...lines) {
+  const detail = { nodeId: "5", text: lines.join("\\n") };
+  api.dispatchEvent(new CustomEvent("progress_text", { detail }));
+}
+const button = (node) => node.widgets[0]?.box.children[0];
+"""
+
+
+def test_the_button_that_ends_a_stage_comes_back_when_the_page_makes_its_node_anew(tmp_path):
+    """Undo, or opening the workflow again, while a step takes its time."""
+    script = (
+        STAGE
+        + """
+    const before = open();
+    says("step 1/9", "Stage 1 of 3", "loss 0.1");
+    const after = open();
+    says("step 2/9", "Stage 1 of 3", "loss 0.1");
+    const there = after.widgets.length;
+    says("done in 3 s");
+    console.log(JSON.stringify([there, after.widgets.length]));
+    """
+    )
+    assert told(tmp_path, script) == [1, 0]
+
+
+def test_a_press_at_a_stages_last_step_leaves_the_next_stage_its_button(tmp_path):
+    """It came too late to end anything, and nothing tells of it."""
+    script = (
+        STAGE
+        + """
+    api.fetchApi = async () => ({ ok: true });
+    const node = open();
+    says("step 3/9", "Stage 1 of 3", "loss 0.1");
+    await button(node).press();
+    says("step 3/9", "Stage 1 of 3", "loss 0.2");
+    const pressed = button(node).disabled;
+    says("step 4/9", "Stage 2 of 3", "loss 0.1");
+    console.log(JSON.stringify([pressed, button(node).disabled, node.widgets.length]));
+    """
+    )
+    assert told(tmp_path, script) == [True, False, 1]
+
+
+def test_a_press_that_does_not_reach_the_server_says_so_and_can_be_repeated(tmp_path):
+    script = (
+        STAGE
+        + """
+    api.fetchApi = async () => { throw new TypeError("Failed to fetch"); };
+    const node = open();
+    says("step 3/9", "loss 0.1");
+    await button(node).press();
+    console.log(JSON.stringify([button(node).textContent, button(node).disabled]));
+    """
+    )
+    assert told(tmp_path, script) == ["The server does not answer: try again", False]
