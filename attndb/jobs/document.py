@@ -220,9 +220,11 @@ def _read(node: Any, kind: Any, name: str) -> Any:
     if kind is str:
         return text
     wanted, read = _PLAIN[kind]
-    value = read(text) if plain else None
+    value = read(text)
     if value is None:
         raise ValueError(f"{name} = {_shown(node)}: {wanted} is wanted")
+    if not plain:
+        raise ValueError(f"{name} = {_shown(node)}: {wanted} is wanted, so take the quotes away")
     return value
 
 

@@ -140,7 +140,8 @@ class _Subject:
         section = self._section
         chosen = self._model(model)
         photos = self._photos()
-        name = "" if photos is None else photos.placeholder.strip("<>")
+        name = "unknown" if photos is None else photos.placeholder.strip("<>")
+        concept = section.read("concept", str, "")
         stages = self._stages()
         self._check_used()
         prior = self._part("prior", PriorChoice)
@@ -154,7 +155,7 @@ class _Subject:
                 section.problem(f"{key} = {more[key]}: use {least} or more", key)
         values = {
             "name": self._checked(section.read("name", str, name), "name", check_new_name),
-            "concept": self._checked(section.read("concept", str, ""), "concept", check_name),
+            "concept": concept and self._checked(concept, "concept", check_name),
             "category_tie": section.read("category_tie", CategoryToken, "last word"),
             "recipe": self._recipe,
             "prior": prior,
@@ -292,7 +293,7 @@ class _Subject:
             item = section.get(key)
             if item is not None:
                 read = item.read(str if item.word is not None else tuple[str, ...])
-                if read:
+                if read is not None:  # an empty one is what the file says, not the default
                     values[key] = read if isinstance(read, str) else "\n".join(read)
         if "folder" in names:
             folder = section.read("folder", str)
@@ -316,7 +317,7 @@ class _Subject:
 
     def _checked(self, value: str, key: str, check: Any) -> str:
         try:
-            return check(value) if value else value
+            return check(value)
         except ValueError as error:
             self._section.problem(str(error), key)
             return value

@@ -217,7 +217,11 @@ subjects:
         (ONE + "    method: oft\n    preset: fast\n", 6, "leave one out"),
         (ONE + "    method: lora\n", 5, "choose one of"),
         (ONE + "    name: a/../b\n", 5, "cannot be a file name"),
-        (ONE + "    settings: {steps: '5'}\n", 5, "a whole number"),
+        (ONE + "    name: ''\n", 5, "name '' cannot be a file name"),
+        (ONE.replace("dog}", "dog, placeholder: <>}"), 4, "name '' cannot be a file name"),
+        (ONE.replace("dog}", "dog, template: ''}"), 4, "template '' needs {} exactly once"),
+        (ONE.replace("dog}", "dog, template: []}"), 4, "template '' needs {} exactly once"),
+        (ONE + "    settings: {steps: '5'}\n", 5, "a whole number is wanted, so take the quotes"),
         (ONE + "    settings: {steps: }\n", 5, "has no value"),
         (ONE + "    settings: {optimizer: {learning_rate: .inf}}\n", 5, "a number is wanted"),
         (ONE + "    settings: {optimizer: {betas: [1]}}\n", 5, "has 1 values, and 2 are wanted"),
@@ -235,6 +239,12 @@ subjects:
 def test_a_file_that_is_wrong_is_named_by_its_line(write, text, line, said):
     found = problems(write(text))
     assert any(n == line and said in told for n, told in found), found
+
+
+@pytest.mark.parametrize("prompt", ["''", "[]"])
+def test_a_preview_of_an_empty_prompt_is_one_and_not_the_default(write, prompt):
+    [job] = read_jobs(write(ONE + f"    preview: {{prompt: {prompt}}}\n"))
+    assert job.preview is not None and job.preview.prompt == ""
 
 
 @pytest.mark.parametrize(
