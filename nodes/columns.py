@@ -182,18 +182,15 @@ def draw(
     """A row of figures for each shot, a column for each concept. Columns that draw the same are
     drawn once. `wires`: MODEL, CLIP and VAE without the concepts; they stay as they are.
     `reference`: LATENT of a photo, for concepts that look at one."""
-    model, clip, vae = wires
     different = {column.key: column for column in columns}
+    for column in different.values():  # one that does not fit is an error before hours of drawing
+        _with_concept(wires, column, reference)
     steps = sum(shot.settings.steps for shot in shots)
     bar, total = CountedProgress(), len(different) * steps
     drawn: dict[Any, list[MapFigure]] = {}
     before = 0
     for key, column in different.items():
-        own = (model, clip, vae)
-        if column.concept is not None:
-            how = column.applied
-            applied = apply_to_model(model, column.concept, how.strength, reference)
-            own = (applied, corrected_clip(clip, column.concept, how.correction), vae)
+        own = _with_concept(wires, column, reference)
         drawn[key] = []
         for shot in shots:
 
@@ -205,3 +202,14 @@ def draw(
             drawn[key].append(drawn_figure(own, prompt, column.words, shot.settings, done))
             before += shot.settings.steps
     return [[drawn[column.key][number] for column in columns] for number in range(len(shots))]
+
+
+def _with_concept(
+    wires: tuple[Any, Any, Any], column: Column, reference: Mapping[str, Any] | None
+) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE with a column's concept. ValueError if it is not for them."""
+    model, clip, vae = wires
+    if column.concept is None:
+        return wires
+    applied = apply_to_model(model, column.concept, column.applied.strength, reference)
+    return applied, corrected_clip(clip, column.concept, column.applied.correction), vae

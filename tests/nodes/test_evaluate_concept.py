@@ -241,6 +241,20 @@ def test_what_cannot_be_evaluated_is_refused(evaluated, changes, said):
         evaluated(**changes)
 
 
+def test_a_concept_of_another_model_is_refused_before_the_others_are_drawn(
+    evaluated, concepts, monkeypatch
+):
+    from attndreambooth.nodes import columns
+
+    def drawn(*_):
+        raise AssertionError("hours of pictures would be lost")
+
+    monkeypatch.setattr(columns, "drawn_figure", drawn)
+    other = dataclasses.replace(concepts[1], base_family="SD 1.5")
+    with refuses("Evaluate Concept: .* was trained for SD 1.5, and this MODEL is"):
+        evaluated(concepts={"concept_0": [*concepts, other]})
+
+
 def test_a_category_that_no_mask_can_be_made_for_is_refused_before_anything_is_drawn(
     evaluated, concepts, photos, monkeypatch
 ):
