@@ -9,6 +9,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from ..attndb.artifacts.concept import TrainedConcept
 from ..attndb.artifacts.file_name import check_new_name
 from ..attndb.evaluation.report import HTML, png, report_html, report_picture, to_picture
 from ..attndb.evaluation.scores import Scores
@@ -18,7 +19,7 @@ from .host.report_files import report_folder, save_report
 from .prompt_set import CATEGORY
 from .socket_types import Concept
 from .socket_types import Scores as ScoresSocket
-from .wires import first, one_value, separate_images
+from .wires import one_value, separate_images
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class TrainingReport(io.ComfyNode):
     ) -> io.NodeOutput:
         wanted = check_new_name(one_value("name", name))
         report = training_report(
-            first(concept),
+            _only(concept),
             photos=_pictures(photos),
             pictures=_pictures(pictures),
             scores=_rows(scores),
@@ -112,6 +113,19 @@ class TrainingReport(io.ComfyNode):
             **ui.PreviewText("\n".join(lines)).as_dict(),
         }
         return io.NodeOutput(picture[None], str(folder / HTML), ui=shown)
+
+
+def _only(concepts: Any) -> TrainedConcept:
+    """The concept on the wire. ValueError for several: a report of the first would say nothing of
+    what the others learned, e.g. of Train Concept's stages 2 and 3."""
+    given = concepts if isinstance(concepts, list) else [concepts]
+    different = {concept.digest(): concept for concept in given}
+    if len(different) != 1:
+        raise ValueError(
+            f"concept is a list of {len(given)}: a report is of one. Connect the output concept of "
+            "Train Concept instead of concepts, or best of Evaluate Concept"
+        )
+    return given[0]
 
 
 def _pictures(images: Any) -> list[Tensor]:

@@ -39,3 +39,10 @@ def test_a_name_that_is_no_folder_is_refused(run, trained, output, name):
     with refuses("Training Report: .*name"):
         run(REPORT, concept=trained, name=name)
     assert not (output / "reports").exists()
+
+
+def test_a_list_of_concepts_is_refused_instead_of_reporting_the_first(run, chain, output):
+    """`concepts` of Train Concept beside `concept`: the report would be of stage 1 alone."""
+    with refuses("Training Report: concept is a list of 3: .* Connect the output concept"):
+        run(REPORT, concept=list(chain), name=["all"])
+    assert not (output / "reports").exists()
