@@ -103,7 +103,8 @@ def _given(options: argparse.Namespace) -> _Given:
     others = [] if options.others is None else load_folder(options.others)
     concepts = [load_concept(*find_concept(name)) for name in options.concepts]
     encoders = [micro_encoder() if e == MICRO else folder_encoder(e) for e in options.encoder]
-    check_best_by(options.best_by, encoders)
+    if concepts:  # of pictures none is chosen
+        check_best_by(options.best_by, encoders)
     category = options.category.strip()
     folders = [
         _Folder(str(path), own, asked_of(options.asked, len(own), category))

@@ -126,6 +126,21 @@ def test_a_folder_of_pictures_is_a_row_and_people_get_a_table(evaluate, photos):
     assert values["outdoes"] is not None and end["best"] is None
 
 
+def test_pictures_alone_are_scored_by_an_encoder_that_reads_no_text(evaluate, photos, monkeypatch):
+    """Which is best is asked of concepts alone, so DINO is enough for a folder."""
+    from attndreambooth.headless import evaluation
+
+    class Colours:
+        name, key, batch, reads_text = "colours", "colours of pictures", 8, False
+
+        def images(self, pictures):
+            return torch.stack([picture.mean(dim=(0, 1)) for picture in pictures])
+
+    monkeypatch.setattr(evaluation, "folder_encoder", lambda name: Colours())
+    [row, _] = evaluate("--pictures", photos, "--encoder", "dino", "--json").splitlines()
+    assert json.loads(row)["colours"]["identity"] > 0.9
+
+
 def test_a_grid_that_cannot_be_written_costs_no_score(evaluate, saved, tmp_path):
     (tmp_path / "file").touch()
     asked = ("own-robot", "--no-before", "--prompts", "a {} at night", *SMALL, "--json")
