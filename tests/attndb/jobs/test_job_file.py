@@ -220,7 +220,6 @@ subjects:
         (ONE + "    name: ''\n", 5, "name '' cannot be a file name"),
         (ONE.replace("dog}", "dog, placeholder: <>}"), 4, "name '' cannot be a file name"),
         (ONE.replace("dog}", "dog, template: ''}"), 4, "template '' needs {} exactly once"),
-        (ONE.replace("dog}", "dog, template: []}"), 4, "template '' needs {} exactly once"),
         (ONE + "    settings: {steps: '5'}\n", 5, "a whole number is wanted, so take the quotes"),
         (ONE + "    settings: {steps: }\n", 5, "has no value"),
         (ONE + "    settings: {optimizer: {learning_rate: .inf}}\n", 5, "a number is wanted"),
