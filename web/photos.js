@@ -126,7 +126,9 @@ class PhotoBox {
   }
 
   async addDropped(event) {
-    this.add(await droppedFiles(event.dataTransfer));
+    const files = await droppedFiles(event.dataTransfer).catch(() => []);
+    if (files.length) this.add(files);
+    else this.say("Nothing was taken: drop photos, or the folder that they lie in", true);
   }
 
   /** Uploads one after the other; a second drop waits for the first. */

@@ -189,6 +189,29 @@ def test_a_heic_is_sent_where_the_server_reads_it_and_else_refused_with_the_reme
     assert with_reader == "Not taken: c.heic: cannot be read as a picture"
 
 
+@pytest.mark.parametrize("read", ["(found) => found([])", "(_, failed) => failed(new Error())"])
+def test_a_dropped_folder_without_photos_of_its_own_or_that_cannot_be_read_is_told(tmp_path, read):
+    """One of folders alone, or on a drive that is gone."""
+    script = (
+        PAGE
+        + f"""
+    const box = [];
+    const Says = Object.getPrototypeOf(document.createElement("span"));
+    Object.defineProperty(Says, "textContent", {{ set(text) {{ box.push(text); }} }});
+    extension.nodeCreated(node);
+    await new Promise((done) => setTimeout(done, 300));
+    box.length = 0;
+    const entry = {{ isDirectory: true, createReader: () => ({{ readEntries: {read} }}) }};
+    const items = [{{ webkitGetAsEntry: () => entry }}];
+    node.onDragDrop({{ dataTransfer: {{ types: ["Files"], items, files: [] }} }});
+    await new Promise((done) => setTimeout(done, 300));
+    console.log(JSON.stringify(box));
+    """
+    )
+    said = "Nothing was taken: drop photos, or the folder that they lie in"
+    assert told(tmp_path, script) == [said]
+
+
 STAGE = """
 class Button {
   constructor() { Object.assign(this, { disabled: false, textContent: "", children: [] }); }
