@@ -29,6 +29,8 @@ WEIGHT_FILES = (
     "diffusion_pytorch_model.fp16.bin",
 )
 """Names that diffusers gives the weights; the most exact and safest first."""
+UNET_CLASS = "UNet2DConditionModel"
+"""What diffusers' config of a U-Net says that it is of."""
 _LARGEST = 16_000_000_000
 _LARGEST_CONFIG = 1_000_000
 _WIDTHS = {768: SD15.name, 1024: "SD 2.x", 1280: "SDXL refiner", 2048: SDXL.name}
@@ -66,16 +68,26 @@ def prediction_type(folder: Path, weights: Path | None = None) -> str | None:
     return told if told is not None or weights is None else file_prediction(weights)
 
 
+def component_class(folder: Path) -> str | None:
+    """The class that the config in a folder of diffusers' weights names; None if it names none."""
+    return _told(folder / "config.json", "_class_name")
+
+
 def _of_scheduler(folder: Path) -> str | None:
-    path = folder / "scheduler" / "scheduler_config.json"
+    told = _told(folder / "scheduler" / "scheduler_config.json", "prediction_type")
+    return None if told is None else PREDICTIONS.get(told)
+
+
+def _told(path: Path, key: str) -> str | None:
+    """A text in a config of diffusers; None where there is none."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_CONFIG:
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    told = content.get("prediction_type") if isinstance(content, dict) else None
-    return PREDICTIONS.get(told) if isinstance(told, str) else None
+    told = content.get(key) if isinstance(content, dict) else None
+    return told if isinstance(told, str) else None
 
 
 def read_unet(path: Path) -> dict[str, Tensor]:

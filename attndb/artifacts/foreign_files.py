@@ -190,8 +190,15 @@ def foreign_delta(
             delta[place[0]] = replace(change, up=change.up * scale)
     text = [key for key in left if key.startswith(_TEXT_ENCODER)]
     unknown = [key for key in left if not key.startswith(_TEXT_ENCODER)]
-    if unknown or not delta:
-        shown = ", ".join(unknown[:3]) or "none"
+    if not tensors:
+        raise ConceptFileError(f"{file} holds no tensors: restore it from where it came")
+    if not unknown and not delta:
+        raise ConceptFileError(
+            f"{file}: all of its {len(text)} keys are the text encoder's, and a concept changes "
+            "the U-Net alone: put it on CLIP with the stock Load LoRA node, and choose no lora here"
+        )
+    if unknown:
+        shown = ", ".join(unknown[:3])
         raise ConceptFileError(
             f"{file}: {len(unknown)} of {len(tensors)} keys are no LoRA of this MODEL's U-Net "
             f"({shown}): use it with the stock Load LoRA node, or connect a MODEL of its family"

@@ -30,6 +30,12 @@ class Lineage:
         """Whether prompts cannot tell the placeholders apart."""
         return word_key(self.placeholder) == word_key(placeholder)
 
+    def is_same(self, other: Lineage) -> bool:
+        """Whether the other is the same concept, at whatever stage. One embedding of another
+        program's may have been imported under several placeholders, each with a LoRA of its own:
+        these are several."""
+        return self.same_word(other.placeholder) and self.key == other.key
+
     def is_another(self, other: Lineage) -> bool:
         """Whether the other stands under the same placeholder and is not the same concept."""
         return self.same_word(other.placeholder) and self.key != other.key

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 """Others are not tried, whatever a file's name says: some of Pillow's readers start programs, and
 some trust the sizes that a file claims."""
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 _OPTIONAL = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif")}
 _SHOWN = {"AVIF": "AVIF", "HEIF": "HEIC"}
 FORMAT_BYTES = 12

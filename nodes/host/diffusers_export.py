@@ -39,7 +39,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 unet = UNet2DConditionModel.from_pretrained({name!r}, subfolder="unet", torch_dtype=torch.{dtype})
 # text encoder and VAE are those of the checkpoint that the graph loaded
 pipe = StableDiffusionPipeline.from_single_file("CHECKPOINT", unet=unet, torch_dtype=torch.{dtype})
-pipe.load_textual_inversion({name!r}, weight_name="learned_embeds.safetensors")
+{scheduler}pipe.load_textual_inversion({name!r}, weight_name="learned_embeds.safetensors")
 pipe({prompt!r}{skip}).images[0]
 ```
 """
@@ -58,7 +58,7 @@ unet = UNet2DConditionModel.from_pretrained({name!r}, subfolder="unet", torch_dt
 pipe = StableDiffusionXLPipeline.from_single_file(
     "CHECKPOINT", unet=unet, torch_dtype=torch.{dtype}
 )
-word = load_file({name!r} + "/learned_embeds.safetensors")
+{scheduler}word = load_file({name!r} + "/learned_embeds.safetensors")
 for key, encoder, tokenizer in (
     ("clip_l", pipe.text_encoder, pipe.tokenizer),
     ("clip_g", pipe.text_encoder_2, pipe.tokenizer_2),
@@ -69,6 +69,15 @@ for key, encoder, tokenizer in (
 pipe({prompt!r}{skip}).images[0]
 ```
 """
+_SCHEDULER = """# what it predicts, which diffusers cannot see in every checkpoint
+pipe.scheduler = type(pipe.scheduler).from_config(
+    pipe.scheduler.config, prediction_type={told!r}
+)
+"""
+"""Without it a pipeline of SD 2.1-base is taken for one of 2.1-768, which predicts v, and an SDXL
+that predicts v for one that does not."""
+_TOLD = {"epsilon": "epsilon", "v": "v_prediction"}
+"""diffusers' words. A sampling node's other kinds have none."""
 _FORMAT = {"format": "pt"}
 """What diffusers and transformers want to be told of a safetensors file."""
 
@@ -150,11 +159,14 @@ def _cast(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 def _readme(model: Any, concept: TrainedConcept, name: str, dtype: torch.dtype) -> str:
     text, skipped = _README_SDXL if concept.further else _README, layers_skipped(concept)
+    predicts = sampling_identity(model)["prediction_type"]
+    told = _TOLD.get(predicts)
     return text.format(
         placeholder=concept.placeholder,
         trigger=concept.trigger,
         family=concept.base_family,
-        prediction=sampling_identity(model)["prediction_type"],
+        prediction=predicts,
+        scheduler="" if told is None else _SCHEDULER.format(told=told),
         dtype=_shown(dtype),
         name=name.rpartition("/")[2],
         prompt=f"a photo of a {concept.trigger}",

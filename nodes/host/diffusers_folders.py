@@ -12,7 +12,13 @@ from pathlib import Path
 import folder_paths
 
 from ...attndb.artifacts.concept import ConceptFileError
-from ...attndb.artifacts.diffusers_unet import SUBFOLDER, WEIGHT_FILES, weight_file
+from ...attndb.artifacts.diffusers_unet import (
+    SUBFOLDER,
+    UNET_CLASS,
+    WEIGHT_FILES,
+    component_class,
+    weight_file,
+)
 from ...attndb.artifacts.tensor_file import SAFETENSORS
 from ...attndb.config.printable import quoted
 from ...attndb.data.scan import natural_key
@@ -29,7 +35,8 @@ _MOST_ENTRIES = 5_000
 def unet_choices() -> list[str]:
     """Folders below models/diffusers that hold a U-Net, then files in models/diffusion_models;
     sorted."""
-    folders = {_without_subfolder(p) for p in _found() if p.name in WEIGHT_FILES}
+    found = (path for path in _found() if path.name in WEIGHT_FILES)
+    folders = {_without_subfolder(path) for path in found if _may_be_unet(path)}
     files = [f for f in model_files(SINGLE_FILES) if f.lower().endswith(_READ)]
     return [*sorted(folders, key=natural_key), *(f"{SINGLE_FILES}/{file}" for file in files)]
 
@@ -91,6 +98,16 @@ def _check_inside(path: Path, name: str, widget: str) -> None:
 def _roots() -> list[Path]:
     known = folder_paths.folder_names_and_paths
     return [Path(root) for root in (known[KIND][0] if KIND in known else ())]
+
+
+def _may_be_unet(path: Path) -> bool:
+    """Not if the config beside the weights says what else they are: an autoencoder's and a
+    ControlNet's are called the same."""
+    for root in _roots():
+        if (root / path).exists():
+            told = component_class(root / path.parent)
+            return told is None or told == UNET_CLASS
+    return True
 
 
 def _without_subfolder(path: Path) -> str:

@@ -34,6 +34,7 @@ from ...attndb.artifacts.prediction_metadata import PREDICTIONS, told_prediction
 from ...attndb.artifacts.tensor_file import SAFETENSORS, read_tensors
 from ...attndb.artifacts.weight_delta import WeightDelta, dense
 from ...attndb.config.family import FAMILIES
+from ...attndb.config.printable import printable
 from ...attndb.data.dataset import check_category, check_placeholder
 from .diffusers_folders import KIND, embedding_below, embedding_choices, unet_choices, unet_file
 from .file_state import files_state
@@ -41,6 +42,7 @@ from .model.diffusers_names import diffusers_places
 from .model.families import family, sampling_identity
 from .model.weights import UNET_PREFIX, delta_dtype, merged_weights, weight_shapes
 from .paths import model_files
+from .ui.status import show_text
 
 log = logging.getLogger(__name__)
 
@@ -156,11 +158,13 @@ def _of_lora(model: Any, lora: str) -> tuple[dict[str, WeightDelta], str | None,
         )
     delta, text_keys = foreign_delta(tensors, _weights(model), path.name, metadata)
     if text_keys:
-        log.warning(
-            "%s: %d keys of the text encoder are left out: a concept changes the U-Net alone",
-            ascii(lora),
-            text_keys,
+        left_out = (
+            f"{printable(lora, 200)}: {text_keys} keys of the text encoder are left out, for a "
+            "concept changes the U-Net alone. For what they do, put the file on CLIP too: the "
+            "stock Load LoRA with strength_model 0, in front of Apply Concept"
         )
+        log.warning("%s", left_out)
+        show_text(left_out)
     return delta, told, told_layer(metadata, family(model))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +148,20 @@ def test_the_pipeline_draws_the_graphs_picture(made, run):
 
 def made_wires(made):
     return {"model": made.wires.model, "clip": made.wires.clip}
+
+
+def test_the_readme_tells_the_pipeline_what_the_u_net_predicts(made, run):
+    """diffusers takes a checkpoint of SD 2.1-base for one that predicts v."""
+    from diffusers import DDIMScheduler
+
+    folder, _ = run(NODE, model=made.wires.model, concept=made.concept)
+    readme = (Path(folder) / "README.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^pipe\.scheduler = [^)]*\)[^)]*\)$", readme, re.MULTILINE)
+    pipe: Any = SimpleNamespace(scheduler=DDIMScheduler(prediction_type="v_prediction"))
+    exec(line, {"pipe": pipe})  # noqa: S102
+    assert type(pipe.scheduler) is DDIMScheduler
+    config: Any = pipe.scheduler.config
+    assert config.prediction_type == "epsilon"
 
 
 def test_it_comes_back_by_import_concept(made, run, monkeypatch):

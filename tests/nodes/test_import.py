@@ -136,3 +136,29 @@ def test_what_a_lora_is_said_to_predict_stays_with_it(sd15, velocity, run, files
     run("AttnDBApplyConcept", model=velocity, clip=sd15.clip, concept=loaded)
     with pytest.raises(NodeError, match=r"trained on a MODEL that predicts v, and this one .*eps"):
         run("AttnDBApplyConcept", model=sd15.model, clip=sd15.clip, concept=loaded)
+
+
+def test_what_a_lora_does_to_the_text_encoder_is_said_under_the_node(
+    sd15, run, files, home, monkeypatch, caplog
+):
+    import folder_paths
+
+    from attndreambooth.nodes.host import foreign_concept
+
+    shown: list[str] = []
+    monkeypatch.setattr(foreign_concept, "show_text", shown.append)
+    given = {"embedding": "learned_embeds_steps_60.bin", "category": "bear", "model": sd15.model}
+    run("AttnDBImportConcept", lora="kohya.safetensors", **given)
+    assert not shown
+    tensors = load_file(home / "loras" / "kohya.safetensors")
+    stem = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    more = {
+        f"{stem}.lora_up.weight": torch.ones(4, 1),
+        f"{stem}.lora_down.weight": torch.ones(1, 4),
+    }
+    save_file({**tensors, **more}, home / "loras" / "both.safetensors")
+    folder_paths.filename_list_cache.clear()
+    run("AttnDBImportConcept", lora="both.safetensors", **given)
+    [text] = shown
+    assert "both.safetensors: 2 keys of the text encoder are left out" in text
+    assert "Load LoRA" in text and text in caplog.text

@@ -116,6 +116,22 @@ def test_the_widgets_offer_what_lies_there(diffusers):
     assert EMBEDS in foreign_embeddings()
 
 
+def test_what_else_a_pipeline_or_a_controlnet_has_is_no_choice_of_a_u_net(folder):
+    from attndreambooth.nodes.host.foreign_concept import foreign_unets
+
+    for part, kind in (("vae", "AutoencoderKL"), ("unet", "UNet2DConditionModel")):
+        (folder / part).mkdir()
+        (folder / part / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+        (folder / part / "config.json").write_text(json.dumps({"_class_name": kind}))
+    (folder / "canny").mkdir()
+    (folder / "canny" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
+    (folder / "canny" / "config.json").write_text('{"_class_name": "ControlNetModel"}')
+    (folder / "untold").mkdir()
+    (folder / "untold" / "diffusion_pytorch_model.bin").write_bytes(b"")
+    own = {name for name in foreign_unets() if name.startswith(folder.name)}
+    assert own == {folder.name, f"{folder.name}/untold"}
+
+
 def test_a_pickle_a_single_file_and_the_unet_folder_itself_are_the_same(diffusers, bring, folder):
     wanted = bring().digest()
     torch.save(tensors_of(diffusers), folder / "diffusion_pytorch_model.bin")

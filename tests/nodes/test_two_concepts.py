@@ -132,3 +132,35 @@ def test_two_words_with_one_beginning_live_side_by_side(run, wires, trained, str
     assert torch.equal(
         encode(both["clip"], "a <astro>2 cat"), encode(alone["clip"], "a <astro>2 cat")
     )
+
+
+@pytest.fixture
+def twins(trained):
+    """Two LoRAs that were imported with one embedding, each under a placeholder of its own."""
+    one = dataclasses.replace(trained, record={"stages": []})
+    turned = {name: -change for name, change in trained.delta.items()}
+    return one, dataclasses.replace(one, placeholder="<robo>", delta=turned)
+
+
+def test_two_loras_of_one_embedding_are_two_concepts_and_neither_is_added_twice(run, wires, twins):
+    one, other = twins
+    both = applied(run, applied(run, wires, one), other)
+    again = applied(run, both, one)
+    expected, found = (draw(**chain, prompt=PROMPT) for chain in (both, again))
+    assert torch.allclose(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_two_loras_of_one_embedding_have_hooks_of_their_own(run, wires, twins):
+    import nodes
+
+    one, other = twins
+    first = run("AttnDBCreateHookConcept", concept=one)[0]
+    assert len(run("AttnDBCreateHookConcept", concept=other, prev_hooks=first)[0]) == 2
+    has_one = applied(run, wires, one)
+    positive, negative = run(
+        "AttnDBConceptInRegion", clip=wires["clip"], concept=other, text="a {}"
+    )
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    nodes.KSampler().sample(
+        has_one["model"], 5, 1, 1.0, "euler", "normal", positive, negative, latent, 1.0
+    )

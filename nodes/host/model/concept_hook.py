@@ -41,7 +41,8 @@ class ConceptHook(comfy.hooks.WeightHook):
         concept = self.concept
         assert concept is not None
         check_fits(model, concept, last=True)
-        if lineage(concept).key in concepts_on(model):
+        mine = lineage(concept)
+        if any(mine.is_same(other) for other in concepts_on(model)):
             raise ValueError(
                 f"the concept {concept.placeholder} is on the MODEL that samples and in a hook: "
                 "connect the MODEL without it (CLIP keeps the word), or leave the hook out"
@@ -82,7 +83,7 @@ def _check_each_once(group: comfy.hooks.HookGroup) -> None:
             assert other.concept is not None
             theirs = lineage(other.concept)
             check_not_another(theirs, mine, "a prompt's hooks")
-            if theirs.key == mine.key:
+            if theirs.is_same(mine):
                 raise ValueError(
                     f"the concept {mine.placeholder} is in two hooks of one prompt, and its "
                     "weights would be added twice: leave one of them out of Combine Hooks, or "
@@ -109,7 +110,7 @@ def concept_hooks(
         assert hook.concept is not None
         theirs = lineage(hook.concept)
         check_not_another(theirs, mine, "prev_hooks")
-        if theirs.key == mine.key:
+        if theirs.is_same(mine):
             hooks.remove(hook)
     if not concept.delta:
         log.info("the concept %s is its word alone: there is nothing to hook", concept.placeholder)

@@ -36,16 +36,16 @@ def concept_patches(concept: TrainedConcept) -> dict[str, Any]:
     return marked
 
 
-def concepts_on(model: Any) -> dict[str, Lineage]:
-    """The concepts on a MODEL, by lineage key; also those of a MODEL that was merged into it."""
+def concepts_on(model: Any) -> list[Lineage]:
+    """The concepts on a MODEL; also those of a MODEL that was merged into it."""
     patches = getattr(model, "patches", {})
     every = [mark for entries in patches.values() for mark in lineages(entries)]
-    return {mark.key: mark for mark in [*every, *added_on(model)]}
+    return list(dict.fromkeys([*every, *added_on(model)]))
 
 
 def without_concept(model: Any, placeholder: str) -> Any:
     """A clone of MODEL without this concept, or MODEL itself where it is not on it."""
-    if not any(mark.same_word(placeholder) for mark in concepts_on(model).values()):
+    if not any(mark.same_word(placeholder) for mark in concepts_on(model)):
         return model
     clone = without_added(model, placeholder)
     kept = {k: entries_without_concept(e, placeholder) for k, e in clone.patches.items()}
@@ -120,5 +120,5 @@ def check_fits(model: Any, concept: TrainedConcept, *, last: bool = False) -> No
         )
     check_sampling(model, concept.placeholder, concept.record, last=last)
     mine = lineage(concept)
-    for other in concepts_on(model).values():
+    for other in concepts_on(model):
         check_not_another(other, mine, "MODEL")

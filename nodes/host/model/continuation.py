@@ -27,7 +27,7 @@ def check_start(
         check_same_subject(dataset, concept, vectors)
         return
     on_clip = [known.lineage for known in known_placeholders(clip).values()]
-    for part, owners in (("CLIP", on_clip), ("MODEL", concepts_on(model).values())):
+    for part, owners in (("CLIP", on_clip), ("MODEL", concepts_on(model))):
         for owner in owners:
             if owner is not None and owner.same_word(dataset.placeholder):
                 raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import comfy.utils
 
-from ....attndb.artifacts.diffusers_unet import Place
+from ....attndb.artifacts.diffusers_unet import UNET_CLASS, Place
 from ....attndb.config.family import FAMILIES, SD21_768, SDXL
 from .families import SUPPORTED, family
 from .size_conditioning import SIZE_WIDTH
@@ -65,7 +65,7 @@ def diffusers_config(model: Any) -> dict[str, Any]:
         sizes["transformer_layers_per_block"] = [depth or 1 for depth in depths]
     return {
         **sizes,
-        "_class_name": "UNet2DConditionModel",
+        "_class_name": UNET_CLASS,
         "act_fn": "silu",
         # diffusers' historical name: this is the number of heads
         "attention_head_dim": [c // width for c in channels] if width > 0 else config["num_heads"],

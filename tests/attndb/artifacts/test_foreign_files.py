@@ -188,6 +188,19 @@ def test_a_convolution_and_what_belongs_to_the_text_encoder():
     assert torch.allclose(dense(delta["conv.weight"]), expected, atol=1e-5) and text == 1
 
 
+def test_a_lora_of_the_text_encoder_alone_is_told_so():
+    tensors = {
+        "lora_te_text.lora_up.weight": torch.ones(6, 2),
+        "lora_te_text.alpha": torch.ones(()),
+    }
+    with pytest.raises(
+        ConceptFileError, match=r"x: all of its 2 keys are the text encoder's, .*CLIP"
+    ):
+        foreign_delta(tensors, WEIGHTS, "x")
+    with pytest.raises(ConceptFileError, match="x holds no tensors"):
+        foreign_delta({}, WEIGHTS, "x")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
