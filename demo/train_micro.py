@@ -122,7 +122,13 @@ class Workshop:
         return computes_in_bf16(self.options.precision, torch.device(device))
 
     def _trainer(self) -> DiffusionTrainer:
-        config = DiffusionConfig(steps=self.options.steps, seed=self.options.seed)
+        options = self.options
+        config = DiffusionConfig(
+            steps=options.steps,
+            rate=options.rate,
+            dressed=options.dressed,
+            seed=options.seed,
+        )
         bf16, compiled = self._bf16(self.device), self.options.compile
         trainer = DiffusionTrainer(config, host_captions(), self.device, bf16, compiled=compiled)
         if self.options.start is not None:
@@ -213,6 +219,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro")
     parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
     parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
+    parser.add_argument("--rate", type=float, default=DiffusionConfig.rate)
+    parser.add_argument(
+        "--dressed",
+        type=float,
+        default=DiffusionConfig.dressed,
+        metavar="SHARE",
+        help="of the samples, drawn among subjects with a named hat or held thing",
+    )
     parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
     parser.add_argument("--scenes", type=int, default=40000)
     parser.add_argument("--sheet-every", type=int, default=250)

@@ -4,13 +4,14 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..attndb.models.noise_schedule import scaled_linear_alphas_cumprod
@@ -36,6 +37,7 @@ class DiffusionConfig:
     weight_decay: float = 0.02
     empty_captions: float = 0.1
     long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
+    dressed: float = 0.0  # share of samples drawn among subjects with a named hat or held thing
     offset_noise: float = 0.1  # most that a whole channel's noise is moved, in its own spread
     ema: float = 0.999
     seed: int = 0
@@ -45,6 +47,12 @@ class DiffusionConfig:
         """Learning rate of a step."""
         left = (self.steps - step) / max(1.0, self.decay * self.steps)
         return self.rate * min(1.0, (step + 1) / self.warmup) * min(1.0, max(left, 0.0))
+
+
+def with_accessories(scenes: Sequence[Scene]) -> NDArray[np.intp]:
+    """Indices of the scenes whose captions can name a hat or a held thing: few latent cells, so
+    that scenes drawn evenly teach them last."""
+    return np.flatnonzero([bool(s.words.hat or s.words.held) for s in scenes])
 
 
 def is_hidden_matrix(name: str, value: Tensor) -> bool:
@@ -93,6 +101,18 @@ class DiffusionTrainer:
         self.average = [p.detach().clone() for p in self.parameters]
         self.abar = scaled_linear_alphas_cumprod().float().to(self.device)
         self.steps, self.elapsed = 0, 0.0
+        self._dressed: NDArray[np.intp] | None = None  # of the scenes of the training, once asked
+
+    def _drawn(self, scenes: Sequence[Scene], rng: np.random.Generator) -> NDArray[np.intp]:
+        """Indices of a step's scenes."""
+        c = self.config
+        index = rng.integers(len(scenes), size=c.batch)
+        if not c.dressed:
+            return index
+        if self._dressed is None:
+            self._dressed = with_accessories(scenes)
+        others = self._dressed[rng.integers(len(self._dressed), size=c.batch)]
+        return np.where(rng.random(c.batch) < c.dressed, others, index)
 
     def _contexts(self, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
         c = self.config
@@ -114,7 +134,7 @@ class DiffusionTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = c.rate_at(self.steps)
 
-        index = rng.integers(len(scenes), size=c.batch)
+        index = self._drawn(scenes, rng)
         z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 16, 16)
         even = (torch.arange(c.batch) + torch.rand(c.batch, generator=generator)) / c.batch
         t = (even * len(self.abar)).long().clamp(max=len(self.abar) - 1).to(self.device)  # (B,)

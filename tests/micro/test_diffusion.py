@@ -16,6 +16,7 @@ from attndreambooth.micro.train_diffusion import (
     DiffusionConfig,
     DiffusionTrainer,
     train_diffusion,
+    with_accessories,
 )
 from attndreambooth.micro.unet import UNET_CONFIG
 from attndreambooth.micro.world import full_caption, random_caption
@@ -132,3 +133,17 @@ def test_latents_are_kept_for_one_autoencoder(tmp_path):
     torch.nn.init.normal_(model.linear_in.weight)
     assert torch.equal(encoded(tmp_path, model, 0, 4, "a" * 64)[0], latents)
     assert not torch.equal(encoded(tmp_path, model, 0, 4, "b" * 64)[0], latents)
+
+
+def test_scenes_with_accessories_can_be_drawn_more_often(trainer, stock):
+    """Which are drawn, by the words of the captions; none of it with a share of 0."""
+    _, scenes = stock
+    worn = [i for i, s in enumerate(scenes) if "wearing" in full_caption(s) or s.words.held]
+    assert 0 < len(worn) < len(scenes)
+    assert with_accessories(scenes).tolist() == worn
+    only = trainer(replace(CONFIG, batch=64, dressed=1.0))
+    drawn = only._drawn(scenes, np.random.default_rng(3))
+    assert set(drawn.tolist()) == set(worn)
+    plain = trainer(replace(CONFIG, batch=64))
+    expected = np.random.default_rng(3).integers(len(scenes), size=64)
+    assert plain._drawn(scenes, np.random.default_rng(3)).tolist() == expected.tolist()
