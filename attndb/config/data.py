@@ -9,10 +9,10 @@ from .choices import Augmentation, require, require_choice
 
 AUTO = -1
 """As `latent_pool`: POOL crops per photo, where crops are drawn at all."""
-POOL = 128
+POOL = 256
 """Crops per photo of an automatic pool. Chosen on the embedded model alone: from it on the loss on
-crops that no training drew is that of training without a pool, within the seeds' spread (the table
-in docs/speed.md). On trained SD weights nobody measured it."""
+crops that no training drew, and the scores of the pictures, are those of training without a pool,
+within the seeds' spread (the table in docs/speed.md). On trained SD weights nobody measured it."""
 
 
 @dataclass(frozen=True, kw_only=True)

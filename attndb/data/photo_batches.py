@@ -161,9 +161,10 @@ class PhotoBatches:
         """The photos and crops of a step, and the generator that draws the rest of it."""
         config = self._config
         generator = step_generator("step", config.seed, config.stage, step)
+        first = step * config.batch_size
         samples = [
-            (self._photo(step * config.batch_size + i), self._crop(generator))
-            for i in range(config.batch_size)
+            (self._photo(index), self._crop(index, generator))
+            for index in range(first, first + config.batch_size)
         ]
         return samples, generator
 
@@ -186,10 +187,13 @@ class PhotoBatches:
         seed, stage = self._config.seed, self._config.stage
         return self._prompts[own[epoch_index(index, len(own), "template", seed, stage)]]
 
-    def _crop(self, generator: torch.Generator) -> Crop:
-        """Of a step's generator, which gives as many numbers with one crop as with none."""
-        data, crops = self._config.data, self._pool.crops
-        crop = draw_crop_of(data, generator)
-        if data.crops:
-            return crops[int(torch.randint(0, len(crops), (1,), generator=generator))]
-        return crops[0] if crops else crop
+    def _crop(self, index: int, generator: torch.Generator) -> Crop:
+        """How sample `index` is cropped: of a pool every crop of its photo once per round. The
+        step's generator gives as many numbers as without a pool."""
+        config, crops = self._config, self._pool.crops
+        crop = draw_crop_of(config.data, generator)
+        if not crops:
+            return crop
+        turn = index // len(self._dataset.photos)
+        key = ("crop", config.seed, config.stage, self._photo_number(index))
+        return crops[epoch_index(turn, len(crops), *key)]

@@ -39,6 +39,10 @@ LORA_CODE_VERSION = 4
 W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
 the gradient of D x. Equal to rounding."""
 
+POOL_VERSION = 2
+"""The same, of runs that draw from a pool of crops. In 1 a crop was drawn by chance, some of them
+again before others had their turn."""
+
 CAPTIONS_VERSION = 2
 """The same, of runs whose method writes captions without the category. In 1 it left them out, and
 every photo came with the template."""
@@ -181,6 +185,7 @@ def code_versions(config: StageConfig) -> dict[str, int]:
     return {
         **({"method_version": version} if version > 1 else {}),
         "code_version": LORA_CODE_VERSION if _trains_a_lora(config) else CODE_VERSION,
+        **({"pool_version": POOL_VERSION} if config.data.crops else {}),
     }
 
 

@@ -90,6 +90,25 @@ def test_an_automatic_pool_is_a_number_of_crops_and_recorded_as_it():
     assert stage.identity() != stage.with_(data=DataConfig(latent_pool=0)).identity()
 
 
+def test_every_crop_of_a_photo_has_its_turn_before_one_comes_again():
+    """Rounds of 5 crops of 3 photos in steps of 4 samples, counted by hand; noise and timesteps
+    are those of a training without a pool."""
+    source, _ = batches()
+    bare, _ = batches(changes={"latent_pool": 0})
+    orders = {}
+    for step in range(3 * PHOTOS * CROPS):
+        for photo, crop in source.samples(step):
+            orders.setdefault(photo.name, []).append(crop)
+        assert torch.equal(source[step].noise, bare[step].noise)
+        assert torch.equal(source[step].timesteps, bare[step].timesteps)
+    assert len(orders) == PHOTOS
+    for drawn in orders.values():
+        rounds = [tuple(drawn[n : n + CROPS]) for n in range(0, len(drawn) - CROPS + 1, CROPS)]
+        assert len(rounds) >= 11 and all(len(set(each)) == CROPS for each in rounds)
+        assert len(set(rounds)) > 1  # each round in an order of its own
+    assert len({tuple(drawn[:CROPS]) for drawn in orders.values()}) > 1  # and each photo
+
+
 def test_crops_of_a_photo_are_encoded_together_and_told_of():
     source, encoder = batches()
     told = []
