@@ -23,6 +23,9 @@ MASK_FOLDERS = frozenset({"masks", "mask"})
 _COUNTED = 10_000
 """Where counting ends: a message in time is worth more than the exact number."""
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
+_CLUTTER_FOLDERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin"})
+"""Thumbnails of a Synology, what macOS packs beside files, and bins: pictures that nobody put
+there."""
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -78,7 +81,8 @@ def scan(
     within: Sequence[Path] = (),
     check: Callable[[], None] = lambda: None,
 ) -> Listing:
-    """The images of a folder and its sub-folders. Hidden files and folders are passed over.
+    """The images of a folder and its sub-folders. Hidden files and folders, and those that
+    systems keep thumbnails and deleted files in, are passed over.
 
     A link is followed if it stays below the folder or one of `within`. `check` is called every
     now and then, and may raise. DatasetError if the folder is missing, holds no image, or holds
@@ -207,7 +211,7 @@ class _Walk:
                     self._entries += 1
                     if self._entries > _COUNTED:
                         break
-                    if entry.name.startswith("."):
+                    if entry.name.startswith(".") or entry.name.lower() in _CLUTTER_FOLDERS:
                         continue
                     if self._entries <= MOST_FILES:
                         path = folder / entry.name

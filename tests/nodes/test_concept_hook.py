@@ -266,3 +266,11 @@ def test_a_region_that_is_none_is_refused(run, sd15, trained, more, said):
 
 def test_its_word_is_found_as_clip_reads_it(run, sd15, trained):
     assert placed(run, sd15, trained, text=f"a {trained.trigger.upper()} in the snow")
+
+
+def test_a_clip_without_a_text_encoder_of_sd_is_told_as_one(run, sd15, trained, monkeypatch):
+    from attndreambooth.nodes.host.model import placeholders
+
+    monkeypatch.setattr(placeholders, "embedding_widths", lambda clip: {})
+    with refuses("this CLIP is of another kind: use the CLIP of a SD 1.5 checkpoint"):
+        placed(run, sd15, trained)

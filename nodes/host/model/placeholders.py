@@ -63,7 +63,7 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None
     if set(theirs) != set(widths):
         raise ValueError(
             f"the concept {concept.placeholder} was trained for {concept.base_family} "
-            f"({_shown(theirs)}), and this CLIP is {_shown(widths)}: "
+            f"({_shown(theirs)}), and this CLIP is {_shown(widths) or 'of another kind'}: "
             f"use the CLIP of a {concept.base_family} checkpoint"
         )
     for key, width in theirs.items():

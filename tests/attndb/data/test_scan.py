@@ -5,10 +5,11 @@ from __future__ import annotations
 import stat
 from types import SimpleNamespace
 
+import pytest
 from PIL import Image
 
 from attndreambooth.attndb.data.folder import load_folder
-from attndreambooth.attndb.data.scan import is_link
+from attndreambooth.attndb.data.scan import is_link, scan
 
 
 def test_a_junction_of_windows_is_a_link(tmp_path):
@@ -29,3 +30,12 @@ def test_a_picture_that_windows_saved_from_a_browser_is_a_photo(tmp_path):
         (80, 60),
         "a {} in the snow",
     )
+
+
+@pytest.mark.parametrize("folder", ["@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".thumbs"])
+def test_thumbnails_and_bins_of_systems_are_no_photos(tmp_path, folder):
+    hidden = tmp_path / "trip" / folder
+    hidden.mkdir(parents=True)
+    for place in (hidden, tmp_path):
+        Image.new("RGB", (80, 60), "red").save(place / "dog.jpg")
+    assert scan(tmp_path).images == (tmp_path / "dog.jpg",)
