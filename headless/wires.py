@@ -62,7 +62,8 @@ def missing_models(model: ModelChoice) -> list[Problem]:
         ("vae", model.vae, "vae", model.line),
         *loras,
     ):
-        if name not in ("", MICRO) and not _is_there(name, folder):
+        embedded = kind == "checkpoint" and name == MICRO
+        if name and not embedded and not _is_there(name, folder):
             known = model_files(folder)
             close = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {quoted(close[0])}?" if close else f"it has {len(known)}"

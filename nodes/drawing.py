@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.drawing import MAX_SEED
 from .host.model.sampling import SAMPLERS, SCHEDULERS, SamplerSettings
-from .sockets import MAX_SEED
 
 
 def drawing_widgets(

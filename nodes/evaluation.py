@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attndb.attention import map_metrics
 from ..attndb.config.choices import require, require_choice
+from ..attndb.config.drawing import MAX_SEED
 from ..attndb.evaluation.prompts import context, whole
 from ..attndb.evaluation.score_table import BEST_BY, BOTH, best_row, merit, score_table, won
 from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores, score
@@ -24,7 +25,6 @@ from .host.model.reference_image import photo_latent
 from .host.model.sampling import SamplerSettings
 from .host.ui.images import from_image
 from .host.ui.progress import CountedProgress
-from .sockets import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from ..attndb.config.drawing import MAX_SEED
 from .drawing import sampler_widgets
 from .errors import naming_node
 from .host.ui.preview import PreviewSettings
 from .socket_types import Preview
-from .sockets import MAX_SEED
 
 
 class TrainingPreview(io.ComfyNode):

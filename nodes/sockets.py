@@ -8,10 +8,9 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.config.choices import Augmentation, CategoryToken, Precision
 from ..attndb.config.data import AUTO, POOL
+from ..attndb.config.drawing import MAX_SEED
 from ..attndb.config.stage import StageConfig
 from .socket_types import Concept, Dataset, Options, Preview
-
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 def wire_sockets() -> list[io.Input]:

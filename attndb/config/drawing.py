@@ -10,13 +10,17 @@ from .lines import asked_lines
 MOST_PREVIEWED = 24
 """Prompts that are drawn beside each other during a training."""
 
+MAX_SEED = 2**64 - 1
+"""Of a sampler's noise."""
 
-def check_drawing(*, steps: int, cfg: float, width: int, height: int) -> None:
+
+def check_drawing(*, steps: int, cfg: float, width: int, height: int, seed: int) -> None:
     """ValueError, which names the setting, unless a sampler can draw so."""
     require(steps >= 1, "steps", steps, "use 1 or more sampler steps")
     require(math.isfinite(cfg), "cfg", cfg, "use a number, 7.5 for example")
     for name, side in (("width", width), ("height", height)):
         require(side >= 8, name, side, "use 8 pixels or more, 512 for example")
+    require(0 <= seed <= MAX_SEED, "seed", seed, f"use 0 to {MAX_SEED}")
 
 
 def previewed(prompt: str) -> tuple[str, ...]:

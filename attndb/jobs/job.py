@@ -114,7 +114,8 @@ class PreviewChoice:
 
     def __post_init__(self) -> None:
         previewed(self.prompt)
-        check_drawing(steps=self.steps, cfg=self.cfg, width=self.width, height=self.height)
+        drawn = {"steps": self.steps, "width": self.width, "height": self.height}
+        check_drawing(**drawn, cfg=self.cfg, seed=self.seed)
         check_every(self.every)
 
 

@@ -40,6 +40,15 @@ def test_a_vae_that_load_vae_offers_without_a_file_of_its_name_is_taken(approxim
     assert "vae 'taesd' is not in models/vae" in told
 
 
+def test_the_embedded_model_is_neither_a_vae_nor_a_lora(host):
+    from attndreambooth.attndb.jobs.job import LoRAChoice
+
+    [vae, lora] = problems(checkpoint="", vae=MICRO, loras=(LoRAChoice(name=MICRO),))
+    assert "vae 'micro' is not in models/vae" in vae
+    assert "LoRA 'micro' is not in models/loras" in lora
+    assert problems(checkpoint=MICRO) == []
+
+
 def test_a_vae_beside_the_embedded_model_is_refused_and_not_passed_over(host):
     [told] = problems(checkpoint=MICRO, vae="taesd")
     assert told == "vae 'taesd' is not used: micro has its own; leave it out"

@@ -231,6 +231,7 @@ subjects:
         ),
         (ONE + ONE[ONE.index("  - ") :], 5, "two subjects are called"),
         (ONE + "    preview:\n      every: 0\n", 6, "every = 0: use 1 training step or more"),
+        (ONE + f"    preview:\n      seed: {2**64}\n", 6, f"seed = {2**64}: use 0 to {2**64 - 1}"),
         (ONE + "    preview:\n      height: 4\n", 6, "height = 4: use 8 pixels or more"),
         (ONE + f"    preview:\n      prompt: [{'a, ' * 25}]\n", 6, "prompt has 25 lines, and 24"),
     ],
