@@ -224,11 +224,7 @@ subjects:
         (ONE + "    settings: {steps: }\n", 5, "has no value"),
         (ONE + "    settings: {optimizer: {learning_rate: .inf}}\n", 5, "a number is wanted"),
         (ONE + "    settings: {optimizer: {betas: [1]}}\n", 5, "has 1 values, and 2 are wanted"),
-        (
-            ONE + "    settings: {low_memory: true, precision: fp32}\n",
-            5,
-            "low_memory computes in bf16",
-        ),
+        (ONE + "    settings: {low_memory: true, precision: fp32}\n", 5, "computes in bf16"),
         (ONE + ONE[ONE.index("  - ") :], 5, "two subjects are called"),
         (ONE + "    preview:\n      every: 0\n", 6, "every = 0: use 1 training step or more"),
         (ONE + f"    preview:\n      seed: {2**64}\n", 6, f"seed = {2**64}: use 0 to {2**64 - 1}"),
