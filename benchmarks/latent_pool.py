@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="latent_pool.py", description=__doc__)
     both = ["hatted-robot", "checked-house"]
     parser.add_argument("--concepts", choices=sorted(CONCEPTS), nargs="+", default=both)
-    parser.add_argument("--pools", type=int, nargs="+", default=[8, 32, 128, 0])
+    parser.add_argument("--pools", type=int, nargs="+", default=[8, 32, 128, 256, 0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--samples", type=int, default=512, help="held-out crops")
     parser.add_argument("--images", type=int, default=2, help="pictures of each prompt")
