@@ -19,7 +19,7 @@ STATE = "state.safetensors"
 
 
 _VERSIONS = "versions"
-"""In a request: of the host and of PyTorch."""
+"""In a request: of the host and of PyTorch. Those of this pack end in `_version`."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,44 @@ def earlier_run(folder: Path, request: Mapping[str, Any]) -> EarlierRun | None:
 
 
 def begun_by_others(folder: Path, request: Mapping[str, Any]) -> str:
-    """What to say of an unfinished training of the very same that another version of the host or of
-    PyTorch began, and that is not gone on with; empty if there is none."""
+    """What to say of an unfinished training of the very same that another version of this pack, of
+    the host or of PyTorch began, and that is not gone on with; empty if there is none."""
     asked = _plain(request)
     for place, found in _beside(folder):
-        theirs, ours = found.get(_VERSIONS), asked.get(_VERSIONS)
-        unfinished = (place / "checkpoint.safetensors").is_file()
-        if unfinished and theirs != ours and {**asked, _VERSIONS: theirs} == found:
+        if not (place / "checkpoint.safetensors").is_file() or found == asked:
+            continue
+        ours, theirs = _own_versions(asked), _own_versions(found)
+        if _without_versions(asked, ours != theirs) != _without_versions(found, ours != theirs):
+            continue
+        begun = f"starts from step 1: the unfinished training in {place} was begun with "
+        if ours != theirs:
             return (
-                f"starts from step 1: the unfinished training in {place} was begun with "
-                f"{_told(theirs)}, and this is {_told(ours)}, which may compute otherwise. To go "
-                "on there, stop and start those versions again"
+                f"{begun}another version of AttnDreamBooth, which trains otherwise. To go on "
+                "there, put that version back; else delete the folder"
             )
+        return (
+            f"{begun}{_told(found.get(_VERSIONS))}, and this is {_told(asked.get(_VERSIONS))}, "
+            "which may compute otherwise. To go on there, stop and start those versions again"
+        )
     return ""
+
+
+def _own_versions(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Of this pack's code that a training depends on (`session.code_versions`)."""
+    return {key: value for key, value in request.items() if key.endswith("_version")}
+
+
+def _without_versions(request: Mapping[str, Any], others_code: bool) -> dict[str, Any]:
+    """What is asked for, by whatever version. `others_code`: of other versions of this pack, whose
+    automatic pool may have had another number of crops; a run records the number."""
+    own = _own_versions(request)
+    rest = {key: value for key, value in request.items() if key not in (*own, _VERSIONS)}
+    config = rest.get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    if others_code and isinstance(config, dict) and isinstance(data, dict):
+        kept = {key: value for key, value in data.items() if key != "latent_pool"}
+        rest["config"] = {**config, "data": {**kept, "pool": bool(data.get("latent_pool"))}}
+    return rest
 
 
 def _beside(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -248,3 +248,27 @@ def test_an_unfinished_training_of_another_version_is_told_of_and_not_gone_on_wi
     assert "dog-stage2-1 was begun with comfyui 0.30.0, torch 2.11, and this is comfyui 0.31.0" in (
         run.trouble
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "pool", "told"),
+    [
+        ({"code_version": 1}, 128, True),  # of before crops were drawn in rounds
+        ({"code_version": 1, "pool_version": 1}, 256, True),
+        ({"code_version": 0, "pool_version": 2}, 256, True),
+        ({"code_version": 1}, 0, False),  # another training: without a pool
+        ({"code_version": 1, "pool_version": 2}, 128, False),  # another pool
+    ],
+)
+def test_an_unfinished_training_of_an_older_pack_is_told_of(tmp_path, code, pool, told):
+    def request(crops, **versions):
+        return {"seed": 1, "config": {"steps": 3, "data": {"latent_pool": crops}}, **versions}
+
+    with Run(tmp_path / "dog-stage2-1", request(pool, **code)) as old:
+        old.checkpoint.write_bytes(b"3 steps")
+    asked = request(256, code_version=1, pool_version=2)
+    with Run(tmp_path / "dog-stage2-2", asked) as run:
+        train(run)
+    said = "dog-stage2-1 was begun with another version of AttnDreamBooth"
+    assert (said in run.trouble) == told
+    assert told or not run.trouble
