@@ -9,10 +9,10 @@ from .choices import Augmentation, require, require_choice
 
 AUTO = -1
 """As `latent_pool`: POOL crops per photo, where crops are drawn at all."""
-POOL = 256
-"""Crops per photo of an automatic pool. Chosen on the embedded model alone: from it on the loss on
-crops that no training drew, and the scores of the pictures, are those of training without a pool,
-within the seeds' spread (the table in docs/speed.md). On trained SD weights nobody measured it."""
+POOL = 128
+"""Crops per photo of an automatic pool. Chosen on the embedded model alone (the table in
+docs/speed.md): from it on more crops change neither the loss on crops that no training drew, nor
+more of the pictures' scores than chance does. On trained SD weights nobody measured it."""
 
 
 @dataclass(frozen=True, kw_only=True)
