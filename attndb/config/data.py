@@ -10,9 +10,10 @@ from .choices import Augmentation, require, require_choice
 AUTO = -1
 """As `latent_pool`: POOL crops per photo, where crops are drawn at all."""
 POOL = 128
-"""Crops per photo of an automatic pool. Chosen on the embedded model alone (the table in
-docs/speed.md): from it on more crops change neither the loss on crops that no training drew, nor
-more of the pictures' scores than chance does. On trained SD weights nobody measured it."""
+"""Crops per photo of an automatic pool, of which a stage encodes as many as it draws. Chosen on the
+embedded model alone (the table in docs/speed.md): from it on more crops change neither the loss on
+crops that no training drew, nor more of the pictures' scores than chance does. On trained SD
+weights nobody measured it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,3 @@ class DataConfig:
         if self.latent_pool != AUTO:
             return self.latent_pool
         return 0 if self.one_crop else POOL
-
-    @property
-    def usual_pool(self) -> bool:
-        """Whether the pool is as large as an automatic one, typed or not: other stages, too, will
-        find its crops on disk. Whether somebody asked for that size is no part of a run."""
-        return self.crops == POOL

@@ -53,20 +53,21 @@ class LatentCache:
         self._limit = float("inf") if limit is None else limit
         self._broken = self._said = False
 
-    def read(self, key: Mapping[str, Any], count: int) -> list[Encoded] | None:
-        """The `count` latents that were kept under this key; None if there are none to rely on."""
+    def read(self, key: Mapping[str, Any], most: int) -> list[Encoded]:
+        """The latents that were kept under this key, `most` or the first of them; none if there are
+        none to rely on."""
         path = self._path(key)
         try:
             tensors, metadata = read_tensors(path)
             check_content(path)
             latents, weights = tensors.get("latents"), tensors.get("weights")
-            if metadata.get(_KEY) != path.stem or not _fit(latents, weights, count):
+            if metadata.get(_KEY) != path.stem or not _fit(latents, weights, most):
                 raise ValueError("it holds something else")
         except FileNotFoundError:
-            return None
+            return []
         except (OSError, ValueError) as error:
             log.warning("%s is passed over, its crops are encoded again: %s", path, error)
-            return None
+            return []
         with contextlib.suppress(OSError):
             os.utime(path)  # used now: others go first
         assert latents is not None and weights is not None, "they fit"
@@ -133,9 +134,9 @@ class LatentCache:
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
 
 
-def _fit(latents: Tensor | None, weights: Tensor | None, count: int) -> bool:
-    """Whether these can be `count` latents (C, Y, X) with their weights (1 or 2, Y, X)."""
+def _fit(latents: Tensor | None, weights: Tensor | None, most: int) -> bool:
+    """Whether these can be 1 to `most` latents (C, Y, X) with their weights (1 or 2, Y, X)."""
     if latents is None or weights is None or latents.ndim != 4 or weights.ndim != 4:
         return False
-    same = latents.shape[0] == weights.shape[0] == count and latents.shape[2:] == weights.shape[2:]
-    return same and latents.dtype == weights.dtype == torch.float32
+    same = latents.shape[0] == weights.shape[0] and latents.shape[2:] == weights.shape[2:]
+    return same and 1 <= len(latents) <= most and latents.dtype == weights.dtype == torch.float32

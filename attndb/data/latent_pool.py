@@ -36,77 +36,82 @@ class PoolSettings:
     """Where they are kept for the next training; None: nowhere."""
 
 
-def pool_crops(data: DataConfig, seed: int, photos: int, room: float = float("inf")) -> list[Crop]:
-    """The crops that every one of so many photos has in the pool of a DataConfig; none: no pool.
-    As many as are asked for, or as go into `room` bytes."""
-    size, side = data.crops, data.resolution // 8
+def pool_size(data: DataConfig, photos: int, room: float = float("inf")) -> int:
+    """Crops of a photo in the pool of a DataConfig, if each of so many photos has as many: what is
+    asked for, or what goes into `room` bytes; 0: no pool."""
+    size, side = data.crops or int(data.one_crop), data.resolution // 8
     each = photos * 6 * 4 * side * side  # four channels and two weights, fp32
-    if size * each > room:
-        fitting = max(1, int(room // each))
-        log.warning(
-            "latent_pool: %d crops of %d photos would take %.1f GB of main memory, %d are kept "
-            "per photo",
-            size,
-            photos,
-            size * each / 1e9,
-            fitting,
-        )
-        size = fitting
-    crops = [draw_crop_of(data, step_generator("pool", seed, i)) for i in range(size)]
-    if data.one_crop and not crops:
-        return [Crop()]  # there is no other
-    return crops
+    if data.crops * each <= room:
+        return size
+    fitting = max(1, int(room // each))
+    log.warning(
+        "latent_pool: %d crops of %d photos would take %.1f GB of main memory, %d are kept "
+        "per photo",
+        size,
+        photos,
+        size * each / 1e9,
+        fitting,
+    )
+    return fitting
+
+
+def pool_crops(data: DataConfig, seed: int, photo: Photo, size: int) -> list[Crop]:
+    """The crops that a photo has in a pool of this size, its own ones, in the order of their turns:
+    those of a smaller pool are the first of them."""
+    if data.one_crop:
+        return [Crop()] * size  # there is no other
+    return [draw_crop_of(data, step_generator("pool", seed, photo.digest, i)) for i in range(size)]
 
 
 class LatentPool:
     """Latents of some crops of some photos: filled ahead, or one by one as they are drawn.
 
     What is filled ahead is encoded photo by photo, `at_once` crops in a call, always the same ones
-    together: the latents of a photo are the same bytes whatever else there is, on disk or not.
+    together: the latents of a photo are the same bytes whatever else there is, on disk or not, and
+    however many of its crops a stage needs.
     """
 
     def __init__(
         self,
         source: LatentSource,
         photos: Sequence[Photo],
-        crops: Sequence[Crop],
+        crops: Mapping[str, Sequence[Crop]],
         key: Mapping[str, Any],
         settings: PoolSettings,
     ) -> None:
-        """`crops`: those of every photo; none: nothing is kept. `key`: what else decides latents,
-        as plain data."""
+        """`crops`: those of each photo, by its key, in the order of their turns; none: nothing is
+        kept. `key`: what else decides latents, as plain data."""
         self._source = source
         self._photos = {photo.key: photo for photo in photos}
-        self.crops = tuple(crops)
-        self._own = tuple(dict.fromkeys(crops))
+        self._crops = {photo: tuple(dict.fromkeys(own)) for photo, own in crops.items()}
         self._key = dict(key)
         self._settings = settings
         self._kept: dict[Key, Encoded] = {}
 
     @property
-    def at_once(self) -> int:
-        """Crops in a call, when it is filled."""
-        return self._settings.at_once
+    def pictures(self) -> int:
+        """Photos that differ."""
+        return len(self._photos)
 
-    def fills(self, most: int) -> bool:
-        """Whether it is filled ahead: not if it holds more than so many crops."""
-        return 0 < len(self._photos) * len(self._own) <= most
+    def of(self, photo: Photo) -> Sequence[Crop]:
+        """A photo's crops in the order of their turns; none without a pool."""
+        return self._crops.get(photo.key, ())
 
-    def fill(self, most: int, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Encodes all of it, if these are not more than `most` crops; whether it did. `progress`
-        hears how many of those that no disk had are done, and of how many."""
-        if not self.fills(most):
+    def fill(self, turns: int, progress: Callable[[int, int], None] | None = None) -> bool:
+        """Encodes the crops of the first so many turns of every photo, in whole calls; whether
+        there is a pool. `progress` hears how many of those that no disk had are done, and of how
+        many."""
+        if not self._crops:
             return False
         cache = self._settings.cache
-        missing = []
+        missing: list[tuple[Photo, int]] = []
         for photo in self._photos.values():
-            found = None if cache is None else cache.read(self._file_key(photo), len(self._own))
-            if found is None:
-                missing.append(photo)
-            else:
-                self._keep(photo, self._own, found)
+            found = [] if cache is None else cache.read(self._file_key(photo), len(self.of(photo)))
+            self._keep(photo, self.of(photo)[: len(found)], found)
+            if len(found) < min(turns, len(self.of(photo))):
+                missing.append((photo, len(found)))
         if missing:
-            self._encode(missing, progress)
+            self._encode(missing, turns, progress)
         if cache is not None:
             there = len(self._photos) - len(missing)
             if there:
@@ -131,33 +136,43 @@ class LatentPool:
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
         fresh = self._source.encode([rendered[key] for key in missing])
         found = dict(zip(missing, fresh, strict=True))
-        if self.crops:
+        if self._crops:
             self._kept.update(found)
         return [found[key] if key in found else self._kept[key] for key in keys]
 
-    def _encode(self, photos: Sequence[Photo], progress: Callable[[int, int], None] | None) -> None:
-        """Pictures that no disk had; each is on disk before the next is begun."""
-        cache, done, total = self._settings.cache, 0, len(photos) * len(self._own)
-        parts = list(self._parts())
-        work = [(photo, part) for photo in photos for part in parts]
+    def _encode(
+        self,
+        photos: Sequence[tuple[Photo, int]],
+        turns: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Pictures of which a disk had so many crops, and too few; each is on disk before the next
+        is begun."""
+        work = [
+            (photo, call) for photo, there in photos for call in self._calls(photo, there, turns)
+        ]
+        cache, done, total = self._settings.cache, 0, sum(len(call) for _, call in work)
 
         def render(job: tuple[Photo, tuple[Crop, ...]]) -> list[RenderedCrop]:
             return [self._source.render(job[0], crop) for crop in job[1]]
 
         with closing(done_ahead(render, work)) as rendered:
-            for (photo, part), crops in zip(work, rendered, strict=True):
-                self._keep(photo, part, self._source.encode(crops, together=True))
-                done += len(part)
-                if cache is not None and part is parts[-1]:
-                    whole = [self._kept[photo.key, crop] for crop in self._own]
-                    cache.write(self._file_key(photo), whole)
+            for number, ((photo, call), crops) in enumerate(zip(work, rendered, strict=True)):
+                self._keep(photo, call, self._source.encode(crops, together=True))
+                done += len(call)
+                last = number + 1 == len(work) or work[number + 1][0] is not photo
+                if cache is not None and last:
+                    own = self.of(photo)
+                    there = own[: own.index(call[-1]) + 1]
+                    cache.write(self._file_key(photo), [self._kept[photo.key, c] for c in there])
                 if progress is not None:
                     progress(done, total)
 
-    def _parts(self) -> Iterator[tuple[Crop, ...]]:
-        """The crops that are encoded in one call."""
-        for start in range(0, len(self._own), self._settings.at_once):
-            yield self._own[start : start + self._settings.at_once]
+    def _calls(self, photo: Photo, there: int, turns: int) -> Iterator[tuple[Crop, ...]]:
+        """The crops of a photo that are encoded in one call, from the first that is not there."""
+        own, at_once = self.of(photo), self._settings.at_once
+        for start in range(there, min(turns, len(own)), at_once):
+            yield own[start : start + at_once]
 
     def _keep(self, photo: Photo, crops: Sequence[Crop], latents: Sequence[Encoded]) -> None:
         for crop, latent in zip(crops, latents, strict=True):
@@ -166,5 +181,5 @@ class LatentPool:
     def _file_key(self, photo: Photo) -> dict[str, Any]:
         """Everything that decides a picture's latents, but the encoder. `mask_fill` does not: the
         weights of the fill are kept either way."""
-        crops, at_once = [asdict(crop) for crop in self._own], self._settings.at_once
+        crops, at_once = [asdict(crop) for crop in self.of(photo)], self._settings.at_once
         return {**self._key, "photo": photo.key, "crops": crops, "at_once": at_once}

@@ -14,7 +14,7 @@ from .batch import Batch
 from .crop_sizes import KnownSizes
 from .dataset import ConceptDataset
 from .draws import draw_noise, epoch_index, step_generator
-from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops
+from .latent_pool import Key, LatentPool, PoolSettings, Sample, pool_crops, pool_size
 from .latent_source import Encoded, LatentSource, RenderedCrop
 from .photo import Photo
 from .reference_photos import ReferencePhotos
@@ -61,7 +61,8 @@ class PhotoBatches:
         self._references: ReferencePhotos | None = None
         if config.needs_photo:
             self._references = ReferencePhotos(dataset.photos, source, config.seed, config.stage)
-        crops = pool_crops(data, config.seed, len(dataset.photos), pool.room)
+        size = pool_size(data, len(dataset.photos), pool.room)
+        crops = {p.key: pool_crops(data, config.seed, p, size) for p in dataset.photos if size}
         key = {
             "resolution": data.resolution,
             "masked": dataset.masked,
@@ -73,25 +74,16 @@ class PhotoBatches:
     @property
     def fills(self) -> bool:
         """Whether `fill` leaves nothing to be encoded."""
-        return self._pool.fills(self._worth(self._config.steps))
-
-    def encoded_as_in(self, steps: int) -> bool:
-        """Whether a training of so many steps encodes to the same bytes: pools are filled some
-        crops in a call, and what no pool has been filled with is encoded one by one."""
-        return self._pool.at_once == 1 or self._pool.fills(self._worth(steps)) == self.fills
-
-    def _worth(self, steps: int) -> int:
-        """Crops that are worth encoding ahead: not more than the stage draws samples, or twice as
-        many where the later stages will find them on disk."""
-        config = self._config
-        return steps * config.batch_size * (2 if config.data.usual_pool else 1)
+        return bool(self._pool.of(self._dataset.photos[0]))
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Encodes the pool, if it is worth it to the stage; whether nothing will be encoded any
-        more. `progress` hears how many crops are done, and of how many."""
+        """Encodes what the stage draws of its pool; whether nothing will be encoded any more.
+        `progress` hears how many crops are done, and of how many."""
         if self._references is not None:
             self._references.fill()
-        return self._pool.fill(self._worth(self._config.steps), progress)
+        config = self._config
+        turns = -(-config.steps * config.batch_size // len(self._dataset.photos))
+        return self._pool.fill(turns, progress)
 
     def samples(self, step: int) -> list[tuple[Photo, Crop]]:
         """The photos of a step, and how each is cropped."""
@@ -188,12 +180,14 @@ class PhotoBatches:
         return self._prompts[own[epoch_index(index, len(own), "template", seed, stage)]]
 
     def _crop(self, index: int, generator: torch.Generator) -> Crop:
-        """How sample `index` is cropped: of a pool every crop of its photo once per round. The
+        """How sample `index` is cropped. Of a pool every crop of the photo has its turn before one
+        comes again, the same ones first in every stage: what one has encoded, the next draws. The
         step's generator gives as many numbers as without a pool."""
-        config, crops = self._config, self._pool.crops
-        crop = draw_crop_of(config.data, generator)
+        config, number = self._config, self._photo_number(index)
+        crop, crops = draw_crop_of(config.data, generator), self._pool.of(self._photo(index))
+        turn = index // len(self._dataset.photos)
+        if turn < len(crops):
+            return crops[turn]
         if not crops:
             return crop
-        turn = index // len(self._dataset.photos)
-        key = ("crop", config.seed, config.stage, self._photo_number(index))
-        return crops[epoch_index(turn, len(crops), *key)]
+        return crops[epoch_index(turn, len(crops), "crop", config.seed, config.stage, number)]

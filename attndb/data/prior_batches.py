@@ -55,26 +55,23 @@ class PriorBatches:
         source = LatentSource(encode_image, resolution, repeats=False)
         self._sizes = KnownSizes(source) if sized else None
         key = {"resolution": resolution, "masked": False}
-        self._pool = LatentPool(source, prior.images, [WHOLE], key, pool)
+        crops = {image.key: [WHOLE] for image in prior.images}
+        self._pool = LatentPool(source, prior.images, crops, key, pool)
 
     @property
     def fills(self) -> bool:
         """Whether `fill` leaves nothing to be encoded."""
-        return self._photos.fills and self._pool.fills(self._samples(self._config.steps))
+        return self._photos.fills and self._draws_all
 
-    def encoded_as_in(self, steps: int) -> bool:
-        """As `PhotoBatches.encoded_as_in`."""
-        now, then = self._samples(self._config.steps), self._samples(steps)
-        alike = self._pool.at_once == 1 or self._pool.fills(then) == self._pool.fills(now)
-        return alike and self._photos.encoded_as_in(steps)
-
-    def _samples(self, steps: int) -> int:
-        return steps * self._config.batch_size
+    @property
+    def _draws_all(self) -> bool:
+        """Whether every prior image is drawn."""
+        return self._config.steps * self._config.batch_size >= self._pool.pictures
 
     def fill(self, progress: Callable[[int, int], None] | None = None) -> bool:
-        """As `PhotoBatches.fill`, with the prior images after the photos."""
+        """As `PhotoBatches.fill`, with the prior images after the photos, if all are drawn."""
         complete = self._photos.fill(progress)
-        return self._pool.fill(self._samples(self._config.steps), progress) and complete
+        return self._draws_all and self._pool.fill(1, progress) and complete
 
     def __getitem__(self, step: int) -> Batch:
         return self.encode(step, self.render(step))

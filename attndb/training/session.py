@@ -39,9 +39,9 @@ LORA_CODE_VERSION = 4
 W x + U (D x), where 1 had the changed weight, (W + U D) x; 3 adds into W x; 4 has another order in
 the gradient of D x. Equal to rounding."""
 
-POOL_VERSION = 2
+POOL_VERSION = 3
 """The same, of runs that draw from a pool of crops. In 1 a crop was drawn by chance, some of them
-again before others had their turn."""
+again before others had their turn; in 2 all photos had the same crops."""
 
 CAPTIONS_VERSION = 2
 """The same, of runs whose method writes captions without the category. In 1 it left them out, and
@@ -75,7 +75,6 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
             bench.fit_to_memory(model, runs.choices, texts.trained, start, with_prior, encodes)
         )
         run = runs.run
-        _forget_what_was_encoded_otherwise(run, batches, request.title)
         concepts = _concept_checkpoints(stage, runs)
         watching = bench.callbacks(model, fitted, dataset, texts.prompts[0], start, run)
         told, own = Callbacks(concepts, *watching), run if ranks.first else None
@@ -114,20 +113,6 @@ def _batches(stage: PreparedStage, model: Model) -> PhotoBatches | PriorBatches:
     if dataset.prior is None or texts.prior is None:
         return photos
     return PriorBatches(photos, dataset.prior, texts.prior, *more, pool, model.reads_sizes)
-
-
-def _forget_what_was_encoded_otherwise(
-    run: Run, batches: PhotoBatches | PriorBatches, title: str
-) -> None:
-    """A shorter training is not gone on from if a long one would have encoded its photos in another
-    way: the result would not be that of one training."""
-    if run.earlier is not None and not batches.encoded_as_in(run.earlier.steps):
-        log.info(
-            "%s: not going on from the %d steps in %s, which encoded its photos one by one: one "
-            "long training fills its pool",
-            *(title, run.earlier.steps, run.earlier.folder),
-        )
-        run.earlier = None
 
 
 def _concept_checkpoints(stage: PreparedStage, runs: StageRuns) -> ConceptCheckpoints:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from attndreambooth.attndb.config import data
 from attndreambooth.attndb.config.data import POOL
 from attndreambooth.benchmarks import recipe
 from attndreambooth.benchmarks.sizes import sd15_small
@@ -45,12 +44,6 @@ def test_the_pool_is_to_the_samples_what_it_is_in_the_papers_recipe(shorter, cro
     assert recipe.pool_of(size.at(512, 8), 1) == POOL
     crops_of_all, samples = recipe.PHOTOS * crops, size.batch * sum(recipe.steps_of(shorter))
     assert crops_of_all / samples < 0.25
-
-
-def test_the_shorter_pool_is_filled_ahead_as_the_automatic_one(monkeypatch):
-    monkeypatch.setattr(data, "POOL", 2)
-    assert data.DataConfig().crops == 2 and data.DataConfig().usual_pool
-    assert not data.DataConfig(latent_pool=POOL).usual_pool
 
 
 def test_what_lies_between_the_steps_is_a_share_of_the_clock():

@@ -165,12 +165,11 @@ def test_a_filled_pool_gives_the_same_batches_and_needs_the_encoder_no_more(data
     assert encoder.calls == PHOTOS * crops
 
 
-def test_a_pool_that_is_larger_than_the_stage_is_not_filled():
+def test_of_a_pool_only_what_the_stage_draws_is_encoded():
     encoder = Encoder()
-    assert not source(encoder, latent_pool=13).fill()  # 3 x 13 crops, 9 x 4 samples
-    assert source(encoder, latent_pool=12).fill()
-    assert not source(encoder).fill()  # every sample is encoded, as published
-    assert encoder.calls == 36
+    assert source(encoder, latent_pool=13).fill() and encoder.calls == 36  # 9 x 4 samples, 3 photos
+    assert source(encoder, latent_pool=11).fill() and encoder.calls == 36 + 33
+    assert not source(encoder).fill() and encoder.calls == 69  # as published: one by one
 
 
 def test_without_augmentation_every_photo_is_encoded_once_and_nothing_else_changes():

@@ -7,75 +7,17 @@ import os
 import threading
 import time
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.latent_pools import CROPS, MASK, PHOTOS, batches, files, filled, photos
 
 from attndreambooth.attndb.artifacts.owner_limit import limit_in_bytes
 from attndreambooth.attndb.config.data import POOL, DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.data.dataset import ConceptDataset
 from attndreambooth.attndb.data.latent_cache import LIMIT_VARIABLE, LatentCache
-from attndreambooth.attndb.data.latent_pool import PoolSettings
-from attndreambooth.attndb.data.photo import Photo
-from attndreambooth.attndb.data.photo_batches import PhotoBatches
 from attndreambooth.attndb.data.rendered_ahead import RenderedAhead, done_ahead
-from attndreambooth.devkit.tiny_model import prompt_of
-
-PHOTOS, CROPS, AT_ONCE = 3, 5, 2
-
-
-class Encoder:
-    """Means of 8 x 8 pixels; as autoencoders do, it rounds differently for another count."""
-
-    def __init__(self):
-        self.sizes = []
-
-    def __call__(self, pixels):
-        self.sizes.append(len(pixels))
-        blocks = torch.nn.functional.avg_pool2d(pixels.permute(0, 3, 1, 2), 8)
-        return torch.cat([blocks, blocks[:, :1]], dim=1) * (1 + 1e-6 * len(pixels))
-
-
-def photos(shade=0, mask=None):
-    pictures = np.random.default_rng(shade).integers(0, 255, (PHOTOS, 80, 70, 3), dtype=np.uint8)
-    return tuple(Photo(str(i), Image.fromarray(p), mask=mask) for i, p in enumerate(pictures))
-
-
-def batches(
-    folder=None, *, encoder=None, seed=0, stage=2, steps=9, of=None, changes=None, **settings
-):
-    if folder is not None:
-        limit = settings.pop("limit", 1e9)
-        cache = LatentCache(folder, settings.pop("identity", {"vae": "00"}), limit)
-        settings["cache"] = cache
-    config = StageConfig(
-        stage=stage,
-        steps=steps,
-        batch_size=4,
-        optimizer=OptimizerConfig(learning_rate=1e-3),
-        data=DataConfig(**{"resolution": 64, "latent_pool": CROPS, **(changes or {})}),
-        seed=seed,
-    )
-    dataset = ConceptDataset(of or photos(), "dog", "<x>")
-    settings = PoolSettings(**{"at_once": AT_ONCE, **settings})
-    encoder = encoder or Encoder()
-    return PhotoBatches(dataset, (prompt_of(),), config, 1000, encoder, (), settings), encoder
-
-
-def filled(*given, **settings):
-    """Latents and weights of nine steps after filling, and the sizes of the calls it took."""
-    source, encoder = batches(*given, **settings)
-    assert source.fills and source.fill()
-    found = [source[step] for step in range(9)]
-    values = [b.latents for b in found] + [b.mask for b in found if b.mask is not None]
-    return torch.cat([v.flatten() for v in values]), encoder.sizes
-
-
-def files(folder):
-    return sorted(folder.glob("*.safetensors"))
 
 
 def test_an_automatic_pool_is_a_number_of_crops_and_recorded_as_it():
@@ -88,25 +30,6 @@ def test_an_automatic_pool_is_a_number_of_crops_and_recorded_as_it():
     same = stage.with_(data=DataConfig(latent_pool=POOL))
     assert stage.as_dict()["data"]["latent_pool"] == POOL and stage.identity() == same.identity()
     assert stage.identity() != stage.with_(data=DataConfig(latent_pool=0)).identity()
-
-
-def test_every_crop_of_a_photo_has_its_turn_before_one_comes_again():
-    """Rounds of 5 crops of 3 photos in steps of 4 samples, counted by hand; noise and timesteps
-    are those of a training without a pool."""
-    source, _ = batches()
-    bare, _ = batches(changes={"latent_pool": 0})
-    orders = {}
-    for step in range(3 * PHOTOS * CROPS):
-        for photo, crop in source.samples(step):
-            orders.setdefault(photo.name, []).append(crop)
-        assert torch.equal(source[step].noise, bare[step].noise)
-        assert torch.equal(source[step].timesteps, bare[step].timesteps)
-    assert len(orders) == PHOTOS
-    for drawn in orders.values():
-        rounds = [tuple(drawn[n : n + CROPS]) for n in range(0, len(drawn) - CROPS + 1, CROPS)]
-        assert len(rounds) >= 11 and all(len(set(each)) == CROPS for each in rounds)
-        assert len(set(rounds)) > 1  # each round in an order of its own
-    assert len({tuple(drawn[:CROPS]) for drawn in orders.values()}) > 1  # and each photo
 
 
 def test_crops_of_a_photo_are_encoded_together_and_told_of():
@@ -145,9 +68,6 @@ def test_of_some_new_photos_only_the_new_ones_are_encoded(tmp_path):
     more = (*photos()[:2], *photos(shade=1)[:1])
     _, calls = filled(tmp_path, of=more)
     assert calls == [2, 2, 1]
-
-
-MASK = Image.new("L", (70, 80), 200)
 
 
 @pytest.mark.parametrize(
@@ -288,27 +208,11 @@ def test_a_pool_that_does_not_fit_into_main_memory_is_smaller_and_says_so(caplog
     assert len(seen) == 9
 
 
-def test_a_pool_that_the_stage_does_not_use_up_is_encoded_as_it_is_drawn(tmp_path):
-    source, encoder = batches(tmp_path, steps=3)
-    assert not source.fills and not source.fill()
-    source[0]
-    assert set(encoder.sizes) == {1} and not files(tmp_path)
-
-
-@pytest.mark.parametrize(("size", "most"), [(-1, 2), (POOL, 2), (POOL - 1, 1)])
-def test_an_automatic_pool_is_filled_for_the_later_stages_as_well(size, most):
-    enough = -(-PHOTOS * (POOL if size < 0 else size) // (4 * most))
-    changes = {"latent_pool": size, "resolution": 32}
-    assert batches(changes=changes, steps=enough)[0].fills
-    assert not batches(changes=changes, steps=enough - 1)[0].fills
-
-
 def test_a_pool_of_that_size_by_itself_or_by_choice_has_the_same_bytes():
     """They are one run, so that what one began the other goes on with."""
-    steps = PHOTOS * POOL // 6  # fewer samples than crops, and more than half
     found = []
     for size in (-1, POOL):
-        source, _ = batches(changes={"latent_pool": size, "resolution": 32}, steps=steps)
+        source, _ = batches(changes={"latent_pool": size, "resolution": 32})
         source.fill()
         found.append(source[0].latents)
     assert torch.equal(*found)
