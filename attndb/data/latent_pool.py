@@ -153,7 +153,7 @@ class LatentPool:
         ]
         cache, done, total = self._settings.cache, 0, sum(len(call) for _, call in work)
 
-        def render(job: tuple[Photo, tuple[Crop, ...]]) -> list[RenderedCrop]:
+        def render(job: tuple[Photo, Sequence[Crop]]) -> list[RenderedCrop]:
             return [self._source.render(job[0], crop) for crop in job[1]]
 
         with closing(done_ahead(render, work)) as rendered:
@@ -168,7 +168,7 @@ class LatentPool:
                 if progress is not None:
                     progress(done, total)
 
-    def _calls(self, photo: Photo, there: int, turns: int) -> Iterator[tuple[Crop, ...]]:
+    def _calls(self, photo: Photo, there: int, turns: int) -> Iterator[Sequence[Crop]]:
         """The crops of a photo that are encoded in one call, from the first that is not there."""
         own, at_once = self.of(photo), self._settings.at_once
         for start in range(there, min(turns, len(own)), at_once):
