@@ -83,7 +83,7 @@ class LatentPool:
         kept. `key`: what else decides latents, as plain data."""
         self._source = source
         self._photos = {photo.key: photo for photo in photos}
-        self._crops = {photo: tuple(dict.fromkeys(own)) for photo, own in crops.items()}
+        self._crops = {photo: tuple(own) for photo, own in crops.items()}
         self._key = dict(key)
         self._settings = settings
         self._kept: dict[Key, Encoded] = {}
@@ -94,8 +94,13 @@ class LatentPool:
         return len(self._photos)
 
     def of(self, photo: Photo) -> Sequence[Crop]:
-        """A photo's crops in the order of their turns; none without a pool."""
+        """A photo's crops in the order of their turns, some of them perhaps alike; none without a
+        pool."""
         return self._crops.get(photo.key, ())
+
+    def _own(self, photo: Photo, turns: int | None = None) -> tuple[Crop, ...]:
+        """Those that differ, of the first so many turns or of all: each is encoded once."""
+        return tuple(dict.fromkeys(self.of(photo)[:turns]))
 
     def fill(self, turns: int, progress: Callable[[int, int], None] | None = None) -> bool:
         """Encodes the crops of the first so many turns of every photo, in whole calls; whether
@@ -104,14 +109,15 @@ class LatentPool:
         if not self._crops:
             return False
         cache = self._settings.cache
-        missing: list[tuple[Photo, int]] = []
+        missing: list[tuple[Photo, int, int]] = []
         for photo in self._photos.values():
-            found = [] if cache is None else cache.read(self._file_key(photo), len(self.of(photo)))
-            self._keep(photo, self.of(photo)[: len(found)], found)
-            if len(found) < min(turns, len(self.of(photo))):
-                missing.append((photo, len(found)))
+            own, wanted = self._own(photo), len(self._own(photo, turns))
+            found = [] if cache is None else cache.read(self._file_key(photo), len(own))
+            self._keep(photo, own[: len(found)], found)
+            if len(found) < wanted:
+                missing.append((photo, len(found), wanted))
         if missing:
-            self._encode(missing, turns, progress)
+            self._encode(missing, progress)
         if cache is not None:
             there = len(self._photos) - len(missing)
             if there:
@@ -142,15 +148,12 @@ class LatentPool:
 
     def _encode(
         self,
-        photos: Sequence[tuple[Photo, int]],
-        turns: int,
+        photos: Sequence[tuple[Photo, int, int]],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Pictures of which a disk had so many crops, and too few; each is on disk before the next
-        is begun."""
-        work = [
-            (photo, call) for photo, there in photos for call in self._calls(photo, there, turns)
-        ]
+        """Pictures, of how many crops a disk had each, and how many are wanted; each is on disk
+        before the next is begun."""
+        work = [(each[0], call) for each in photos for call in self._calls(*each)]
         cache, done, total = self._settings.cache, 0, sum(len(call) for _, call in work)
 
         def render(job: tuple[Photo, Sequence[Crop]]) -> list[RenderedCrop]:
@@ -162,16 +165,16 @@ class LatentPool:
                 done += len(call)
                 last = number + 1 == len(work) or work[number + 1][0] is not photo
                 if cache is not None and last:
-                    own = self.of(photo)
+                    own = self._own(photo)
                     there = own[: own.index(call[-1]) + 1]
                     cache.write(self._file_key(photo), [self._kept[photo.key, c] for c in there])
                 if progress is not None:
                     progress(done, total)
 
-    def _calls(self, photo: Photo, there: int, turns: int) -> Iterator[Sequence[Crop]]:
+    def _calls(self, photo: Photo, there: int, wanted: int) -> Iterator[Sequence[Crop]]:
         """The crops of a photo that are encoded in one call, from the first that is not there."""
-        own, at_once = self.of(photo), self._settings.at_once
-        for start in range(there, min(turns, len(own)), at_once):
+        own, at_once = self._own(photo), self._settings.at_once
+        for start in range(there, wanted, at_once):
             yield own[start : start + at_once]
 
     def _keep(self, photo: Photo, crops: Sequence[Crop], latents: Sequence[Encoded]) -> None:
@@ -181,5 +184,5 @@ class LatentPool:
     def _file_key(self, photo: Photo) -> dict[str, Any]:
         """Everything that decides a picture's latents, but the encoder. `mask_fill` does not: the
         weights of the fill are kept either way."""
-        crops, at_once = [asdict(crop) for crop in self.of(photo)], self._settings.at_once
+        crops, at_once = [asdict(crop) for crop in self._own(photo)], self._settings.at_once
         return {**self._key, "photo": photo.key, "crops": crops, "at_once": at_once}

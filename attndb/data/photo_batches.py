@@ -184,7 +184,10 @@ class PhotoBatches:
         comes again, the same ones first in every stage: what one has encoded, the next draws. The
         step's generator gives as many numbers as without a pool."""
         config, number = self._config, self._photo_number(index)
-        crop, crops = draw_crop_of(config.data, generator), self._pool.of(self._photo(index))
+        crop, crops = (
+            draw_crop_of(config.data, generator),
+            self._pool.of(self._dataset.photos[number]),
+        )
         turn = index // len(self._dataset.photos)
         if turn < len(crops):
             return crops[turn]

@@ -64,3 +64,13 @@ def test_a_stage_encodes_what_it_draws_and_the_next_only_what_is_more(tmp_path):
         assert len(encoder.sizes) == 2 * PHOTOS
     again, encoder = batches(tmp_path, stage=3, steps=4, **changes)
     assert again.fill() and encoder.sizes == []
+
+
+def test_crops_that_are_alike_are_encoded_once_and_have_all_their_turns():
+    """With flips alone there are two crops, and a quarter of the turns is mirrored, not half."""
+    changes = {"latent_pool": 400, "max_angle": 0.0, "random_crop": False}
+    source, encoder = batches(steps=300, changes=changes)
+    assert source.fill() and encoder.sizes == [2] * PHOTOS
+    for drawn in turns(source, 300).values():
+        assert 0.18 < sum(crop.flip for crop in drawn) / len(drawn) < 0.32
+    assert len(encoder.sizes) == PHOTOS
