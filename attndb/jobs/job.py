@@ -114,8 +114,9 @@ class PreviewChoice:
 
     def __post_init__(self) -> None:
         previewed(self.prompt)
-        drawn = {"steps": self.steps, "width": self.width, "height": self.height}
-        check_drawing(**drawn, cfg=self.cfg, seed=self.seed)
+        check_drawing(
+            steps=self.steps, cfg=self.cfg, width=self.width, height=self.height, seed=self.seed
+        )
         check_every(self.every)
 
 

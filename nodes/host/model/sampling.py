@@ -36,8 +36,9 @@ class SamplerSettings:
     scheduler: str = "normal"
 
     def __post_init__(self) -> None:
-        drawn = {"steps": self.steps, "width": self.width, "height": self.height}
-        check_drawing(**drawn, cfg=self.cfg, seed=self.seed)
+        check_drawing(
+            steps=self.steps, cfg=self.cfg, width=self.width, height=self.height, seed=self.seed
+        )
         # the host takes its first one for a name that it does not know, and says nothing
         require_choice("sampler_name", self.sampler_name, tuple(SAMPLERS))
         require_choice("scheduler", self.scheduler, tuple(SCHEDULERS))
