@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..attndb.evaluation.score_table import score_table
 from ..attndb.evaluation.scores import Reference, Sample, Scores, score
 from ..attndb.jobs.document import Problem
 from ..attndb.jobs.job import MICRO
+from ..attndb.training.out_of_memory import is_out_of_memory
 from ..nodes.columns import Column, columns_of
 from ..nodes.evaluation import Evaluation, Trial, check_best_by
 from ..nodes.evaluation import evaluate as evaluate_concepts
@@ -37,6 +38,10 @@ from .command_line import refused
 from .wires import Models
 
 _CELL = 256
+_TOO_LARGE = (
+    "out of memory while drawing or scoring: close what else uses the device, or draw smaller "
+    "pictures (--size)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,42 @@ class _Folder:
     asked: Sequence[tuple[str, str]]
 
 
-@dataclass
 class _Found:
-    """What scoring gave so far."""
+    """What scoring gave so far: lines as soon as a row is scored, a table of all at the end."""
 
-    rows: list[Scores] = field(default_factory=list)
-    best: Column | None = None
-    verdict: str = ""
+    def __init__(self, out: IO[str], *, as_json: bool) -> None:
+        self._out, self._as_json = out, as_json
+        self._rows: list[Scores] = []
+        self.best: Column | None = None
+        self.verdict = ""
+
+    def add(self, row: Scores) -> None:
+        """One more is scored."""
+        self._rows.append(row)
+        if self._as_json:
+            self._event({"event": "scores", **row.as_dict(), "notes": list(row.notes)})
+
+    def table(self) -> None:
+        """All that was scored, for people."""
+        if self._rows and not self._as_json:
+            verdict = f"\n\n{self.verdict}" if self.verdict else ""
+            self._out.write(f"{score_table(self._rows)}{verdict}\n")
+
+    def end(self, by: str) -> None:
+        """All is scored."""
+        if self._as_json:
+            self._event({"event": "end", **_best(self.best), "by": by, "text": self.verdict})
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self._out.write(json.dumps(event) + "\n")
+        self._out.flush()
 
 
 def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
     """Scores what the options name and writes it to `out`. 0, or 2 with what is wrong with photos,
-    pictures, concepts or encoders, or 1 if drawing or scoring failed, behind what was scored."""
-    found, failed = _Found(), None
+    pictures, concepts or encoders, or 1 if drawing or scoring failed, behind what was scored. What
+    was scored is also there when somebody stops it, which raises KeyboardInterrupt."""
+    found, failed = _Found(out, as_json=options.json), None
     with torch.inference_mode():
         try:
             given = _given(options)
@@ -81,18 +109,16 @@ def evaluate(options: argparse.Namespace, out: IO[str]) -> int:
             _score(options, given, found)
         except (ValueError, OSError) as error:
             failed = Problem(0, printable(error))
-    if options.json:
-        _write_events(found.rows, out)
-    elif found.rows:
-        out.write(
-            score_table(found.rows) + (f"\n\n{found.verdict}" if found.verdict else "") + "\n"
-        )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = Problem(0, _TOO_LARGE)
+        finally:
+            found.table()
     if failed is not None:
         refused([failed], out, as_json=options.json)
         return 1
-    if options.json:
-        end = {"event": "end", **_best(found.best), "by": options.best_by, "text": found.verdict}
-        out.write(json.dumps(end) + "\n")
+    found.end(options.best_by)
     return 0
 
 
@@ -116,16 +142,14 @@ def _given(options: argparse.Namespace) -> _Given:
 def _score(options: argparse.Namespace, given: _Given, found: _Found) -> None:
     """Scores the concepts, then the folders, so that what was found before an error is there."""
     if given.concepts:
-        drawn = _concepts(options, given)
-        found.rows, found.best = drawn.scores, drawn.best.column
-        found.verdict = drawn.verdict
+        drawn = _concepts(options, given, found)
+        found.best, found.verdict = drawn.best.column, drawn.verdict
         if options.grid is not None:
             write_whole({options.grid: png_writer(to_picture(drawn.grid(_CELL)))})
     distractors: dict[Hashable, list[Tensor]] = {None: [_tensor(other) for other in given.others]}
     for folder in given.folders:
         samples = _samples(folder)
-        row = score(folder.path, samples, given.reference, given.encoders, distractors)
-        found.rows.append(row)
+        found.add(score(folder.path, samples, given.reference, given.encoders, distractors))
 
 
 def _best(column: Column | None) -> dict[str, Any]:
@@ -135,12 +159,7 @@ def _best(column: Column | None) -> dict[str, Any]:
     return {"best": column.name, **asdict(column.applied)}
 
 
-def _write_events(rows: Sequence[Scores], out: IO[str]) -> None:
-    for row in rows:
-        out.write(json.dumps({"event": "scores", **row.as_dict(), "notes": list(row.notes)}) + "\n")
-
-
-def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
+def _concepts(options: argparse.Namespace, given: _Given, found: _Found) -> Evaluation:
     """The model before training and each concept, as Evaluate Concept has them."""
     columns = columns_of(
         {"concepts": list(given.concepts)},
@@ -166,7 +185,7 @@ def _concepts(options: argparse.Namespace, given: _Given) -> Evaluation:
         negative=options.negative,
     )
     labels = [column.label for column in columns]
-    return evaluate_concepts(Models().wires(options.model), columns, labels, trial)
+    return evaluate_concepts(Models().wires(options.model), columns, labels, trial, found.add)
 
 
 def _samples(folder: _Folder) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,10 +178,10 @@ def draw(
     columns: Sequence[Column],
     shots: Sequence[Shot],
     reference: Mapping[str, Any] | None = None,
-) -> list[list[MapFigure]]:
-    """A row of figures for each shot, a column for each concept. Columns that draw the same are
-    drawn once. `wires`: MODEL, CLIP and VAE without the concepts; they stay as they are.
-    `reference`: LATENT of a photo, for concepts that look at one."""
+) -> Iterator[list[MapFigure]]:
+    """A figure for each shot, column by column. Columns that draw the same are drawn once. `wires`:
+    MODEL, CLIP and VAE without the concepts; they stay as they are. `reference`: LATENT of a photo,
+    for concepts that look at one."""
     different = {column.key: column for column in columns}
     for column in different.values():  # one that does not fit is an error before hours of drawing
         _with_concept(wires, column, reference)
@@ -189,9 +189,11 @@ def draw(
     bar, total = CountedProgress(), len(different) * steps
     drawn: dict[Any, list[MapFigure]] = {}
     before = 0
-    for key, column in different.items():
-        own = _with_concept(wires, column, reference)
-        drawn[key] = []
+    for column in columns:
+        if column.key in drawn:
+            yield drawn[column.key]
+            continue
+        own, figures = _with_concept(wires, column, reference), []
         for shot in shots:
 
             def done(steps: int, before: int = before) -> None:
@@ -199,9 +201,10 @@ def draw(
 
             said = (shot.prompt, column.subject, column.placeholder, shot.negative)
             prompt = SubjectPrompt(*said)
-            drawn[key].append(drawn_figure(own, prompt, column.words, shot.settings, done))
+            figures.append(drawn_figure(own, prompt, column.words, shot.settings, done))
             before += shot.settings.steps
-    return [[drawn[column.key][number] for column in columns] for number in range(len(shots))]
+        drawn[column.key] = figures
+        yield figures
 
 
 def _with_concept(

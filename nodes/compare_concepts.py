@@ -125,7 +125,8 @@ class CompareConcepts(io.ComfyNode):
         wires = (first(model), first(clip), first(vae))
         photo = first(reference) if reference else None
         unwanted = one_value("negative", negative)
-        drawn = draw(wires, columns, [Shot(line, settings, unwanted) for line in lines], photo)
+        shots = [Shot(line, settings, unwanted) for line in lines]
+        drawn = list(zip(*draw(wires, columns, shots, photo), strict=True))
         shown = list(zip(*(column.words for column in columns), strict=True))
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it

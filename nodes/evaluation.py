@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from .host.model.clip_layer import layer_warning
 from .host.model.reference_image import photo_latent
 from .host.model.sampling import SamplerSettings
 from .host.ui.images import from_image
-from .host.ui.progress import CountedProgress
+from .host.ui.progress import stops_at_cancel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,31 +134,34 @@ def check_best_by(by: str, encoders: Sequence[Any]) -> None:
 
 
 def evaluate(
-    wires: tuple[Any, Any, Any], columns: Sequence[Column], labels: Sequence[str], trial: Trial
+    wires: tuple[Any, Any, Any],
+    columns: Sequence[Column],
+    labels: Sequence[str],
+    trial: Trial,
+    told: Callable[[Scores], None] = lambda scores: None,
 ) -> Evaluation:
-    """Draws the trial's pictures with each column and scores them. `wires`: MODEL, CLIP and VAE
-    without the concepts."""
+    """Draws the trial's pictures with each column and scores them, column by column. `wires`:
+    MODEL, CLIP and VAE without the concepts. `told` of every row as soon as it is scored."""
     shots = trial.shots
     if trial.reference.masks:
         for column in columns:  # before anything is drawn for nothing
             looked_for(wires[1], column.words[1])
-    drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
-    by_column = list(zip(*drawn, strict=True))
-    masks: Sequence[Sequence[Tensor | None]] = [[None] * len(shots)] * len(columns)
-    if trial.reference.masks:
-        masks = _masks(wires, columns, by_column)
-    samples = [
-        [_sample(column, *drawing) for drawing in zip(shots, figures, own, strict=True)]
-        for column, figures, own in zip(columns, by_column, masks, strict=True)
-    ]
-    others = _distractors(columns, samples)
+    masks: dict[Any, Sequence[Tensor | None]] = {}
+    others: dict[Any, list[Tensor]] = {}
     rows = []
-    for number, (column, own) in enumerate(zip(columns, samples, strict=True)):
+    drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
+    for number, (column, figures) in enumerate(zip(columns, drawn, strict=True)):
+        if column.key not in masks:  # columns that draw the same are looked at once
+            masks[column.key] = _masks(wires, column, figures, trial)
+        pictures = zip(shots, figures, masks[column.key], strict=True)
+        own = [_sample(column, *picture) for picture in pictures]
+        if column.concept is None:  # the first column: what the others are compared with
+            _add_distractors(others, own)
         scores = score(labels[number], own, trial.reference, trial.encoders, others)
         warning = "" if column.concept is None else layer_warning(wires[1], column.concept)
         notes = (*_notes(columns, labels, number), *filter(None, [warning]))
-        scores = dataclasses.replace(scores, notes=notes)
-        rows.append(Row(column, by_column[number], scores))
+        rows.append(Row(column, figures, dataclasses.replace(scores, notes=notes)))
+        told(rows[-1].scores)
     return Evaluation(trial, rows)
 
 
@@ -171,19 +174,16 @@ def _photo(columns: Sequence[Column], vae: Any, trial: Trial) -> dict[str, Tenso
 
 
 def _masks(
-    wires: tuple[Any, Any, Any], columns: Sequence[Column], drawn: Sequence[Sequence[MapFigure]]
-) -> list[list[Tensor]]:
-    """Where the subject is on the pictures of every column, as Mask Subject finds it with the model
-    before training: one judge for all. It costs a pass for each picture, a twentieth of what
-    drawing it does; columns that draw the same are looked at once."""
-    found: dict[Any, list[Tensor]] = {}
-    for column, figures in zip(columns, drawn, strict=True):
-        if column.key not in found:
-            pictures = [_picture(figure).numpy() for figure in figures]
-            look = SubjectMaskSettings(resolution=min(pictures[0].shape[:2]))
-            category = column.words[1]
-            found[column.key] = subject_masks(wires, pictures, category, look, CountedProgress())
-    return [found[column.key] for column in columns]
+    wires: tuple[Any, Any, Any], column: Column, figures: Sequence[MapFigure], trial: Trial
+) -> Sequence[Tensor | None]:
+    """Where the subject is on a column's pictures, as Mask Subject finds it with the model before
+    training: one judge for all. It costs a pass for each picture, a twentieth of what drawing it
+    does. None for each where the photos have no masks."""
+    if not trial.reference.masks:
+        return [None] * len(figures)
+    pictures = [_picture(figure).numpy() for figure in figures]
+    look = SubjectMaskSettings(resolution=min(pictures[0].shape[:2]))
+    return subject_masks(wires, pictures, column.words[1], look, stops_at_cancel)
 
 
 def _sample(column: Column, shot: Shot, figure: MapFigure, mask: Tensor | None) -> Sample:
@@ -209,16 +209,10 @@ def _picture(figure: MapFigure) -> Tensor:
     return picture.float().cpu()
 
 
-def _distractors(
-    columns: Sequence[Column], samples: Sequence[Sequence[Sample]]
-) -> dict[Any, list[Tensor]]:
+def _add_distractors(others: dict[Any, list[Tensor]], plain: Sequence[Sample]) -> None:
     """What was drawn before training, by scene."""
-    others: dict[Any, list[Tensor]] = {}
-    for column, own in zip(columns, samples, strict=True):
-        if column.concept is None:
-            for sample in own:
-                others.setdefault(sample.scene, []).append(sample.picture)
-    return others
+    for sample in plain:
+        others.setdefault(sample.scene, []).append(sample.picture)
 
 
 def _notes(columns: Sequence[Column], labels: Sequence[str], number: int) -> tuple[str, ...]:

@@ -59,10 +59,10 @@ def saved(run, home):
 def evaluate(host, photos, home):
     from attndreambooth.headless.evaluation import evaluate as program
 
-    def run_program(*arguments, status=0, folder=photos):
+    def run_program(*arguments, status=0, folder=photos, out=None):
         options = _parse([*map(str, arguments), "--photos", str(folder)])
         check(options)
-        out = io.StringIO()
+        out = out or io.StringIO()
         assert program(options, out) == status, out.getvalue()
         return out.getvalue()
 
@@ -139,6 +139,50 @@ def test_pictures_alone_are_scored_by_an_encoder_that_reads_no_text(evaluate, ph
     monkeypatch.setattr(evaluation, "folder_encoder", lambda name: Colours())
     [row, _] = evaluate("--pictures", photos, "--encoder", "dino", "--json").splitlines()
     assert json.loads(row)["colours"]["identity"] > 0.9
+
+
+@pytest.fixture
+def second_picture_fails(host, monkeypatch):
+    """A function: the second picture from now on raises an error."""
+    from attndreambooth.nodes import columns
+
+    plain = columns.drawn_figure
+
+    def fails_with(error):
+        drawn = []
+
+        def drawn_figure(*given, **more):
+            drawn.append(given)
+            if len(drawn) == 2:
+                raise error
+            return plain(*given, **more)
+
+        monkeypatch.setattr(columns, "drawn_figure", drawn_figure)
+
+    return fails_with
+
+
+def test_what_was_scored_is_there_when_somebody_stops_it(evaluate, saved, second_picture_fails):
+    """A row is scored as soon as it is drawn: hours of pictures are not lost with the last one."""
+    asked = ("own-robot", "--prompts", "a {} at night", *SMALL)
+    outs = []
+    for flags in (), ("--json",):
+        second_picture_fails(KeyboardInterrupt())
+        outs.append(io.StringIO())
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(*asked, *flags, out=outs[-1])
+    table, [row] = outs[0].getvalue(), told(outs[1].getvalue())
+    assert "| before training | 1 |" in table and "own-robot |" not in table
+    assert row["label"] == "before training"
+
+
+def test_out_of_memory_is_told_with_a_remedy_behind_what_was_scored(
+    evaluate, saved, second_picture_fails
+):
+    second_picture_fails(torch.cuda.OutOfMemoryError("no room"))
+    asked = ("own-robot", "--prompts", "a {} at night", *SMALL, "--json")
+    row, problem = told(evaluate(*asked, status=1))
+    assert row["label"] == "before training" and "smaller pictures (--size)" in problem["text"]
 
 
 def test_a_grid_that_cannot_be_written_costs_no_score(evaluate, saved, tmp_path):

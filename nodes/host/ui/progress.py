@@ -167,6 +167,11 @@ class CountedProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def stops_at_cancel(_done: int, _total: int) -> None:
+    """Told as `CountedProgress` is, of work beside what the bar counts: Cancel stops it."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 class NodeProgress:
     """What a training node says when it ends: a context manager around its stages.
 
