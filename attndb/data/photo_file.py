@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import jpeg_factory
 
 from ..config.printable import printable
 from .photo import DatasetError, Photo
@@ -22,10 +23,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MOST_BYTES = 512 << 20
-_MOST_PIXELS = {"JPEG": 178_000_000, "MPO": 178_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
+_MOST_PIXELS = {"JPEG": 210_000_000, "MPO": 210_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
 _MOST_PIXELS_ELSE = 100_000_000
-"""Decoding keeps below 1 GB with these: JPEG decodes at half size, WebP keeps several copies."""
+"""Decoding keeps below 1 GB with these: JPEG, of which cameras make 200 megapixels, decodes at half
+size, WebP keeps several copies."""
 _MOST_ALPHA_PIXELS = 64_000_000
+_JPEG = b"\xff\xd8\xff"
 _THINNEST = 100
 """Longer side over shorter side: a crop of a thinner picture would be a stripe, scaled up."""
 
@@ -51,7 +54,7 @@ def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:
         with open_regular(path) as file:
             start = file.read(FORMAT_BYTES)
             file.seek(0)
-            with Image.open(file, formats=readable_formats()) as opened:
+            with _opened(file, start) as opened:
                 _check_size(opened)
                 _decode_smaller(opened)
                 made = make(opened)
@@ -71,6 +74,18 @@ def read_picture(path: Path, name: str, make: Callable[[Image.Image], T]) -> T:
     except Exception as error:  # a reader of a broken file may raise anything
         reason = printable(error, 200) or type(error).__name__
         raise DatasetError(f"{shown} is broken or unreadable: {reason}") from error
+
+
+def _opened(file: io.BufferedReader, start: bytes) -> Image.Image:
+    """Pillow opens nothing above 178.9 megapixels, as whoever decodes it whole should not; a JPEG,
+    which is not, may have more."""
+    try:
+        return Image.open(file, formats=readable_formats())
+    except Image.DecompressionBombError:
+        if not start.startswith(_JPEG):
+            raise
+        file.seek(0)
+        return jpeg_factory(file)
 
 
 def photos_from_arrays(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -78,14 +79,23 @@ def test_none_takes_long_or_more_than_a_gigabyte(told):
     assert first_above is None
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_sound_photo_of_100_megapixels_is_read_smaller_in_a_gigabyte(tmp_path, ending):
-    with Image.new("RGB", (11_500, 8_690)) as photo:  # a gradient: what compresses is still large
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("100.png", (11_500, 8_690)),
+        ("200-as-phones-do.jpg", (16_320, 12_240)),
+        ("200-progressive.jpg", (16_320, 12_240)),
+    ],
+)
+def test_a_sound_photo_of_that_many_megapixels_is_read_smaller_in_a_gigabyte(tmp_path, name, size):
+    with Image.new("RGB", size) as photo:  # a gradient: what compresses is still large
         photo.paste(Image.linear_gradient("L").resize(photo.size).convert("RGB"))
-        photo.save(tmp_path / f"large.{ending}", quality=90, compress_level=1)
-    [[_, size, error, _, peak]] = read(tmp_path)
+        how = {"quality": 90, "compress_level": 1, "progressive": "progressive" in name}
+        photo.save(tmp_path / name, **how)
+    [[_, read_as, error, _, peak]] = read(tmp_path)
     assert error is None and peak < MOST_KB
-    assert size[0] * size[1] <= LARGEST and size[0] / size[1] == pytest.approx(11.5 / 8.69, 1e-3)
+    assert math.prod(read_as) <= LARGEST
+    assert read_as[0] / read_as[1] == pytest.approx(size[0] / size[1], 1e-3)
 
 
 @pytest.mark.parametrize("kind", ENDINGS)
