@@ -280,3 +280,15 @@ def test_a_preview_looks_at_the_photo(micro, trained, latents):
         pictures.append(sampler.draw(concept.embeddings, concept.modules).tobytes())
     assert pictures[0] == pictures[2] != pictures[1]
     assert pictures[0] != sampler.draw(concept.embeddings, {}).tobytes()
+
+
+def test_a_training_with_a_preview_reads_its_photo_by_a_stock_vae(sd15):
+    """Whose weights are made under inference mode, and none of which says that it is frozen."""
+    from PIL import Image
+
+    from attndreambooth.nodes.host.model.private_model import training_mode
+    from attndreambooth.nodes.host.model.reference_image import photo_latent
+
+    with training_mode():
+        latent = photo_latent(sd15.vae, Image.new("RGB", (64, 64)), 64)["samples"]
+        assert not latent.requires_grad and not latent.is_inference()

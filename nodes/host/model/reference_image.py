@@ -96,7 +96,9 @@ def made_reference_image(
 def photo_latent(vae: Any, photo: Image.Image, side: int) -> dict[str, Tensor]:
     """The LATENT of a photo, cut to a square from its centre, `side` pixels."""
     pixels, _ = render(photo, Crop(), side)
-    return {"samples": check_finite(vae.encode(torch.from_numpy(pixels)[None]), vae)}
+    with torch.inference_mode():  # a training asks, too: the VAE's weights are not to be followed
+        latent = vae.encode(torch.from_numpy(pixels)[None])
+    return {"samples": check_finite(latent, vae).clone()}
 
 
 def _as_the_unet_reads(model: Any, latent: Mapping[str, Any] | None, mark: Lineage) -> Tensor:

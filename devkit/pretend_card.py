@@ -1,0 +1,255 @@
+"""A card that is pretended: tensors say `cuda:0`, and their values are worked out on the CPU.
+
+It pretends where tensors are. Inside `pretend_card`, whatever is made on or sent to `cuda` is an
+`OnCard`; an operation whose tensors are on different devices raises, as CUDA does (a CPU number
+without dimensions may stand beside tensors of the card, and CPU indices may pick from one); NumPy
+is refused. ComfyUI is told of a card of some size and does as it does with one: what it loads
+there, what waits in main memory, its dtypes.
+
+It does not pretend gradients (a forward pass with them is fine), kernels (their rounding, what they
+cannot do), whose generator draws, streams, pinned memory, ComfyUI's dynamic one, or what a tensor
+of the card costs. Other threads may compute with what is on the card, and send nothing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+CARD = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+GIB = 1 << 30
+
+_ATEN = torch.ops.aten
+_DATA: Any = Tensor.data
+_PICKING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+_CROSSING = {"aten::to", "aten::_to_copy", "aten::copy_", "aten::type_as", "aten::cpu"}
+_WHOLE = {"aten::cat", "aten::stack", "aten::embedding", "aten::gather", "aten::index_select"}
+_WHOLE |= {"aten::index_add", "aten::index_add_", "aten::scatter", "aten::scatter_"}
+"""What takes no CPU number beside tensors of the card either."""
+
+
+class OnCard(Tensor):
+    """A tensor that says it is on the card."""
+
+    held: Tensor
+    """The values, on the CPU."""
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> OnCard:
+        """Around a CPU tensor, which it shares."""
+        made: Any = Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=CARD,
+        )
+        made.held = held
+        return made
+
+    def __init__(self, held: Tensor) -> None: ...
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"OnCard({self.held!r})"
+
+    def tolist(self) -> Any:
+        """The values; waits for the card."""
+        return self.held.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Not of a card, unless forced."""
+        if not force:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        return self.held.numpy(force=True)
+
+    @classmethod
+    def __torch_dispatch__(
+        cls,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Carries an operation out."""
+        return _carried_out(func, args, kwargs or {})
+
+
+class _Placing(TorchDispatchMode):
+    """Sees what has no tensor of the card among its arguments."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return _carried_out(func, args, kwargs or {})
+
+
+class _Generator(torch.Generator):
+    """The CPU's numbers for whatever device."""
+
+    def __new__(cls, device: Any = CPU) -> _Generator:
+        return super().__new__(cls)
+
+    def __init__(self, device: Any = CPU) -> None: ...
+
+
+def _carried_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The operation on the CPU, and its results on the device that they belong to."""
+    values, spec = tree_flatten((tuple(args), dict(kwargs)))
+    wrappers = {id(v.held): v for v in values if isinstance(v, OnCard)}
+    named = [v for v in values if isinstance(v, torch.device) and v.type in ("cpu", "cuda")]
+    name = func._schema.name
+    if not wrappers and not any(device.type == "cuda" for device in named):
+        return func(*args, **kwargs)
+    if name == "aten::_has_compatible_shallow_copy_type":
+        return True  # of a card: `.data` takes tensors of either device
+    if name not in _CROSSING:
+        _check_devices(func, args, values)
+    if name == "aten::type_as" or func is _ATEN.to.other:
+        named = [args[1].device]
+    there = named[-1] if named else args[0].device if name in _CROSSING else CARD
+    if name == "aten::_fused_sdp_choice":
+        return 0  # plain products
+    plain = [_plain(v) for v in values]
+    plain_args, plain_kwargs = tree_unflatten(plain, spec)
+    made = func(*plain_args, **plain_kwargs)
+    moved = name in _CROSSING and name != "aten::copy_" and args[0].device.type != there.type
+    if moved and isinstance(made, Tensor) and id(made) in {id(v) for v in plain}:
+        made = made.clone()  # what goes to another device is another tensor
+    if there.type == "cpu":
+        return made
+
+    def placed(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        known = wrappers.get(id(value))
+        if known is None:
+            with torch.inference_mode(value.is_inference()):  # a view is what its base is
+                return OnCard(value)
+        if known.shape != value.shape or known.stride() != value.stride():
+            raise NotImplementedError(f"{func} gives a tensor of the card another shape")
+        return known
+
+    return tree_map(placed, made)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, OnCard):
+        return value.held
+    if isinstance(value, torch.device) and value.type == "cuda":
+        return CPU
+    return value
+
+
+def _check_devices(func: Any, args: Sequence[Any], values: Sequence[Any]) -> None:
+    """RuntimeError, as CUDA raises it, for tensors on different devices."""
+    name, checked = func._schema.name, values
+    if name in _PICKING:
+        picked, indices = args[0], [i for i in args[1] if isinstance(i, Tensor)]
+        if not isinstance(picked, OnCard) and any(isinstance(i, OnCard) for i in indices):
+            raise RuntimeError(
+                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+            )
+        checked = [picked, *args[2:3]]
+    tensors = [v for v in checked if isinstance(v, Tensor)]
+    written = [
+        a
+        for a, argument in zip(args, func._schema.arguments, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    for tensor in tensors:
+        number = tensor.dim() == 0 and name not in _WHOLE and not any(tensor is w for w in written)
+        if tensor.device.type == "cpu" and not number and any(v.is_cuda for v in tensors):
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found at least two devices, "
+                f"cuda:0 and cpu! (when checking {func})"
+            )
+
+
+def _set_data(tensor: Tensor, value: Tensor) -> None:
+    """`tensor.data = value`, which may be on the other device: whoever holds the tensor sees it."""
+    if type(tensor) is not type(value) and (
+        isinstance(tensor, OnCard) or isinstance(value, OnCard)
+    ):
+        if isinstance(tensor, nn.Parameter):
+            value = nn.Parameter(value.detach(), requires_grad=tensor.requires_grad)
+        torch.utils.swap_tensors(tensor, value)
+        return
+    _DATA.__set__(tensor, value)
+    if isinstance(tensor, OnCard):
+        tensor.held = cast(OnCard, value).held
+
+
+@contextmanager
+def pretend_card(
+    free: int = 16 * GIB, *, half: bool = False, gpu_only: bool = False
+) -> Iterator[None]:
+    """Inside, ComfyUI has a card of 24 GiB with so many bytes free. What is on it stays usable
+    afterwards, for comparing.
+
+    half: models in fp16 and bf16, as ComfyUI takes them for a card; else everything in fp32, so
+    that values are the CPU's. gpu_only: as with --gpu-only, what goes over the wires is there.
+    """
+    import comfy.model_management as management
+    from comfy.cli_args import args
+
+    told = SimpleNamespace(
+        name="pretended", major=9, minor=0, total_memory=24 * GIB, multi_processor_count=100
+    )
+    stats = {"active_bytes.all.current": 0, "reserved_bytes.all.current": 0}
+    answers: dict[str, Any] = {
+        "is_available": True,
+        "is_initialized": True,
+        "is_bf16_supported": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_name": told.name,
+        "get_device_properties": told,
+        "get_device_capability": (told.major, told.minor),
+        "get_allocator_backend": "native",
+        "mem_get_info": (free, told.total_memory),
+        "memory_stats": stats,
+        "memory_allocated": 0,
+        "max_memory_allocated": 0,
+    }
+    answers |= dict.fromkeys(("synchronize", "empty_cache", "ipc_collect", "set_device"))
+    answers |= dict.fromkeys(("_lazy_init", "manual_seed", "manual_seed_all"))
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, a=answer, **__: a))
+        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
+        data = property(_DATA.__get__, _set_data)
+        stack.enter_context(mock.patch.object(Tensor, "data", data, create=True))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda tensor, *_: tensor))
+        state = "HIGH_VRAM" if gpu_only else "NORMAL_VRAM"
+        there = [
+            (management, "cpu_state", management.CPUState.GPU),
+            (management, "vram_state", getattr(management.VRAMState, state)),
+            (management, "current_loaded_models", []),
+            (args, "gpu_only", gpu_only),
+        ]
+        if not half:
+            there += [(args, f"fp32_{part}", True) for part in ("unet", "vae")]
+            there += [(management, "lora_compute_dtype", lambda _: torch.float32)]
+        for owner, name, value in there:
+            stack.enter_context(mock.patch.object(owner, name, value))
+        torch._C._ensureCUDADeviceGuardSet()  # one that asks no driver where there is none
+        lifts_only = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts_only)
+        stack.enter_context(_Placing())
+        yield
