@@ -18,6 +18,7 @@ from ..data.batch import Batch
 from ..data.tokens import TokenizedText
 from ..losses.totals import LossTotals
 from ..methods.registry import method_of
+from ..models.placement import shares_main_memory
 from ..models.precision import computes_in_bf16
 from ..models.protocol import Model
 from ..training.adamw_in_backward import AdamWInBackward, update_bytes
@@ -38,8 +39,8 @@ class MemoryEstimate:
     micro_batch: int
     """Samples at a time."""
     resident: int
-    """In place before the first step. On a CPU the U-Net and the text encoder in fp32; on a card
-    the U-Net as it is kept, and the text encoder, which may leave then."""
+    """In place before the first step. In main memory the U-Net and the text encoder in fp32; on a
+    card with its own the U-Net as it is kept, and the text encoder, which may leave then."""
     weights: int
     """The U-Net as it is kept during the stage, and what is trained."""
     text_encoder: int = 0
@@ -47,7 +48,7 @@ class MemoryEstimate:
     autoencoder: int = 0
     """The VAE, where it stays next to the U-Net."""
     set_aside: int = 0
-    """Weights as they were, kept until the end, where that is in the same memory: on the CPU."""
+    """Weights as they were, kept until the end, where that is in the same memory."""
     base: int = 0
     """The base's weights next to the trained ones, where these are held to them."""
     average: int = 0
@@ -118,8 +119,11 @@ class MemoryEstimator:
 
     @property
     def in_place(self) -> int:
-        """Bytes of the model that are on its device now: none where all of it waits elsewhere."""
-        return unique_bytes(t for t in self._tensors() if t.device.type == self.model.device.type)
+        """Bytes of the model that are in its device's memory now: none where all of it waits in
+        another."""
+        device = self.model.device
+        here = {device.type, "cpu"} if shares_main_memory(device) else {device.type}
+        return unique_bytes(t for t in self._tensors() if t.device.type in here)
 
     def _tensors(self) -> Iterator[Tensor]:
         for module in (self.model.unet, *self.model.text_encoders.values()):
@@ -128,7 +132,7 @@ class MemoryEstimator:
     def __call__(self, config: StageConfig) -> MemoryEstimate:
         """What the stage needs on the model's device. About a second for a U-Net of SD 2.1."""
         device = self.model.device
-        on_the_cpu = device.type == "cpu"
+        on_the_cpu, shared = device.type == "cpu", shares_main_memory(device)
         size = min(config.micro_batch or config.batch_size, config.batch_size)
         model = self.model.on_meta_device()
         encoders = list(model.text_encoders.values())
@@ -148,17 +152,17 @@ class MemoryEstimator:
                 aside += unique_bytes(p for p in trained if p in before)
             # with several prompts the encoder comes back for each that is new
             several = len(self.prompts) > 1 or config.prior_prediction > 0
-            stays = on_the_cpu or config.trains_text or several
+            stays = shared or config.trains_text or several
             activations = max(0, trace.peak - gradients)
             loaded = unique_bytes(weights) + unique_bytes(text)
             return MemoryEstimate(
                 device=device,
                 micro_batch=size,
-                resident=unique_bytes(self._tensors()) if on_the_cpu else loaded,
+                resident=unique_bytes(self._tensors()) if shared else loaded,
                 weights=unique_bytes(weights),
                 text_encoder=unique_bytes(text) if stays else 0,
-                autoencoder=0 if on_the_cpu else self.autoencoder,
-                set_aside=aside if on_the_cpu else 0,
+                autoencoder=0 if shared else self.autoencoder,
+                set_aside=aside if shared else 0,
                 base=0 if base is None else base.bytes_held(on_the_cpu),
                 average=bytes_trained if config.ema_decay else 0,
                 optimizer=optimizer_bytes(trained, config.optimizer.name),

@@ -9,6 +9,12 @@ import torch
 from torch import Tensor, nn
 
 
+def shares_main_memory(device: torch.device) -> bool:
+    """Whether a device has no memory of its own, so that what leaves it for the CPU takes as much
+    as before: the CPU itself, and Apple's GPUs (MPS)."""
+    return device.type in ("cpu", "mps")
+
+
 def put(parameter: Tensor, value: Tensor) -> None:
     """Gives a parameter or a buffer another value, on any device; whoever holds it sees that."""
     parameter.data = value

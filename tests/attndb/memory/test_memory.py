@@ -174,6 +174,19 @@ def test_only_what_is_on_the_device_is_in_place_before_a_training(backend):
     assert estimator(backend, device=CARD).in_place == 0
 
 
+def test_on_a_mac_what_waits_in_main_memory_takes_the_gpus(backend):
+    mac, config = torch.device("mps"), config_of(2, "bf16")
+    assert estimator(backend, device=mac).in_place == estimator(backend).in_place
+    needed, here, there = (
+        replace(estimator(backend, device=device), autoencoder=1 << 20)(config)
+        for device in (mac, CPU, CARD)
+    )
+    assert needed.resident == here.resident > there.weights
+    assert needed.text_encoder == here.text_encoder > there.text_encoder == 0
+    assert needed.set_aside == here.set_aside > there.set_aside == 0
+    assert needed.autoencoder == here.autoencoder < there.autoencoder
+
+
 def test_an_update_in_the_backward_pass_keeps_bf16_means_and_no_gradients(backend):
     plain = estimator(backend)(config_of(3, "bf16"))
     low = estimator(backend)(config_of(3, "bf16", low_memory=True))
