@@ -35,7 +35,7 @@ def otsu_threshold(values: Tensor) -> float:
 
     256 bins from least to most; the centre of the best bin. A flat map gives its own value.
     """
-    flat = values.float().flatten()
+    flat = values.float().flatten().cpu()  # fp64, which not every device has
     low, high = float(flat.min()), float(flat.max())
     if high <= low:
         return low
