@@ -37,6 +37,17 @@ _WHOLE |= {"aten::index_add", "aten::index_add_", "aten::scatter", "aten::scatte
 """What takes no CPU number beside tensors of the card either."""
 
 
+def _dispatched(
+    self: Any,
+    func: Any,
+    types: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """`__torch_dispatch__`, of a class or of a mode: carries an operation out."""
+    return _carried_out(func, args, kwargs or {})
+
+
 class OnCard(Tensor):
     """A tensor that says it is on the card."""
 
@@ -73,29 +84,13 @@ class OnCard(Tensor):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         return self.held.numpy(force=True)
 
-    @classmethod
-    def __torch_dispatch__(
-        cls,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Carries an operation out."""
-        return _carried_out(func, args, kwargs or {})
+    __torch_dispatch__ = classmethod(_dispatched)
 
 
 class _Placing(TorchDispatchMode):
     """Sees what has no tensor of the card among its arguments."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _carried_out(func, args, kwargs or {})
+    __torch_dispatch__ = _dispatched
 
 
 class _Generator(torch.Generator):

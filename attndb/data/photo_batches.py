@@ -153,11 +153,10 @@ class PhotoBatches:
         """The photos and crops of a step, and the generator that draws the rest of it."""
         config = self._config
         generator = step_generator("step", config.seed, config.stage, step)
-        first = step * config.batch_size
-        samples = [
-            (self._photo(index), self._crop(index, generator))
-            for index in range(first, first + config.batch_size)
-        ]
+        first, samples = step * config.batch_size, []
+        for index in range(first, first + config.batch_size):
+            number = self._photo_number(index)
+            samples.append((self._dataset.photos[number], self._crop(index, number, generator)))
         return samples, generator
 
     def _photo(self, index: int) -> Photo:
@@ -179,18 +178,15 @@ class PhotoBatches:
         seed, stage = self._config.seed, self._config.stage
         return self._prompts[own[epoch_index(index, len(own), "template", seed, stage)]]
 
-    def _crop(self, index: int, generator: torch.Generator) -> Crop:
-        """How sample `index` is cropped. Of a pool every crop of the photo has its turn before one
-        comes again, the same ones first in every stage: what one has encoded, the next draws. The
-        step's generator gives as many numbers as without a pool."""
-        config, number = self._config, self._photo_number(index)
-        crop, crops = (
-            draw_crop_of(config.data, generator),
-            self._pool.of(self._dataset.photos[number]),
-        )
-        turn = index // len(self._dataset.photos)
-        if turn < len(crops):
-            return crops[turn]
+    def _crop(self, index: int, number: int, generator: torch.Generator) -> Crop:
+        """How sample `index`, of photo `number`, is cropped. Of a pool every crop of the photo has
+        its turn before one comes again, the same ones first in every stage: what one has encoded,
+        the next draws. The step's generator gives as many numbers as without a pool."""
+        config, photos = self._config, self._dataset.photos
+        crop, crops = draw_crop_of(config.data, generator), self._pool.of(photos[number])
         if not crops:
             return crop
+        turn = index // len(photos)
+        if turn < len(crops):
+            return crops[turn]
         return crops[epoch_index(turn, len(crops), "crop", config.seed, config.stage, number)]
