@@ -14,7 +14,7 @@ from support.control_net import control_net_file
 from support.encoders import clip_folder
 from support.outcome import Outcome
 from support.server import HostServer
-from support.shipped import Shipped
+from support.shipped import Shipped, rank_in
 from support.workflow import ui_workflow_to_api
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
@@ -62,12 +62,13 @@ def test_fast_draws_and_saves(stocked, taught):
         assert (stocked.base / "models" / kind / "my-dog.safetensors").is_file()
 
 
-def test_the_main_job_draws_and_saves(stocked):
-    graph = Shipped(stocked, "Teach a subject", SIDE)
-    [save] = graph.ids("AttnDBSaveConcept")
-    graph.prompt[save]["inputs"]["name"] = "my-dog-in-full"
+@pytest.mark.parametrize(("name", "rank"), [("Teach a subject", 0), ("Teach a subject (LoRA)", 16)])
+def test_the_main_job_draws_and_saves(stocked, name, rank):
+    graph = Shipped(stocked, name, SIDE)
+    [save], saved = graph.ids("AttnDBSaveConcept"), f"of-rank-{rank}"
+    graph.prompt[save]["inputs"]["name"] = saved
     assert drawn(stocked, graph, graph.run(), "SaveImage").shape == (SIDE, SIDE, 3)
-    assert (stocked.base / "models" / "loras" / "my-dog-in-full.safetensors").is_file()
+    assert rank_in(stocked.base / "models" / "loras" / f"{saved}.safetensors") == rank
 
 
 @pytest.mark.parametrize(

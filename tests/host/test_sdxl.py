@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from support.graph import Graph, Node
 from support.server import HostServer
+from support.shipped import Shipped, rank_in
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
 from attndreambooth.devkit.photos import write_photos
@@ -98,3 +99,21 @@ def test_three_stages_and_the_files_in_stock_nodes(server, checkpoint):
     assert np.array_equal(pixels(server, outcome, ours), pixels(server, drawn, theirs))
     base_picture = pixels(server, drawn, plain).astype(float)
     assert np.abs(base_picture - pixels(server, outcome, ours)).mean() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rank"), [("Teach a subject (SDXL)", 0), ("Teach a subject (SDXL, LoRA)", 16)]
+)
+def test_a_shipped_graph_draws_and_saves(server, checkpoint, name, rank):
+    graph = Shipped(server, name, 64)
+    [load], [save] = graph.ids("CheckpointLoaderSimple"), graph.ids("AttnDBSaveConcept")
+    [draw], [photos] = graph.ids("SaveImage"), graph.ids("AttnDBLoadConceptDataset")
+    folder = server.base / "input" / graph.prompt[photos]["inputs"]["path"]
+    if not folder.exists():
+        write_photos(folder, 3)
+    saved = f"{Path(checkpoint).stem}-of-rank-{rank}"
+    graph.prompt[load]["inputs"]["ckpt_name"] = checkpoint
+    graph.prompt[save]["inputs"]["name"] = saved
+    outcome = graph.run()
+    assert pixels(server, outcome, Node(draw, {})).shape == (64, 64, 3)
+    assert rank_in(server.base / "models" / "loras" / f"{saved}.safetensors") == rank
