@@ -37,6 +37,7 @@ SCRIPTS = {
     "observations": ("benchmarks/observations.py", "the paper's observations over training, drawn"),
     "evaluate-micro": ("demo/evaluate_micro.py", "does the embedded model follow its prompts"),
     "train-micro": ("demo/train_micro.py", "train the embedded model from nothing"),
+    "pictures": ("demo/drawn.py", "which pictures other weights of the embedded model drew"),
     "picture": ("tests/browser/picture.py", "a picture of a workflow as the front end shows it"),
 }
 REPORTS = ROOT / ".cache" / "hosts"
