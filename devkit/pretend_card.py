@@ -4,7 +4,8 @@ It pretends where tensors are. Inside `pretend_card`, whatever is made on or sen
 `OnCard`; an operation whose tensors are on different devices raises, as CUDA does (a CPU number
 without dimensions may stand beside tensors of the card, and CPU indices may pick from one); NumPy
 is refused. ComfyUI is told of a card of some size and does as it does with one: what it loads
-there, what waits in main memory, its dtypes.
+there, what waits in main memory, its dtypes. Other kinds of cards (`mps`, `xpu`) refuse what they
+have not: float64, and on `mps` the operations that PyTorch does not list for it.
 
 It does not pretend gradients (a forward pass with them is fine), kernels (their rounding, what they
 cannot do), whose generator draws, streams, pinned memory, ComfyUI's dynamic one, or what a tensor
@@ -13,6 +14,7 @@ of the card costs. Other threads may compute with what is on the card, and send 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -24,12 +26,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-CARD = torch.device("cuda", 0)
+from .kinds_of_card import CUDA, KINDS, MPS, XPU, KindOfCard, known_to_pytorch
+
+CARD = CUDA.device
 CPU = torch.device("cpu")
 GIB = 1 << 30
 
 _ATEN = torch.ops.aten
 _DATA: Any = Tensor.data
+_TO: Any = Tensor.to
+_SDPA: Any = torch.nn.functional.scaled_dot_product_attention
 _PICKING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 _CROSSING = {"aten::to", "aten::_to_copy", "aten::copy_", "aten::type_as", "aten::cpu"}
 _WHOLE = {"aten::cat", "aten::stack", "aten::embedding", "aten::gather", "aten::index_select"}
@@ -55,7 +61,7 @@ class OnCard(Tensor):
     """The values, on the CPU."""
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> OnCard:
+    def __new__(cls, held: Tensor, device: torch.device) -> OnCard:
         """Around a CPU tensor, which it shares."""
         made: Any = Tensor._make_wrapper_subclass(
             cls,
@@ -64,12 +70,12 @@ class OnCard(Tensor):
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
             layout=held.layout,
-            device=CARD,
+            device=device,
         )
         made.held = held
         return made
 
-    def __init__(self, held: Tensor) -> None: ...
+    def __init__(self, held: Tensor, device: torch.device) -> None: ...
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnCard({self.held!r})"
@@ -81,7 +87,7 @@ class OnCard(Tensor):
     def numpy(self, *, force: bool = False) -> Any:
         """Not of a card, unless forced."""
         if not force:
-            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy")
         return self.held.numpy(force=True)
 
     __torch_dispatch__ = classmethod(_dispatched)
@@ -106,19 +112,23 @@ def _carried_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     """The operation on the CPU, and its results on the device that they belong to."""
     values, spec = tree_flatten((tuple(args), dict(kwargs)))
     wrappers = {id(v.held): v for v in values if isinstance(v, OnCard)}
-    named = [v for v in values if isinstance(v, torch.device) and v.type in ("cpu", "cuda")]
+    named = [v for v in values if isinstance(v, torch.device) and v.type in ("cpu", *KINDS)]
     name = func._schema.name
-    if not wrappers and not any(device.type == "cuda" for device in named):
+    kinds = [v.device.type for v in values if isinstance(v, OnCard)]
+    kinds += [device.type for device in named if device.type in KINDS]
+    if not kinds:
         return func(*args, **kwargs)
+    kind = KINDS[kinds[0]]
     if name == "aten::_has_compatible_shallow_copy_type":
         return True  # of a card: `.data` takes tensors of either device
     if name not in _CROSSING:
         _check_devices(func, args, values)
     if name == "aten::type_as" or func is _ATEN.to.other:
         named = [args[1].device]
-    there = named[-1] if named else args[0].device if name in _CROSSING else CARD
+    there = named[-1] if named else args[0].device if name in _CROSSING else kind.device
     if name == "aten::_fused_sdp_choice":
         return 0  # plain products
+    kind.check(func)
     plain = [_plain(v) for v in values]
     plain_args, plain_kwargs = tree_unflatten(plain, spec)
     made = func(*plain_args, **plain_kwargs)
@@ -132,9 +142,10 @@ def _carried_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
         if not isinstance(value, Tensor):
             return value
         known = wrappers.get(id(value))
+        kind.check_dtype(value.dtype)
         if known is None:
             with torch.inference_mode(value.is_inference()):  # a view is what its base is
-                return OnCard(value)
+                return OnCard(value, kind.device)
         if known.shape != value.shape or known.stride() != value.stride():
             raise NotImplementedError(f"{func} gives a tensor of the card another shape")
         return known
@@ -145,7 +156,7 @@ def _carried_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
 def _plain(value: Any) -> Any:
     if isinstance(value, OnCard):
         return value.held
-    if isinstance(value, torch.device) and value.type == "cuda":
+    if isinstance(value, torch.device) and value.type in KINDS:
         return CPU
     return value
 
@@ -168,10 +179,11 @@ def _check_devices(func: Any, args: Sequence[Any], values: Sequence[Any]) -> Non
     ]
     for tensor in tensors:
         number = tensor.dim() == 0 and name not in _WHOLE and not any(tensor is w for w in written)
-        if tensor.device.type == "cpu" and not number and any(v.is_cuda for v in tensors):
+        others = [v.device for v in tensors if isinstance(v, OnCard)]
+        if tensor.device.type == "cpu" and not number and others:
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, "
-                f"cuda:0 and cpu! (when checking {func})"
+                f"{others[0]} and cpu! (when checking {func})"
             )
 
 
@@ -189,12 +201,22 @@ def _set_data(tensor: Tensor, value: Tensor) -> None:
         tensor.held = cast(OnCard, value).held
 
 
+def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`Tensor.to`; which card is meant by a device without a number is not asked of a driver."""
+
+    def numbered(value: Any) -> Any:
+        named = isinstance(value, (str, torch.device)) and str(value) in KINDS
+        return KINDS[str(value)].device if named else value
+
+    return _TO(tensor, *map(numbered, args), **{n: numbered(v) for n, v in kwargs.items()})
+
+
 @contextmanager
 def pretend_card(
-    free: int = 16 * GIB, *, half: bool = False, gpu_only: bool = False
+    free: int = 16 * GIB, *, half: bool = False, gpu_only: bool = False, kind: KindOfCard = CUDA
 ) -> Iterator[None]:
-    """Inside, ComfyUI has a card of 24 GiB with so many bytes free. What is on it stays usable
-    afterwards, for comparing.
+    """Inside, ComfyUI has a card of 24 GiB with so many bytes free; a kind that has no memory of
+    its own has the machine's. What is on it stays usable afterwards, for comparing.
 
     half: models in fp16 and bf16, as ComfyUI takes them for a card; else everything in fp32, so
     that values are the CPU's. gpu_only: as with --gpu-only, what goes over the wires is there.
@@ -202,10 +224,79 @@ def pretend_card(
     import comfy.model_management as management
     from comfy.cli_args import args
 
+    module = {CUDA: torch.cuda, MPS: torch.mps, XPU: torch.xpu}[kind]
+    state = "HIGH_VRAM" if gpu_only else "NORMAL_VRAM"
+    there: list[tuple[Any, str, Any]] = [
+        (management, "cpu_state", management.CPUState.GPU),
+        (management, "vram_state", getattr(management.VRAMState, state)),
+        (management, "current_loaded_models", []),
+        (args, "gpu_only", gpu_only),
+    ]
+    if kind is MPS:
+        there += [(management, "cpu_state", management.CPUState.MPS)]
+        there += [(management, "vram_state", management.VRAMState.SHARED)]
+        there += [(management, "mac_version", lambda: (15, 0))]
+        there += [(torch.backends.mps, "is_available", lambda: True)]
+    if kind is XPU:
+        there += [(management, "xpu_available", True)]
+    if kind is not CUDA:  # as in a PyTorch that was built without it
+        there += [(torch.version, "cuda", None), (torch.cuda, "_lazy_init", _no_cuda)]
+        there += [(torch.nn.functional, "scaled_dot_product_attention", _attention)]
+    if not half:
+        there += [(args, f"fp32_{part}", True) for part in ("unet", "vae")]
+        there += [(management, "lora_compute_dtype", lambda _: torch.float32)]
+    with ExitStack() as stack:
+        for name, answer in _answers(free).items():
+            if hasattr(module, name):
+                say = lambda *_, a=answer, **__: a  # noqa: E731
+                stack.enter_context(mock.patch.object(module, name, say))
+        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
+        data = property(_DATA.__get__, _set_data)
+        stack.enter_context(mock.patch.object(Tensor, "data", data, create=True))
+        if kind is not CUDA:
+            stack.enter_context(mock.patch.object(Tensor, "to", _to))
+        else:
+            stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda tensor, *_: tensor))
+        for owner, name, value in there:
+            stack.enter_context(mock.patch.object(owner, name, value))
+        stack.enter_context(known_to_pytorch(kind))
+        lifts_only = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts_only)
+        stack.enter_context(_Placing())
+        yield
+
+
+def _no_cuda() -> None:
+    raise AssertionError("Torch not compiled with CUDA enabled")
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *more: Any,
+    **how: Any,
+) -> Tensor:
+    """What PyTorch has no kernel to choose for outside inference mode, as plain products."""
+    if not isinstance(query, OnCard):
+        return _SDPA(query, key, value, attn_mask, *more, **how)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(
+            ~attn_mask, -math.inf
+        )
+    plain = torch._scaled_dot_product_attention_math
+    return plain(query, key, value, attn_mask, *more, **how)[0]
+
+
+def _answers(free: int) -> dict[str, Any]:
+    """What the functions of torch.cuda, torch.mps and torch.xpu give."""
     told = SimpleNamespace(
         name="pretended", major=9, minor=0, total_memory=24 * GIB, multi_processor_count=100
     )
-    stats = {"active_bytes.all.current": 0, "reserved_bytes.all.current": 0}
+    told.has_fp16 = True
+    taken = told.total_memory - free
     answers: dict[str, Any] = {
         "is_available": True,
         "is_initialized": True,
@@ -217,34 +308,12 @@ def pretend_card(
         "get_device_capability": (told.major, told.minor),
         "get_allocator_backend": "native",
         "mem_get_info": (free, told.total_memory),
-        "memory_stats": stats,
+        "memory_stats": {f"{what}_bytes.all.current": taken for what in ("active", "reserved")},
         "memory_allocated": 0,
         "max_memory_allocated": 0,
+        "current_allocated_memory": 0,
+        "driver_allocated_memory": 0,
+        "recommended_max_memory": told.total_memory,
     }
     answers |= dict.fromkeys(("synchronize", "empty_cache", "ipc_collect", "set_device"))
-    answers |= dict.fromkeys(("_lazy_init", "manual_seed", "manual_seed_all"))
-    with ExitStack() as stack:
-        for name, answer in answers.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, a=answer, **__: a))
-        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
-        data = property(_DATA.__get__, _set_data)
-        stack.enter_context(mock.patch.object(Tensor, "data", data, create=True))
-        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda tensor, *_: tensor))
-        state = "HIGH_VRAM" if gpu_only else "NORMAL_VRAM"
-        there = [
-            (management, "cpu_state", management.CPUState.GPU),
-            (management, "vram_state", getattr(management.VRAMState, state)),
-            (management, "current_loaded_models", []),
-            (args, "gpu_only", gpu_only),
-        ]
-        if not half:
-            there += [(args, f"fp32_{part}", True) for part in ("unet", "vae")]
-            there += [(management, "lora_compute_dtype", lambda _: torch.float32)]
-        for owner, name, value in there:
-            stack.enter_context(mock.patch.object(owner, name, value))
-        torch._C._ensureCUDADeviceGuardSet()  # one that asks no driver where there is none
-        lifts_only = torch._C._only_lift_cpu_tensors()
-        torch._C._set_only_lift_cpu_tensors(True)
-        stack.callback(torch._C._set_only_lift_cpu_tensors, lifts_only)
-        stack.enter_context(_Placing())
-        yield
+    return answers | dict.fromkeys(("_lazy_init", "manual_seed", "manual_seed_all"))

@@ -35,7 +35,7 @@ class OrthogonalParameter(nn.Module):
         eye_DD = torch.eye(skew_RDD.shape[1], dtype=skew_RDD.dtype, device=skew_RDD.device)
         # both factors are functions of S, so their order does not matter. I + S is never singular:
         # `solve` would ask the card whether it was, and wait for it, in every layer
-        return torch.linalg.solve_ex(eye_DD + skew_RDD, eye_DD - skew_RDD).result
+        return _solved(eye_DD + skew_RDD, eye_DD - skew_RDD)
 
     def forward(self, weight: Tensor) -> Tensor:
         with full_precision(weight.device):
@@ -47,6 +47,15 @@ class OrthogonalParameter(nn.Module):
         if self.limit:
             norm_R11 = torch.linalg.matrix_norm(self.generator, keepdim=True)
             self.generator.mul_((self.limit / norm_R11.clamp_min(1e-30)).clamp_max(1.0))
+
+
+def _solved(left_RDD: Tensor, right_RDD: Tensor) -> Tensor:
+    """left^-1 right, where they are; for MPS on the CPU, as PyTorch 2.11 has no operation there for
+    the gradient (linalg_lu_solve)."""
+    device = left_RDD.device
+    if device.type == "mps":
+        left_RDD, right_RDD = left_RDD.cpu(), right_RDD.cpu()
+    return torch.linalg.solve_ex(left_RDD, right_RDD).result.to(device)
 
 
 def turned(weight_OI: Tensor, rotation_RDD: Tensor) -> Tensor:

@@ -117,8 +117,10 @@ class AdamWInBackward(torch.optim.Optimizer):
         generator = torch.Generator(parameter.device)
         key = ("round", self._seed, index, state["step"])
         generator.manual_seed(step_generator(*key).initial_seed())
-        # a step counter on the device, without waiting for it
-        count = torch.full((), float(state["step"]), device=parameter.device)
+        fused = parameter.device.type in ("cuda", "cpu")
+        # the fused kernel takes the step counter on the device; without it the host reads the
+        # counter for every piece, and would wait for a device (MPS, XPU) that had it
+        count = torch.full((), float(state["step"]), device=parameter.device if fused else "cpu")
         state["step"] += 1
         kept = [t.view(-1) for t in (parameter.data, state["exp_avg"], state["exp_avg_sq"])]
         for start in range(0, parameter.numel(), PIECE):
@@ -131,7 +133,7 @@ class AdamWInBackward(torch.optim.Optimizer):
                 [square],
                 [],
                 [count.clone()],
-                fused=weight.device.type in ("cuda", "cpu"),
+                fused=fused,
                 amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],

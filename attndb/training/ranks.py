@@ -118,8 +118,18 @@ class Ranks:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor, which has become the sum of all processes'."""
-        self._collective(lambda: dist.all_reduce(tensor))
-        return tensor
+        if _is_summed_where_it_is(tensor):
+            self._collective(lambda: dist.all_reduce(tensor))
+            return tensor
+        waiting = tensor.cpu()
+        self._collective(lambda: dist.all_reduce(waiting))
+        return tensor.copy_(waiting)
+
+    def sum_in_fp64(self, values: Tensor) -> Tensor:
+        """The sum (1, N) of all rows (M, N) of all processes."""
+        if not _is_summed_where_it_is(values):
+            values = values.cpu()  # MPS has no fp64, nor have several of Intel's cards
+        return self.sum(values.double().sum(dim=0, keepdim=True))
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
         """ValueError, in all processes, unless all were asked for the same training."""
@@ -191,6 +201,11 @@ class Ranks:
                 f"says why ({str(error).splitlines()[0][:200]}). What was done is kept; start all "
                 "of them again to go on"
             ) from error
+
+
+def _is_summed_where_it_is(tensor: Tensor) -> bool:
+    """gloo sums in main memory, NCCL on CUDA's cards; what is on others has to come and go."""
+    return tensor.device.type in ("cpu", "cuda")
 
 
 def _at_once(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

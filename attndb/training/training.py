@@ -169,8 +169,7 @@ class Training:
             return self._backward(index, batch, totals)
         loss = self.ranks.together(lambda: self._backward(index, batch, totals))
         self.ranks.sum_gradients(self.trainable)
-        parts = self.ranks.sum(loss.parts.double().sum(dim=0, keepdim=True))
-        return PendingLoss(index, loss.names, parts)
+        return PendingLoss(index, loss.names, self.ranks.sum_in_fp64(loss.parts))
 
     def _backward(self, index: int, batch: Batch, totals: LossTotals) -> PendingLoss:
         """Gradients of a batch; with an update inside the backward pass also that."""

@@ -11,6 +11,7 @@ import torch
 from support.stages import Wires, dataset, photos, small
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
+from attndreambooth.devkit.kinds_of_card import KINDS, KindOfCard
 from attndreambooth.devkit.pretend_card import CARD, OnCard, pretend_card
 
 PROMPT = "a photo of a <astro> person"
@@ -22,9 +23,18 @@ PICTURE = {"steps": 1, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64}
 
 
 @pytest.fixture(scope="module")
-def there(home) -> Wires:
+def kind(request) -> KindOfCard:
+    """CUDA's, unless a test names another."""
+    named = KINDS[getattr(request, "param", "cuda")]
+    if not named.can_be_pretended:
+        pytest.skip("its device is told to PyTorch's library for Linux")
+    return named
+
+
+@pytest.fixture(scope="module")
+def there(home, kind) -> Wires:
     """The small SD 1.5 of a host with a card."""
-    with torch.inference_mode(), pretend_card():
+    with torch.inference_mode(), pretend_card(kind=kind):
         return small("sd15")
 
 
@@ -119,17 +129,19 @@ def looked_at(run, concept: TrainedConcept, **applied: Any) -> Callable[[Wires],
     return drawn
 
 
-def test_it_raises_where_a_card_does(host):
-    with pretend_card(), torch.inference_mode():
-        there, here = torch.ones(2, 3, device="cuda"), torch.ones(2, 3)
-        assert (there + torch.tensor(1.0)).device == CARD and there[torch.tensor([1])].is_cuda
+@pytest.mark.parametrize("kind", KINDS, indirect=True)
+def test_it_raises_where_a_card_does(host, kind):
+    with pretend_card(kind=kind), torch.inference_mode():
+        there, here = torch.ones(2, 3, device=kind.name), torch.ones(2, 3)
+        assert (there + torch.tensor(1.0)).device == kind.device
+        assert there[torch.tensor([1])].device == kind.device
         assert float(there.sum()) == 6.0 and there.cpu().numpy().sum() == 6.0
         assert torch.equal(here.copy_(there), here) and there.to(here).device.type == "cpu"
         for wrong in (
             lambda: there + here,
             lambda: here.add_(there.sum()),
             lambda: torch.cat([there, here]),
-            lambda: here[torch.tensor([1], device="cuda")],
+            lambda: here[torch.tensor([1], device=kind.name)],
             lambda: torch.stack([there[0, 0], here[0, 0]]),
             lambda: torch.nn.Linear(3, 3)(there),
         ):
@@ -139,12 +151,59 @@ def test_it_raises_where_a_card_does(host):
             there.numpy()
         layer = torch.nn.Linear(3, 2)
         weight = layer.weight
-        assert layer.to("cuda").weight is weight and layer(there).device == CARD
+        assert layer.to(kind.name).weight is weight and layer(there).device == kind.device
 
 
-@pytest.mark.parametrize("how", [{}, IN_PARTS, GPU_ONLY], ids=["whole", "in parts", "gpu only"])
-def test_a_corrected_concept_is_drawn_and_looked_at(run, sd15, there, trained, how):
-    samples, *_ = alike(looked_at(run, trained, correction=0.3), sd15, there, **how)
+@pytest.mark.parametrize("kind", ["mps"], indirect=True)
+def test_what_apple_s_gpus_have_not_is_refused(host, kind):
+    with pretend_card(kind=kind):
+        there, place = torch.ones(2, device="mps"), torch.tensor([1], device="mps")
+        assert there.device == torch.device("mps", 0) != torch.device("mps")
+        for wrong in (
+            there.double,
+            lambda: torch.ones(2, dtype=torch.float64).to("mps"),
+            lambda: torch.zeros(2, dtype=torch.float64, device="mps"),
+            lambda: there.sum(dtype=torch.float64),
+        ):
+            with pytest.raises(TypeError, match="float64"):
+                wrong()
+        with pytest.raises(NotImplementedError, match=r"aten::take.* for the MPS device"):
+            torch.take(there, place)
+        assert float(torch.histc(there, bins=2, min=0, max=2)[1]) == 2.0
+        with torch.autocast("mps", dtype=torch.bfloat16):
+            assert (there[None] @ there[:, None]).dtype == torch.bfloat16
+        with pytest.raises(AssertionError, match="not compiled with CUDA"):
+            torch.cuda.get_device_name(0)
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"], indirect=True)
+def test_a_mask_of_attention_hides_what_it_says(host, kind):
+    chance = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 5, 8, generator=chance) for _ in range(3))
+    keep = torch.tensor([True, False, True, True, False])[None, None, None]
+    attend = torch.nn.functional.scaled_dot_product_attention
+    expected = attend(q, k, v, attn_mask=keep)
+    with pretend_card(kind=kind), torch.no_grad():
+        attend = torch.nn.functional.scaled_dot_product_attention
+        found = attend(*(one.to(kind.name) for one in (q, k, v)), attn_mask=keep.to(kind.name))
+    torch.testing.assert_close(found.held, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        pytest.param("cuda", {}, id="whole"),
+        pytest.param("cuda", IN_PARTS, id="in parts"),
+        pytest.param("cuda", GPU_ONLY, id="gpu only"),
+        pytest.param("mps", {}, id="mps"),
+        pytest.param("mps", GPU_ONLY, id="mps, gpu only"),
+        pytest.param("xpu", IN_PARTS, id="xpu, in parts"),
+    ],
+    indirect=["kind"],
+)
+def test_a_corrected_concept_is_drawn_and_looked_at(run, sd15, there, trained, kind, how):
+    drawn = looked_at(run, trained, correction=0.3)
+    samples, *_ = alike(drawn, sd15, there, kind=kind, **how)
     assert isinstance(samples, OnCard) == bool(how.get("gpu_only"))
 
 
@@ -160,14 +219,16 @@ def test_a_word_of_every_layer_and_a_photo_are_on_the_card(run, sd15, there, com
     alike(looked_at(run, concept), sd15, there, **IN_PARTS)
 
 
-def test_a_model_in_fp16_draws_nearly_the_same(run, sd15, there, trained):
+@pytest.mark.parametrize("kind", ["cuda", "mps"], indirect=True)
+def test_a_model_in_fp16_draws_nearly_the_same(run, sd15, there, trained, kind):
     from attndreambooth.devkit.small_models import small_model, small_vae
 
-    with pretend_card(half=True):
+    with pretend_card(half=True, kind=kind):
         half = Wires(small_model("sd15", dtype=torch.float16), there.clip, small_vae())
         assert half.model.model.get_dtype() == torch.float16
         assert half.vae.vae_dtype == torch.bfloat16
-    alike(looked_at(run, trained), sd15, half, near=0.05, half=True, **GPU_ONLY)
+    how = {"half": True, "kind": kind, **GPU_ONLY}
+    alike(looked_at(run, trained), sd15, half, near=0.05, **how)
 
 
 def test_regions_and_hooks_are_drawn(run, sd15, there, trained):
@@ -185,11 +246,12 @@ def test_regions_and_hooks_are_drawn(run, sd15, there, trained):
     alike(drawn, sd15, there)
 
 
-def test_masks_and_scores_are_the_cpus(run, sd15, there, trained):
+@pytest.mark.parametrize("kind", ["cuda", "mps"], indirect=True)
+def test_masks_and_scores_are_the_cpus(run, sd15, there, trained, kind):
     encoder = run("AttnDBLoadImageEncoder", encoder="toy model")[0]
 
     def scored(wires: Wires) -> Any:
-        given = photos(2).to(CARD if wires is there else "cpu")
+        given = photos(2).to(kind.device if wires is there else "cpu")
         masks = run("AttnDBMaskSubject", **wires.named(), images=given, category="person")[0]
         own = {"concepts": {"concept_0": [trained]}, "prompts": "a {} in the snow"}
         judged = {"encoders": {"encoder_0": encoder}, "photos": given}
@@ -202,7 +264,7 @@ def test_masks_and_scores_are_the_cpus(run, sd15, there, trained):
         assert {mask.device.type for mask in masks} == {"cpu"}
         return [row.value("identity") for row in scores], pictures, identity, text
 
-    alike(scored, sd15, there, near=0.02, **GPU_ONLY)
+    alike(scored, sd15, there, near=0.02, kind=kind, **GPU_ONLY)
 
 
 def test_the_regulariser_of_the_stock_trainer_meets_its_words_there(run, there, monkeypatch):

@@ -14,6 +14,7 @@ from attndreambooth.attndb.artifacts.weight_delta import delta_tensors
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.training import Training
+from attndreambooth.devkit.kinds_of_card import KINDS, KindOfCard
 from attndreambooth.devkit.pretend_card import CARD, pretend_card
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real card is there")
@@ -26,9 +27,18 @@ class Stopped(Exception):
 
 
 @pytest.fixture(scope="module")
-def there(home) -> Wires:
+def kind(request) -> KindOfCard:
+    """CUDA's, unless a test names another."""
+    named = KINDS[getattr(request, "param", "cuda")]
+    if not named.can_be_pretended:
+        pytest.skip("its device is told to PyTorch's library for Linux")
+    return named
+
+
+@pytest.fixture(scope="module")
+def there(home, kind) -> Wires:
     """The small SD 1.5 of a host with a card."""
-    with torch.inference_mode(), pretend_card():
+    with torch.inference_mode(), pretend_card(kind=kind):
         return small("sd15")
 
 
@@ -59,7 +69,7 @@ def first_step(run, monkeypatch) -> Callable[..., Any]:
             result = training.result()
             for some in (result.embeddings, delta_tensors(result.delta), result.modules):
                 assert {value.device.type for value in some.values()} <= {"cpu"}
-            assert {value.device for value in losses.values()} == {model.device}
+            assert {value.device.type for value in losses.values()} == {model.device.type}
             seen.append((batch.latents, {name: float(value) for name, value in losses.items()}))
         raise Stopped
 
@@ -76,12 +86,20 @@ def first_step(run, monkeypatch) -> Callable[..., Any]:
     return begun
 
 
-@pytest.mark.parametrize("crops", [0, 1], ids=["no pool", "pool"])
-def test_a_stage_begins_as_on_the_cpu(sd15, there, first_step, output, crops):
+@pytest.mark.parametrize(
+    ("kind", "crops"),
+    [
+        pytest.param("cuda", 0, id="no pool"),
+        pytest.param("cuda", 1, id="pool"),
+        pytest.param("mps", 1, id="mps, pool"),
+    ],
+    indirect=["kind"],
+)
+def test_a_stage_begins_as_on_the_cpu(sd15, there, first_step, output, kind, crops):
     node = "AttnDBStage2TrainCrossAttention"
     values = {"batch_size": 2, "latent_pool": crops, "steps": 2}
     latents, losses = first_step(node, sd15, **values)
-    with pretend_card():
+    with pretend_card(kind=kind):
         found, same = first_step(node, there, **values)
     assert found.device.type == "cpu"
     torch.testing.assert_close(found, latents, rtol=0, atol=1e-5)
@@ -100,8 +118,12 @@ def test_a_vae_in_bf16_and_wires_on_the_card_train(there, first_step):
     assert latents.dtype == torch.float32 and all(losses.values())
 
 
-@pytest.mark.parametrize("name", ["NeTI", "ViCo"])
-def test_a_compared_method_begins_and_is_previewed_there(there, first_step, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("kind", "name"), [("cuda", "NeTI"), ("cuda", "ViCo"), ("mps", "ViCo")], indirect=["kind"]
+)
+def test_a_compared_method_begins_and_is_previewed_there(
+    there, first_step, monkeypatch, kind, name
+):
     from attndreambooth.nodes.compared import TrainComparedMethod
     from attndreambooth.nodes.host.workbench import HostWorkbench
 
@@ -112,7 +134,7 @@ def test_a_compared_method_begins_and_is_previewed_there(there, first_step, monk
     [menu] = [i for i in TrainComparedMethod.define_schema().inputs if i.id == "method"]
     [choice] = [option for option in menu.options if option.key == name]
     own = {i.id: i.default for i in choice.inputs} | {"method": name, "batch_size": 1, "steps": 1}
-    with pretend_card():
+    with pretend_card(kind=kind):
         _, losses = first_step("AttnDBTrainComparedMethod", there, method=own)
     assert losses
 

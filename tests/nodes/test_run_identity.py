@@ -39,6 +39,19 @@ def test_where_the_vae_encodes_is_part_of_a_run_and_of_kept_latents(sd15, train,
     assert (here.pop("device"), there.pop("device")) == ("cpu", "meta") and here == there
 
 
+@pytest.mark.parametrize("name", ["cuda", "xpu"])
+def test_latents_of_two_kinds_of_card_are_kept_apart(sd15, monkeypatch, name):
+    from attndreambooth.nodes.host.model.encoding import encoder_identity
+
+    found = []
+    for card in ("Arc A770", "Arc B580"):
+        monkeypatch.setattr(getattr(torch, name), "get_device_name", lambda _, card=card: card)
+        vae = copy.copy(sd15.vae)
+        vae.device = torch.device(name)
+        found.append(encoder_identity(vae, torch.device(name)).pop("device"))
+    assert found == ["Arc A770", "Arc B580"]
+
+
 @pytest.mark.parametrize(
     ("prediction", "zsnr", "changed"),
     [("v_prediction", False, "prediction_type"), ("eps", True, "schedule_sha256")],

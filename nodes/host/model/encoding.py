@@ -48,12 +48,18 @@ def encoder_device(vae: Any, device: torch.device) -> torch.device:
 def encoder_identity(vae: Any, device: torch.device) -> dict[str, Any]:
     """All of a VAE and its device that decides latents, as plain data."""
     device = encoder_device(vae, device)
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "vae_sha256": autoencoder_digest(vae),
         "vae_dtype": str(getattr(vae, "vae_dtype", None)).removeprefix("torch."),
-        "device": card,
+        "device": _name_of(device),
     }
+
+
+def _name_of(device: torch.device) -> str:
+    """Two cards of one maker give different last bits. A Mac has one, and keeps to itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.xpu.get_device_name(device) if device.type == "xpu" else device.type
 
 
 def check_finite(latent: Tensor, vae: Any) -> Tensor:
