@@ -112,7 +112,8 @@ def known_to_pytorch(kind: KindOfCard) -> Iterator[None]:
         torch._C._ensureCUDADeviceGuardSet()  # one that asks no driver where there is none
         yield
         return
-    types: Any = torch.autograd.DeviceType
+    autograd: Any = torch.autograd
+    types = autograd.DeviceType
     library = ctypes.CDLL(str(_LIBRARY))
     guards = (ctypes.c_void_p * (types.Meta.value + 1)).in_dll(library, _GUARDS)
     place = getattr(types, kind.name.upper()).value

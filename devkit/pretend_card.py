@@ -286,7 +286,7 @@ def _attention(
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(
             ~attn_mask, -math.inf
         )
-    plain = torch._scaled_dot_product_attention_math
+    plain: Any = torch.ops.aten._scaled_dot_product_attention_math
     return plain(query, key, value, attn_mask, *more, **how)[0]
 
 

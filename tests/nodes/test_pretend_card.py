@@ -185,7 +185,7 @@ def test_a_mask_of_attention_hides_what_it_says(host, kind):
     expected = attend(q, k, v, attn_mask=keep)
     with pretend_card(kind=kind), torch.no_grad():
         attend = torch.nn.functional.scaled_dot_product_attention
-        found = attend(*(one.to(kind.name) for one in (q, k, v)), attn_mask=keep.to(kind.name))
+        found: Any = attend(*(one.to(kind.name) for one in (q, k, v)), attn_mask=keep.to(kind.name))
     torch.testing.assert_close(found.held, expected, rtol=1e-5, atol=1e-6)
 
 
