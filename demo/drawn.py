@@ -150,7 +150,8 @@ def _asked(names: Sequence[str]) -> list[Drawing]:
     return [one for one in DRAWINGS if any(Path(path).stem in names for path in one.all)]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--make", nargs="*", metavar="NAME", help="all of other weights, or these")
     options = parser.parse_args(arguments)

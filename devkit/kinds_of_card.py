@@ -56,6 +56,8 @@ class KindOfCard:
 
 _LIBRARY = Path(torch.__file__).parent / "lib" / "libc10.so"
 """Of Linux."""
+_GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
+"""PyTorch's `c10::impl::device_guard_impl_registry` in it: a pointer for each kind of device."""
 _IN_PYTHON = {"native_group_norm_backward"}
 """What torch.backends.mps registers for MPS when it is initialised: the list does not name it."""
 CUDA = KindOfCard(name="cuda")
@@ -96,12 +98,11 @@ def _on(key: str, func: Any) -> bool:
     if space != "aten":
         return True
     name = f"{name}.{func._overloadname}".removesuffix(".default")
-    if (
-        name in _IN_PYTHON or name not in _kernels()
-    ):  # the latter: written for another operation by PyTorch's build
+    kernels = _kernels()
+    if name in _IN_PYTHON or name not in kernels:  # the latter: PyTorch's build makes it of another
         return True
-    by, _ = _kernels()[name]
-    return bool({key, *_ANY_DEVICE} & _kernels()[by][1])
+    by, _ = kernels[name]
+    return bool({key, *_ANY_DEVICE} & kernels[by][1])
 
 
 @contextmanager
@@ -122,7 +123,3 @@ def known_to_pytorch(kind: KindOfCard) -> Iterator[None]:
         yield
     finally:
         guards[place] = before
-
-
-_GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
-"""PyTorch's `c10::impl::device_guard_impl_registry`: a pointer for each kind of device."""

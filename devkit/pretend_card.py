@@ -114,11 +114,10 @@ def _carried_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     wrappers = {id(v.held): v for v in values if isinstance(v, OnCard)}
     named = [v for v in values if isinstance(v, torch.device) and v.type in ("cpu", *KINDS)]
     name = func._schema.name
-    kinds = [v.device.type for v in values if isinstance(v, OnCard)]
-    kinds += [device.type for device in named if device.type in KINDS]
-    if not kinds:
+    devices = [*(v.device for v in wrappers.values()), *named]
+    kind = next((KINDS[device.type] for device in devices if device.type in KINDS), None)
+    if kind is None:
         return func(*args, **kwargs)
-    kind = KINDS[kinds[0]]
     if name == "aten::_has_compatible_shallow_copy_type":
         return True  # of a card: `.data` takes tensors of either device
     if name not in _CROSSING:
@@ -225,16 +224,14 @@ def pretend_card(
     from comfy.cli_args import args
 
     module = {CUDA: torch.cuda, MPS: torch.mps, XPU: torch.xpu}[kind]
-    state = "HIGH_VRAM" if gpu_only else "NORMAL_VRAM"
+    state = "SHARED" if kind is MPS else "HIGH_VRAM" if gpu_only else "NORMAL_VRAM"
     there: list[tuple[Any, str, Any]] = [
-        (management, "cpu_state", management.CPUState.GPU),
-        (management, "vram_state", getattr(management.VRAMState, state)),
+        (management, "cpu_state", management.CPUState["MPS" if kind is MPS else "GPU"]),
+        (management, "vram_state", management.VRAMState[state]),
         (management, "current_loaded_models", []),
         (args, "gpu_only", gpu_only),
     ]
     if kind is MPS:
-        there += [(management, "cpu_state", management.CPUState.MPS)]
-        there += [(management, "vram_state", management.VRAMState.SHARED)]
         there += [(management, "mac_version", lambda: (15, 0))]
         there += [(torch.backends.mps, "is_available", lambda: True)]
     if kind is XPU:

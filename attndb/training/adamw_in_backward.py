@@ -30,6 +30,11 @@ def update_bytes(parameters: Sequence[Tensor]) -> int:
     return 7 * 4 * min(PIECE, max(parameter.numel() for parameter in parameters))
 
 
+def has_fused_adamw(device: torch.device) -> bool:
+    """Whether AdamW's update is one kernel there."""
+    return device.type in ("cuda", "cpu")
+
+
 class AdamWInBackward(torch.optim.Optimizer):
     """AdamW (Loshchilov & Hutter 2019) over hooks on the gradients. A context manager.
 
@@ -117,7 +122,7 @@ class AdamWInBackward(torch.optim.Optimizer):
         generator = torch.Generator(parameter.device)
         key = ("round", self._seed, index, state["step"])
         generator.manual_seed(step_generator(*key).initial_seed())
-        fused = parameter.device.type in ("cuda", "cpu")
+        fused = has_fused_adamw(parameter.device)
         # the fused kernel takes the step counter on the device; without it the host reads the
         # counter for every piece, and would wait for a device (MPS, XPU) that had it
         count = torch.full((), float(state["step"]), device=parameter.device if fused else "cpu")

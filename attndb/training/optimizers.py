@@ -12,7 +12,7 @@ from transformers import get_scheduler
 from ..config.optimizer import OptimizerConfig
 from ..config.stage import StageConfig
 from ..methods.method import ParameterGroup
-from .adamw_in_backward import AdamWInBackward
+from .adamw_in_backward import AdamWInBackward, has_fused_adamw
 
 _PACKAGES = {
     "AdamW 8-bit": ("bitsandbytes.optim", "AdamW8bit", "bitsandbytes"),
@@ -41,7 +41,7 @@ def create_optimizer(groups: Sequence[ParameterGroup], stage: StageConfig) -> to
     if stage.optimizer_in_backward:
         return AdamWInBackward(parameters, seed=stage.seed, **common)
     if config.name == "AdamW":
-        fused = all(p.device.type in ("cuda", "cpu") for g in parameters for p in g["params"])
+        fused = all(has_fused_adamw(p.device) for g in parameters for p in g["params"])
         return torch.optim.AdamW(parameters, fused=fused, **common)
     module, factory, package = _PACKAGES[config.name]
     try:

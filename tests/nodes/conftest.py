@@ -91,6 +91,26 @@ def sd15(home) -> Wires:
     return small("sd15")
 
 
+@pytest.fixture(scope="module")
+def card(request) -> Any:
+    """The kind of card that is pretended: CUDA's, unless a test names another."""
+    from attndreambooth.devkit.kinds_of_card import KINDS
+
+    named = KINDS[getattr(request, "param", "cuda")]
+    if not named.can_be_pretended:
+        pytest.skip("its device is told to PyTorch's library for Linux")
+    return named
+
+
+@pytest.fixture(scope="module")
+def sd15_there(home, card) -> Wires:
+    """The small SD 1.5 of a host with a pretended card."""
+    from attndreambooth.devkit.pretend_card import pretend_card
+
+    with torch.inference_mode(), pretend_card(kind=card):
+        return small("sd15")
+
+
 @pytest.fixture(scope="session")
 def sd21(home) -> Wires:
     """A small SD 2.1."""

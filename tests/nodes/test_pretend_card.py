@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.stages import Wires, dataset, photos, small
+from support.stages import Wires, dataset, photos
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
-from attndreambooth.devkit.kinds_of_card import KINDS, KindOfCard
+from attndreambooth.devkit.kinds_of_card import KINDS
 from attndreambooth.devkit.pretend_card import CARD, OnCard, pretend_card
 
 PROMPT = "a photo of a <astro> person"
@@ -20,22 +20,6 @@ IN_PARTS, GPU_ONLY = {"free": 1 << 20}, {"gpu_only": True}
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real card is there")
 
 PICTURE = {"steps": 1, "cfg": 4.0, "width": 64, "height": 64, "cell_size": 64}
-
-
-@pytest.fixture(scope="module")
-def kind(request) -> KindOfCard:
-    """CUDA's, unless a test names another."""
-    named = KINDS[getattr(request, "param", "cuda")]
-    if not named.can_be_pretended:
-        pytest.skip("its device is told to PyTorch's library for Linux")
-    return named
-
-
-@pytest.fixture(scope="module")
-def there(home, kind) -> Wires:
-    """The small SD 1.5 of a host with a card."""
-    with torch.inference_mode(), pretend_card(kind=kind):
-        return small("sd15")
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +113,19 @@ def looked_at(run, concept: TrainedConcept, **applied: Any) -> Callable[[Wires],
     return drawn
 
 
-@pytest.mark.parametrize("kind", KINDS, indirect=True)
-def test_it_raises_where_a_card_does(host, kind):
-    with pretend_card(kind=kind), torch.inference_mode():
-        there, here = torch.ones(2, 3, device=kind.name), torch.ones(2, 3)
-        assert (there + torch.tensor(1.0)).device == kind.device
-        assert there[torch.tensor([1])].device == kind.device
+@pytest.mark.parametrize("card", KINDS, indirect=True)
+def test_it_raises_where_a_card_does(host, card):
+    with pretend_card(kind=card), torch.inference_mode():
+        there, here = torch.ones(2, 3, device=card.name), torch.ones(2, 3)
+        assert (there + torch.tensor(1.0)).device == card.device
+        assert there[torch.tensor([1])].device == card.device
         assert float(there.sum()) == 6.0 and there.cpu().numpy().sum() == 6.0
         assert torch.equal(here.copy_(there), here) and there.to(here).device.type == "cpu"
         for wrong in (
             lambda: there + here,
             lambda: here.add_(there.sum()),
             lambda: torch.cat([there, here]),
-            lambda: here[torch.tensor([1], device=kind.name)],
+            lambda: here[torch.tensor([1], device=card.name)],
             lambda: torch.stack([there[0, 0], here[0, 0]]),
             lambda: torch.nn.Linear(3, 3)(there),
         ):
@@ -151,12 +135,12 @@ def test_it_raises_where_a_card_does(host, kind):
             there.numpy()
         layer = torch.nn.Linear(3, 2)
         weight = layer.weight
-        assert layer.to(kind.name).weight is weight and layer(there).device == kind.device
+        assert layer.to(card.name).weight is weight and layer(there).device == card.device
 
 
-@pytest.mark.parametrize("kind", ["mps"], indirect=True)
-def test_what_apple_s_gpus_have_not_is_refused(host, kind):
-    with pretend_card(kind=kind):
+@pytest.mark.parametrize("card", ["mps"], indirect=True)
+def test_what_apple_s_gpus_have_not_is_refused(host, card):
+    with pretend_card(kind=card):
         there, place = torch.ones(2, device="mps"), torch.tensor([1], device="mps")
         assert there.device == torch.device("mps", 0) != torch.device("mps")
         for wrong in (
@@ -176,21 +160,21 @@ def test_what_apple_s_gpus_have_not_is_refused(host, kind):
             torch.cuda.get_device_name(0)
 
 
-@pytest.mark.parametrize("kind", ["mps", "xpu"], indirect=True)
-def test_a_mask_of_attention_hides_what_it_says(host, kind):
+@pytest.mark.parametrize("card", ["mps", "xpu"], indirect=True)
+def test_a_mask_of_attention_hides_what_it_says(host, card):
     chance = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 5, 8, generator=chance) for _ in range(3))
     keep = torch.tensor([True, False, True, True, False])[None, None, None]
     attend = torch.nn.functional.scaled_dot_product_attention
     expected = attend(q, k, v, attn_mask=keep)
-    with pretend_card(kind=kind), torch.no_grad():
+    with pretend_card(kind=card), torch.no_grad():
         attend = torch.nn.functional.scaled_dot_product_attention
-        found: Any = attend(*(one.to(kind.name) for one in (q, k, v)), attn_mask=keep.to(kind.name))
+        found: Any = attend(*(one.to(card.name) for one in (q, k, v)), attn_mask=keep.to(card.name))
     torch.testing.assert_close(found.held, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("kind", "how"),
+    ("card", "how"),
     [
         pytest.param("cuda", {}, id="whole"),
         pytest.param("cuda", IN_PARTS, id="in parts"),
@@ -199,11 +183,11 @@ def test_a_mask_of_attention_hides_what_it_says(host, kind):
         pytest.param("mps", GPU_ONLY, id="mps, gpu only"),
         pytest.param("xpu", IN_PARTS, id="xpu, in parts"),
     ],
-    indirect=["kind"],
+    indirect=["card"],
 )
-def test_a_corrected_concept_is_drawn_and_looked_at(run, sd15, there, trained, kind, how):
+def test_a_corrected_concept_is_drawn_and_looked_at(run, sd15, sd15_there, trained, card, how):
     drawn = looked_at(run, trained, correction=0.3)
-    samples, *_ = alike(drawn, sd15, there, kind=kind, **how)
+    samples, *_ = alike(drawn, sd15, sd15_there, kind=card, **how)
     assert isinstance(samples, OnCard) == bool(how.get("gpu_only"))
 
 
@@ -214,24 +198,24 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_word_of_every_layer_and_a_photo_are_on_the_card(run, sd15, there, compared, name):
+def test_a_word_of_every_layer_and_a_photo_are_on_the_card(run, sd15, sd15_there, compared, name):
     concept = compared(name, **OWN[name])
-    alike(looked_at(run, concept), sd15, there, **IN_PARTS)
+    alike(looked_at(run, concept), sd15, sd15_there, **IN_PARTS)
 
 
-@pytest.mark.parametrize("kind", ["cuda", "mps"], indirect=True)
-def test_a_model_in_fp16_draws_nearly_the_same(run, sd15, there, trained, kind):
+@pytest.mark.parametrize("card", ["cuda", "mps"], indirect=True)
+def test_a_model_in_fp16_draws_nearly_the_same(run, sd15, sd15_there, trained, card):
     from attndreambooth.devkit.small_models import small_model, small_vae
 
-    with pretend_card(half=True, kind=kind):
-        half = Wires(small_model("sd15", dtype=torch.float16), there.clip, small_vae())
+    with pretend_card(half=True, kind=card):
+        half = Wires(small_model("sd15", dtype=torch.float16), sd15_there.clip, small_vae())
         assert half.model.model.get_dtype() == torch.float16
         assert half.vae.vae_dtype == torch.bfloat16
-    how = {"half": True, "kind": kind, **GPU_ONLY}
+    how = {"half": True, "kind": card, **GPU_ONLY}
     alike(looked_at(run, trained), sd15, half, near=0.05, **how)
 
 
-def test_regions_and_hooks_are_drawn(run, sd15, there, trained):
+def test_regions_and_hooks_are_drawn(run, sd15, sd15_there, trained):
     record = {**trained.record, "photos": [{"name": "robot.png", "sha256": "0" * 64}]}
     other = dataclasses.replace(trained, placeholder="<robo>", record=record)
 
@@ -243,15 +227,15 @@ def test_regions_and_hooks_are_drawn(run, sd15, there, trained):
             wires.model, *run("AttnDBConceptInRegion", clip=wires.clip, **own, **before), side=16
         )
 
-    alike(drawn, sd15, there)
+    alike(drawn, sd15, sd15_there)
 
 
-@pytest.mark.parametrize("kind", ["cuda", "mps"], indirect=True)
-def test_masks_and_scores_are_the_cpus(run, sd15, there, trained, kind):
+@pytest.mark.parametrize("card", ["cuda", "mps"], indirect=True)
+def test_masks_and_scores_are_the_cpus(run, sd15, sd15_there, trained, card):
     encoder = run("AttnDBLoadImageEncoder", encoder="toy model")[0]
 
     def scored(wires: Wires) -> Any:
-        given = photos(2).to(kind.device if wires is there else "cpu")
+        given = photos(2).to(card.device if wires is sd15_there else "cpu")
         masks = run("AttnDBMaskSubject", **wires.named(), images=given, category="person")[0]
         own = {"concepts": {"concept_0": [trained]}, "prompts": "a {} in the snow"}
         judged = {"encoders": {"encoder_0": encoder}, "photos": given}
@@ -264,10 +248,10 @@ def test_masks_and_scores_are_the_cpus(run, sd15, there, trained, kind):
         assert {mask.device.type for mask in masks} == {"cpu"}
         return [row.value("identity") for row in scores], pictures, identity, text
 
-    alike(scored, sd15, there, near=0.02, kind=kind, **GPU_ONLY)
+    alike(scored, sd15, sd15_there, near=0.02, kind=card, **GPU_ONLY)
 
 
-def test_the_regulariser_of_the_stock_trainer_meets_its_words_there(run, there, monkeypatch):
+def test_the_regulariser_of_the_stock_trainer_meets_its_words_there(run, sd15_there, monkeypatch):
     from attndreambooth.nodes.host.capture import stock_training
 
     found = []
@@ -278,7 +262,7 @@ def test_the_regulariser_of_the_stock_trainer_meets_its_words_there(run, there, 
     monkeypatch.setattr(stock_training, "_trains", lambda sampler: True)
     with pretend_card(**GPU_ONLY):
         words = {"text": "a photo of a sks robot", "token": "sks", "category": "robot"}
-        values = {"model": there.model, "clip": there.clip, "mean_weight": 2.0, **words}
+        values = {"model": sd15_there.model, "clip": sd15_there.clip, "mean_weight": 2.0, **words}
         values |= {"variance_weight": 5.0}
         model, [positive] = run(
             "AttnDBRegularizeTrainLora", **{name: [value] for name, value in values.items()}

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.stages import Wires, dataset, photos, small
+from support.stages import Wires, dataset, photos
 
 from attndreambooth.attndb.artifacts.weight_delta import delta_tensors
 from attndreambooth.attndb.losses.totals import LossTotals
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.training import Training
-from attndreambooth.devkit.kinds_of_card import KINDS, KindOfCard
 from attndreambooth.devkit.pretend_card import CARD, pretend_card
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real card is there")
@@ -24,22 +23,6 @@ GPU_ONLY = {"gpu_only": True}
 
 class Stopped(Exception):
     """Before the first backward pass."""
-
-
-@pytest.fixture(scope="module")
-def kind(request) -> KindOfCard:
-    """CUDA's, unless a test names another."""
-    named = KINDS[getattr(request, "param", "cuda")]
-    if not named.can_be_pretended:
-        pytest.skip("its device is told to PyTorch's library for Linux")
-    return named
-
-
-@pytest.fixture(scope="module")
-def there(home, kind) -> Wires:
-    """The small SD 1.5 of a host with a card."""
-    with torch.inference_mode(), pretend_card(kind=kind):
-        return small("sd15")
 
 
 @pytest.fixture
@@ -87,20 +70,20 @@ def first_step(run, monkeypatch) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "crops"),
+    ("card", "crops"),
     [
         pytest.param("cuda", 0, id="no pool"),
         pytest.param("cuda", 1, id="pool"),
         pytest.param("mps", 1, id="mps, pool"),
     ],
-    indirect=["kind"],
+    indirect=["card"],
 )
-def test_a_stage_begins_as_on_the_cpu(sd15, there, first_step, output, kind, crops):
+def test_a_stage_begins_as_on_the_cpu(sd15, sd15_there, first_step, output, card, crops):
     node = "AttnDBStage2TrainCrossAttention"
     values = {"batch_size": 2, "latent_pool": crops, "steps": 2}
     latents, losses = first_step(node, sd15, **values)
-    with pretend_card(kind=kind):
-        found, same = first_step(node, there, **values)
+    with pretend_card(kind=card):
+        found, same = first_step(node, sd15_there, **values)
     assert found.device.type == "cpu"
     torch.testing.assert_close(found, latents, rtol=0, atol=1e-5)
     assert same == pytest.approx(losses, rel=1e-3)
@@ -108,21 +91,21 @@ def test_a_stage_begins_as_on_the_cpu(sd15, there, first_step, output, kind, cro
     assert list(output.glob("attndb/*/attention/maps.png"))
 
 
-def test_a_vae_in_bf16_and_wires_on_the_card_train(there, first_step):
+def test_a_vae_in_bf16_and_wires_on_the_card_train(sd15_there, first_step):
     from attndreambooth.devkit.small_models import small_model, small_vae
 
     with pretend_card(half=True, **GPU_ONLY):
-        half = Wires(small_model("sd15", dtype=torch.float16), there.clip, small_vae())
+        half = Wires(small_model("sd15", dtype=torch.float16), sd15_there.clip, small_vae())
         values = {"batch_size": 1, "latent_pool": 1, "precision": "bf16", "steps": 1}
         latents, losses = first_step("AttnDBStage3TrainUNet", half, **values)
     assert latents.dtype == torch.float32 and all(losses.values())
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("cuda", "NeTI"), ("cuda", "ViCo"), ("mps", "ViCo")], indirect=["kind"]
+    ("card", "name"), [("cuda", "NeTI"), ("cuda", "ViCo"), ("mps", "ViCo")], indirect=["card"]
 )
 def test_a_compared_method_begins_and_is_previewed_there(
-    there, first_step, monkeypatch, kind, name
+    sd15_there, first_step, monkeypatch, card, name
 ):
     from attndreambooth.nodes.compared import TrainComparedMethod
     from attndreambooth.nodes.host.workbench import HostWorkbench
@@ -134,18 +117,18 @@ def test_a_compared_method_begins_and_is_previewed_there(
     [menu] = [i for i in TrainComparedMethod.define_schema().inputs if i.id == "method"]
     [choice] = [option for option in menu.options if option.key == name]
     own = {i.id: i.default for i in choice.inputs} | {"method": name, "batch_size": 1, "steps": 1}
-    with pretend_card(kind=kind):
-        _, losses = first_step("AttnDBTrainComparedMethod", there, method=own)
+    with pretend_card(kind=card):
+        _, losses = first_step("AttnDBTrainComparedMethod", sd15_there, method=own)
     assert losses
 
 
-def test_a_dataset_is_made_of_pictures_on_the_card(there, run):
+def test_a_dataset_is_made_of_pictures_on_the_card(sd15_there, run):
     with pretend_card(**GPU_ONLY):
         images = photos().to(CARD)
         masks = (images[..., 0] > 0.4).float()
         words = {"category": ["person"], "placeholder": ["<astro>"]}
         [data, *_] = run("AttnDBConceptDatasetFromImages", images=[images], masks=[masks], **words)
         [both] = run("AttnDBAddPriorImages", dataset=data, images=images.flip(1))
-        shown, _ = run("AttnDBPreviewDataset", dataset=both, clip=there.clip, resolution=64)
+        shown, _ = run("AttnDBPreviewDataset", dataset=both, clip=sd15_there.clip, resolution=64)
         _, kept, _ = run("AttnDBDatasetPhotos", dataset=data)
     assert shown.device.type == "cpu" and torch.equal(kept[0], masks.cpu()[:1])

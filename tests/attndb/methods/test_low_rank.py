@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 
 import pytest
 import torch
 from support.gradients import at_step
+from support.operations import Operations
 from support.resumed import same, whole_and_resumed
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attndreambooth.attndb.artifacts.weight_delta import dense
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
@@ -92,35 +93,29 @@ def test_nothing_as_large_as_the_weight_is_made(kind):
     changed(layer)
     size, made = layer.weight.numel(), []
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            parts = out if isinstance(out, (tuple, list)) else (out,)
-            weight = layer.weight.untyped_storage().data_ptr()
-            made.extend(
-                func
-                for one in parts
-                if isinstance(one, torch.Tensor)
-                and one.numel() == size
-                and one.untyped_storage().data_ptr() != weight
-            )
-            return out
+    def tell(func, args, tensors):
+        weight = layer.weight.untyped_storage().data_ptr()
+        made.extend(
+            func
+            for one in tensors
+            if one.numel() == size and one.untyped_storage().data_ptr() != weight
+        )
 
-    with Watch():
+    with Operations(tell):
         layer(torch.randn(shape, requires_grad=True)).square().sum().backward()
     assert not made and layer.weight.grad is None
 
 
-class Calls(TorchDispatchMode):
-    """What is computed: each operation with its tensors."""
+@contextmanager
+def computed():
+    """What is computed inside: each operation with its tensors."""
+    found = []
 
-    def __init__(self):
-        super().__init__()
-        self.found = []
+    def tell(func, args, made):
+        found.append((func.overloadpacket, [a for a in args if isinstance(a, torch.Tensor)]))
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.found.append((func.overloadpacket, [a for a in args if isinstance(a, torch.Tensor)]))
-        return func(*args, **(kwargs or {}))
+    with Operations(tell):
+        yield found
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -129,9 +124,9 @@ def test_no_product_reads_rows_of_the_rank(autocast):
     of D x is a product with it."""
     layer, outputs, rank = torch.nn.Linear(7, 11).requires_grad_(False), 11, 3
     changed(layer, rank)
-    with Calls() as calls, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with computed() as calls, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         layer(torch.randn(2, 13, 7, requires_grad=True)).float().square().sum().backward()
-    read = [of[-1] for op, of in calls.found if op is torch.ops.aten.mm]
+    read = [of[-1] for op, of in calls if op is torch.ops.aten.mm]
     wide = [matrix for matrix in read if tuple(matrix.shape) == (outputs, rank)]
     assert len(wide) == 1 and wide[0].stride() == (1, outputs)
 
@@ -140,9 +135,9 @@ def test_a_convolution_adds_into_its_output():
     """A sum of its own is one more tensor of the output's size, and one more pass over it."""
     layer = torch.nn.Conv2d(5, 6, 3, padding=1).requires_grad_(False)
     changed(layer)
-    with Calls() as calls:
+    with computed() as calls:
         layer(torch.randn(2, 5, 8, 9))
-    sums = [op for op, _ in calls.found if op in (torch.ops.aten.add, torch.ops.aten.add_)]
+    sums = [op for op, _ in calls if op in (torch.ops.aten.add, torch.ops.aten.add_)]
     assert sums == [torch.ops.aten.add_]
 
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from support.operations import Operations
 from torch._subclasses.fake_tensor import DataDependentOutputException
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attndreambooth.attndb.artifacts.weight_delta import dense
 from attndreambooth.attndb.config.compared import published
@@ -166,15 +166,14 @@ def test_a_card_without_bf16_products_attends_in_fp32(host, monkeypatch, capabil
     assert kinds == {(kind, False)}
 
 
-class NoDoublesOnTheCard(TorchDispatchMode):
+def no_doubles_on_the_card():
     """Inside, the card is one without fp64, as Apple's are: making a tensor of it raises."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for one in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(one, torch.Tensor) and one.device == CARD:
-                assert one.dtype != torch.float64, func
-        return made
+    def tell(func, _, made):
+        for one in made:
+            assert one.device != CARD or one.dtype != torch.float64, func
+
+    return Operations(tell)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v"])
@@ -182,7 +181,7 @@ def test_a_card_without_fp64_is_never_asked_for_it(host, kind):
     model = tiny_model(kind)
     with fake_card():
         there = model_on_card(model)
-        with NoDoublesOnTheCard():
+        with no_doubles_on_the_card():
             training = training_of(there, config(3, precision="fp32", min_snr_gamma=5.0), VECTORS)
             with training:
                 shares = list(losses_of(training).values())
@@ -196,6 +195,6 @@ def test_a_rotation_s_change_is_worked_out_where_there_is_fp64(host):
     model = tiny_model()
     with fake_card():
         there = model_on_card(model)
-        with NoDoublesOnTheCard(), training_of(there, settings, VECTORS) as training:
+        with no_doubles_on_the_card(), training_of(there, settings, VECTORS) as training:
             changes = training.learner.learned().delta
     assert changes and {dense(change).device.type for change in changes.values()} == {"cpu"}

@@ -5,15 +5,15 @@ The values of a pretended one are the CPU's; no step has run on a real one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from support.operations import Operations
 from support.prior import VECTORS, stage
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from attndreambooth.attndb.config.compared import COMPARED, published
 from attndreambooth.attndb.config.orthogonal import OrthogonalConfig
@@ -32,28 +32,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Told(TorchDispatchMode):
-    """Inside, every operation is told of."""
-
-    def __init__(self, tell: Callable[[Any, Any], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self._tell(func, args)
-        return func(*args, **(kwargs or {}))
-
-
 @contextmanager
 def asked_of_the_card() -> Iterator[list[str]]:
     """The names of operations on what is on a pretended card."""
     found: list[str] = []
 
-    def tell(func: Any, args: Any) -> None:
+    def tell(func: Any, args: Any, _: Any) -> None:
         if any(isinstance(value, OnCard) for value in args):
             found.append(func._schema.name.removeprefix("aten::"))
 
-    with Told(tell):
+    with Operations(tell):
         yield found
 
 
@@ -127,14 +115,14 @@ THE_CPUS = {"_scaled_dot_product_flash_attention_for_cpu"}
 def test_pytorch_lists_every_operation_of_a_step_for_apple_s_gpus(host, name):
     missing = set()
 
-    def tell(func: Any, args: Any) -> None:
+    def tell(func: Any, *_: Any) -> None:
         try:
             MPS.check(func)
         except NotImplementedError:
             missing.add(func._schema.name.removeprefix("aten::").removesuffix("_backward"))
 
     config = STEPS[name]()
-    with training_of(tiny_model(), config, VECTORS) as training, Told(tell):
+    with training_of(tiny_model(), config, VECTORS) as training, Operations(tell):
         training.step(0, random_batch(config.batch_size, masked=True))
     assert THE_CPUS <= missing, "it sees what is the CPU's alone"
     # what a rotation is solved with is computed on the CPU
