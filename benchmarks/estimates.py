@@ -13,7 +13,9 @@ from ..attndb.config.stage import StageConfig
 from ..attndb.memory.estimate import MemoryEstimate, MemoryEstimator
 from ..attndb.memory.meta_trace import META
 from ..attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+from ..devkit.kl_vae import kl_vae
 from ..devkit.training import training_of
+from ..nodes.host.model.encoding_memory import encoding_bytes
 from ..nodes.host.model.private_model import PrivateModel
 from ..nodes.host.model.private_unet import private_unet
 from ..nodes.host.model.text_encoder import TextEncoder
@@ -83,8 +85,11 @@ def measured(
 def predicted(device: torch.device, batch: int = 8) -> Iterator[dict[str, Any]]:
     """Rows of full-size models on a card, by estimate alone: 512 px, and SDXL at 1024 px with half
     the batch, as its preset has it."""
+    vae = kl_vae(dtype=torch.bfloat16, on=device.type)
     for size in (sd15().at(512, batch), sd21().at(512, batch), sdxl().at(1024, batch // 2)):
-        estimate = estimator(size, model_without_weights(size, device), AUTOENCODER)
+        encoding = encoding_bytes(vae, device, size.resolution)
+        bare = model_without_weights(size, device)
+        estimate = estimator(size, bare, AUTOENCODER, encoding)
         for stage in (1, 2, 3):
             for mode in PREDICTED:
                 if sensible(stage, mode):
@@ -92,7 +97,9 @@ def predicted(device: torch.device, batch: int = 8) -> Iterator[dict[str, Any]]:
                     yield _row(size, config, "bf16", mode, estimate(config))
 
 
-def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> MemoryEstimator:
+def estimator(
+    size: Size, backend: PrivateModel, autoencoder: int = 0, encoding: int = 0
+) -> MemoryEstimator:
     """Of a size as the benchmarks train it."""
     prompt = our_batch(inputs_of(size.at(64, 1), 0)).prompts[0]
     return MemoryEstimator(
@@ -101,6 +108,7 @@ def estimator(size: Size, backend: PrivateModel, autoencoder: int = 0) -> Memory
         prompts=(prompt,),
         latent=size.latent_shape[1:],
         autoencoder=autoencoder,
+        encoding=encoding,
     )
 
 
@@ -127,7 +135,9 @@ def model_without_weights(size: Size, device: torch.device) -> PrivateModel:
         encoders[name] = TextEncoder(text.eval().requires_grad_(False).to(META)).to(META)
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="epsilon")
     unet = private_unet(size.unet, shapes, META)
-    return PrivateModel(unet, encoders, diffusion, device)
+    model = PrivateModel(unet, encoders, diffusion, META)
+    model.device = device  # only now: there may be none to ask what it can
+    return model
 
 
 def _row(

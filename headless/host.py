@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,14 +39,42 @@ def host_folder(environ: Mapping[str, str], root: Path = ROOT) -> Path:
     return max(fetched, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
 
 
-def choose_card(environ: MutableMapping[str, str]) -> None:
-    """Of the cards of this machine, this process's alone (torchrun's LOCAL_RANK)."""
-    cards = environ.get("CUDA_VISIBLE_DEVICES", "")
-    numbers = [card for card in cards.split(",") if card.strip()]
-    if "CUDA_VISIBLE_DEVICES" in environ and not numbers:
+_CARDS = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "hip": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    "xpu": ("ZE_AFFINITY_MASK",),
+}
+"""Variables that say which cards a process sees, by the kind that PyTorch was built for: NVIDIA's,
+AMD's, Intel's. AMD's runtime takes the second where the first is not set, and PyTorch passes the
+second over where ROCR_VISIBLE_DEVICES is set, by whose numbers the first counts."""
+
+
+def choose_card(environ: MutableMapping[str, str], kind: str = "") -> None:
+    """Of the cards of this machine, this process's alone (torchrun's LOCAL_RANK). `kind`: one of
+    _CARDS; empty: that of this PyTorch."""
+    variables = _CARDS[kind or kind_of_card()]
+    found = [environ[name] for name in variables if name in environ]
+    cards = [card for card in (found or [""])[0].split(",") if card.strip()]
+    if found and not cards:
         return  # somebody hides all of them
     local = int(environ.get("LOCAL_RANK", "0"))
-    environ["CUDA_VISIBLE_DEVICES"] = numbers[local % len(numbers)] if numbers else str(local)
+    own = cards[local % len(cards)] if cards else str(local)
+    environ.update(dict.fromkeys(variables, own))
+
+
+def kind_of_card(version: Path | None = None) -> str:
+    """Of _CARDS, that for which PyTorch was built, as its `version.py` says; `cuda` where it says
+    nothing. It is read and not imported: what cards there are is settled before that."""
+    if version is None:
+        spec = find_spec("torch")
+        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+        version = Path(folders[0]) / "version.py" if folders else None
+    try:
+        text = "" if version is None else version.read_text("utf-8")
+    except OSError:
+        text = ""
+    built = re.findall(r"^(hip|xpu)\b[^=\n]*=\s*['\"]", text, re.MULTILINE)
+    return built[0] if built else "cuda"
 
 
 def become_host(folder: Path, arguments: Sequence[str]) -> None:

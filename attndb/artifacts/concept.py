@@ -18,7 +18,13 @@ from torch import Tensor
 
 from ..config.family import FAMILIES
 from .digest import tensors_digest
-from .weight_delta import WeightDelta, add_deltas, cast_deltas, delta_tensors
+from .weight_delta import (
+    WeightDelta,
+    add_deltas,
+    cast_deltas,
+    delta_tensors,
+    in_main_memory,
+)
 
 FORMAT_VERSION = 3
 """2: the embedding file may hold modules. 3: the weight file may have kohya's names."""
@@ -44,7 +50,11 @@ class ConceptFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedConcept:
-    """A subject the model has learned. Nothing in it is changed after it is made."""
+    """A subject the model has learned. Nothing in it is changed after it is made.
+
+    Its tensors are in main memory, whatever it is made of: on a card they would hold memory between
+    the nodes, and what works on them (extraction, correction, files) meets the CPU's.
+    """
 
     placeholder: str
     """The word that stands for it in prompts, e.g. `<my-sloth>`."""
@@ -64,6 +74,16 @@ class TrainedConcept:
     """Family of the base model, e.g. `SD 1.5`."""
     record: dict[str, Any] = field(default_factory=dict)
     """How it was made: base hash, prompt, tied token, one entry per stage with its settings."""
+
+    def __post_init__(self) -> None:
+        own: dict[str, Any] = {
+            "vectors": self.vectors.cpu(),
+            "further": {name: value.cpu() for name, value in self.further.items()},
+            "delta": {name: in_main_memory(change) for name, change in self.delta.items()},
+            "modules": {name: value.cpu() for name, value in self.modules.items()},
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     @property
     def embeddings(self) -> dict[str, Tensor]:

@@ -65,6 +65,15 @@ def cast_deltas(changes: Mapping[str, WeightDelta], dtype: torch.dtype) -> dict[
     return {name: cast_delta(change, dtype) for name, change in changes.items()}
 
 
+def in_main_memory(change: WeightDelta) -> WeightDelta:
+    """A change whose tensors are on the CPU: itself where they are."""
+    if isinstance(change, LowRank):
+        if change.up.is_cpu and change.down.is_cpu:
+            return change
+        return LowRank(change.up.cpu(), change.down.cpu(), change.shape)
+    return change.cpu()
+
+
 def delta_tensors(changes: Mapping[str, WeightDelta]) -> dict[str, Tensor]:
     """Changes as plain tensors, by names that tell them apart: for digests and result files."""
     tensors: dict[str, Tensor] = {}

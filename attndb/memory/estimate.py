@@ -58,7 +58,8 @@ class MemoryEstimate:
     """Of all that is trained; the largest alone where each is used up at once."""
     activations: int = 0
     """What a step needs beyond the gradients. Activations go while gradients come, so this is less
-    than all activations where the whole batch is one part."""
+    than all activations where the whole batch is one part. Where encoding a photo before the step
+    takes more than step and gradients, what it takes more than the gradients."""
 
     @property
     def parts(self) -> dict[str, int]:
@@ -114,6 +115,8 @@ class MemoryEstimator:
     """(C, Y, X) of one sample."""
     autoencoder: int = 0
     """Bytes of the VAE on the same device."""
+    encoding: int = 0
+    """Bytes that it takes there besides, to encode a photo before every step."""
     prior: bool = False
     """Whether prior samples follow every batch, in parts of their own."""
 
@@ -154,6 +157,8 @@ class MemoryEstimator:
             several = len(self.prompts) > 1 or config.prior_prediction > 0
             stays = shared or config.trains_text or several
             activations = max(0, trace.peak - gradients)
+            if config.optimizer_in_backward:
+                activations += update_bytes(trained)
             loaded = unique_bytes(weights) + unique_bytes(text)
             return MemoryEstimate(
                 device=device,
@@ -167,8 +172,8 @@ class MemoryEstimator:
                 average=bytes_trained if config.ema_decay else 0,
                 optimizer=optimizer_bytes(trained, config.optimizer.name),
                 gradients=gradients,
-                activations=activations
-                + (update_bytes(trained) if config.optimizer_in_backward else 0),
+                # neither gradients nor activations are there yet when photos are encoded
+                activations=max(activations, self.encoding - gradients),
             )
 
     def _training(self, model: Model, config: StageConfig) -> Training:

@@ -16,6 +16,7 @@ _SAID = (
     "HIP error: out of memory",
     "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN: a handle or a workspace beside PyTorch's allocator
     "MPS backend out of memory",
+    "UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY",  # Intel's driver
     "VRAM grow failed",  # comfy-aimdo, where a host streams weights through a buffer of its own
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # on Windows

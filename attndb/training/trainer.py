@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from traceback import clear_frames
 
 from ..data.batch import BatchSource
 from ..methods.method import Method
@@ -66,6 +67,7 @@ def train(
                         if is_of_compiler(error):
                             raise cannot_compile(error) from error
                         raise
+                    clear_frames(error.__traceback__)  # they hold the activations of the step
                     done = training.after_out_of_memory()
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
@@ -142,12 +144,16 @@ class _Progress:
         self._read_at = time.monotonic()
 
     def rescue(self) -> None:
-        """Keeps what can be kept of a training that is being stopped."""
+        """Keeps what can be kept of a training that is being stopped. What the device does not give
+        any more (it is full, or gone) must not hide why: the last checkpoint stays."""
         if self._run is None:
             return
-        with suppress(TrainingDivergedError):  # nothing of it is kept
-            self._take()
-        self._run.rescue(self._training)
+        try:
+            with suppress(TrainingDivergedError):  # nothing of it is kept
+                self._take()
+            self._run.rescue(self._training)
+        except RuntimeError as error:
+            log.error("step %d: not saved, the last checkpoint stays: %s", self.done, error)
 
 
 def _begun_alike(training: Training, losses: list[StepLoss]) -> list[StepLoss]:

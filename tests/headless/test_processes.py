@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attndreambooth.headless.host import HostMissingError, choose_card, host_folder
+from attndreambooth.headless.host import HostMissingError, choose_card, host_folder, kind_of_card
 from attndreambooth.headless.processes import processes
 
 SUBJECTS = ["a", "b", "c", "d", "e"]
@@ -43,14 +43,46 @@ def test_what_cannot_be_is_said(part, together, said):
         processes(part, together, {})
 
 
+CUDA, HIP, ZE = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
+
+
 @pytest.mark.parametrize(
     ("before", "local", "card"),
     [(None, "1", "1"), ("4,7", "1", "7"), ("4", "1", "4"), ("", "1", "")],
 )
-def test_a_process_sees_its_own_card(before, local, card):
-    environ = {"LOCAL_RANK": local, **({} if before is None else {"CUDA_VISIBLE_DEVICES": before})}
-    choose_card(environ)
-    assert environ["CUDA_VISIBLE_DEVICES"] == card
+@pytest.mark.parametrize(("kind", "name"), [("cuda", CUDA), ("hip", HIP), ("xpu", ZE)])
+def test_a_process_sees_its_own_card(kind, name, before, local, card):
+    environ = {"LOCAL_RANK": local, **({} if before is None else {name: before})}
+    choose_card(environ, kind)
+    assert environ[name] == card
+    others = {CUDA, HIP, ZE} - {name} - ({CUDA} if kind == "hip" and card else set())
+    assert not others & environ.keys()
+
+
+def test_amd_s_two_variables_are_one():
+    environ = {"LOCAL_RANK": "1", CUDA: "4,7"}
+    choose_card(environ, "hip")
+    assert environ[HIP] == environ[CUDA] == "7"
+    environ = {"LOCAL_RANK": "1", CUDA: "4,7", HIP: "2,3"}
+    choose_card(environ, "hip")
+    assert environ[HIP] == environ[CUDA] == "3"
+
+
+@pytest.mark.parametrize("built", ["cuda", "hip", "xpu", ""])
+def test_the_kind_of_card_is_read_of_pytorch_without_importing_it(tmp_path, built):
+    said = {name: "'6.4.4-1'" if name == built else "None" for name in ("cuda", "hip", "xpu")}
+    lines = [f"{name}: Optional[str] = {value}" for name, value in said.items()]
+    version = tmp_path / "version.py"
+    version.write_text("\n".join(["__version__ = '2.11.0'", *lines, "rocm: Optional[str] = None"]))
+    assert kind_of_card(version) == (built or "cuda")
+    assert kind_of_card(tmp_path / "missing.py") == "cuda"
+
+
+def test_the_kind_of_card_is_this_pytorch_s():
+    import torch
+
+    built = "hip" if torch.version.hip else "xpu" if torch.version.xpu else "cuda"
+    assert kind_of_card() == built
 
 
 def test_comfyui_is_the_one_named_or_around_or_fetched(tmp_path):

@@ -230,6 +230,30 @@ def test_regions_and_hooks_are_drawn(run, sd15, sd15_there, trained):
     alike(drawn, sd15, sd15_there)
 
 
+def test_a_model_that_is_half_on_the_card_is_read_as_it_is(run, sd15, sd15_there, trained):
+    from attndreambooth.nodes.host.model.digests import text_digest
+    from attndreambooth.nodes.host.model.weights import UNET_PREFIX, merged_weights
+
+    def read(wires: Wires) -> Any:
+        model = run("AttnDBApplyConcept", **pair(wires), concept=trained)[0]
+        if wires is sd15_there:
+            sampled(model, *encoded(wires.clip, PROMPT, "bad"))
+            layers = [m for m in model.model.modules() if hasattr(m, "weight_function")]
+            assert any(m.weight_function for m in layers), "patches wait for the weights' turn"
+        found = merged_weights(model, UNET_PREFIX)
+        assert {value.device.type for value in found.values()} == {"cpu"}
+        return [found[name] for name in sorted(found)], text_digest(wires.clip)
+
+    def pair(wires: Wires) -> dict[str, Any]:
+        return {"model": wires.model, "clip": wires.clip}
+
+    expected, text = read(sd15)
+    with pretend_card(**IN_PARTS):
+        found, same = read(sd15_there)
+    assert same == text
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("card", ["cuda", "mps"], indirect=True)
 def test_masks_and_scores_are_the_cpus(run, sd15, sd15_there, trained, card):
     encoder = run("AttnDBLoadImageEncoder", encoder="toy model")[0]

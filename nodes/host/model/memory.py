@@ -8,14 +8,13 @@ from typing import Any, cast
 
 import comfy.model_management
 import torch
-from torch import nn
 
 from ....attndb.config.stage import StageConfig
 from ....attndb.data.tokens import TokenizedText
 from ....attndb.memory.advice import advice, first_fitting
 from ....attndb.memory.estimate import MemoryEstimator
-from ....attndb.memory.meta_trace import unique_bytes
 from ....attndb.models.conditioning import Embeddings
+from .encoding_memory import encoder_bytes, encoding_bytes
 from .private_model import PrivateModel
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,8 @@ def fit_to_memory(
             embeddings={n: (v.shape[0], v.shape[1]) for n, v in embeddings.items()},
             prompts=tuple(prompts),
             latent=(model.latent_channels, side, side),
-            autoencoder=_vae_bytes(vae),
+            autoencoder=encoder_bytes(vae, model.device),
+            encoding=encoding_bytes(vae, model.device, choices[0].data.resolution),
             prior=prior,
         )
         free = free_memory(model.device) + estimator.in_place
@@ -65,9 +65,3 @@ def fit_to_memory(
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device, as the host sees it."""
     return int(cast(int, comfy.model_management.get_free_memory(device)))
-
-
-def _vae_bytes(vae: Any) -> int:
-    """Of the weights that the host keeps on the device while it encodes photos."""
-    module = getattr(vae, "first_stage_model", None)
-    return unique_bytes(module.parameters()) if isinstance(module, nn.Module) else 0

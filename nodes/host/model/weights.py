@@ -83,10 +83,13 @@ def weight_shapes(patcher: Any, prefix: str = "") -> dict[str, tuple[int, ...]]:
 
 
 def _plain(weight: Any) -> Tensor:
-    """An ordinary fp32 CPU copy of a host weight, whatever it was."""
+    """An ordinary fp32 CPU copy of a host weight, whatever it was; in rows, also where the host
+    has it in the order of --force-channels-last."""
     if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):
         weight = weight.dequantize()
-    return weight.detach().to("cpu", torch.float32, copy=True)
+    return weight.detach().to(
+        "cpu", torch.float32, copy=True, memory_format=torch.contiguous_format
+    )
 
 
 def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict[str, Tensor]:
@@ -106,7 +109,7 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
             patches = entries_without_concept(patches, without_concept)
             if patches:
                 value = comfy.lora.calculate_weight(patches, value, key)
-            merged[key[len(prefix) :]] = value.clone()
+            merged[key[len(prefix) :]] = value.clone(memory_format=torch.contiguous_format)
     return merged
 
 
@@ -120,7 +123,7 @@ def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch
     """A deep copy of a host module with these weights, which become its own where they are on the
     device already: normal tensors in fp32, no gradients."""
     with torch.inference_mode(False):
-        copied = _bare_copy(module).eval()
+        copied = bare_copy(module).eval()
         buffers = dict(copied.named_buffers())
         for name, parameter in [
             *copied.named_parameters(remove_duplicate=False),
@@ -138,7 +141,7 @@ def private_copy(module: nn.Module, weights: Mapping[str, Tensor], device: torch
     return copied
 
 
-def _bare_copy(module: nn.Module) -> nn.Module:
+def bare_copy(module: nn.Module) -> nn.Module:
     """A deep copy that still has the module's own tensors, and nothing that the host streams its
     weights by: a copy of such a handle frees the host's memory once more when it goes, and the
     memory behind such a tensor may be gone already."""

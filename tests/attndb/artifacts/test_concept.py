@@ -13,6 +13,10 @@ from attndreambooth.attndb.artifacts.concept import (
     TrainedConcept,
     embeddings_from_file,
 )
+from attndreambooth.attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept
+from attndreambooth.attndb.artifacts.weight_delta import LowRank, delta_tensors
+from attndreambooth.attndb.models.embedding_correction import corrected
+from attndreambooth.devkit.pretend_card import OnCard
 
 NAMES = ("input_blocks.1.1.attn2.to_q.weight", "out.2.bias", "out.2.weight")
 
@@ -33,6 +37,25 @@ def concept(**changes):
         "record": {"prompt": "a photo of a <x> dog", "stages": [{"stage": 1}]},
     }
     return TrainedConcept(**{**fields, **changes})
+
+
+def test_its_tensors_are_in_main_memory_whatever_it_is_made_of():
+    def there(value):
+        return OnCard(value, torch.device("cuda", 0))
+
+    thin = LowRank(there(torch.ones(4, 2)), there(torch.ones(2, 3)), (4, 3))
+    whole = {name: there(change) for name, change in delta().items()}
+    of_card = {"vectors": there(torch.ones(2, 8)), "further": {"clip_g": there(torch.ones(2, 9))}}
+    of_card |= {"delta": {**whole, "thin": thin}, "modules": {"a": there(torch.ones(1))}}
+    made = concept(**of_card)
+    tensors = [*made.embeddings.values(), *made.modules.values()]
+    tensors += delta_tensors(made.delta).values()
+    assert len(tensors) == 8 and {value.device.type for value in tensors} == {"cpu"}
+    small, _ = extract_concept(made, ExtractionConfig(rank=2))
+    assert {value.device.type for value in delta_tensors(small.delta).values()} == {"cpu"}
+    assert corrected(made.vectors, torch.ones(8), 0.3).device.type == "cpu"
+    own = concept()
+    assert own.delta[NAMES[0]] is dataclasses.replace(own, placeholder="<y>").delta[NAMES[0]]
 
 
 def test_a_stage_adds_its_change_to_the_ones_before():
