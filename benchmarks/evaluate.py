@@ -133,11 +133,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         files[options.json] = text_writer(json.dumps(_record(rows, options, lacks), indent=1))
     if options.report:
-        report = contest_report(rows, contestants, options.rows, _said(options, lacks))
+        figure, pictures = both_sides(rows), sheets(rows, options.rows)
+        drawn = figure, pictures.values()
+        report = contest_report(rows, contestants, drawn, _said(options, lacks))
         files[options.report / HTML] = text_writer(report_html(report))
         files[options.report / PICTURE] = png_writer(to_picture(report_picture(report)))
-        files[options.report / SCORES] = png_writer(both_sides(rows).picture)
-        for name, sheet in sheets(rows, options.rows).items():
+        files[options.report / SCORES] = png_writer(figure.picture)
+        for name, sheet in pictures.items():
             files[options.report / f"sheet-{name}.png"] = png_writer(sheet)
     write_whole(files)
     return 0

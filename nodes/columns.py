@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 from comfy_api.v0_0_2 import io
@@ -13,6 +14,7 @@ from ..attndb.config.applied import AS_TRAINED, Applied, differences
 from ..attndb.viz.map_figure import MapFigure
 from .compared_methods import BY_NAME
 from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
+from .host.capture.prompt import encode
 from .host.model.concept_patches import apply_to_model
 from .host.model.sampling import SamplerSettings
 from .host.model.text import corrected_clip
@@ -183,8 +185,8 @@ def draw(
     MODEL, CLIP and VAE without the concepts; they stay as they are. `reference`: LATENT of a photo,
     for concepts that look at one."""
     different = {column.key: column for column in columns}
-    for column in different.values():  # one that does not fit is an error before hours of drawing
-        _with_concept(wires, column, reference)
+    # all of them now: one that does not fit is an error before hours of drawing
+    ready = {key: _with_concept(wires, column, reference) for key, column in different.items()}
     steps = sum(shot.settings.steps for shot in shots)
     bar, total = CountedProgress(), len(different) * steps
     drawn: dict[Any, list[MapFigure]] = {}
@@ -193,7 +195,9 @@ def draw(
         if column.key in drawn:
             yield drawn[column.key]
             continue
-        own, figures = _with_concept(wires, column, reference), []
+        own, figures = ready.pop(column.key), []
+        # two are kept, the prompt and the negative: the pictures of a prompt follow each other
+        encoded = lru_cache(maxsize=2)(partial(encode, own[1]))
         for shot in shots:
 
             def done(steps: int, before: int = before) -> None:
@@ -201,7 +205,7 @@ def draw(
 
             said = (shot.prompt, column.subject, column.placeholder, shot.negative)
             prompt = SubjectPrompt(*said)
-            figures.append(drawn_figure(own, prompt, column.words, shot.settings, done))
+            figures.append(drawn_figure(own, encoded, prompt, column.words, shot.settings, done))
             before += shot.settings.steps
         drawn[column.key] = figures
         yield figures

@@ -18,7 +18,7 @@ from ..attndb.evaluation.scores import IDENTITY, TEXT, Reference, Sample, Scores
 from ..attndb.viz.evaluation_grid import evaluation_grid
 from ..attndb.viz.map_figure import MapFigure
 from .columns import Column, Shot, draw
-from .host.capture.subject_mask import SubjectMaskSettings, looked_for, subject_masks
+from .host.capture.subject_mask import Sought, SubjectMaskSettings, sought, subject_masks
 from .host.model.added_parts import looks_at_a_photo
 from .host.model.clip_layer import layer_warning
 from .host.model.reference_image import photo_latent
@@ -143,16 +143,18 @@ def evaluate(
     """Draws the trial's pictures with each column and scores them, column by column. `wires`:
     MODEL, CLIP and VAE without the concepts. `told` of every row as soon as it is scored."""
     shots = trial.shots
-    if trial.reference.masks:
-        for column in columns:  # before anything is drawn for nothing
-            looked_for(wires[1], column.words[1])
+    subjects: dict[str, Sought] = {}
+    if trial.reference.masks:  # before anything is drawn for nothing
+        categories = dict.fromkeys(column.words[1] for column in columns)
+        subjects = {category: sought(wires[1], category) for category in categories}
     masks: dict[Any, Sequence[Tensor | None]] = {}
     others: dict[Any, list[Tensor]] = {}
     rows = []
     drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
     for number, (column, figures) in enumerate(zip(columns, drawn, strict=True)):
         if column.key not in masks:  # columns that draw the same are looked at once
-            masks[column.key] = _masks(wires, column, figures, trial)
+            subject = subjects.get(column.words[1])
+            masks[column.key] = _masks(wires, subject, figures)
         pictures = zip(shots, figures, masks[column.key], strict=True)
         own = [_sample(column, *picture) for picture in pictures]
         if column.concept is None:  # the first column: what the others are compared with
@@ -174,16 +176,16 @@ def _photo(columns: Sequence[Column], vae: Any, trial: Trial) -> dict[str, Tenso
 
 
 def _masks(
-    wires: tuple[Any, Any, Any], column: Column, figures: Sequence[MapFigure], trial: Trial
+    wires: tuple[Any, Any, Any], subject: Sought | None, figures: Sequence[MapFigure]
 ) -> Sequence[Tensor | None]:
     """Where the subject is on a column's pictures, as Mask Subject finds it with the model before
     training: one judge for all. It costs a pass for each picture, a twentieth of what drawing it
-    does. None for each where the photos have no masks."""
-    if not trial.reference.masks:
+    does. None for each where none is looked for."""
+    if subject is None:
         return [None] * len(figures)
     pictures = [_picture(figure).numpy() for figure in figures]
     look = SubjectMaskSettings(resolution=min(pictures[0].shape[:2]))
-    return subject_masks(wires, pictures, column.words[1], look, stops_at_cancel)
+    return subject_masks((wires[0], wires[2]), pictures, subject, look, stops_at_cancel)
 
 
 def _sample(column: Column, shot: Shot, figure: MapFigure, mask: Tensor | None) -> Sample:

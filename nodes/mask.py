@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 
 from ..attndb.data.dataset import check_category
 from .errors import naming_node
-from .host.capture.subject_mask import SubjectMaskSettings, subject_masks
+from .host.capture.subject_mask import SubjectMaskSettings, sought, subject_masks
 from .host.ui.progress import CountedProgress
 from .wires import first, one_value, separate_images
 
@@ -115,8 +115,8 @@ class MaskSubject(io.ComfyNode):
             grow=one_value("grow", grow),
             resolution=one_value("resolution", resolution),
         )
-        wires = (first(model), first(clip), first(vae))
-        masks = subject_masks(wires, photos, word, settings, CountedProgress())
+        subject, wires = sought(first(clip), word), (first(model), first(vae))
+        masks = subject_masks(wires, photos, subject, settings, CountedProgress())
         for number, mask in enumerate(masks, start=1):
             share = float(mask.mean())
             if not _SMALL < share < _LARGE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -38,24 +38,29 @@ itself: of twenty without a difference one is, too."""
 
 
 def contest_report(
-    rows: Sequence[Row], contestants: Sequence[Contestant], folder: Path, said: str
+    rows: Sequence[Row],
+    contestants: Sequence[Contestant],
+    drawn: tuple[Figure, Iterable[Image.Image]],
+    said: str,
 ) -> Report:
-    """Of the rows that answer, and of the strips that lie beside them in `folder`."""
+    """Of the rows that answer. `drawn`: their `both_sides` and `sheets`."""
     prompts = [f"{letter}: {t}" for letter, t in zip(ascii_uppercase, _texts(), strict=False)]
-    drawn = [("", picture) for picture in sheets(rows, folder).values()]
+    figure, pictures = drawn
     return Report(
         title="The compared methods on the embedded model",
         sections=(
-            Section(
-                title="Scores", text=said, rows=standings_lines(rows), figures=[both_sides(rows)]
-            ),
+            Section(title="Scores", text=said, rows=standings_lines(rows), figures=[figure]),
             Section(
                 title=f"Minus {OUR_TITLE}, concept by concept",
                 rows=difference_lines(rows, OUR_TITLE, sure="{} *"),
             ),
             Section(title="By kind of prompt", rows=kind_lines(rows)),
             Section(title="What the scores mean", text=MEANINGS),
-            Section(title="Pictures", text="\n".join(prompts), pictures=drawn),
+            Section(
+                title="Pictures",
+                text="\n".join(prompts),
+                pictures=[("", picture) for picture in pictures],
+            ),
             Section(title="Settings", rows=_settings(contestants)),
         ),
     )

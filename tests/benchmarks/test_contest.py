@@ -8,12 +8,11 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from PIL import Image
+from support.rows import a_row
 from support.studio import FakeStudio, JudgingStudio
 
 from attndreambooth.attndb.config.compared import published
 from attndreambooth.attndb.config.presets import fast, micro, micro_lora, paper
-from attndreambooth.attndb.evaluation.report import report_html
 from attndreambooth.attndb.training import session
 from attndreambooth.attndb.training.folder_lock import FolderLock
 from attndreambooth.benchmarks.contest import table as table_file
@@ -29,17 +28,9 @@ from attndreambooth.benchmarks.contest.contestant import (
     faster,
     recipes,
 )
-from attndreambooth.benchmarks.contest.pictures import (
-    SHOWN,
-    keep_pictures,
-    shown_prompts,
-    strip_path,
-)
-from attndreambooth.benchmarks.contest.report import contest_report
-from attndreambooth.benchmarks.contest.rows import Row, read_row, read_rows, save_row
+from attndreambooth.benchmarks.contest.rows import read_row, read_rows, save_row
 from attndreambooth.benchmarks.contest.search import THEN, Search, best_of
 from attndreambooth.benchmarks.contest.standings import (
-    SCORES,
     chance_of,
     difference_lines,
     differences,
@@ -55,18 +46,8 @@ from attndreambooth.benchmarks.markdown import markdown
 from attndreambooth.benchmarks.record import RecordError
 from attndreambooth.benchmarks.search_recipes import TRIALS, record, trial
 from attndreambooth.micro.concepts import EVALUATION
-from attndreambooth.micro.prompts import PROMPTS
 
 PAIRS = [(3, 1e-2), (2, 1e-4), (1, 1e-5)]
-
-
-def _row(method: str, concept: str, value: float, **fields) -> Row:
-    values = {score: value + 0.01 * i for i, score in enumerate(SCORES)}
-    given = {"places": "many", "seed": 0, "asked": "x", "seconds": 2.0, "samples": 8} | fields
-    kinds = {"short": {"joint": value}, "long": {"joint": value / 2}}
-    return Row(
-        method=method, concept=concept, values=values, by_kind=kinds, missed={"place": 1}, **given
-    )
 
 
 def test_a_contestant_is_its_method_with_other_steps_and_rates():
@@ -136,43 +117,14 @@ def test_vico_is_searched_by_the_rate_of_its_image_attention():
 
 
 def test_means_are_of_the_concepts_that_every_method_has():
-    rows = [_row("ours", "a", 0.2), _row("ours", "b", 0.4), _row("theirs", "b", 0.1)]
+    rows = [a_row("ours", "a", 0.2), a_row("ours", "b", 0.4), a_row("theirs", "b", 0.1)]
     assert on_common_concepts(rows) == rows[1:]
     assert on_common_concepts([]) == on_common_concepts([rows[0], rows[2]]) == []
-
-
-def test_a_strip_of_pictures_lies_beside_the_row(tmp_path):
-    row, pictures = _row("ours", "a", 0.2), np.zeros((2 * len(PROMPTS), 8, 8, 3), np.uint8)
-    for place, number in enumerate(SHOWN):
-        pictures[2 * number] = 30 * place
-    keep_pictures(tmp_path, row, pictures, images=2)
-    with Image.open(strip_path(tmp_path, row)) as strip:
-        assert strip.size == (8 * len(SHOWN), 8)
-        found = np.asarray(strip.convert("L"))[4, 4::8]
-    np.testing.assert_allclose(found, 30 * np.arange(len(SHOWN)), atol=6)
-    assert {prompt.kind for prompt in shown_prompts()} == {p.kind for p in PROMPTS}
 
 
 @pytest.mark.parametrize(("kind", "preset"), [(OURS, micro), ("attndreambooth lora", micro_lora)])
 def test_a_preset_of_the_toy_model_is_what_the_search_found(kind, preset):
     assert contestant(kind, recipes()[kind]).stages == preset()
-
-
-def test_the_report_shows_tables_pictures_and_settings(tmp_path):
-    ours = all_contestants(recipes())[:2]
-    rows = [_row(c.name, "hatted-robot", 0.2) for c in ours] + [_row(ORACLE, "hatted-robot", 0.9)]
-    pictures = np.full((len(PROMPTS), 128, 128, 3), 90, np.uint8)
-    for row in rows[:2]:
-        keep_pictures(tmp_path, row, pictures, images=1)
-    report = contest_report(rows, ours, tmp_path, "said before")
-    page = report_html(report)
-    assert all(text in page for text in ("said before", ours[1].name, "0.900", "What the scores"))
-    for method, pairs in ((c.name, c.pairs) for c in ours):
-        assert method in page and f"{pairs[0][0]} x {pairs[0][1]:g}" in page
-    (sheet,) = next(section for section in report.sections if section.title == "Pictures").pictures
-    assert sheet[1].height > 3 * 128, "photos and two methods"
-    shown = page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
-    assert "http" not in shown
 
 
 @pytest.mark.parametrize("part", ["scores", "training"])
@@ -195,7 +147,7 @@ def test_every_method_gets_the_same_number_of_trials():
         assert str(pairs[0][0]) in trial(method, pairs).name
     names = {trial(method, p).name for method, trials in TRIALS.items() for p in trials}
     assert len(names) == sum(map(len, TRIALS.values()))
-    rows = [_row("a", "x", 0.2), _row("b", "x", 0.3)]
+    rows = [a_row("a", "x", 0.2), a_row("b", "x", 0.3)]
     assert best_of(standings(rows)) == ["b"]
 
 
@@ -233,8 +185,8 @@ def test_the_interval_is_the_percentile_bootstrap():
 
 
 def test_differences_are_paired_by_concept():
-    ours = [_row("ours", "a", 0.9), _row("ours", "b", 0.1), _row("ours", "c", 0.5)]
-    theirs = [_row("theirs", "a", 0.8), _row("theirs", "b", 0.0)]
+    ours = [a_row("ours", "a", 0.9), a_row("ours", "b", 0.1), a_row("ours", "c", 0.5)]
+    theirs = [a_row("theirs", "a", 0.8), a_row("theirs", "b", 0.0)]
     found = differences(ours + theirs, "ours")["theirs"]["joint"]
     assert found.mean == pytest.approx(-0.1)
     assert found.low == pytest.approx(-0.1) and found.high == pytest.approx(-0.1)
@@ -251,26 +203,26 @@ def test_a_difference_is_marked_where_a_coin_hardly_ever_gives_it():
     assert chance_of(values) == pytest.approx(expected) and 0 < expected < 0.1
     assert chance_of([0.0, 0.0]) == chance_of([0.3]) == chance_of([0.1, -0.1]) == 1.0
     for count, marked in ((1, False), (5, False), (6, True)):
-        ours = [_row("ours", f"{i}", 0.9) for i in range(count)]
-        theirs = [_row("theirs", f"{i}", 0.8 - 0.01 * i) for i in range(count)]
+        ours = [a_row("ours", f"{i}", 0.9) for i in range(count)]
+        theirs = [a_row("theirs", f"{i}", 0.8 - 0.01 * i) for i in range(count)]
         (_, line) = difference_lines(ours + theirs, "ours")
         assert all(cell.startswith("**-0.1") == marked for cell in line[1:])
 
 
 def test_a_method_without_a_row_is_named():
-    rows = [_row("ours", "a", 0.2), _row("ours", "b", 0.4), _row("theirs", "b", 0.1)]
+    rows = [a_row("ours", "a", 0.2), a_row("ours", "b", 0.4), a_row("theirs", "b", 0.1)]
     assert unfinished(rows, ["ours", "theirs"], 2).startswith("Not finished: the 1 of 2 concepts")
     assert "no row yet of base" in unfinished(rows[:2], ["ours", "base"], 2)
     assert unfinished(rows[:2], ["ours"], 2) == ""
 
 
 def test_the_time_of_a_training_that_was_held_up_does_not_decide():
-    rows = [_row("ours", name, 0.2, seconds=s) for name, s in (("a", 60), ("b", 70), ("c", 9000))]
+    rows = [a_row("ours", name, 0.2, seconds=s) for name, s in (("a", 60), ("b", 70), ("c", 9000))]
     assert markdown(standings_lines(rows)).endswith("| 8 | 70 s |")
 
 
 def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():
-    rows = [_row("ours", "a", 0.2), _row("ours", "a", 0.4, seed=1), _row("base", "a", 0.0)]
+    rows = [a_row("ours", "a", 0.2), a_row("ours", "a", 0.4, seed=1), a_row("base", "a", 0.0)]
     assert standings(rows)["ours"]["truth"].mean == pytest.approx(0.3)
     text = markdown(standings_lines(rows))
     assert len(text.splitlines()) == 4 and "| ours | 1 | 0.300" in text
@@ -278,7 +230,7 @@ def test_the_table_has_a_line_for_each_method_and_the_mean_of_its_seeds():
 
 
 def test_a_row_survives_the_disk_and_a_foreign_one_is_named(tmp_path):
-    row = _row("TI+DB at two", "a", 0.2)
+    row = a_row("TI+DB at two", "a", 0.2)
     save_row(row, tmp_path)
     assert read_rows(tmp_path) == [row] and row.file == "tiplusdb-at-two--a--many-0-x.json"
     path = tmp_path / row.file

@@ -93,6 +93,30 @@ def test_every_column_is_what_the_stock_sampler_draws(run, micro, stages, pictur
     assert not torch.equal(plain, ours)
 
 
+def test_a_concept_is_put_on_the_model_once_and_the_negative_is_encoded_once(
+    run, micro, stages, monkeypatch
+):
+    from attndreambooth.nodes import columns
+
+    done = []
+    for name in ("apply_to_model", "corrected_clip", "encode"):
+        plain = getattr(columns, name)
+        monkeypatch.setattr(columns, name, lambda *a, n=name, p=plain: done.append(n) or p(*a))
+    compared(run, micro, {"concept_0": stages}, prompts="a photo of a {}\na sketch of a {}")
+    assert done.count("apply_to_model") == done.count("corrected_clip") == 3
+    assert done.count("encode") == 4 * (2 + 1)
+
+
+def test_a_prompt_that_is_its_own_negative_is_what_the_stock_sampler_draws(
+    run, micro, stages, picture_of
+):
+    text = {"prompts": "a {} in the snow\na {} in the snow", "negative": "a {} in the snow"}
+    _, pictures = compared(run, micro, {"concept_0": stages[:1]}, **text)
+    said = "a robot in the snow"
+    assert torch.equal(pictures[0], picture_of(micro, said, seed=0, negative=said))
+    assert torch.equal(pictures[0], pictures[2]) and torch.equal(pictures[1], pictures[3])
+
+
 def test_sockets_and_lists_are_joined_and_every_prompt_has_a_figure(run, micro, stages):
     figures, pictures = compared(
         run,

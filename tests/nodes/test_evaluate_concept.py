@@ -140,6 +140,33 @@ def test_masks_of_the_photos_add_the_foreground_as_mask_subject_sees_it_on_the_p
         assert row.value("foreground") == pytest.approx(theirs.value("foreground"), abs=1e-6)
 
 
+def test_a_concept_is_put_on_the_model_once(evaluated, concepts, monkeypatch):
+    from attndreambooth.nodes import columns
+
+    put = {"apply_to_model": [], "corrected_clip": []}
+    for name, done in put.items():
+        plain = getattr(columns, name)
+        monkeypatch.setattr(columns, name, lambda *a, d=done, p=plain: d.append(a[1]) or p(*a))
+    evaluated(prompts="a photo of a {}")
+    assert all(done == concepts for done in put.values())
+
+
+def test_a_text_is_encoded_once_for_all_pictures_and_masks(evaluated, photos, monkeypatch):
+    import comfy.sd
+
+    read, encoded, of = [], [], comfy.sd.CLIP
+    tokenize, encode = of.tokenize, of.encode_from_tokens_scheduled
+    monkeypatch.setattr(of, "tokenize", lambda *a, **k: read.append(a[1]) or tokenize(*a, **k))
+    monkeypatch.setattr(
+        of, "encode_from_tokens_scheduled", lambda *a: encoded.append(read[-1]) or encode(*a)
+    )
+    evaluated(images_per_prompt=2, negative="dark", masks=photos[2])
+    words = ["robot", "<my-robot> robot", "<my-robot> robot"]  # by column
+    drawn = [line.replace("{}", word) for word in words for line in PROMPTS.splitlines()]
+    looked_for = ["a photo of a robot", ""]
+    assert sorted(encoded) == sorted([*drawn, *["dark"] * len(words), *looked_for])
+
+
 def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monkeypatch):
     from attndreambooth.nodes import columns
 

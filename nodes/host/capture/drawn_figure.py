@@ -13,7 +13,7 @@ from ....attndb.viz.map_figure import MapFigure
 from ..model.placeholders import known_placeholders
 from ..model.sampling import SamplerSettings, sampled
 from .capture import capture_model
-from .prompt import encode, prompt_words
+from .prompt import prompt_words
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class SubjectPrompt:
 
 def drawn_figure(
     wires: tuple[Any, Any, Any],
+    encoded: Callable[[str], list[Any]],
     prompt: SubjectPrompt,
     words: Sequence[str],
     settings: SamplerSettings,
@@ -54,14 +55,15 @@ def drawn_figure(
 ) -> MapFigure:
     """The picture of a prompt, and where each of these words looks, averaged over the sampling.
 
-    `wires`: MODEL, CLIP and VAE, which stay as they are. Of a word that stands in the prompt more
-    than once it is the first, or, asked for after the placeholder, the first behind that, as in
-    training, and before training the first from the subject on; words that do not stand there are
-    left out, and if none does, every word of the prompt is looked at. `done` is told how many
-    sampler steps are done.
+    `wires`: MODEL, CLIP and VAE, which stay as they are. `encoded`: gives the CONDITIONING of a
+    text by that CLIP, made now or before. Of a word that stands in the prompt more than once it is
+    the first, or, asked for after the placeholder, the first behind that, as in training, and
+    before training the first from the subject on; words that do not stand there are left out, and
+    if none does, every word of the prompt is looked at. `done` is told how many sampler steps are
+    done.
     """
     model, clip, vae = wires
-    positive, negative = encode(clip, prompt.text), encode(clip, prompt.negative)
+    positive, negative = encoded(prompt.text), encoded(prompt.negative)
     names = [prompt.placeholder, *known_placeholders(clip)]
     chosen = _chosen(
         prompt_words(clip, prompt.text), words, names, prompt_words(clip, prompt.ahead)

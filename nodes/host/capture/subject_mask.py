@@ -45,31 +45,50 @@ class SubjectMaskSettings:
         require(0.0 <= self.grow <= 0.5, "grow", self.grow, "use 0 (not at all) to 0.5")
 
 
+@dataclass(frozen=True)
+class Sought:
+    """A word that is looked for, of one CLIP."""
+
+    prompt: str
+    """In which it is."""
+    word: Word
+    """Its place there."""
+    positive: list[Any]
+    """The prompt as CONDITIONING."""
+    negative: list[Any]
+
+
+def sought(clip: Any, word: str) -> Sought:
+    """A word of the prompt `a photo of a <word>`. ValueError if the prompt does not have it as it
+    is written, `dog#2` for example."""
+    prompt = f"a photo of a {word}"
+    place = prompt_words(clip, prompt).find(word)[-1]  # a photo of a photo: the second
+    return Sought(prompt, place, encode(clip, prompt), encode(clip, ""))
+
+
 def subject_masks(
-    wires: tuple[Any, Any, Any],
+    wires: tuple[Any, Any],
     photos: Sequence[np.ndarray],
-    word: str,
+    subject: Sought,
     settings: SubjectMaskSettings,
     done: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Tensor]:
     """A mask (Y, X), 1 where the MODEL attends to the word, of each photo (Y, X, 1, 3 or 4).
 
-    One forward pass for each: the photo's latent with noise, the prompt `a photo of a <word>`; the
-    word's `subject_map`, parted by Otsu's threshold. `wires`: MODEL, CLIP and VAE, which stay as
-    they are. `done` is told how many photos are done of how many, and may raise.
+    One forward pass for each: the photo's latent with noise, and the word's prompt; the word's
+    `subject_map`, parted by Otsu's threshold. `wires`: MODEL and VAE, which stay as they are.
+    `done` is told how many photos are done of how many, and may raise.
     """
-    model, clip, vae = wires
-    prompt, subject = looked_for(clip, word)
-    positive, negative = encode(clip, prompt), encode(clip, "")
+    model, vae = wires
     masks = []
     for number, photo in enumerate(photos):
         done(number, len(photos))
         pixels = torch.from_numpy(photo).float()[..., :3]
         small = _scaled(pixels.expand(-1, -1, 3), settings.resolution)
-        capture = Capture(prompt=prompt, words=[subject], slices=1)
+        capture = Capture(prompt=subject.prompt, words=[subject.word], slices=1)
         affinity = Affinity()
-        watched = capture_model(model, capture, positive, affinity)
-        samples = _looked_at(watched, vae, small, positive, negative, settings)
+        watched = capture_model(model, capture, subject.positive, affinity)
+        samples = _looked_at(watched, vae, small, subject, settings)
         record, note = capture.find(samples)
         if note and not record.sums:
             raise ValueError(f"nothing was recorded. {note}")
@@ -79,15 +98,8 @@ def subject_masks(
     return masks
 
 
-def looked_for(clip: Any, word: str) -> tuple[str, Word]:
-    """The prompt in which a subject is looked for, and its place there. ValueError if the prompt
-    does not have the word as it is written, `dog#2` for example."""
-    prompt = f"a photo of a {word}"
-    return prompt, prompt_words(clip, prompt).find(word)[-1]  # a photo of a photo: the second
-
-
 def _looked_at(
-    model: Any, vae: Any, small: Tensor, positive: Any, negative: Any, settings: SubjectMaskSettings
+    model: Any, vae: Any, small: Tensor, subject: Sought, settings: SubjectMaskSettings
 ) -> Tensor:
     """The latent that one step of Euler from the settings' noise makes of a photo."""
     latent = check_finite(vae.encode(small), vae)
@@ -104,8 +116,8 @@ def _looked_at(
         1.0,
         "euler",
         "normal",
-        positive,
-        negative,
+        subject.positive,
+        subject.negative,
         latent,
         sigmas=sigmas,
         disable_pbar=True,
