@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ def noised(model, latent, positive, negative, noise):
     watched.add_wrapper_with_key("apply_model", "test", note)
     vae = SimpleNamespace(encode=lambda photo: latent)
     settings = SubjectMaskSettings(noise=noise)
-    made = _looked_at(watched, vae, torch.zeros(1), positive, negative, settings)
+    subject: Any = SimpleNamespace(positive=positive, negative=negative)
+    made = _looked_at(watched, vae, torch.zeros(1), subject, settings)
     assert torch.isfinite(made).all()
     [(x, sigma)] = seen
     return x, sigma
