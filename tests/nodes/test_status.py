@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ def shown(host, monkeypatch):
 
     def send(text, node, client):
         assert client == "the page that asked"
-        texts.append((text, node))
+        texts.append((unescape(text).replace("  \n", "\n"), node))
 
     instance = SimpleNamespace(
         send_progress_text=send, last_node_id="7", client_id="the page that asked"
@@ -203,3 +205,23 @@ def test_a_host_without_texts_or_without_a_listener_trains_all_the_same(host, mo
         server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
         monkeypatch.setitem(sys.modules, "server", server)
         assert show_text("x") is False
+
+
+def test_the_page_sees_a_text_as_it_is(host, monkeypatch):
+    """It takes it for HTML, Nodes 2.0 for Markdown: no tag is left in it, no sign of Markdown, and
+    a line ends as a line does there."""
+    from attndreambooth.nodes.host.ui.status import show_text
+
+    sent = []
+    instance = SimpleNamespace(
+        send_progress_text=lambda *given: sent.append(given), last_node_id="7", client_id="a"
+    )
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
+    monkeypatch.setitem(sys.modules, "server", server)
+    text = "write: <my_dog*> dog & `cat`\n<img src=x onerror=alert(1)>\\_[a](b)"
+    assert show_text(text)
+    [(html, _, _)] = sent
+    assert not re.search(r"[<>*_`\\\[]", html)
+    first, second = html.split("\n")
+    assert first.endswith("  ") and not second.endswith(" ")
+    assert unescape(f"{first[:-2]}\n{second}") == text

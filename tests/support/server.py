@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import shutil
@@ -291,12 +292,14 @@ PICTURE, TEXT = 1, 3  # numbers of the host's binary messages (its protocol.py)
 
 
 def unpacked(message: bytes) -> dict[str, Any]:
-    """A binary message: `size`, `event` (its number), and `image` (bytes) or `node` and `text`."""
+    """A binary message: `size`, `event` (its number), and `image` (bytes) or `node` and `text`, as
+    the page shows it."""
     number = int.from_bytes(message[:4], "big")
     data: dict[str, Any] = {"size": len(message), "event": number}
     if number == PICTURE:
         data["image"] = message[8:]
     elif number == TEXT:
         end = 8 + int.from_bytes(message[4:8], "big")
-        data["node"], data["text"] = message[8:end].decode(), message[end:].decode()
+        shown = html.unescape(message[end:].decode()).replace("  \n", "\n")
+        data["node"], data["text"] = message[8:end].decode(), shown
     return data

@@ -17,18 +17,23 @@ log = logging.getLogger(__name__)
 _EVERY_S = 0.5
 _WINDOW_S = 30.0
 _MOMENT_S = 0.02
+_FOR_THE_PAGE = str.maketrans(
+    {"\n": "  \n", "<": "&lt;", ">": "&gt;"} | {sign: f"&#{ord(sign)};" for sign in r"&*_`\["}
+)
+"""The page takes such a text for HTML, Nodes 2.0 for Markdown: there is no `<my-dog>` to be seen,
+and a name could hold a script."""
 
 
 def show_text(text: str) -> bool:
-    """Shows a text under the node that is running, in the page that asked for it; whether there is
-    one and this host can."""
+    """Shows a text as it is under the node that is running, in the page that asked for it; whether
+    there is one and this host can."""
     server = running_server()
     send = getattr(server, "send_progress_text", None)
     node, client = running_node(), getattr(server, "client_id", None)
     if send is None or node is None or client is None:  # without a client it goes to every page
         return False
     try:
-        send(text, node, client)
+        send(text.translate(_FOR_THE_PAGE), node, client)
     except Exception:  # a front end that cannot be reached must not stop a training
         log.debug("the text under the node could not be sent", exc_info=True)
         return False
