@@ -47,19 +47,34 @@ _CARDS = {
 """Variables that say which cards a process sees, by the kind that PyTorch was built for: NVIDIA's,
 AMD's, Intel's. AMD's runtime takes the second where the first is not set, and PyTorch passes the
 second over where ROCR_VISIBLE_DEVICES is set, by whose numbers the first counts."""
+_BELOW = "ROCR_VISIBLE_DEVICES"
+"""What the driver below AMD's runtime leaves of the machine's cards, which are numbered anew."""
 
 
 def choose_card(environ: MutableMapping[str, str], kind: str = "") -> None:
     """Of the cards of this machine, this process's alone (torchrun's LOCAL_RANK). `kind`: one of
-    _CARDS; empty: that of this PyTorch."""
-    variables = _CARDS[kind or kind_of_card()]
-    found = [environ[name] for name in variables if name in environ]
-    cards = [card for card in (found or [""])[0].split(",") if card.strip()]
-    if found and not cards:
+    _CARDS; empty: that of this PyTorch. ValueError where variables contradict each other, and the
+    process would train on the CPU."""
+    kind = kind or kind_of_card()
+    variables = _CARDS[kind]
+    named = [_listed(environ[name]) for name in variables if name in environ]
+    below = _listed(environ[_BELOW]) if kind == "hip" and _BELOW in environ else None
+    if below == [] or [] in named[:1]:
         return  # somebody hides all of them
+    cards = named[0] if named else [str(number) for number in range(len(below or ()))]
     local = int(environ.get("LOCAL_RANK", "0"))
     own = cards[local % len(cards)] if cards else str(local)
+    if below is not None and own.isdigit() and int(own) >= len(below):
+        raise ValueError(
+            f"{_BELOW} leaves {len(below)} cards, counted from 0, and {variables[0]} or "
+            f"{variables[1]} names card {own} of them: this process would see none. Leave one of "
+            "the variables unset"
+        )
     environ.update(dict.fromkeys(variables, own))
+
+
+def _listed(cards: str) -> list[str]:
+    return [card.strip() for card in cards.split(",") if card.strip()]
 
 
 def kind_of_card(version: Path | None = None) -> str:

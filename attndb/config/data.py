@@ -73,3 +73,8 @@ class DataConfig:
         if self.latent_pool != AUTO:
             return self.latent_pool
         return 0 if self.one_crop else POOL
+
+    @property
+    def encodes_between_steps(self) -> bool:
+        """Whether every sample is a new crop, so that photos are encoded between the steps."""
+        return not self.crops and not self.one_crop

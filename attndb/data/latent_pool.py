@@ -34,6 +34,9 @@ class PoolSettings:
     """Bytes of main memory for latents: also the machine's."""
     cache: LatentCache | None = None
     """Where they are kept for the next training; None: nowhere."""
+    in_tiles: Callable[[], int] = int
+    """Pictures so far that were encoded in tiles, for want of memory: other latents than the key
+    of kept ones says."""
 
 
 def pool_size(data: DataConfig, photos: int, room: float = float("inf")) -> int:
@@ -68,7 +71,8 @@ class LatentPool:
 
     What is filled ahead is encoded photo by photo, `at_once` crops in a call, always the same ones
     together: the latents of a photo are the same bytes whatever else there is, on disk or not, and
-    however many of its crops a stage needs.
+    however many of its crops a stage needs. Those that were encoded in tiles are not, and of such a
+    photo nothing is written.
     """
 
     def __init__(
@@ -155,6 +159,7 @@ class LatentPool:
         before the next is begun."""
         work = [(each[0], call) for each in photos for call in self._calls(*each)]
         cache, done, total = self._settings.cache, 0, sum(len(call) for _, call in work)
+        before, as_ever = self._settings.in_tiles(), True
 
         def render(job: tuple[Photo, Sequence[Crop]]) -> list[RenderedCrop]:
             return [self._source.render(job[0], crop) for crop in job[1]]
@@ -163,11 +168,14 @@ class LatentPool:
             for number, ((photo, call), crops) in enumerate(zip(work, rendered, strict=True)):
                 self._keep(photo, call, self._source.encode(crops, together=True))
                 done += len(call)
+                as_ever = as_ever and self._settings.in_tiles() == before
                 last = number + 1 == len(work) or work[number + 1][0] is not photo
-                if cache is not None and last:
+                if cache is not None and last and as_ever:
                     own = self._own(photo)
                     there = own[: own.index(call[-1]) + 1]
                     cache.write(self._file_key(photo), [self._kept[photo.key, c] for c in there])
+                if last:
+                    before, as_ever = self._settings.in_tiles(), True
                 if progress is not None:
                     progress(done, total)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..config.choices import Checkpointing
+from ..config.data import AUTO
 from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
 from .estimate import MemoryEstimate
@@ -44,25 +45,40 @@ def first_fitting(
 
 
 def advice(
-    now: MemoryEstimate, estimator: Estimator, config: StageConfig, free: int, preset: str = ""
+    now: MemoryEstimate,
+    estimator: Estimator,
+    config: StageConfig,
+    free: int,
+    preset: str = "",
+    pooled: Estimator | None = None,
 ) -> str:
     """What to set so that a stage that needs `now`, more than the `free` bytes, fits into them.
-    `preset`: that its settings came from.
+    `preset`: that its settings came from. `pooled`: of the same stage with a latent pool, where it
+    has none and encodes photos between its steps.
 
     Tried in order, estimated anew each time: what leaves the result as it is (the largest
-    micro_batch, gradient checkpointing, then both), then what changes it (low_memory, 8-bit
-    states, a LoRA). What touches activations alone is not tried where the rest is too much.
+    micro_batch, gradient checkpointing, then both), then what changes it (a latent pool,
+    low_memory, 8-bit states, a LoRA; then these with a pool). What touches activations alone is
+    not tried where the rest is too much.
     """
-    together = [remedy for remedy in _together(config, preset) if remedy.text]
+    alike, *others = _together(config, preset)
+    same = [alike] if alike.text else []
     if now.total - now.activations < free:
         tried = [_smaller_parts(config), _checkpointing(config)]
         texts = [_fitting(estimator, remedies, free) for remedies in tried]
         if any(texts):
             return f"may not fit: {' or '.join(text for text in texts if text)}"
-    elif len(together) > 1:
-        together = together[1:]
-    text = _fitting(estimator, iter(together), free)
-    if text:
+    elif others:
+        same = []
+    together = [*same, *others]
+    steps = [(estimator, one) for one in together]
+    if pooled is not None:
+        in_pool = [(pooled, _pooled(one)) for one in (_Remedy("", config), *together)]
+        together = [remedy for _, remedy in in_pool]
+        steps = [*steps[: len(same)], in_pool[0], *steps[len(same) :], *in_pool[1:]]
+        estimator = pooled
+    found = (_fitting(estimates, iter([one]), free) for estimates, one in steps)
+    if text := next(filter(None, found), ""):
         return f"may not fit: {text}"
     even_if = ""
     if together:
@@ -87,6 +103,12 @@ def _fitting(estimator: Estimator, remedies: Iterator[_Remedy], free: int) -> st
         if needed.fits(free):
             return f"{remedy.text} (about {needed.total / 1e9:.1f} GB)"
     return ""
+
+
+def _pooled(remedy: _Remedy) -> _Remedy:
+    """The same with an automatic latent pool."""
+    config = remedy.config.with_(data=replace(remedy.config.data, latent_pool=AUTO))
+    return _Remedy(" and ".join(filter(None, ["set latent_pool to -1", remedy.text])), config)
 
 
 def _smaller_parts(config: StageConfig) -> Iterator[_Remedy]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from traceback import clear_frames
 
 import torch
 
@@ -18,9 +20,13 @@ _SAID = (
     "MPS backend out of memory",
     "UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY",  # Intel's driver
     "VRAM grow failed",  # comfy-aimdo, where a host streams weights through a buffer of its own
+    "There is not enough GPU video memory available",  # DirectML
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # on Windows
 )
+"""Not among them: cuDNN's "unable to find an engine to execute this computation". PyTorch says it
+after any engine's error, of memory or because the card has none for the precision, and no longer
+knows which."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -36,6 +42,32 @@ def does_not_fit(device: torch.device, config: StageConfig) -> ValueError:
         f"out of memory before the first step: the model, as this stage keeps it, does not fit on "
         f"{device}. Close what else uses the device and queue again. Or "
         f"{' or '.join([*_smaller(config), 'train on a larger one'])}"
+    )
+
+
+@contextmanager
+def while_encoding(device: torch.device, config: StageConfig) -> Iterator[None]:
+    """Inside photos are encoded. If memory runs out there, ValueError with what helps: one photo is
+    encoded at a time, whatever the micro-batch."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        clear_frames(error.__traceback__)  # they hold what was made of the photo
+        raise _cannot_encode(device, config) from error
+
+
+def _cannot_encode(device: torch.device, config: StageConfig) -> ValueError:
+    others = ["lower the resolution"]
+    if device.type != "cpu":
+        others = ["start ComfyUI with --cpu-vae", *others]
+    if config.data.encodes_between_steps:  # a pool is filled while the U-Net waits in main memory
+        others = ["set latent_pool to -1", *others]
+    return ValueError(
+        "out of memory while a photo was encoded, where a smaller micro_batch does not help. What "
+        f"was done is kept: close what else uses {device} and queue again to go on from it. Or "
+        f"{' or '.join(others)}: that changes the result, so it starts from step 1"
     )
 
 

@@ -18,6 +18,7 @@ from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callbacks
 from .concept_checkpoints import ConceptCheckpoints
+from .out_of_memory import while_encoding
 from .prepared_stage import PreparedStage, prepare
 from .run import Run
 from .stage_concept import stage_concept
@@ -26,7 +27,7 @@ from .stage_runs import StageRuns
 from .step_loss import StepLoss
 from .trainer import train
 from .training import StageResult
-from .workbench import Workbench
+from .workbench import TrainableModel, Workbench
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +80,18 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
         watching = bench.callbacks(model, fitted, dataset, texts.prompts[0], start, run)
         told, own = Callbacks(concepts, *watching), run if ranks.first else None
         with RenderedAhead(batches, fitted.steps) as ahead:
-            if ahead.fill(bench.encoding()):
+            with while_encoding(model.device, fitted):
+                filled = ahead.fill(bench.encoding())
+            if filled:
                 model.offload_autoencoder()
             result = train(
                 *(model, method_of(fitted), ahead, start, told, own, ranks), bench.ends_early
             )
         # as the concept has it: half a file and no cast where a MODEL in fp16 asks again
         result = replace(result, delta=cast_deltas(result.delta, bench.weights_dtype))
+        if model.encoded_in_tiles:  # since it was last begun or gone on with
+            in_tiles = {"encoded_in_tiles": float(model.encoded_in_tiles)}
+            result = replace(result, facts={**result.facts, **in_tiles})
         if ranks.first:
             _keep(bench, result, run, request.title)
     return result
@@ -99,11 +105,12 @@ def _start(stage: PreparedStage, model: Model) -> Embeddings:
     return {name: vectors.clone() for name, vectors in concept.embeddings.items()}
 
 
-def _batches(stage: PreparedStage, model: Model) -> PhotoBatches | PriorBatches:
+def _batches(stage: PreparedStage, model: TrainableModel) -> PhotoBatches | PriorBatches:
     """What the stage trains on, whichever of its settings fits into the memory."""
     config, dataset, texts = stage.request.config, stage.request.dataset, stage.texts
     timesteps, encode = model.diffusion.timesteps, model.encode_image
     pool = stage.bench.pool(config.data.resolution)
+    pool = replace(pool, in_tiles=lambda: model.encoded_in_tiles)
     if config.data.latent_pool == 0:
         pool = replace(pool, at_once=1, cache=None)  # as the recorded runs were made
     if dataset.private:

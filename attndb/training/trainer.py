@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from traceback import clear_frames
 
-from ..data.batch import BatchSource
+from ..data.batch import Batch, BatchSource
 from ..methods.method import Method
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .compiler import cannot_compile, is_of_compiler
 from .loss_table import LossTable
-from .out_of_memory import does_not_fit, is_out_of_memory
+from .out_of_memory import does_not_fit, is_out_of_memory, while_encoding
 from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
@@ -60,7 +60,9 @@ def train(
             while progress.done < training.config.steps:
                 step = progress.done
                 try:
-                    batch = training.ranks.together(lambda step=step: batches[step])
+                    batch = training.ranks.together(
+                        lambda step=step: _taken(batches, step, training)
+                    )
                     loss = training.step(step, batch)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
@@ -85,6 +87,12 @@ def train(
             finally:
                 progress.rescue()
             raise
+
+
+def _taken(batches: BatchSource, step: int, training: Training) -> Batch:
+    """The batch of a step, which may have photos to encode."""
+    with while_encoding(training.model.device, training.config):
+        return batches[step]
 
 
 class _Progress:

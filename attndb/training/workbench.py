@@ -25,6 +25,11 @@ from .run import Run
 class TrainableModel(Model, Protocol):
     """A private model with its autoencoder beside it."""
 
+    @property
+    def encoded_in_tiles(self) -> int:
+        """Of the photos so far, those that were encoded in tiles for want of memory."""
+        ...
+
     def offload_autoencoder(self) -> None:
         """No image will be encoded any more: its memory may be used for something else."""
         ...

@@ -38,6 +38,7 @@ from .model.digests import autoencoder_digest, text_digest, unet_digest
 from .model.encoding import crops_at_once, encoder_device, encoder_identity, room_for_latents
 from .model.families import check_trainable, family, misfit_of, sampling_identity
 from .model.memory import fit_to_memory
+from .model.photo_encoder import IN_TILES
 from .model.placeholders import apply_to_clip, encoder_names
 from .model.private_model import PrivateModel, private_model, training_mode
 from .model.reference_image import photo_latent
@@ -154,7 +155,8 @@ class HostWorkbench:
         weights = merged_weights(self._model, UNET_PREFIX, without_concept=dataset.placeholder)
         with training_mode():
             delta = {} if concept is None else concept.delta
-            model = private_model(self._model, self._clip, self._vae, weights, delta)
+            wires = (self._model, self._clip, self._vae)
+            model = private_model(*wires, weights, delta, lambda: self._say_once(IN_TILES))
             del weights  # what goes on a card would stay in main memory as well
             yield model
 

@@ -68,6 +68,31 @@ def test_amd_s_two_variables_are_one():
     assert environ[HIP] == environ[CUDA] == "3"
 
 
+@pytest.mark.parametrize(
+    ("named", "local", "card"),
+    [({}, "0", "0"), ({}, "1", "1"), ({}, "3", "1"), ({HIP: "1"}, "2", "1"), ({HIP: "2"}, "0", "")],
+)
+def test_of_the_cards_that_amd_s_driver_leaves_one_is_named(named, local, card):
+    """Numbers above them would name none, and the process would train on the CPU."""
+    environ = {"LOCAL_RANK": local, "ROCR_VISIBLE_DEVICES": "4,7", **named}
+    if not card:
+        with pytest.raises(ValueError, match=r"leaves 2 cards.* names card 2"):
+            choose_card(environ, "hip")
+        return
+    choose_card(environ, "hip")
+    assert environ[HIP] == environ[CUDA] == card
+    assert environ["ROCR_VISIBLE_DEVICES"] == "4,7"
+
+
+def test_amd_s_driver_may_hide_all_and_is_not_asked_of_other_cards():
+    hidden = {"LOCAL_RANK": "1", "ROCR_VISIBLE_DEVICES": ""}
+    choose_card(hidden, "hip")
+    assert HIP not in hidden
+    environ = {"LOCAL_RANK": "3", "ROCR_VISIBLE_DEVICES": "0"}
+    choose_card(environ, "cuda")
+    assert environ[CUDA] == "3"
+
+
 @pytest.mark.parametrize("built", ["cuda", "hip", "xpu", ""])
 def test_the_kind_of_card_is_read_of_pytorch_without_importing_it(tmp_path, built):
     said = {name: "'6.4.4-1'" if name == built else "None" for name in ("cuda", "hip", "xpu")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import comfy.model_management
@@ -55,7 +56,11 @@ def fit_to_memory(
             line += f"; gradient_checkpointing auto: {chosen.recomputes}"
         log.info("%s: %s", title, line)
         if not estimate.fits(free):
-            log.warning("%s: %s", title, advice(estimate, estimator, config, free, preset))
+            pooled = None
+            if vae is not None and config.data.encodes_between_steps:
+                pooled = replace(estimator, autoencoder=0, encoding=0)
+            said = advice(estimate, estimator, config, free, preset, pooled)
+            log.warning("%s: %s", title, said)
     except Exception:  # an estimate is worth no training
         log.warning("%s: the memory needed could not be estimated", title, exc_info=True)
         return choices[0]

@@ -18,8 +18,8 @@ from ....attndb.models.conditioning import Conditioning, Embeddings
 from ....attndb.models.cross_attention import CrossAttentionLayer, cross_attention_layers
 from ....attndb.models.noise_schedule import Diffusion
 from .checkpointing import checkpoint_activations
-from .encoding import check_finite
 from .families import is_v_prediction
+from .photo_encoder import PhotoEncoder
 from .placeholders import encoder_names
 from .private_unet import attend_as, compile_blocks, private_unet, text_by_layer
 from .room import make_room
@@ -36,7 +36,7 @@ class PrivateModel:
         text: Mapping[str, TextEncoder],
         diffusion: Diffusion,
         device: torch.device,
-        encode_image: Callable[[Tensor], Tensor] | None = None,
+        encode_image: PhotoEncoder | None = None,
         base_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         """`text`: by the name that embedding files have for the encoder. `base_weights`: the base's
@@ -132,15 +132,26 @@ class PrivateModel:
         assert self._encode_image is not None, "this model was made without a VAE"
         return self._encode_image(pixels)
 
+    @property
+    def encoded_in_tiles(self) -> int:
+        """Of the photos so far, those for which memory did not suffice otherwise."""
+        return 0 if self._encode_image is None else self._encode_image.in_tiles
+
     def offload_autoencoder(self) -> None:
         """Takes the VAE, and whatever else the host has loaded, off the GPU."""
         make_room(self.device)
 
 
 def private_model(
-    model: Any, clip: Any, vae: Any, weights: Mapping[str, Tensor], delta: Mapping[str, WeightDelta]
+    model: Any,
+    clip: Any,
+    vae: Any,
+    weights: Mapping[str, Tensor],
+    delta: Mapping[str, WeightDelta],
+    in_tiles: Callable[[], None] = lambda: None,
 ) -> PrivateModel:
-    """Of the wires: the U-Net with these base weights plus a concept's change."""
+    """Of the wires: the U-Net with these base weights plus a concept's change. `in_tiles`: called
+    when photos were encoded in tiles."""
     device = comfy.model_management.get_torch_device()
     start = {name: w + dense(delta[name]) if name in delta else w for name, w in weights.items()}
     unet = private_unet(model.model.model_config.unet_config, start, device)
@@ -149,15 +160,10 @@ def private_model(
         prediction_type="v" if is_v_prediction(model) else "epsilon",
     )
 
-    def encode_image(pixels: Tensor) -> Tensor:
-        with torch.inference_mode():
-            latent = model.model.process_latent_in(vae.encode(pixels))
-        return check_finite(latent, vae).clone()
-
     names = encoder_names(clip.cond_stage_model)
     text = {name: TextEncoder.from_clip(clip, name, device) for name in names}
     base = {name: weights[name] for name in delta}
-    return PrivateModel(unet, text, diffusion, device, encode_image, base)
+    return PrivateModel(unet, text, diffusion, device, PhotoEncoder(model, vae, in_tiles), base)
 
 
 def _alphas_cumprod(model: Any) -> Tensor:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from attndreambooth.attndb.config.compared import published
+from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.lora_instead import lora_instead
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.presets import PRESETS, paper
@@ -212,6 +213,43 @@ def test_what_is_already_set_is_not_advised():
     said = advised(config, 4 * GB)[0]
     assert said.startswith("will not fit") and "8-bit" not in said and "lora_rank" not in said
     assert "micro_batch" not in said
+
+
+class Encodes(Needs):
+    """Where photos are encoded between the steps a step takes at least 9 GB."""
+
+    def __call__(self, config):
+        needed = super().__call__(config)
+        more = max(0, 9 * GB - needed.activations)
+        total = needed.total + more
+        needed.total, needed.activations = total, needed.activations + more
+        needed.fits = lambda free: total <= free
+        return needed
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [
+        (13, "may not fit: set latent_pool to -1 (about 13.0 GB)"),
+        (
+            12,
+            "may not fit: set latent_pool to -1 and set micro_batch to 1 (about 7.0 GB)",
+        ),
+        (
+            5,
+            "will not fit: even if you set latent_pool to -1 and set micro_batch to 1 it needs "
+            "about 6.0 GB; lower the resolution, close what else uses the device, or train on a "
+            "larger one",
+        ),
+    ],
+)
+def test_where_encoding_is_the_peak_a_pool_is_advised(free, said):
+    data = DataConfig(latent_pool=0)
+    config, encodes, plain = auto(1).with_(data=data), Encodes(), Needs()
+    now = with_fitting_checkpointing(encodes, config, free * GB)[1]
+    assert advice(now, encodes, config, free * GB, pooled=plain) == said
+    assert all(asked.data.crops for asked in plain.asked)
+    assert "latent_pool" not in advice(now, encodes, config, free * GB)
 
 
 def test_few_estimates_are_made():

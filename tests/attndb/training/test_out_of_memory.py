@@ -8,8 +8,10 @@ import pytest
 import torch
 from support.small_run import REQUEST, VECTORS
 
+from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
+from attndreambooth.attndb.training.out_of_memory import is_out_of_memory, while_encoding
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.run_files import checkpoint_steps
 from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
@@ -100,16 +102,61 @@ def test_a_device_that_gives_nothing_any_more_does_not_hide_why(
     assert any("the last checkpoint stays: CUDA error" in r.getMessage() for r in caplog.records)
 
 
+class Encoding(RandomBatches):
+    """Batches whose photos do not fit from the third step on."""
+
+    def __getitem__(self, step):
+        if step >= 2:
+            raise torch.OutOfMemoryError("simulated")
+        return super().__getitem__(step)
+
+
+@pytest.mark.parametrize(("pool", "advised"), [(0, True), (-1, False)])
+def test_a_photo_that_cannot_be_encoded_is_no_matter_of_the_micro_batch(
+    tmp_path, pool, advised, caplog
+):
+    config = StageConfig(
+        stage=2,
+        steps=4,
+        batch_size=2,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        data=DataConfig(latent_pool=pool),
+        precision="fp32",
+    )
+    with Run(tmp_path, REQUEST, every=0) as run:
+        with pytest.raises(ValueError, match="while a photo was encoded") as caught:
+            train_stage(tiny_model(), Encoding(2), config, VECTORS, None, run)
+        assert checkpoint_steps(run.checkpoint) == 2
+    assert "micro-batch is now" not in caplog.text
+    said = str(caught.value)
+    assert "lower the resolution" in said and "close what else uses cpu" in said
+    assert ("set latent_pool to -1" in said) == advised and "--cpu-vae" not in said
+
+
+def test_on_a_card_the_vae_may_work_on_the_cpu():
+    config = StageConfig(
+        stage=2, steps=1, batch_size=1, optimizer=OptimizerConfig(learning_rate=1e-3)
+    )
+    with pytest.raises(ValueError, match="--cpu-vae"), while_encoding(torch.device("cuda"), config):
+        raise torch.OutOfMemoryError("simulated")
+    with pytest.raises(RuntimeError, match="other"), while_encoding(torch.device("cuda"), config):
+        raise RuntimeError("other")
+
+
 @pytest.mark.parametrize(
     ("said", "is_one"),
     [
         ("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'", True),
         ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
         ("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)", True),
+        (
+            "Could not allocate tensor with 4915840 bytes. There is not enough GPU video memory "
+            "available!",
+            True,
+        ),
         ("CUDA error: an illegal memory access was encountered", False),
+        ("GET was unable to find an engine to execute this computation", False),  # may be both
     ],
 )
 def test_it_is_known_by_what_drivers_say(said, is_one):
-    from attndreambooth.attndb.training.out_of_memory import is_out_of_memory
-
     assert is_out_of_memory(RuntimeError(said)) == is_one

@@ -1,0 +1,108 @@
+"""Photos that ComfyUI encodes in tiles, for want of memory: told, recorded, not kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def short_of_memory(sd15, monkeypatch):
+    """The VAE raises the host's error for the first so many photos, perhaps in tiles as well."""
+    import comfy.model_management as management
+
+    module = sd15.vae.first_stage_model
+    plain, tiled = module.encode, sd15.vae.encode_tiled_
+
+    def install(photos, in_tiles=False):
+        left, tiles = [photos], []
+
+        def encode(pixels, *args, **kwargs):
+            real = pixels.device.type != "meta"  # the estimate asks, too
+            if real and left[0] > 0 and (in_tiles or not tiles):
+                left[0] -= not in_tiles
+                raise management.OOM_EXCEPTION("simulated")
+            return plain(pixels, *args, **kwargs)
+
+        def encode_tiled(pixels, *args, **kwargs):
+            tiles.append(1)
+            try:
+                return tiled(pixels, *args, **kwargs)
+            finally:
+                tiles.clear()
+
+        monkeypatch.setattr(module, "encode", encode)
+        monkeypatch.setattr(sd15.vae, "encode_tiled_", encode_tiled)
+
+    return install
+
+
+def kept(output):
+    return {path.name for path in (output / "attndb" / "latents").glob("*.safetensors")}
+
+
+def test_photos_in_tiles_are_told_once_recorded_and_not_kept(
+    sd15, train, output, short_of_memory, caplog, monkeypatch
+):
+    from attndreambooth.nodes.host import workbench
+    from attndreambooth.nodes.host.model.photo_encoder import IN_TILES
+
+    shown = []
+    monkeypatch.setattr(workbench, "show_text", shown.append)
+    whole = train(2, sd15, latent_pool=1)[0]
+    names = kept(output)
+    assert len(names) == 3 and IN_TILES not in shown
+    assert "encoded_in_tiles" not in whole.record["stages"][-1]
+
+    shutil.rmtree(output)
+    short_of_memory(2)
+    caplog.set_level(logging.WARNING)
+    concept = train(2, sd15, latent_pool=1)[0]
+    ours = [record for record in caplog.records if record.getMessage().endswith(IN_TILES)]
+    assert len(ours) == 1 and shown.count(IN_TILES) == 1
+    assert concept.record["stages"][-1]["encoded_in_tiles"] == 2
+    assert kept(output) < names and len(kept(output)) == 1
+
+    shutil.rmtree(next((output / "attndb").glob("*stage2*")))
+    again = train(2, sd15, latent_pool=1)[0]
+    assert kept(output) == names and again.digest() == whole.digest()
+
+
+def test_a_finished_run_still_says_it(sd15, train, short_of_memory):
+    short_of_memory(1)
+    first = train(2, sd15, latent_pool=0)[0]
+    again = train(2, sd15, latent_pool=0)[0]
+    assert first.record["stages"][-1]["encoded_in_tiles"] == 1
+    assert again.record == first.record
+
+
+def test_the_vae_on_the_wire_stays_as_it_is(sd15, short_of_memory):
+    from attndreambooth.nodes.host.model.photo_encoder import PhotoEncoder
+
+    told = []
+    encoder = PhotoEncoder(sd15.model, sd15.vae, lambda: told.append(1))
+    pixels = torch.rand(2, 64, 64, 3)
+    plain = encoder(pixels)
+    assert (encoder.in_tiles, told) == (0, [])
+    short_of_memory(1)
+    before = dict(vars(sd15.vae))
+    assert encoder(pixels).shape == plain.shape
+    assert (encoder.in_tiles, told) == (2, [1])
+    assert torch.equal(encoder(pixels), plain) and encoder.in_tiles == 2
+    assert vars(sd15.vae) == before
+
+
+@pytest.mark.parametrize("pool", [1, 0])
+def test_a_photo_that_does_not_fit_in_tiles_either_is_the_cause_that_is_named(
+    sd15, train, short_of_memory, pool
+):
+    from attndreambooth.nodes.errors import NodeError
+
+    short_of_memory(1, in_tiles=True)
+    said = "out of memory while a photo was encoded.*lower the resolution"
+    with pytest.raises(NodeError, match=said) as caught:
+        train(2, sd15, latent_pool=pool)
+    assert ("set latent_pool to -1" in str(caught.value)) == (pool == 0)
