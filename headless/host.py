@@ -66,8 +66,8 @@ def choose_card(environ: MutableMapping[str, str], kind: str = "") -> None:
     own = cards[local % len(cards)] if cards else str(local)
     if below is not None and own.isdigit() and int(own) >= len(below):
         raise ValueError(
-            f"{_BELOW} leaves {len(below)} cards, counted from 0, and {variables[0]} or "
-            f"{variables[1]} names card {own} of them: this process would see none. Leave one of "
+            f"{_BELOW} leaves {len(below)} GPUs, counted from 0, and {variables[0]} or "
+            f"{variables[1]} names GPU {own} of them: this process would see none. Leave one of "
             "the variables unset"
         )
     environ.update(dict.fromkeys(variables, own))

@@ -76,7 +76,7 @@ def test_of_the_cards_that_amd_s_driver_leaves_one_is_named(named, local, card):
     """Numbers above them would name none, and the process would train on the CPU."""
     environ = {"LOCAL_RANK": local, "ROCR_VISIBLE_DEVICES": "4,7", **named}
     if not card:
-        with pytest.raises(ValueError, match=r"leaves 2 cards.* names card 2"):
+        with pytest.raises(ValueError, match=r"leaves 2 GPUs.* names GPU 2"):
             choose_card(environ, "hip")
         return
     choose_card(environ, "hip")
