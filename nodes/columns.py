@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -180,10 +180,12 @@ def draw(
     columns: Sequence[Column],
     shots: Sequence[Shot],
     reference: Mapping[str, Any] | None = None,
+    read: Callable[[Column, Collection[str]], bool] = lambda *_: True,
 ) -> Iterator[list[MapFigure]]:
     """A figure for each shot, column by column. Columns that draw the same are drawn once. `wires`:
     MODEL, CLIP and VAE without the concepts; they stay as they are. `reference`: LATENT of a photo,
-    for concepts that look at one."""
+    for concepts that look at one. `read`: whether anything reads a column's maps, if they are of
+    these words; to capture them takes a part of the sampling's time."""
     different = {column.key: column for column in columns}
     # all of them now: one that does not fit is an error before hours of drawing
     ready = {key: _with_concept(wires, column, reference) for key, column in different.items()}
@@ -205,7 +207,8 @@ def draw(
 
             said = (shot.prompt, column.subject, column.placeholder, shot.negative)
             prompt = SubjectPrompt(*said)
-            figures.append(drawn_figure(own, encoded, prompt, column.words, shot.settings, done))
+            asked = (prompt, column.words, shot.settings, done, partial(read, column))
+            figures.append(drawn_figure(own, encoded, *asked))
             before += shot.settings.steps
         drawn[column.key] = figures
         yield figures

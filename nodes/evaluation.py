@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,7 @@ def evaluate(
     masks: dict[Any, Sequence[Tensor | None]] = {}
     others: dict[Any, list[Tensor]] = {}
     rows = []
-    drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial))
+    drawn = draw(wires, columns, shots, _photo(columns, wires[2], trial), _compares_maps)
     for number, (column, figures) in enumerate(zip(columns, drawn, strict=True)):
         if column.key not in masks:  # columns that draw the same are looked at once
             subject = subjects.get(column.words[1])
@@ -188,10 +188,16 @@ def _masks(
     return subject_masks((wires[0], wires[2]), pictures, subject, look, stops_at_cancel)
 
 
+def _compares_maps(column: Column, words: Collection[str]) -> bool:
+    """Whether the maps of a column's figure are read, if they are of these words: how much that of
+    the concept's word is like that of its category."""
+    return column.concept is not None and set(column.words) <= set(words)
+
+
 def _sample(column: Column, shot: Shot, figure: MapFigure, mask: Tensor | None) -> Sample:
     subject, category = column.words
     agree = None
-    if column.concept is not None and figure.has(subject) and figure.has(category):
+    if _compares_maps(column, [word.label for word in figure.maps.words]):
         maps = figure.maps.of(subject), figure.maps.of(category)
         agree = float(map_metrics.similarity(*maps).mean())
     return Sample(

@@ -106,8 +106,7 @@ class Capture:
         """
         found = self._places(latent)
         if len(found) < len(latent):
-            if latent[len(found)].isnan().any():
-                raise ValueError(_NO_NUMBERS.format(len(found) + 1))
+            check_numbers(latent[: len(found) + 1])
             raise ValueError(self._unknown(len(found)))
         return _joined(found), _notes([run for run, _ in found])
 
@@ -156,6 +155,13 @@ class Capture:
             f"{len(self._runs)} run(s) that are kept: connect the LATENT output of the sampler "
             "itself (not upscaled or edited), or change its seed, so that it is drawn anew"
         )
+
+
+def check_numbers(latent: Tensor) -> None:
+    """ValueError with the remedy if a picture of `latent` (B, C, Y, X) holds NaN."""
+    for number, sample in enumerate(latent):
+        if sample.isnan().any():
+            raise ValueError(_NO_NUMBERS.format(number + 1))
 
 
 def _joined(places: Sequence[tuple[FinishedRun, int]]) -> AttentionRecord:

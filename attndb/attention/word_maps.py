@@ -94,6 +94,11 @@ class WordMaps:
         return found
 
 
+def no_maps(latent: Tensor) -> WordMaps:
+    """Of pictures (B, C, Y, X) that were drawn without a look at any word."""
+    return WordMaps((), torch.zeros(len(latent), 0, *latent.shape[-2:]))
+
+
 def word_maps_of(record: AttentionRecord, selection: MapSelection) -> WordMaps:
     """Mean maps of the chosen layers, heads and time, on the latent's pixels.
 

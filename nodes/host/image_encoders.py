@@ -44,9 +44,10 @@ class WiredEncoder:
                     "clip_vision is no CLIP (DINOv2?), so no text half belongs to it: disconnect "
                     "clip, or connect the CLIP_VISION of the same CLIP"
                 )
-            weights |= {f"text {k}": v for k, v in merged_weights(clip.patcher, "").items()}
+            texts = merged_weights(clip.patcher, "")
+            weights |= {f"text {k}": v for k, v in texts.items()}
             self.reads_text = True
-            self._check_text()
+            self._check_text(texts)
         self.key = tensors_digest(weights)
 
     def images(self, pictures: Sequence[Tensor]) -> Tensor:
@@ -69,8 +70,8 @@ class WiredEncoder:
         tokens = self._clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))  # no weights
         return self._clip.encode_from_tokens(tokens, return_pooled=True)[1].reshape(1, -1)
 
-    def _check_text(self) -> None:
-        """ValueError unless both halves can be of one CLIP."""
+    def _check_text(self, weights: Mapping[str, Tensor]) -> None:
+        """ValueError unless both halves can be of one CLIP; `weights`: of the text half."""
         text = self._text("a photo").shape[-1]
         image = self.images([torch.zeros(8, 8, 3)]).shape[-1]
         if text != image:
@@ -78,7 +79,6 @@ class WiredEncoder:
                 f"clip and clip_vision are not of one CLIP: texts have {text} features, pictures "
                 f"{image}. Connect the text half of the same CLIP (Load CLIP), or none"
             )
-        weights = merged_weights(self._clip.patcher, "")
         found = [value for key, value in weights.items() if key.endswith(_PROJECTION)]
         if not any(_is_projection(value) for value in found):
             raise ValueError(

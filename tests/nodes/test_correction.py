@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from support.stages import encode, refuses
@@ -52,6 +54,23 @@ def test_on_it_is_the_formula_with_the_category_of_this_clip(
     plain = encode(applied(run, sd15, trained), "a <astro> person")
     assert not torch.equal(encode(clip, "a <astro> person"), plain)
     assert torch.equal(encode(clip, "a person"), encode(sd15.clip, "a person"))
+
+
+@pytest.mark.parametrize("correction", [0.0, 0.2])
+def test_the_concept_is_put_on_clip_once(sd15, run, trained, monkeypatch, correction):
+    from attndreambooth.nodes.host.model import placeholders
+
+    put, plain = [], placeholders.with_vectors
+    monkeypatch.setattr(placeholders, "with_vectors", lambda *a: put.append(a[1]) or plain(*a))
+    applied(run, sd15, trained, correction=correction)
+    assert put == ["<astro>"]
+
+
+def test_corrected_it_is_refused_by_a_clip_of_another_kind_as_uncorrected(sd15, run, trained):
+    other = dataclasses.replace(trained, text_key="clip_h")
+    for correction in (0.0, 0.2):
+        with refuses(r"was trained for SD 1.5 \(clip_h, width \d+\), and this CLIP is clip_l"):
+            applied(run, sd15, other, correction=correction)
 
 
 def test_a_patch_on_the_text_encoder_moves_its_category_too(sd15, run, trained, person):

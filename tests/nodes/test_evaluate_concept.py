@@ -1,4 +1,4 @@
-"""Evaluate Concept and Score Images: the numbers are those of the pictures, the errors say why."""
+"""Evaluate Concept: the numbers are those of the pictures, the errors say why."""
 
 from __future__ import annotations
 
@@ -167,6 +167,45 @@ def test_a_text_is_encoded_once_for_all_pictures_and_masks(evaluated, photos, mo
     assert sorted(encoded) == sorted([*drawn, *["dark"] * len(words), *looked_for])
 
 
+def test_maps_are_captured_where_they_are_compared_and_pictures_are_the_same(
+    evaluated, concepts, monkeypatch
+):
+    """Not before training, nor of a prompt that lacks the word or its category."""
+    from attndreambooth.nodes import columns
+    from attndreambooth.nodes.host.capture import drawn_figure as module
+
+    words = {"stages": [{"method": "textual_inversion", "words": {"with_category": False}}]}
+    asked = {"concepts": {"concept_0": [*concepts, concepts[0].with_record(words)]}}
+    asked["prompts"] = f"{PROMPTS}\na {{}} beside a robot"
+    captured, plain = [], module.capture_model
+    monkeypatch.setattr(
+        module, "capture_model", lambda *a: captured.append(a[1].prompt) or plain(*a)
+    )
+    *_, scores, pictures = evaluated(**asked)
+    said = [line.replace("{}", "<my-robot> robot") for line in asked["prompts"].splitlines()]
+    assert captured == [*said, *said, "a <my-robot> beside a robot"]
+    known = [row.attention is not None for row in scores]
+    assert known == [False, True, True, True] and len(pictures) == 4 * 3
+    draw = columns.drawn_figure
+    monkeypatch.setattr(columns, "drawn_figure", lambda *a: draw(*a[:6]))  # all are captured
+    *_, again, theirs = evaluated(**asked)
+    assert len(captured) == 7 + 4 * 3
+    assert all(torch.equal(a, b) for a, b in zip(pictures, theirs, strict=True))
+    assert [row.attention for row in again] == [row.attention for row in scores]
+
+
+def test_a_picture_without_numbers_is_refused_whether_its_maps_are_captured_or_not(
+    evaluated, monkeypatch
+):
+    from attndreambooth.nodes.host.capture import drawn_figure as module
+
+    plain = module.sampled
+    monkeypatch.setattr(module, "sampled", lambda *a: plain(*a) * float("nan"))
+    for before in (True, False):
+        with refuses("picture 1 of samples holds NaN, which decodes to black"):
+            evaluated(before_training=before)
+
+
 def test_the_same_concept_twice_is_drawn_once_and_said(evaluated, concepts, monkeypatch):
     from attndreambooth.nodes import columns
 
@@ -291,39 +330,3 @@ def test_a_category_that_no_mask_can_be_made_for_is_refused_before_anything_is_d
     odd = dataclasses.replace(concepts[0], category="robot #2")
     with refuses("robot #2"):
         evaluated(concepts={"concept_0": [odd]}, masks=photos[2])
-
-
-def scored(run, encoder, photos, **changes):
-    values = {"images": photos[0][:2], "photos": photos[0], **changes}
-    return run(SCORE, encoders={"encoder_0": encoder}, **values)
-
-
-def test_a_photo_is_most_like_itself(run, encoder, photos):
-    table, (row,), identity, text = scored(run, encoder, photos, label="photos")
-    assert row.value("best photo") == pytest.approx(1.0, abs=1e-5)
-    assert identity == row.value("identity") < 1.0 and text == 0.0
-    assert "| photos | 2 |" in table and "text" not in table
-
-
-def test_distractors_and_masks_of_any_pictures(run, encoder, photos):
-    others = run("AttnDBMicroConcept", concept="horned-car")[0]
-    _, (row,), *_ = scored(
-        run, encoder, photos, distractors=others, masks=photos[2][:2], photo_masks=photos[2]
-    )
-    assert row.value("present") == 1.0
-    assert row.value("foreground") is not None
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"images": []}, "Score Images: there is no image to score"),
-        ({"prompt": "a {} in the snow"}, "category is empty"),
-        ({"prompt": "a\nb\nc", "category": "robot"}, "prompt has 3 lines for 2 images"),
-        ({"masks": torch.ones(2, 64, 64)}, "masks and photo_masks belong together"),
-        ({"masks": torch.ones(3, 64, 64)}, "3 masks for 2 images"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(run, encoder, photos, changes, said):
-    with refuses(said):
-        scored(run, encoder, photos, **changes)

@@ -23,7 +23,8 @@ def vectors(clip) -> torch.Tensor:
     return torch.linspace(-1.0, 1.0, width)[None]
 
 
-def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
+def previews(sd15, prompt: str, **changes: str) -> Any:
+    """What draws them."""
     import comfy.model_management
 
     from attndreambooth.nodes.host.ui.preview import PreviewSampler, PreviewSettings
@@ -34,8 +35,11 @@ def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
     settings = PreviewSettings(prompt=prompt, every=1, **drawn, **changes)
     unet = sd15.model.model.diffusion_model
     words = ("<astro>", "person")
-    sampler = PreviewSampler(settings, sd15.model, sd15.clip, sd15.vae, unet, words)
-    return np.asarray(sampler.draw({"clip_l": vectors(sd15.clip)}))
+    return PreviewSampler(settings, sd15.model, sd15.clip, sd15.vae, unet, words)
+
+
+def preview(sd15, prompt: str, **changes: str) -> np.ndarray:
+    return np.asarray(previews(sd15, prompt, **changes).draw({"clip_l": vectors(sd15.clip)}))
 
 
 def graph(
@@ -68,6 +72,30 @@ def test_each_line_is_the_picture_that_ksampler_makes_of_it(sd15, negative):
     assert not np.array_equal(*expected)
     assert np.array_equal(row, np.concatenate(expected, axis=1))
     assert np.array_equal(preview(sd15, "a photo of a {}", negative=negative), expected[0])
+
+
+@pytest.mark.parametrize("negative", ["blurry", "blurry {}"])
+def test_a_text_is_encoded_anew_only_where_its_vectors_are_others(sd15, monkeypatch, negative):
+    """The training changes them in place."""
+    import comfy.sd
+
+    encoded, of = [], comfy.sd.CLIP
+    encode = of.encode_from_tokens_scheduled
+    monkeypatch.setattr(
+        of, "encode_from_tokens_scheduled", lambda *a: encoded.append(a) or encode(*a)
+    )
+    lines = "a photo of a {}\na dog"
+    sampler, own = previews(sd15, lines, negative=negative), vectors(sd15.clip)
+    rows, counts = [], []
+    for change in (0.0, 0.0, 0.5):
+        own += change
+        before = len(encoded)
+        rows.append(np.asarray(sampler.draw({"clip_l": own})))
+        counts.append(len(encoded) - before)
+    anew = previews(sd15, lines, negative=negative).draw({"clip_l": own})
+    assert counts == [3, 0, 1 + negative.count("{}")]
+    assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[2], np.asarray(anew))
+    assert not np.array_equal(rows[0], rows[2])
 
 
 @pytest.mark.parametrize("kind", ["sd15", "micro"])

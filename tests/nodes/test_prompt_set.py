@@ -198,6 +198,21 @@ def test_a_clip_vision_gives_what_clip_vision_encode_gives(run, vision):
         run(ENCODER, encoder="CLIP_VISION on the wire")
 
 
+def test_a_clip_vision_and_its_text_half_are_each_merged_once(run, vision, monkeypatch):
+    from attndreambooth.nodes.host import image_encoders
+
+    clip = run("AttnDBLoadMicroModel")[1]
+    projection = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+    projection.copy_(torch.randn_like(projection))
+    merged, plain = [], image_encoders.merged_weights
+    monkeypatch.setattr(
+        image_encoders, "merged_weights", lambda *a: merged.append(a[0]) or plain(*a)
+    )
+    made = vision(192)
+    run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=made, clip=clip)
+    assert merged == [made.patcher, clip.patcher]
+
+
 def test_pictures_of_one_size_go_through_a_clip_vision_together(run, vision, monkeypatch):
     made = vision()
     [encoder] = run(ENCODER, encoder="CLIP_VISION on the wire", clip_vision=made)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....attndb.attention.capture import Capture
+from ....attndb.attention.capture import Capture, check_numbers
 from ....attndb.attention.prompt_words import PromptWords, Word, plain_text
-from ....attndb.attention.word_maps import MapSelection
+from ....attndb.attention.word_maps import MapSelection, no_maps
 from ....attndb.viz.map_figure import MapFigure
+from ..model.compiled import not_compiled
 from ..model.placeholders import known_placeholders
 from ..model.sampling import SamplerSettings, sampled
 from .capture import capture_model
@@ -52,6 +53,7 @@ def drawn_figure(
     words: Sequence[str],
     settings: SamplerSettings,
     done: Callable[[int], None] = lambda _: None,
+    read: Callable[[Collection[str]], bool] = lambda _: True,
 ) -> MapFigure:
     """The picture of a prompt, and where each of these words looks, averaged over the sampling.
 
@@ -60,7 +62,8 @@ def drawn_figure(
     the first, or, asked for after the placeholder, the first behind that, as in training, and
     before training the first from the subject on; words that do not stand there are left out, and
     if none does, every word of the prompt is looked at. `done` is told how many sampler steps are
-    done.
+    done. `read`: whether anything reads the maps, if they are of these words; else none is captured
+    and the figure has none, and the picture is the same.
     """
     model, clip, vae = wires
     positive, negative = encoded(prompt.text), encoded(prompt.negative)
@@ -68,9 +71,16 @@ def drawn_figure(
     chosen = _chosen(
         prompt_words(clip, prompt.text), words, names, prompt_words(clip, prompt.ahead)
     )
-    capture = Capture(prompt=prompt.text, words=chosen, slices=1)
-    samples = sampled(capture_model(model, capture, positive), positive, negative, settings, done)
-    maps, _ = capture.maps(samples, MapSelection())
+    if read([word.label for word in chosen]):
+        capture = Capture(prompt=prompt.text, words=chosen, slices=1)
+        watched = capture_model(model, capture, positive)
+        samples = sampled(watched, positive, negative, settings, done)
+        maps, _ = capture.maps(samples, MapSelection())
+    else:
+        with not_compiled():  # as while it is captured: pictures side by side are drawn one way
+            samples = sampled(model, positive, negative, settings, done)
+        check_numbers(samples)
+        maps = no_maps(samples)
     return MapFigure(prompt.text, maps, vae.decode(samples))
 
 

@@ -56,7 +56,19 @@ def check_clip(clip: Any) -> None:
 
 def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None = None) -> Any:
     """A clone of CLIP whose prompts know the concept's placeholder, as its own vectors or as these.
-    ValueError if they are not for this CLIP, or if another concept has the placeholder there."""
+    ValueError as of `check_vectors_fit`."""
+    check_vectors_fit(clip, concept)
+    mine = lineage(concept)
+    vectors = concept.embeddings if vectors is None else vectors
+    if concept.modules:
+        own = vectors[concept.text_key].clone()  # known by where they lie
+        clip, vectors = with_mapped_word(clip, own, mine.key), {concept.text_key: own}
+    return with_vectors(clip, concept.placeholder, vectors, mine)
+
+
+def check_vectors_fit(clip: Any, concept: TrainedConcept) -> None:
+    """ValueError if a concept's vectors are not for this CLIP, or if another concept has the
+    placeholder there."""
     check_clip(clip)
     theirs = {name: value.shape[1] for name, value in concept.embeddings.items()}
     widths = embedding_widths(clip)
@@ -78,11 +90,6 @@ def apply_to_clip(clip: Any, concept: TrainedConcept, vectors: Embeddings | None
     for known in known_placeholders(clip).values():
         if known.lineage is not None:
             check_not_another(known.lineage, mine, "CLIP")
-    vectors = concept.embeddings if vectors is None else vectors
-    if concept.modules:
-        own = vectors[concept.text_key].clone()  # known by where they lie
-        clip, vectors = with_mapped_word(clip, own, mine.key), {concept.text_key: own}
-    return with_vectors(clip, concept.placeholder, vectors, mine)
 
 
 def _shown(widths: Mapping[str, int]) -> str:

@@ -25,6 +25,7 @@ from ....attndb.methods.neti import MODULE as NETI
 from ....attndb.models.embedding_correction import corrected
 from .placeholders import (
     apply_to_clip,
+    check_vectors_fit,
     embedding_widths,
     encoder_names,
     known_placeholders,
@@ -152,9 +153,9 @@ def category_embeddings(clip: Any, concept: TrainedConcept) -> dict[str, Tensor]
 
 def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any:
     """`apply_to_clip` with the vectors turned towards the category's embedding; 0: as they are."""
-    applied = apply_to_clip(clip, concept)
     if correction == 0:
-        return applied
+        return apply_to_clip(clip, concept)
+    check_vectors_fit(clip, concept)
     if any(name.startswith(NETI) for name in concept.modules):
         raise ValueError(
             f"correction = {correction}: the word {concept.placeholder} has no one vector to turn, "

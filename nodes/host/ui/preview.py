@@ -24,6 +24,7 @@ from ....attndb.models.precision import autocast
 from ....attndb.training.out_of_memory import is_out_of_memory
 from ....attndb.training.training import Training
 from ..model.added_parts import with_added
+from ..model.encoded_texts import EncodedTexts
 from ..model.mapped_text import with_mapped_word
 from ..model.placeholders import with_vectors
 from ..model.room import make_room
@@ -103,6 +104,7 @@ class PreviewSampler:
         self._prompts = [line.replace("{}", said) for line in settings.prompts]
         self._negative = settings.negative.replace("{}", said)
         self._patcher = _around(model, unet)
+        self._encoded = EncodedTexts()
 
     def draw(
         self, embeddings: Embeddings, modules: Mapping[str, Tensor] | None = None
@@ -120,7 +122,8 @@ class PreviewSampler:
         the one that the graph would make, whatever is drawn beside it."""
         settings = self.settings
         with torch.inference_mode(), _not_training():
-            vectors = {name: v.detach().float().cpu() for name, v in embeddings.items()}
+            # a copy: the training goes on with its own, in the same memory
+            vectors = {n: v.detach().float().cpu().clone() for n, v in embeddings.items()}
             clip, patcher = self._clip, self._patcher
             if modules:
                 [own] = vectors.values()
@@ -128,10 +131,8 @@ class PreviewSampler:
                 clip = with_mapped_word(clip, own, _KEY)
                 patcher = with_added(patcher, mark, own, modules, 1.0, self._reference)
             clip = with_vectors(clip, self._placeholder, vectors)
-            negative, *prompts = (
-                clip.encode_from_tokens_scheduled(clip.tokenize(text))
-                for text in (self._negative, *self._prompts)
-            )
+            texts = (self._negative, *self._prompts)
+            negative, *prompts = (self._encoded.of(clip, text) for text in texts)
             latents = [sampled(patcher, prompt, negative, settings) for prompt in prompts]
             return side_by_side([from_image(self._vae.decode(latent)) for latent in latents])
 
