@@ -218,7 +218,7 @@ def test_bar_text_and_curve_move_while_it_trains(faulty):
     assert {data["node"] for data in progress} == {stage.id}
     *lines, end = outcome.texts()
     assert re.fullmatch(
-        r"done in \d+ s; write: <my-robot> robot\nkept in .*; Save Concept makes.*", end
+        r"done in (?:\d+ min )?\d+ s; write: <my-robot> robot\nkept in .*; Save Concept .*", end
     ), end
     loss = r"\nloss \d\.\d{4} \+ \d\.\d{5}"
     pace = r"  [\d.]+ (it/s|s/it)"
