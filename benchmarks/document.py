@@ -1,0 +1,55 @@
+"""`python benchmarks/document.py`: the tables of docs/evaluation.md from the committed rows.
+
+`python dev.py evaluate --rows benchmarks/contest/evaluated` makes the rows; this writes what they
+say between the marks of the page. Without all rows of a table those that are there are written,
+and what lacks is said.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a program: it goes on as a part of the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "devkit"))
+    from pack import run_program
+
+    run_program(__file__)
+
+import argparse
+
+from ..attndb.artifacts.tensor_file import text_writer, write_whole
+from ..devkit.pack import ROOT
+from ..micro.concepts import EVALUATION
+from .contest.contestant import all_contestants, recipes
+from .contest.documented import documented, put
+from .contest.rows import Row
+from .contest.table import Asked, Table
+
+PAGE = ROOT / "docs" / "evaluation.md"
+ROWS = ROOT / "benchmarks" / "contest" / "evaluated"
+IMAGES, PRECISION = 1, "fp32"
+"""Of the committed rows."""
+
+
+def committed(places: str, folder: Path = ROWS) -> list[Row]:
+    """The rows that answer what today's code and weights ask, in the order of the table."""
+    asked = Asked(places=places, images=IMAGES, precision=PRECISION)
+    return Table(asked, folder).found(all_contestants(recipes()), EVALUATION)
+
+
+def written(text: str) -> str:
+    """A page with the tables of the committed rows."""
+    return put(text, documented(committed("many"), committed("two")))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.parse_args(arguments)
+    before = PAGE.read_text(encoding="utf-8")
+    after = written(before)
+    write_whole({PAGE: text_writer(after)})
+    sys.stdout.write(f"{PAGE.name}: {'as it was' if after == before else 'written anew'}\n")
+    return 0

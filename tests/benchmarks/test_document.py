@@ -1,0 +1,68 @@
+"""The tables of docs/evaluation.md say what the committed rows say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.rows import a_row
+
+from attndreambooth.benchmarks.contest.documented import PARTS, compared, places, put
+from attndreambooth.benchmarks.document import PAGE, ROWS, committed, written
+
+
+def test_the_page_says_what_the_rows_say():
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == written(text), "run: python benchmarks/document.py"
+    assert text.count("<!-- rows: ") == text.count("<!-- end -->") == 4
+
+
+def test_a_mean_of_the_page_is_that_of_the_files():
+    """By the files alone, of one method."""
+    own = [json.loads(path.read_text()) for path in ROWS.glob("dreambooth--*--many-*.json")]
+    asked = {row.asked for row in committed("many") if row.method == "DreamBooth"}
+    values = [row["values"]["joint"] for row in own if {row["asked"]} == asked]
+    [line] = [
+        line
+        for line in PAGE.read_text("utf-8").splitlines()
+        if line.startswith("| DreamBooth | 2,4")
+    ]
+    assert len(values) == 12 and line.split(" | ")[5].startswith(f"{sum(values) / 12:.3f} [")
+
+
+def test_the_best_comes_first_ours_is_bold_and_what_chance_hardly_gives_is_starred():
+    ours = [a_row("AttnDreamBooth", str(i), 0.5) for i in range(6)]
+    alike = [a_row("NeTI", str(i), 0.5 + (-1) ** i * 0.01) for i in range(6)]
+    better = [a_row("OFT", str(i), 0.6) for i in range(6)]
+    names = {"NeTI": "NeTI", "AttnDreamBooth": "ours", "OFT": "OFT", "ViCo": "not there"}
+    _, _, first, second, third = compared([*alike, *ours, *better], names).splitlines()
+    assert first == "| OFT | 8 | 0.600 | 0.610 | 0.620 | 0.630 [0.63, 0.63] | +0.100 * |"
+    bold, plain = sorted((second, third), key=lambda line: "**" not in line)
+    assert bold == "| ours | 8 | 0.500 | 0.510 | 0.520 | **0.530** [0.53, 0.53] |  |"
+    assert plain.startswith("| NeTI | 8 | 0.500 |") and plain.endswith("| +0.000 |")
+
+
+def test_parts_keep_their_order():
+    rows = [a_row(name, "a", 0.1 * i) for i, name in enumerate(reversed(PARTS))]
+    lines = compared(rows, PARTS, ordered=False).splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == list(PARTS.values())
+
+
+def test_places_are_compared_on_the_concepts_that_all_have():
+    two = [a_row("DreamBooth", c, 0.2) for c in "ab"] + [a_row("TI+DB", "a", 0.4)]
+    many = [a_row("DreamBooth", "a", 0.3), a_row("TI+DB", "a", 0.5), a_row("DreamBooth", "b", 0.9)]
+    assert places(many, two).splitlines()[2:] == [
+        "| DreamBooth | 0.200 / 0.300 | 0.210 / 0.310 | 0.220 / 0.320 | 0.230 / 0.330 |",
+        "| TI+DB | 0.400 / 0.500 | 0.410 / 0.510 | 0.420 / 0.520 | 0.430 / 0.530 |",
+    ]
+
+
+def test_what_is_between_the_marks_is_replaced_and_nothing_else():
+    text = "a\n<!-- rows: x -->\nold\n<!-- end -->\nb\n<!-- rows: y -->\n<!-- end -->"
+    made = put(text, {"x": "X", "y": "Y"})
+    assert made == (
+        "a\n<!-- rows: x -->\n\nX\n\n<!-- end -->\nb\n<!-- rows: y -->\n\nY\n\n<!-- end -->"
+    )
+    assert put(made, {"x": "X", "y": "Y"}) == made
+    with pytest.raises(ValueError, match="rows: y: there is no such table; there are x"):
+        put(text, {"x": "X"})
