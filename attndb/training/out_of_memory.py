@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import clear_frames
 
 import torch
@@ -43,6 +43,15 @@ def does_not_fit(device: torch.device, config: StageConfig) -> ValueError:
         f"{device}. Close what else uses the device and queue again. Or "
         f"{' or '.join([*_smaller(config), 'train on a larger one'])}"
     )
+
+
+def give_back(device: torch.device) -> None:
+    """Gives the driver what PyTorch keeps for later. Its allocator would do that for itself alone;
+    cuBLAS, cuDNN and the driver ask for memory beside it, and are told that there is none."""
+    empty = getattr(getattr(torch, device.type, None), "empty_cache", None)
+    if empty is not None:
+        with suppress(RuntimeError):  # a device that is gone: the next error says so
+            empty()
 
 
 @contextmanager

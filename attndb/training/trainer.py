@@ -15,7 +15,7 @@ from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .compiler import cannot_compile, is_of_compiler
 from .loss_table import LossTable
-from .out_of_memory import does_not_fit, is_out_of_memory, while_encoding
+from .out_of_memory import does_not_fit, give_back, is_out_of_memory, while_encoding
 from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
@@ -71,6 +71,7 @@ def train(
                         raise
                     clear_frames(error.__traceback__)  # they hold the activations of the step
                     done = training.after_out_of_memory()
+                    give_back(model.device)
                     log.warning("step %d: out of memory; %s", step + 1, done)
                     continue
                 progress.add(loss)
@@ -90,8 +91,17 @@ def train(
 
 
 def _taken(batches: BatchSource, step: int, training: Training) -> Batch:
-    """The batch of a step, which may have photos to encode."""
-    with while_encoding(training.model.device, training.config):
+    """The batch of a step, which may have photos to encode; a second time if a library found no
+    memory beside what the steps before have left to PyTorch."""
+    device = training.model.device
+    try:
+        return batches[step]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        clear_frames(error.__traceback__)
+    give_back(device)
+    with while_encoding(device, training.config):
         return batches[step]
 
 

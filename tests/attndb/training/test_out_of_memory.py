@@ -133,6 +133,40 @@ def test_a_photo_that_cannot_be_encoded_is_no_matter_of_the_micro_batch(
     assert ("set latent_pool to -1" in said) == advised and "--cpu-vae" not in said
 
 
+class FullOnce(RandomBatches):
+    """Batches of which one finds no memory beside what PyTorch keeps, until that is given back."""
+
+    def __init__(self, size, given):
+        super().__init__(size)
+        self.given = given
+
+    def __getitem__(self, step):
+        if step == 2 and not self.given:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return super().__getitem__(step)
+
+
+def test_what_pytorch_keeps_is_given_back_before_it_is_called_full(monkeypatch, caplog):
+    """Encoding goes on as if nothing had been, in the same parts."""
+    given = []
+    monkeypatch.setattr(torch.cpu, "empty_cache", lambda: given.append(1), raising=False)
+    optimizer = OptimizerConfig(learning_rate=1e-3)
+    config = StageConfig(stage=2, steps=4, batch_size=2, optimizer=optimizer, precision="fp32")
+    full = train_stage(tiny_model(), FullOnce(2, given), config, VECTORS, None, None)
+    assert given == [1] and "micro-batch is now" not in caplog.text
+    plain = train_stage(tiny_model(), RandomBatches(2), config, VECTORS, None, None)
+    assert full.losses == plain.losses
+
+
+def test_before_a_step_is_made_in_smaller_parts_it_is_given_back(second_step_fails, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cpu, "empty_cache", lambda: given.append(1), raising=False)
+    backend, _ = second_step_fails(torch.OutOfMemoryError("simulated"), after=2)
+    with pytest.raises(ValueError, match="one sample at a time and gradient checkpointing"):
+        train(backend, None, micro_batch=2)
+    assert given == [1]
+
+
 def test_on_a_card_the_vae_may_work_on_the_cpu():
     config = StageConfig(
         stage=2, steps=1, batch_size=1, optimizer=OptimizerConfig(learning_rate=1e-3)
