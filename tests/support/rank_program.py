@@ -74,10 +74,10 @@ def trained(
 
 
 class ShortOfMemory:
-    """Batches that one process has no memory to encode, the first two times that it tries."""
+    """Batches that one process has no memory to encode, so many times that it tries."""
 
-    def __init__(self, rank: int, prior: int) -> None:
-        self._batches, self._failures = Batches(prior), 2 * (rank == 1)
+    def __init__(self, rank: int, prior: int, times: int) -> None:
+        self._batches, self._failures = Batches(prior), times * (rank == 1)
 
     def __getitem__(self, step: int):
         if step == 1 and self._failures:
@@ -121,8 +121,11 @@ def main(folder: Path, rank: int, size: int) -> None:
         told[name] = [list(loss.shares.values()) for loss in result.losses]
     memory = trained("stage2", ranks, model=short_of_memory(rank, 1))
     told["memory"] = [list(loss.shares.values()) for loss in memory.losses]
-    encoded = trained("stage2", ranks, batches=ShortOfMemory(rank, STAGES["stage2"][1]))
+    prior = STAGES["stage2"][1]
+    encoded = trained("stage2", ranks, batches=ShortOfMemory(rank, prior, 1))
     told["memory for a batch"] = [list(loss.shares.values()) for loss in encoded.losses]
+    never = ShortOfMemory(rank, prior, 1000)
+    told["never"] = error_of(lambda: trained("stage2", Ranks(together=True), batches=never))
     other = {"config": {"seed": 1 + rank, "steps": 3}}
     told["same"] = error_of(lambda: ranks.check_same(REQUEST))
     told["differs"] = error_of(lambda: ranks.check_same(other))

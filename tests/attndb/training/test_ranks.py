@@ -97,10 +97,15 @@ def check_losses(found, losses) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["memory", "memory for a batch"])
-def test_memory_that_runs_out_in_one_makes_both_compute_smaller_parts(two, alone, scenario):
-    """In a forward pass, or where a batch is encoded."""
+def test_memory_that_runs_out_in_one_leaves_the_result_of_both(two, alone, scenario):
+    """In a forward pass both compute smaller parts; a batch is encoded once more, by that one."""
     for rank in range(2):
         check_losses(told(two, rank)[scenario], alone["stage2"].losses)
+
+
+def test_photos_that_one_cannot_encode_stop_both_and_it_says_why(two):
+    assert told(two, 0)["never"].startswith("RankStoppedError: another process")
+    assert told(two, 1)["never"].startswith("ValueError: out of memory while a photo was encoded")
 
 
 def test_two_that_were_asked_for_different_trainings_are_refused_with_what_differs(two):
