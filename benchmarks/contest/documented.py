@@ -62,7 +62,9 @@ def compared(
     ours, starred where chance gives one as large in 5 % of cases or less."""
     own = [row for row in rows if row.method in names]
     found, minus = standings(own), differences(own, OUR_TITLE)
-    lines = [("", "samples", *SHOWN[:3], "joint, 95 %", f"joint minus {whole}")]
+    lines: list[tuple[str, ...]] = [
+        ("", "samples", *SHOWN[:3], "joint, 95 %", f"joint minus {whole}")
+    ]
     methods = [name for name in names if name in found]
     if ordered:
         methods.sort(key=lambda name: (name != first, -found[name]["joint"].mean))
@@ -78,7 +80,7 @@ def compared(
 
 def places(many: Sequence[Row], two: Sequence[Row]) -> str:
     """Photos from two places, behind the slash from many, of the concepts that all methods have."""
-    lines = [("", *SHOWN)]
+    lines: list[tuple[str, ...]] = [("", *SHOWN)]
     here = on_common_concepts([row for row in two if row.method in PLACES])
     concepts = {row.concept for row in here}
     there = [row for row in many if row.method in PLACES and row.concept in concepts]
