@@ -28,15 +28,14 @@ from torch import Tensor
 from ..attndb.evaluation.prompts import context, whole
 from ..attndb.evaluation.score_table import BEST_BY, high_in_both, merit
 from ..attndb.evaluation.scores import CONTEXT, IDENTITY, Reference, Sample, Scores, score
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.pack import host_on_path
 from ..micro.clip_encoder import MicroClipEncoder
 from ..micro.concepts import CONCEPTS, Concept
 from ..micro.text import host_captions
 from .contest.pictures import shown_prompts, strip_path
-from .contest.rows import Row, read_rows
+from .contest.rows import COMMITTED, Row, read_rows
 from .contest.table import BASE, ORACLE
 
-EVALUATED = ROOT / "benchmarks" / "contest" / "evaluated"
 LEFT_OUT = (ORACLE, BASE)
 """Rows that nobody trained."""
 HEAD = "| chosen by | order (Spearman) | joint of its best | joint of the best |\n|---|---|---|---|"
@@ -85,7 +84,7 @@ def lines(concepts: Sequence[Sequence[tuple[float, Mapping[str, float]]]]) -> li
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="chosen_by", description=__doc__)
-    parser.add_argument("--rows", type=Path, default=EVALUATED, help="folder of the table's rows")
+    parser.add_argument("--rows", type=Path, default=COMMITTED, help="folder of the table's rows")
     folder = parser.parse_args(arguments).rows
     host_on_path()
     from ..micro.shipped import load_micro_clip

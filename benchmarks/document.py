@@ -24,16 +24,15 @@ from ..devkit.pack import ROOT
 from ..micro.concepts import EVALUATION
 from .contest.contestant import all_contestants, recipes
 from .contest.documented import documented, put
-from .contest.rows import Row
+from .contest.rows import COMMITTED, Row
 from .contest.table import Asked, Table
 
 PAGE = ROOT / "docs" / "evaluation.md"
-ROWS = ROOT / "benchmarks" / "contest" / "evaluated"
 IMAGES, PRECISION = 1, "fp32"
 """Of the committed rows."""
 
 
-def committed(places: str, folder: Path = ROWS) -> list[Row]:
+def committed(places: str, folder: Path = COMMITTED) -> list[Row]:
     """The rows that answer what today's code and weights ask, in the order of the table."""
     asked = Asked(places=places, images=IMAGES, precision=PRECISION)
     return Table(asked, folder).found(all_contestants(recipes()), EVALUATION)

@@ -159,7 +159,7 @@ class LatentPool:
         before the next is begun."""
         work = [(each[0], call) for each in photos for call in self._calls(*each)]
         cache, done, total = self._settings.cache, 0, sum(len(call) for _, call in work)
-        before, as_ever = self._settings.in_tiles(), True
+        before = self._settings.in_tiles()
 
         def render(job: tuple[Photo, Sequence[Crop]]) -> list[RenderedCrop]:
             return [self._source.render(job[0], crop) for crop in job[1]]
@@ -168,14 +168,15 @@ class LatentPool:
             for number, ((photo, call), crops) in enumerate(zip(work, rendered, strict=True)):
                 self._keep(photo, call, self._source.encode(crops, together=True))
                 done += len(call)
-                as_ever = as_ever and self._settings.in_tiles() == before
                 last = number + 1 == len(work) or work[number + 1][0] is not photo
-                if cache is not None and last and as_ever:
-                    own = self._own(photo)
-                    there = own[: own.index(call[-1]) + 1]
-                    cache.write(self._file_key(photo), [self._kept[photo.key, c] for c in there])
                 if last:
-                    before, as_ever = self._settings.in_tiles(), True
+                    now = self._settings.in_tiles()
+                    if cache is not None and now == before:
+                        own = self._own(photo)
+                        there = own[: own.index(call[-1]) + 1]
+                        kept = [self._kept[photo.key, c] for c in there]
+                        cache.write(self._file_key(photo), kept)
+                    before = now
                 if progress is not None:
                     progress(done, total)
 

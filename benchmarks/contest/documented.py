@@ -12,16 +12,16 @@ from .rows import Row
 from .standings import LEVEL, SCORES, Difference, differences, on_common_concepts, standings
 from .table import BASE, ORACLE
 
+_OURS = f"**{OUR_TITLE}** (preset *micro*)"
 COMPARED = {
     ORACLE: "true renderings",
-    OUR_TITLE: f"**{OUR_TITLE}** (preset *micro*)",
+    OUR_TITLE: _OURS,
     **{name: name for name in ("DreamBooth", "TI+DB", "ViCo", "OFT", "Custom Diffusion", "NeTI")},
-    "Textual Inversion": "Textual Inversion",
-    BASE: "base model",
+    **{name: name for name in ("Textual Inversion", BASE)},
 }
 """Row -> what it is called there."""
 SHORTER = {
-    OUR_TITLE: f"**{OUR_TITLE}** (preset *micro*)",
+    OUR_TITLE: _OURS,
     "DreamBooth LoRA": "DreamBooth LoRA, rank 8",
     "turbo": f"{OUR_TITLE}, *turbo*",
     "fast": f"{OUR_TITLE}, *fast*",
@@ -32,10 +32,7 @@ PARTS = {
     **{f"without {part}": f"without {part}" for part in ("stage 1", "stage 2", "stage 3")},
     "without the regulariser": "without the regulariser",
 }
-PLACES = {
-    **{name: name for name in (OUR_TITLE, "DreamBooth", "TI+DB")},
-    "without the regulariser": "without the regulariser",
-}
+PLACES = (OUR_TITLE, "DreamBooth", "TI+DB", "without the regulariser")
 SHOWN = SCORES[:4]
 _TABLE = re.compile(r"(<!-- rows: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -85,10 +82,10 @@ def places(many: Sequence[Row], two: Sequence[Row]) -> str:
     concepts = {row.concept for row in here}
     there = [row for row in many if row.method in PLACES and row.concept in concepts]
     mine, others = standings(here), standings(there)
-    for method, name in PLACES.items():
+    for method in PLACES:
         if method in mine and method in others:
             pairs = ((mine[method][s].mean, others[method][s].mean) for s in SHOWN)
-            lines.append((name, *(f"{a:.3f} / {b:.3f}" for a, b in pairs)))
+            lines.append((method, *(f"{a:.3f} / {b:.3f}" for a, b in pairs)))
     return markdown(lines)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from ..record import read_record, save_record
 
 FORMAT = 1
+COMMITTED = Path(__file__).with_name("evaluated")
+"""Those of the documented table."""
 
 
 @dataclass(frozen=True, kw_only=True)

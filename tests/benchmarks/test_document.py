@@ -8,7 +8,8 @@ import pytest
 from support.rows import a_row
 
 from attndreambooth.benchmarks.contest.documented import PARTS, compared, places, put
-from attndreambooth.benchmarks.document import PAGE, ROWS, committed, written
+from attndreambooth.benchmarks.contest.rows import COMMITTED
+from attndreambooth.benchmarks.document import PAGE, committed, written
 
 
 def test_the_page_says_what_the_rows_say():
@@ -19,7 +20,7 @@ def test_the_page_says_what_the_rows_say():
 
 def test_a_mean_of_the_page_is_that_of_the_files():
     """By the files alone, of one method."""
-    own = [json.loads(path.read_text()) for path in ROWS.glob("dreambooth--*--many-*.json")]
+    own = [json.loads(path.read_text()) for path in COMMITTED.glob("dreambooth--*--many-*.json")]
     asked = {row.asked for row in committed("many") if row.method == "DreamBooth"}
     values = [row["values"]["joint"] for row in own if {row["asked"]} == asked]
     [line] = [

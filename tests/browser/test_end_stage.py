@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 
 import pytest
 from support.graph import Graph
+from support.page_text import as_seen
 from support.training import training
 
 pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.slow]
@@ -32,7 +32,7 @@ def test_a_button_ends_the_stage_and_the_graph_goes_on(front_end, server, render
     front_end.page.wait_for_timeout(1000)
     [text] = [text for text in front_end.page.evaluate(TEXTS) if "done in" in text]
     assert front_end.page.get_by_text("write: <my-robot> robot").first.is_visible()
-    text = unescape(text)
+    text = as_seen(text)
     done = re.search(r"was ended at step (\d+) of 4000; to train the rest delete output/", text)
     assert done and int(done[1]) > 0, text
     assert "kept in output/attndb/" in text and "write: <my-robot>" in text

@@ -139,6 +139,20 @@ def run(host) -> Callable[..., tuple[Any, ...]]:
     return run_node
 
 
+@pytest.fixture(scope="module")
+def photos(run) -> tuple[Any, ...]:
+    """Of the embedded model's *hatted-robot*: IMAGE, category, MASK."""
+    with torch.inference_mode():
+        return run("AttnDBMicroConcept", concept="hatted-robot")
+
+
+@pytest.fixture(scope="module")
+def encoder(run) -> Any:
+    """The micro CLIP."""
+    with torch.inference_mode():
+        return run("AttnDBLoadImageEncoder", encoder="toy model")[0]
+
+
 @pytest.fixture(scope="session")
 def train(run) -> Callable[..., tuple[Any, ...]]:
     """Runs a stage node with small settings: concept, model, clip, losses, loss_map."""

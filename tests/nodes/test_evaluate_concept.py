@@ -23,18 +23,6 @@ def micro(run):
 
 
 @pytest.fixture(scope="module")
-def photos(run):
-    with torch.inference_mode():
-        return run("AttnDBMicroConcept", concept="hatted-robot")
-
-
-@pytest.fixture(scope="module")
-def encoder(run):
-    with torch.inference_mode():
-        return run("AttnDBLoadImageEncoder", encoder="toy model")[0]
-
-
-@pytest.fixture(scope="module")
 def concepts(run, micro, photos):
     """After stage 1, and after stage 2 without stage 1."""
     with torch.inference_mode():

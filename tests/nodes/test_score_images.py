@@ -9,18 +9,6 @@ from support.stages import refuses
 SCORE = "AttnDBScoreImages"
 
 
-@pytest.fixture(scope="module")
-def photos(run):
-    with torch.inference_mode():
-        return run("AttnDBMicroConcept", concept="hatted-robot")
-
-
-@pytest.fixture(scope="module")
-def encoder(run):
-    with torch.inference_mode():
-        return run("AttnDBLoadImageEncoder", encoder="toy model")[0]
-
-
 def scored(run, encoder, photos, **changes):
     values = {"images": photos[0][:2], "photos": photos[0], **changes}
     return run(SCORE, encoders={"encoder_0": encoder}, **values)

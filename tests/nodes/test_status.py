@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.page_text import as_seen
 
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
@@ -22,7 +23,7 @@ def shown(host, monkeypatch):
 
     def send(text, node, client):
         assert client == "the page that asked"
-        texts.append((unescape(text).replace("  \n", "\n"), node))
+        texts.append((as_seen(text), node))
 
     instance = SimpleNamespace(
         send_progress_text=send, last_node_id="7", client_id="the page that asked"

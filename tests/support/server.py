@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from attndreambooth.devkit.front_ends import FRONT_END
 from attndreambooth.devkit.pack import host_root, on_cpu
 from support.install import PACK_FOLDER, install_pack
 from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
+from support.page_text import as_seen
 
 START_SECONDS = 240
 LOG_LINES = 60
@@ -300,6 +300,5 @@ def unpacked(message: bytes) -> dict[str, Any]:
         data["image"] = message[8:]
     elif number == TEXT:
         end = 8 + int.from_bytes(message[4:8], "big")
-        shown = html.unescape(message[end:].decode()).replace("  \n", "\n")
-        data["node"], data["text"] = message[8:end].decode(), shown
+        data["node"], data["text"] = message[8:end].decode(), as_seen(message[end:].decode())
     return data
