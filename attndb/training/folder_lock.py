@@ -11,8 +11,8 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
-"""What a system answers when somebody else has the lock (flock(2), msvcrt.locking)."""
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, 0}
+"""What a system answers when somebody else has the lock (flock(2), msvcrt.locking; Wine's: 0)."""
 _WARNED: set[int] = set()
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 from support.small_run import REQUEST, train
 
+from attndreambooth.attndb.training.folder_lock import FolderLock
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.run_folders import LIMIT_VARIABLE, remove_beyond, run_folders
 
@@ -56,11 +57,11 @@ def test_finished_ones_go_first_then_those_long_abandoned(root):
 
 
 def test_a_folder_in_use_is_not_removed(root):
-    fcntl = pytest.importorskip("fcntl", reason="the lock is taken by flock here")
-    with (root / "dog-stage2-aaa" / "lock").open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        os.utime(root / "dog-stage2-aaa" / "lock", (0, 0))
-        removed = remove_beyond(root, 0, root / "dog-stage2-ccc")
+    held = FolderLock(root / "dog-stage2-aaa" / "lock")
+    held.acquire()
+    os.utime(root / "dog-stage2-aaa" / "lock", (0, 0))
+    removed = remove_beyond(root, 0, root / "dog-stage2-ccc")
+    held.release()
     assert "dog-stage2-aaa" not in [run.path.name for run in removed]
     assert (root / "dog-stage2-aaa" / "result.safetensors").exists()
 
