@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(FailuresAsTheyCome(reporter))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long text is not its test's name: of the name pytest makes an environment variable, and
+    Windows takes none of more than 32,767 characters."""
+    if isinstance(val, str | bytes) and len(val) > 200:
+        return f"{val[:20]!r} and {len(val) - 20} more"
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why; keep together what shares something."""

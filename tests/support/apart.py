@@ -11,13 +11,17 @@ from typing import Any
 from attndreambooth.devkit.pack import ROOT
 
 _HEAD = """
-import json, resource, sys, time
+import json, os, sys, time
 from pathlib import Path
 
 def peak_kb():
     # A process that another starts takes over that one's ru_maxrss, so Linux is asked for its own.
     status = Path("/proc/self/status")
+    if os.name == "nt":
+        import psutil
+        return psutil.Process().memory_info().peak_wset >> 10
     if not status.exists():
+        import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(status.read_text().split("VmHWM:")[1].split()[0])
 

@@ -24,7 +24,7 @@ from attndreambooth.attndb.artifacts.concept_files import (
     read_record,
 )
 from attndreambooth.attndb.artifacts.file_name import check_name, check_new_name
-from attndreambooth.attndb.artifacts.tensor_file import text_writer, write_whole
+from attndreambooth.attndb.artifacts.tensor_file import read_tensors, text_writer, write_whole
 from attndreambooth.attndb.data.dataset import check_placeholder
 from attndreambooth.devkit.pack import ROOT
 
@@ -137,6 +137,7 @@ def everything(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a file's size cannot be limited there")
 def test_a_full_disk_leaves_the_earlier_files_as_they_were(tmp_path):
     """The limit on a file's size stands for the disk's: writes fail in the middle of a file."""
     embedding, weights = save(tmp_path, concept(0))
@@ -236,9 +237,8 @@ def test_a_truncated_file_is_named(tmp_path):
 def test_unknown_keys_are_named(tmp_path):
     embedding, weights = save(tmp_path, concept())
     for path, told in ((weights, "1 unknown keys, e.g. stranger"), (embedding, "unknown keys")):
-        with safe_open(str(path), "pt") as handle:
-            metadata = handle.metadata()
-        tensors = {**safetensors.torch.load_file(path), "stranger": torch.zeros(1)}
+        tensors, metadata = read_tensors(path)
+        tensors["stranger"] = torch.zeros(1)
         safetensors.torch.save_file(tensors, path, metadata)
         with pytest.raises(ConceptFileError, match=told):
             load_concept(embedding, weights)

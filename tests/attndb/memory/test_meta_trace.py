@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
 from attndreambooth.devkit.tiny_model import tiny_model
@@ -12,6 +13,7 @@ CPU, CARD = torch.device("cpu"), torch.device("cuda")
 SIDE = 16
 
 
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="a PyTorch without CUDA")
 def test_a_cards_autocast_is_copied_to_the_byte(host, monkeypatch):
     """Against PyTorch's own CUDA autocast, on tensors that only say they are on a card."""
     import torch.nn.functional as F

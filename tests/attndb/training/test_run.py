@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path):
         Run(tmp_path / "output" / "run", REQUEST),
     ):
         pass
-    assert str(tmp_path / "output" / "run") in str(error.value)
+    assert error.value.filename == str(tmp_path / "output" / "run")
 
 
 def test_a_full_disk_leaves_no_half_line_and_later_all_lines(tmp_path, monkeypatch, caplog):
