@@ -7,7 +7,6 @@ import os
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from attndreambooth.attndb.artifacts.concept import ConceptFileError, TrainedConcept
@@ -17,7 +16,7 @@ from attndreambooth.attndb.artifacts.concept_files import (
     load_concept,
     read_record,
 )
-from attndreambooth.attndb.artifacts.tensor_file import read_tensors, write_whole
+from attndreambooth.attndb.artifacts.tensor_file import read_metadata, read_tensors, write_whole
 from attndreambooth.attndb.artifacts.weight_delta import LowRank, dense
 
 
@@ -119,8 +118,7 @@ def test_a_record_of_another_kind_is_refused(tmp_path, text):
 )
 def test_factors_that_make_no_weight_are_refused(tmp_path, up, down):
     embedding, weights = save(tmp_path, concept())
-    with safe_open(str(weights), "pt") as handle:
-        metadata = handle.metadata()
+    metadata = read_metadata(weights)
     stem = "diffusion_model.out.2.lora"
     save_file(
         {f"{stem}_up.weight": torch.ones(up), f"{stem}_down.weight": torch.ones(down)},

@@ -57,9 +57,9 @@ def test_another_process_has_it_until_it_is_killed(tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("name", ["EWOULDBLOCK", "EACCES", "EAGAIN"])
-def test_these_answers_mean_that_it_is_held(tmp_path, monkeypatch, name):
-    refuse(monkeypatch, getattr(errno, name))
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, 0])
+def test_these_answers_mean_that_it_is_held(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, number)
     with pytest.raises(FolderLockedError):
         FolderLock(tmp_path / "lock").acquire()
 
