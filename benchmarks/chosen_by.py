@@ -33,7 +33,8 @@ from ..micro.clip_encoder import MicroClipEncoder
 from ..micro.concepts import CONCEPTS, Concept
 from ..micro.text import host_captions
 from .contest.pictures import shown_prompts, strip_path
-from .contest.rows import COMMITTED, Row, read_rows
+from .contest.rows import COMMITTED, Row
+from .document import committed
 from .contest.table import BASE, ORACLE
 
 LEFT_OUT = (ORACLE, BASE)
@@ -91,9 +92,9 @@ def main(arguments: Sequence[str]) -> int:
 
     encoder = MicroClipEncoder(load_micro_clip(host_captions()))
     by_concept: dict[str, list[tuple[float, Mapping[str, float]]]] = {}
-    for row in read_rows(folder):
+    for row in committed("many", folder):
         strip = strip_path(folder, row)
-        if row.method not in LEFT_OUT and row.places == "many" and strip.is_file():
+        if row.method not in LEFT_OUT and strip.is_file():
             found = scores_of(row, strip, CONCEPTS[row.concept], encoder)
             by_concept.setdefault(row.concept, []).append((row.values["joint"], merits(found)))
     concepts = list(by_concept.values())

@@ -2,7 +2,8 @@
 
 `python dev.py evaluate --rows benchmarks/contest/evaluated` makes the rows; this writes what they
 say between the marks of the page. Without all rows of a table those that are there are written,
-and what lacks is said.
+and what lacks is said. Rows take many hours, so weights.json beside them says of which weights
+those of the page are; rows of newer ones gather there until they are as many (--weights now).
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ if not __package__:  # started as a program: it goes on as a part of the package
     run_program(__file__)
 
 import argparse
+import json
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..devkit.pack import ROOT
 from ..micro.concepts import EVALUATION
+from ..micro.weight_files import card_hashes
 from .contest.contestant import all_contestants, recipes
-from .contest.documented import documented, put
-from .contest.rows import COMMITTED, Row
+from .contest.documented import documented, of_weights, put
+from .contest.rows import COMMITTED, WEIGHTS, Row
 from .contest.table import Asked, Table
 
 PAGE = ROOT / "docs" / "evaluation.md"
@@ -32,21 +35,32 @@ IMAGES, PRECISION = 1, "fp32"
 """Of the committed rows."""
 
 
+def documented_weights() -> dict[str, str]:
+    """File of the embedded model -> sha256, of the rows that the page shows."""
+    return json.loads(WEIGHTS.read_text(encoding="utf-8"))
+
+
 def committed(places: str, folder: Path = COMMITTED) -> list[Row]:
-    """The rows that answer what today's code and weights ask, in the order of the table."""
-    asked = Asked(places=places, images=IMAGES, precision=PRECISION)
+    """The rows that answer what today's code asks, of the documented weights, in the order of the
+    table."""
+    asked = Asked(places=places, images=IMAGES, precision=PRECISION, weights=documented_weights())
     return Table(asked, folder).found(all_contestants(recipes()), EVALUATION)
 
 
 def written(text: str) -> str:
     """A page with the tables of the committed rows."""
-    return put(text, documented(committed("many"), committed("two")))
+    tables = documented(committed("many"), committed("two"))
+    return put(text, {**tables, "weights": of_weights(documented_weights(), card_hashes())})
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.parse_args(arguments)
+    parser.add_argument(
+        "--weights", choices=("now",), help="now: from here on the page is of the shipped weights"
+    )
+    if parser.parse_args(arguments).weights:
+        write_whole({WEIGHTS: text_writer(json.dumps(card_hashes(), indent=1) + "\n")})
     before = PAGE.read_text(encoding="utf-8")
     after = written(before)
     write_whole({PAGE: text_writer(after)})

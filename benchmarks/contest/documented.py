@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ...micro.weight_files import MODEL
 from ..markdown import markdown
 from .contestant import OUR_TITLE
 from .rows import Row
@@ -34,6 +35,8 @@ PARTS = {
 }
 PLACES = (OUR_TITLE, "DreamBooth", "TI+DB", "without the regulariser")
 SHOWN = SCORES[:4]
+DIGITS = 12
+"""Of a sha256, where weights are named."""
 _TABLE = re.compile(r"(<!-- rows: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -87,6 +90,18 @@ def places(many: Sequence[Row], two: Sequence[Row]) -> str:
             pairs = ((mine[method][s].mean, others[method][s].mean) for s in SHOWN)
             lines.append((method, *(f"{a:.3f} / {b:.3f}" for a, b in pairs)))
     return markdown(lines)
+
+
+def of_weights(rows: Mapping[str, str], shipped: Mapping[str, str]) -> str:
+    """Which weights made the rows; other ones than the pack has are said to be others."""
+    mine, now = (hashes[MODEL][:DIGITS] for hashes in (rows, shipped))
+    if dict(rows) == dict(shipped):
+        return f"The rows are of the weights that the pack has (`{now}`)."
+    return (
+        f"**The rows are of earlier weights of the embedded model** (`{mine}`; the pack has "
+        f"`{now}`, which [draw better](../micro/weights/attndb-micro.md)): tables, figures and "
+        "remarks below say nothing of the present ones. Rows of those are being made."
+    )
 
 
 def _starred(value: Difference) -> str:

@@ -14,6 +14,8 @@ from ..record import read_record, save_record
 FORMAT = 1
 COMMITTED = Path(__file__).with_name("evaluated")
 """Those of the documented table."""
+WEIGHTS = COMMITTED / "weights.json"
+"""File of the embedded model -> sha256, as the documented rows were made with."""
 
 
 @dataclass(frozen=True, kw_only=True)

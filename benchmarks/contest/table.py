@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Asked:
     seed: int = 0
     images: int = 4
     precision: Precision = "auto"
+    weights: Mapping[str, str] = field(default_factory=card_hashes)
+    """File of the embedded model -> sha256."""
 
 
 class Table:
@@ -57,7 +59,7 @@ class Table:
                 "prompts": [asdict(prompt) for prompt in PROMPTS],
                 "images": self.asked.images,
                 "sampling": [STEPS, GUIDANCE],
-                "weights": card_hashes(),
+                "weights": dict(self.asked.weights),
                 "code": [VERSION, *(code_versions(c) for c in stages)],
             }
         )

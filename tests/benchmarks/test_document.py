@@ -7,15 +7,19 @@ import json
 import pytest
 from support.rows import a_row
 
-from attndreambooth.benchmarks.contest.documented import PARTS, compared, places, put
+from attndreambooth.benchmarks.contest.contestant import all_contestants, recipes
+from attndreambooth.benchmarks.contest.documented import PARTS, compared, of_weights, places, put
 from attndreambooth.benchmarks.contest.rows import COMMITTED
-from attndreambooth.benchmarks.document import PAGE, committed, written
+from attndreambooth.benchmarks.contest.table import Asked, Table
+from attndreambooth.benchmarks.document import PAGE, committed, documented_weights, written
+from attndreambooth.micro.concepts import EVALUATION
+from attndreambooth.micro.weight_files import JUDGES, MODEL, card_hashes
 
 
 def test_the_page_says_what_the_rows_say():
     text = PAGE.read_text(encoding="utf-8")
     assert text == written(text), "run: python benchmarks/document.py"
-    assert text.count("<!-- rows: ") == text.count("<!-- end -->") == 4
+    assert text.count("<!-- rows: ") == text.count("<!-- end -->") == 5
 
 
 def test_a_mean_of_the_page_is_that_of_the_files():
@@ -29,6 +33,24 @@ def test_a_mean_of_the_page_is_that_of_the_files():
         if line.startswith("| DreamBooth | 2,4")
     ]
     assert len(values) == 12 and line.split(" | ")[5].startswith(f"{sum(values) / 12:.3f} [")
+
+
+def test_rows_of_other_weights_are_called_that():
+    old, new = ({MODEL: digit * 64, JUDGES: "c" * 64} for digit in "ab")
+    assert of_weights(old, old) == "The rows are of the weights that the pack has (`aaaaaaaaaaaa`)."
+    said = of_weights(old, new)
+    assert "**The rows are of earlier weights" in said
+    assert said.index("aaaaaaaaaaaa") < said.index("the pack has `bbbbbbbbbbbb`")
+    other_judges = of_weights(old, {**old, JUDGES: "d" * 64})
+    assert "**The rows are of earlier" in other_judges
+
+
+def test_the_documented_rows_are_of_the_weights_that_are_noted():
+    """All of them were asked for with these; with any other nothing would be found."""
+    assert {row.places for row in committed("many")} == {"many"}
+    assert set(documented_weights()) == set(card_hashes())
+    asked = Asked(images=1, precision="fp32", weights={**documented_weights(), MODEL: "0" * 64})
+    assert Table(asked, COMMITTED).found(all_contestants(recipes()), EVALUATION) == []
 
 
 def test_the_best_comes_first_ours_is_bold_and_what_chance_hardly_gives_is_starred():
