@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from traceback import clear_frames
+from typing import TypeVar
 
 import torch
 
 from ..config.choices import Checkpointing
 from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
+
+Encoded = TypeVar("Encoded")
 
 _EIGHT_BIT = "choose an 8-bit optimizer in Training Options"
 _SAID = (
@@ -54,16 +57,23 @@ def give_back(device: torch.device) -> None:
             empty()
 
 
-@contextmanager
-def while_encoding(device: torch.device, config: StageConfig) -> Iterator[None]:
-    """Inside photos are encoded. If memory runs out there, ValueError with what helps: one photo is
-    encoded at a time, whatever the micro-batch."""
+def encoded(call: Callable[[], Encoded], device: torch.device, config: StageConfig) -> Encoded:
+    """What `call` gives, which may have photos to encode; it is made a second time if a library
+    found no memory beside what PyTorch keeps for later. ValueError with what helps if there is none
+    then: one photo is encoded at a time, whatever the micro-batch."""
     try:
-        yield
+        return call()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         clear_frames(error.__traceback__)  # they hold what was made of the photo
+    give_back(device)
+    try:
+        return call()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        clear_frames(error.__traceback__)
         raise _cannot_encode(device, config) from error
 
 

@@ -18,7 +18,7 @@ from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callbacks
 from .concept_checkpoints import ConceptCheckpoints
-from .out_of_memory import while_encoding
+from .out_of_memory import encoded
 from .prepared_stage import PreparedStage, prepare
 from .run import Run
 from .stage_concept import stage_concept
@@ -80,8 +80,7 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
         watching = bench.callbacks(model, fitted, dataset, texts.prompts[0], start, run)
         told, own = Callbacks(concepts, *watching), run if ranks.first else None
         with RenderedAhead(batches, fitted.steps) as ahead:
-            with while_encoding(model.device, fitted):
-                filled = ahead.fill(bench.encoding())
+            filled = encoded(lambda: ahead.fill(bench.encoding()), model.device, fitted)
             if filled:
                 model.offload_autoencoder()
             result = train(

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from traceback import clear_frames
 
-from ..data.batch import Batch, BatchSource
+from ..data.batch import BatchSource
 from ..methods.method import Method
 from ..models.conditioning import Embeddings
 from ..models.protocol import Model
 from .callback import Callback, NoCallback
 from .compiler import cannot_compile, is_of_compiler
 from .loss_table import LossTable
-from .out_of_memory import does_not_fit, give_back, is_out_of_memory, while_encoding
+from .out_of_memory import does_not_fit, encoded, give_back, is_out_of_memory
 from .ranks import Ranks
 from .run import Run
 from .step_loss import PendingLoss, StepLoss, TrainingDivergedError
@@ -61,7 +61,9 @@ def train(
                 step = progress.done
                 try:
                     batch = training.ranks.together(
-                        lambda step=step: _taken(batches, step, training)
+                        lambda step=step: encoded(
+                            lambda: batches[step], model.device, training.config
+                        )
                     )
                     loss = training.step(step, batch)
                 except RuntimeError as error:
@@ -88,21 +90,6 @@ def train(
             finally:
                 progress.rescue()
             raise
-
-
-def _taken(batches: BatchSource, step: int, training: Training) -> Batch:
-    """The batch of a step, which may have photos to encode; a second time if a library found no
-    memory beside what the steps before have left to PyTorch."""
-    device = training.model.device
-    try:
-        return batches[step]
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        clear_frames(error.__traceback__)
-    give_back(device)
-    with while_encoding(device, training.config):
-        return batches[step]
 
 
 class _Progress:

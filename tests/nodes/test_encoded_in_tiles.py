@@ -106,3 +106,26 @@ def test_a_photo_that_does_not_fit_in_tiles_either_is_the_cause_that_is_named(
     with pytest.raises(NodeError, match=said) as caught:
         train(2, sd15, latent_pool=pool)
     assert ("set latent_pool to -1" in str(caught.value)) == (pool == 0)
+
+
+def test_a_library_without_memory_is_asked_again_and_the_pool_is_the_same(
+    sd15, train, output, monkeypatch, caplog
+):
+    """cuDNN asks the driver, beside PyTorch's allocator and the host's tiles."""
+    whole = train(2, sd15, latent_pool=1)[0]
+    shutil.rmtree(output)
+    module, given, calls = sd15.vae.first_stage_model, [], []
+    plain = module.encode
+
+    def encode(pixels, *args, **kwargs):
+        if pixels.device.type != "meta":  # the estimate asks, too
+            calls.append(1)
+            if len(calls) > 1 and not given:
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return plain(pixels, *args, **kwargs)
+
+    monkeypatch.setattr(module, "encode", encode)
+    monkeypatch.setattr(torch.cpu, "empty_cache", lambda: given.append(1), raising=False)
+    concept = train(2, sd15, latent_pool=1)[0]
+    assert given == [1] and concept.digest() == whole.digest()
+    assert "encoded_in_tiles" not in concept.record["stages"][-1] and len(kept(output)) == 3

@@ -11,7 +11,7 @@ from support.small_run import REQUEST, VECTORS
 from attndreambooth.attndb.config.data import DataConfig
 from attndreambooth.attndb.config.optimizer import OptimizerConfig
 from attndreambooth.attndb.config.stage import StageConfig
-from attndreambooth.attndb.training.out_of_memory import is_out_of_memory, while_encoding
+from attndreambooth.attndb.training.out_of_memory import encoded, is_out_of_memory
 from attndreambooth.attndb.training.run import Run
 from attndreambooth.attndb.training.run_files import checkpoint_steps
 from attndreambooth.devkit.tiny_model import RandomBatches, tiny_model
@@ -171,10 +171,17 @@ def test_on_a_card_the_vae_may_work_on_the_cpu():
     config = StageConfig(
         stage=2, steps=1, batch_size=1, optimizer=OptimizerConfig(learning_rate=1e-3)
     )
-    with pytest.raises(ValueError, match="--cpu-vae"), while_encoding(torch.device("cuda"), config):
-        raise torch.OutOfMemoryError("simulated")
-    with pytest.raises(RuntimeError, match="other"), while_encoding(torch.device("cuda"), config):
-        raise RuntimeError("other")
+    calls = []
+
+    def fails(error):
+        calls.append(error)
+        raise error
+
+    with pytest.raises(ValueError, match="--cpu-vae"):
+        encoded(lambda: fails(torch.OutOfMemoryError("simulated")), torch.device("cuda"), config)
+    with pytest.raises(RuntimeError, match="other"):
+        encoded(lambda: fails(RuntimeError("other")), torch.device("cuda"), config)
+    assert len(calls) == 3  # what is no matter of memory is not tried again
 
 
 @pytest.mark.parametrize(
