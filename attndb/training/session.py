@@ -76,7 +76,7 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
             bench.fit_to_memory(model, runs.choices, texts.trained, start, with_prior, encodes)
         )
         run = runs.run
-        concepts = _concept_checkpoints(stage, runs)
+        concepts = _concept_checkpoints(stage, runs, model)
         watching = bench.callbacks(model, fitted, dataset, texts.prompts[0], start, run)
         told, own = Callbacks(concepts, *watching), run if ranks.first else None
         with RenderedAhead(batches, fitted.steps) as ahead:
@@ -88,9 +88,7 @@ def _trained(stage: PreparedStage, runs: StageRuns) -> StageResult:
             )
         # as the concept has it: half a file and no cast where a MODEL in fp16 asks again
         result = replace(result, delta=cast_deltas(result.delta, bench.weights_dtype))
-        if model.encoded_in_tiles:  # since it was last begun or gone on with
-            in_tiles = {"encoded_in_tiles": float(model.encoded_in_tiles)}
-            result = replace(result, facts={**result.facts, **in_tiles})
+        result = _with_tiles(result, model)
         if ranks.first:
             _keep(bench, result, run, request.title)
     return result
@@ -121,13 +119,24 @@ def _batches(stage: PreparedStage, model: TrainableModel) -> PhotoBatches | Prio
     return PriorBatches(photos, dataset.prior, texts.prior, *more, pool, model.reads_sizes)
 
 
-def _concept_checkpoints(stage: PreparedStage, runs: StageRuns) -> ConceptCheckpoints:
+def _with_tiles(result: StageResult, model: TrainableModel) -> StageResult:
+    """Says in the result how many photos were encoded in tiles since it was last begun or gone on
+    with: other latents."""
+    if not model.encoded_in_tiles:
+        return result
+    in_tiles = {"encoded_in_tiles": float(model.encoded_in_tiles)}
+    return replace(result, facts={**result.facts, **in_tiles})
+
+
+def _concept_checkpoints(
+    stage: PreparedStage, runs: StageRuns, model: TrainableModel
+) -> ConceptCheckpoints:
     """Keeps concepts on the way, if that was asked for; the first process does."""
     bench, request, config, run = stage.bench, stage.request, runs.config, runs.run
     return ConceptCheckpoints(
         request.concepts_every if bench.ranks.first else 0,
         config.steps,
-        lambda result: stage_concept(stage, config, result),
+        lambda result: stage_concept(stage, config, _with_tiles(result, model)),
         lambda concept, done: bench.keep_concept(
             concept, run.folder.name, done, request.concepts_kept
         ),
