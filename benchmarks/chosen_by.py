@@ -34,8 +34,8 @@ from ..micro.concepts import CONCEPTS, Concept
 from ..micro.text import host_captions
 from .contest.pictures import shown_prompts, strip_path
 from .contest.rows import COMMITTED, Row
-from .document import committed
 from .contest.table import BASE, ORACLE
+from .document import committed
 
 LEFT_OUT = (ORACLE, BASE)
 """Rows that nobody trained."""

@@ -93,14 +93,22 @@ def places(many: Sequence[Row], two: Sequence[Row]) -> str:
 
 
 def of_weights(rows: Mapping[str, str], shipped: Mapping[str, str]) -> str:
-    """Which weights made the rows; other ones than the pack has are said to be others."""
-    mine, now = (hashes[MODEL][:DIGITS] for hashes in (rows, shipped))
-    if dict(rows) == dict(shipped):
-        return f"The rows are of the weights that the pack has (`{now}`)."
+    """Which weights made the rows; what has other ones now is said."""
+    mine, now = ({name: h[:DIGITS] for name, h in w.items()} for w in (rows, shipped))
+    changed = [name for name in shipped if rows.get(name) != shipped[name]]
+    if not changed:
+        return f"The rows are of the weights that the pack has (`{now[MODEL]}`)."
+    others = " and ".join(f"`{name}` was `{mine.get(name)}`, now `{now[name]}`" for name in changed)
+    if MODEL not in changed:
+        return (
+            "**The rows were scored by earlier judges** or an earlier micro CLIP of the embedded "
+            f"model ({others}); the model that drew them is the one that the pack has. Rows with "
+            "the present ones are being made."
+        )
     return (
-        f"**The rows are of earlier weights of the embedded model** (`{mine}`; the pack has "
-        f"`{now}`, which [draw better](../micro/weights/attndb-micro.md)): tables, figures and "
-        "remarks below say nothing of the present ones. Rows of those are being made."
+        f"**The rows are of earlier weights of the embedded model** ({others}): tables, figures "
+        "and remarks below say nothing of the [present ones](../micro/weights/attndb-micro.md). "
+        "Rows of those are being made."
     )
 
 

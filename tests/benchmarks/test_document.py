@@ -39,10 +39,11 @@ def test_rows_of_other_weights_are_called_that():
     old, new = ({MODEL: digit * 64, JUDGES: "c" * 64} for digit in "ab")
     assert of_weights(old, old) == "The rows are of the weights that the pack has (`aaaaaaaaaaaa`)."
     said = of_weights(old, new)
-    assert "**The rows are of earlier weights" in said
-    assert said.index("aaaaaaaaaaaa") < said.index("the pack has `bbbbbbbbbbbb`")
-    other_judges = of_weights(old, {**old, JUDGES: "d" * 64})
-    assert "**The rows are of earlier" in other_judges
+    assert said.startswith("**The rows are of earlier weights of the embedded model**")
+    assert f"(`{MODEL}` was `aaaaaaaaaaaa`, now `bbbbbbbbbbbb`)" in said
+    said = of_weights(old, {**old, JUDGES: "d" * 64})
+    assert said.startswith("**The rows were scored by earlier judges**")
+    assert f"(`{JUDGES}` was `cccccccccccc`, now `dddddddddddd`)" in said and MODEL not in said
 
 
 def test_the_documented_rows_are_of_the_weights_that_are_noted():
