@@ -31,6 +31,7 @@ from ..micro.following import GOALS, following, prompt_scenes
 from ..micro.gate import gate, gate_table, through
 from ..micro.sampling import GUIDANCE, SAMPLER, STEPS, sample
 from ..micro.shipped import load_autoencoder, load_judges
+from ..micro.weight_files import FOLDER
 from ..micro.world import full_caption, render
 from .train_micro import contact_sheet
 
@@ -52,6 +53,9 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dev.py evaluate-micro", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument(
+        "--weights", type=Path, default=FOLDER, metavar="FOLDER", help="of others than the shipped"
+    )
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
@@ -62,13 +66,14 @@ def main(arguments: Sequence[str]) -> int:
     from ..nodes.host.model.micro import load_micro
 
     start = time.monotonic()
-    coder, judges = load_autoencoder(), load_judges()
+    folder = options.weights
+    coder, judges = load_autoencoder(folder), load_judges(folder)
     gate_rows = gate(coder)
     scenes = prompt_scenes(options.seed, options.prompts)
     true = np.stack([render(scene).picture for scene in scenes])
     copy = through(coder)
     copied = np.concatenate([copy(true[i : i + 50]) for i in range(0, len(true), 50)])
-    wires = load_micro()
+    wires = load_micro(folder=folder)
     drawn = sample(
         *wires,
         [full_caption(scene) for scene in scenes],

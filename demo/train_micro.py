@@ -23,6 +23,7 @@ import argparse
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import asdict
 from typing import get_args
 
@@ -41,7 +42,7 @@ from ..micro.autoencoder import Autoencoder
 from ..micro.clip import ClipConfig, held_out_retrieval, train_micro_clip
 from ..micro.gate import gate, gate_table
 from ..micro.judges import JudgeConfig, held_out_accuracy, train_judges
-from ..micro.latents import encoded
+from ..micro.latents import accessory_cells, encoded
 from ..micro.preview import preview
 from ..micro.shipped import AUTOENCODER, full, half, load_autoencoder
 from ..micro.stock import CODER, PROMPTS, coder_scene, make_scenes, rendered
@@ -101,8 +102,7 @@ class Workshop:
         accuracy = held_out_accuracy(model, self.options.seed)
         log.info("judges on held-out scenes: %s", accuracy)
         record = {"accuracy": json.dumps(accuracy), "config": json.dumps(asdict(config))}
-        digest = weights.save(weights.JUDGES, half(model), record)
-        weights.put_hash(weights.JUDGES, digest)
+        self._put(weights.JUDGES, half(model), record)
 
     def clip(self) -> None:
         """The micro CLIP, for the field's usual scores."""
@@ -115,8 +115,7 @@ class Workshop:
             "retrieval": json.dumps(found),
             "config": json.dumps(asdict(config)),
         }
-        digest = weights.save(weights.CLIP, half(model), record)
-        weights.put_hash(weights.CLIP, digest)
+        self._put(weights.CLIP, half(model), record)
 
     def _bf16(self, device: torch.device | str) -> bool:
         return computes_in_bf16(self.options.precision, torch.device(device))
@@ -127,6 +126,8 @@ class Workshop:
             steps=options.steps,
             rate=options.rate,
             dressed=options.dressed,
+            held=options.held,
+            detail=options.detail,
             seed=options.seed,
         )
         bf16, compiled = self._bf16(self.device), self.options.compile
@@ -156,7 +157,8 @@ class Workshop:
                 path = self.work / f"sheet-{trainer.steps:05d}.png"
                 write_whole({path: png_writer(contact_sheet(pictures))})
 
-        train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet)
+        cells = accessory_cells(self.work, options.seed, scenes) if options.detail else None
+        train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet, cells)
 
     def export(self) -> None:
         """The shipped model file from autoencoder and checkpoint, and its hash in the card."""
@@ -178,9 +180,16 @@ class Workshop:
             "begun_at_step": str(self._steps_before()),
             "version": weights.VERSION,
         }
-        tensors = exported(trainer, self.autoencoder())
-        digest = weights.save(weights.MODEL, tensors, record)
-        weights.put_hash(weights.MODEL, digest)
+        self._put(weights.MODEL, exported(trainer, self.autoencoder()), record)
+
+    def _put(self, name: str, tensors: dict[str, torch.Tensor], record: dict[str, str]) -> None:
+        """A weight file, and its hash in the card beside it."""
+        folder = self.options.output
+        if folder != weights.FOLDER and not (folder / weights.CARD).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in weights.FOLDER.glob("attndb-micro*"):
+                shutil.copy2(file, folder)
+        weights.put_hash(name, weights.save(name, tensors, record, folder), folder)
 
 
 PREFIXES = {"unet.": "model.diffusion_model.", "text.": "cond_stage_model."}
@@ -217,6 +226,14 @@ def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dev.py train-micro", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=weights.FOLDER,
+        metavar="FOLDER",
+        help="where the weight files go; another one gets a copy of the shipped ones first, and "
+        "`evaluate-micro --weights` judges it",
+    )
     parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
     parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
     parser.add_argument("--rate", type=float, default=DiffusionConfig.rate)
@@ -226,6 +243,20 @@ def main(arguments: Sequence[str]) -> int:
         default=DiffusionConfig.dressed,
         metavar="SHARE",
         help="of the samples, drawn among subjects with a named hat or held thing",
+    )
+    parser.add_argument(
+        "--held",
+        type=float,
+        default=DiffusionConfig.held,
+        metavar="SHARE",
+        help="of the samples, drawn among subjects with a named held thing",
+    )
+    parser.add_argument(
+        "--detail",
+        type=float,
+        default=DiffusionConfig.detail,
+        metavar="WEIGHT",
+        help="added to the loss's weight of 1 in latent cells that show a named hat or held thing",
     )
     parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
     parser.add_argument("--scenes", type=int, default=40000)

@@ -38,6 +38,8 @@ class DiffusionConfig:
     empty_captions: float = 0.1
     long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
     dressed: float = 0.0  # share of samples drawn among subjects with a named hat or held thing
+    held: float = 0.0  # share of samples drawn among subjects with a named held thing
+    detail: float = 0.0  # added to the loss's weight of 1 in cells that show a named accessory
     offset_noise: float = 0.1  # most that a whole channel's noise is moved, in its own spread
     ema: float = 0.999
     seed: int = 0
@@ -49,10 +51,24 @@ class DiffusionConfig:
         return self.rate * min(1.0, (step + 1) / self.warmup) * min(1.0, max(left, 0.0))
 
 
-def with_accessories(scenes: Sequence[Scene]) -> NDArray[np.intp]:
-    """Indices of the scenes whose captions can name a hat or a held thing: few latent cells, so
-    that scenes drawn evenly teach them last."""
-    return np.flatnonzero([bool(s.words.hat or s.words.held) for s in scenes])
+class Draw:
+    """The scenes of each step: evenly, and some among those whose captions can name a hat or a
+    held thing: few latent cells, so that scenes drawn evenly teach them last."""
+
+    def __init__(self, config: DiffusionConfig, scenes: Sequence[Scene]) -> None:
+        self._batch, self._count = config.batch, len(scenes)
+        dressed = np.flatnonzero([bool(s.words.hat or s.words.held) for s in scenes])
+        holding = np.flatnonzero([bool(s.words.held) for s in scenes])
+        self._among = [(config.dressed, dressed), (config.held, holding)]
+
+    def __call__(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Indices (B,) of a step's scenes."""
+        index: NDArray[np.intp] = rng.integers(self._count, size=self._batch)
+        for share, some in self._among:
+            if share:
+                others = some[rng.integers(len(some), size=self._batch)]
+                index = np.where(rng.random(self._batch) < share, others, index)
+        return index
 
 
 def is_hidden_matrix(name: str, value: Tensor) -> bool:
@@ -101,18 +117,7 @@ class DiffusionTrainer:
         self.average = [p.detach().clone() for p in self.parameters]
         self.abar = scaled_linear_alphas_cumprod().float().to(self.device)
         self.steps, self.elapsed = 0, 0.0
-        self._dressed: NDArray[np.intp] | None = None  # of the scenes of the training, once asked
-
-    def _drawn(self, scenes: Sequence[Scene], rng: np.random.Generator) -> NDArray[np.intp]:
-        """Indices of a step's scenes."""
-        c = self.config
-        index = rng.integers(len(scenes), size=c.batch)
-        if not c.dressed:
-            return index
-        if self._dressed is None:
-            self._dressed = with_accessories(scenes)
-        others = self._dressed[rng.integers(len(self._dressed), size=c.batch)]
-        return np.where(rng.random(c.batch) < c.dressed, others, index)
+        self._draw: Draw | None = None  # of the scenes of the training, once there
 
     def _contexts(self, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
         c = self.config
@@ -125,8 +130,11 @@ class DiffusionTrainer:
         length = LENGTH if rng.random() < (0.5 if late else c.long_captions) else SHORT
         return self.text(rows[:, :length])
 
-    def step(self, latents: Tensor, scenes: list[Scene]) -> tuple[float, Tensor, Tensor]:
-        """One update; gives the loss, the timesteps and the loss per sample."""
+    def step(
+        self, latents: Tensor, scenes: list[Scene], cells: Tensor | None = None
+    ) -> tuple[float, Tensor, Tensor]:
+        """One update; gives the loss, the timesteps and the loss per sample, of all cells alike.
+        `cells` (N, 16, 16), bool: those that weigh 1 + `detail`."""
         c = self.config
         rng = np.random.default_rng((c.seed, 77, self.steps))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -134,7 +142,8 @@ class DiffusionTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = c.rate_at(self.steps)
 
-        index = self._drawn(scenes, rng)
+        self._draw = self._draw or Draw(c, scenes)
+        index = self._draw(rng)
         z0 = latents[torch.from_numpy(index)].to(self.device).float()  # (B, C, 16, 16)
         even = (torch.arange(c.batch) + torch.rand(c.batch, generator=generator)) / c.batch
         t = (even * len(self.abar)).long().clamp(max=len(self.abar) - 1).to(self.device)  # (B,)
@@ -150,9 +159,14 @@ class DiffusionTrainer:
             context = self._contexts([scenes[i] for i in index], rng)  # (B, T, width)
             prediction = self.predict(zt, t, context=context)
         velocity = a.sqrt() * noise - (1 - a).sqrt() * z0
-        losses = (prediction.float() - velocity).square().mean(dim=(1, 2, 3))  # (B,)
+        errors = (prediction.float() - velocity).square()
+        losses = errors.mean(dim=(1, 2, 3))  # (B,)
         loss = losses.mean()
-        loss.backward()
+        wanted = loss
+        if cells is not None:
+            weights = 1 + c.detail * cells[torch.from_numpy(index)].to(errors)  # (B, 16, 16)
+            wanted = (errors * weights[:, None]).mean()
+        wanted.backward()
 
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimizer in self.optimizers:
@@ -207,8 +221,9 @@ def train_diffusion(
     scenes: list[Scene],
     checkpoint: Path,
     on_checkpoint: Callable[[DiffusionTrainer], None] | None = None,
+    cells: Tensor | None = None,
 ) -> None:
-    """Train to the last step, going on from `checkpoint` where it exists.
+    """Train to the last step, going on from `checkpoint` where it exists. `cells`: as for `step`.
 
     Beside it `<name>.jsonl` gets a line at every checkpoint: step, seconds, loss and the loss by
     quarters of the timesteps. FloatingPointError if the loss is not finite; the file then holds
@@ -222,7 +237,7 @@ def train_diffusion(
     seen, by_noise, count = 0.0, torch.zeros(4), torch.zeros(4)
     last = time.monotonic()
     while trainer.steps < trainer.config.steps:
-        loss, t, losses = trainer.step(latents, scenes)
+        loss, t, losses = trainer.step(latents, scenes, cells)
         if not math.isfinite(loss):
             raise FloatingPointError(f"train-micro: loss is {loss} at step {trainer.steps}")
         now = time.monotonic()

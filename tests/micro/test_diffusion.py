@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from attndreambooth.micro.autoencoder import Autoencoder
-from attndreambooth.micro.latents import encoded
+from attndreambooth.micro.latents import accessories_in, accessory_cells, encoded
 from attndreambooth.micro.preview import preview
 from attndreambooth.micro.stock import TRAIN, make_scenes
 from attndreambooth.micro.text import END, LENGTH, SHORT, TEXT_CONFIG, UNKNOWN_ROW
 from attndreambooth.micro.train_diffusion import (
     DiffusionConfig,
     DiffusionTrainer,
+    Draw,
     train_diffusion,
-    with_accessories,
 )
 from attndreambooth.micro.unet import UNET_CONFIG
-from attndreambooth.micro.world import full_caption, random_caption
+from attndreambooth.micro.world import full_caption, random_caption, render
 
 SMALL = UNET_CONFIG | {"model_channels": 32}
 CONFIG = DiffusionConfig(steps=4, batch=3, warmup=1, checkpoint_every=2, decay=0.25)
@@ -135,15 +135,71 @@ def test_latents_are_kept_for_one_autoencoder(tmp_path):
     assert not torch.equal(encoded(tmp_path, model, 0, 4, "b" * 64)[0], latents)
 
 
-def test_scenes_with_accessories_can_be_drawn_more_often(trainer, stock):
+def test_scenes_with_accessories_can_be_drawn_more_often(stock):
     """Which are drawn, by the words of the captions; none of it with a share of 0."""
     _, scenes = stock
     worn = [i for i, s in enumerate(scenes) if "wearing" in full_caption(s) or s.words.held]
-    assert 0 < len(worn) < len(scenes)
-    assert with_accessories(scenes).tolist() == worn
-    only = trainer(replace(CONFIG, batch=64, dressed=1.0))
-    drawn = only._drawn(scenes, np.random.default_rng(3))
-    assert set(drawn.tolist()) == set(worn)
-    plain = trainer(replace(CONFIG, batch=64))
-    expected = np.random.default_rng(3).integers(len(scenes), size=64)
-    assert plain._drawn(scenes, np.random.default_rng(3)).tolist() == expected.tolist()
+    holding = [i for i in worn if scenes[i].words.held]
+    assert 0 < len(holding) < len(worn) < len(scenes)
+
+    def drawn(**shares):
+        draw = Draw(replace(CONFIG, batch=64, **shares), scenes)
+        return draw(np.random.default_rng(3)).tolist()
+
+    assert set(drawn(dressed=1.0)) == set(worn)
+    assert set(drawn(held=1.0)) == set(drawn(dressed=1.0, held=1.0)) == set(holding)
+    assert drawn() == np.random.default_rng(3).integers(len(scenes), size=64).tolist()
+
+
+def test_cells_of_accessories_are_those_where_they_are_seen():
+    """By the picture: where the same scene without its hat differs by more than a contact shadow
+    is a marked cell or one beside it. (Strings and sticks of held things are no part of them.)"""
+    found = 0
+    for scene in make_scenes(0, TRAIN, 120):
+        cells = accessories_in(scene)
+        assert cells.any() <= bool(scene.words.hat or scene.words.held)
+        if scene.style != "photo" or scene.companion or scene.look.held or not cells.any():
+            continue
+        bare = replace(scene, look=replace(scene.look, hat=None))
+        worn, without = (render(s).picture.astype(int) for s in (scene, bare))
+        moved = np.abs(worn - without).reshape(16, 8, 16, 8, 3).mean(axis=(1, 3, 4))
+        near = torch.nn.functional.max_pool2d(torch.tensor(cells)[None].float(), 3, 1, 1)[0] > 0
+        assert moved[cells].min() > 1 and moved[~near.numpy()].max() < 6
+        found += 1
+    assert found >= 4
+
+
+def test_detail_weighs_the_cells_of_accessories(trainer, stock):
+    """A weight of 1 + detail is what the plain loss and `detail` times that of the cells alone
+    add up to: gradients are linear in it. Told to the trainer as its last layer's gradient."""
+    latents, scenes = stock
+    cells = torch.zeros(12, 16, 16, dtype=torch.bool)
+    cells[:, 3:5, 6:9] = True
+
+    def gradient(detail, marked):
+        one = trainer(replace(CONFIG, detail=detail))
+        name = "unet.out.2.weight"
+        told = {}
+        one.named[name].register_post_accumulate_grad_hook(
+            lambda p: told.update(gradient=p.grad.clone())
+        )
+        loss, *_ = one.step(latents, scenes, marked)
+        return told["gradient"], loss
+
+    plain, loss = gradient(0.0, None)
+    everywhere, _ = gradient(2.0, torch.ones_like(cells))
+    some, same_loss = gradient(3.0, cells)
+    others, _ = gradient(3.0, ~cells)
+    assert torch.equal(gradient(0.0, cells)[0], plain) and same_loss == loss
+    torch.testing.assert_close(everywhere, 3 * plain)
+    torch.testing.assert_close(some + others, 5 * plain)  # 1 + 1 + 3
+    assert not torch.allclose(some, plain)
+
+
+def test_cells_are_looked_for_once(tmp_path):
+    scenes = make_scenes(0, TRAIN, 12)
+    cells = accessory_cells(tmp_path, 0, scenes)
+    assert cells.shape == (12, 16, 16) and cells.any(dim=(1, 2)).sum() >= 2
+    [kept] = tmp_path.iterdir()
+    np.save(kept, np.zeros((12, 16, 16), dtype=bool))
+    assert not accessory_cells(tmp_path, 0, scenes).any()

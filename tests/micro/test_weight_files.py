@@ -1,10 +1,12 @@
 """A shipped weight file is what the model card says, or it is refused by name."""
 
+import argparse
 import hashlib
 
 import pytest
 import torch
 
+from attndreambooth.demo.train_micro import Workshop
 from attndreambooth.micro import weight_files as weights
 
 
@@ -67,3 +69,17 @@ def test_the_shipped_files_are_small_and_those_of_the_card(name, limit):
 
 def test_everything_that_ships_is_at_most_40_mb():
     assert sum(path.stat().st_size for path in weights.FOLDER.iterdir()) <= 40e6
+
+
+def test_a_training_can_leave_the_shipped_files_alone(tmp_path):
+    """With --output they are copied, and what was trained is in its own folder alone."""
+    before = weights.card_hashes()
+    workshop = Workshop(argparse.Namespace(work=tmp_path, output=tmp_path / "out"))
+    for value in (1.0, 2.0):
+        workshop._put(weights.CLIP, {"a": torch.full((2,), value)}, {"config": "{}"})
+        tensors, record = weights.load(weights.CLIP, tmp_path / "out")
+        assert tensors["a"].tolist() == [value, value] and record == {"config": "{}"}
+    assert weights.card_hashes() == before
+    changed = weights.card_hashes(tmp_path / "out").items() - before.items()
+    assert {name for name, _ in changed} == {weights.CLIP}
+    assert weights.load(weights.JUDGES, tmp_path / "out")[0].keys()
