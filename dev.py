@@ -13,8 +13,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from devkit import suite
+from devkit.alone import alone
 from devkit.console import SetupError, call, say, step
 from devkit.environment import (
     SHARED,
@@ -55,6 +57,16 @@ def setup(version: str | None) -> dict[str, str]:
     environ.pop("PYTHONPATH", None)  # the root on the path would shadow the host's `nodes`
     environ["PYTHONUTF8"] = "1"
     host = host_folder(environ)
+    with alone():
+        folder = _environment(environ, host)
+    environ[PYTHON] = str(python_of(folder))
+    took = time.monotonic() - start
+    say(f"ready in {took:.1f} s: ComfyUI {host_version(host)} in {host}, Python in {folder.name}")
+    return environ
+
+
+def _environment(environ: Mapping[str, str], host: Path) -> Path:
+    """The Python environment that suits the host, which is there afterwards."""
     make_venv()
     install_lock()
     link_pack()
@@ -68,10 +80,7 @@ def setup(version: str | None) -> dict[str, str]:
     if host_version(host) != DEFAULT_HOST and (host / "requirements.txt").is_file():
         folder = venv_folder(host_version(host))
         install_layer(host_version(host), host)
-    environ[PYTHON] = str(python_of(folder))
-    took = time.monotonic() - start
-    say(f"ready in {took:.1f} s: ComfyUI {host_version(host)} in {host}, Python in {folder.name}")
-    return environ
+    return folder
 
 
 def run_tests(environ: Mapping[str, str], arguments: Sequence[str]) -> int:
