@@ -46,6 +46,7 @@ OBJECT_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "held": (NONE, *HELD),
 }
 ATTRIBUTES = SCENE_ATTRIBUTES | OBJECT_ATTRIBUTES
+FINE = ("hat", "held")
 IGNORED = -100  # label of what has no name: cross-entropy leaves it out
 
 
@@ -76,10 +77,9 @@ def labels(scenes: list[Scene]) -> dict[str, Tensor]:
     return out
 
 
-def _stack(widths: tuple[int, ...], extra: int) -> nn.Sequential:
+def _stack(widths: tuple[int, ...], extra: int, before: int = 3) -> nn.Sequential:
     """Halving convolutions; the layer of number `extra` is followed by one that keeps the size."""
     layers: list[nn.Module] = []
-    before = 3
     for i, width in enumerate(widths):
         for stride in (2, 1) if i == extra else (2,):
             layers += [
@@ -92,24 +92,36 @@ def _stack(widths: tuple[int, ...], extra: int) -> nn.Sequential:
 
 
 class Judges(nn.Module):
-    """One answer for each attribute of a picture."""
+    """One answer for each attribute of a picture.
+
+    Hats and held things are a few pixels wide: their heads see the map before the last halving.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.scene = _stack((24, 48, 64, 96), extra=2)  # at half size: 64 -> 4 x 4
-        self.object = _stack((32, 64, 112, 160), extra=2)  # 128 -> 8 x 8
+        self.object = _stack((32, 64, 112), extra=2)  # 128 -> 16 x 16
+        self.close = _stack((160,), extra=-1, before=112)  # -> 8 x 8
+        self.fine = nn.Sequential(
+            nn.Conv2d(112, 96, 3, padding=1, bias=False),
+            nn.BatchNorm2d(96),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(96, 20, 1),
+            nn.ReLU(inplace=True),
+        )  # 16 x 16
+        lengths = {name: 96 * 16 for name in SCENE_ATTRIBUTES}
+        lengths |= {name: 20 * 256 if name in FINE else 160 * 64 for name in OBJECT_ATTRIBUTES}
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(96 * 16, len(v)) for name, v in SCENE_ATTRIBUTES.items()}
-            | {name: nn.Linear(160 * 64, len(v)) for name, v in OBJECT_ATTRIBUTES.items()}
+            {name: nn.Linear(n, len(ATTRIBUTES[name])) for name, n in lengths.items()}
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits (B, classes) of each attribute for pictures (B, 3, 128, 128) in -1..1."""
-        whole = self.scene(F.avg_pool2d(x, 2)).flatten(1)
-        close = self.object(x).flatten(1)
-        whole, close = (F.dropout(f, 0.2, self.training) for f in (whole, close))
+        objects = self.object(x)
+        maps = (self.scene(F.avg_pool2d(x, 2)), self.close(objects), self.fine(objects))
+        whole, close, fine = (F.dropout(m.flatten(1), 0.2, self.training) for m in maps)
         return {
-            name: head(whole if name in SCENE_ATTRIBUTES else close)
+            name: head(whole if name in SCENE_ATTRIBUTES else fine if name in FINE else close)
             for name, head in self.heads.items()
         }
 

@@ -18,7 +18,7 @@ VERSION = 3
 """Raised whenever a picture gets other scores. In 1 the text asked for the subject's own hat, too;
 up to 2 judges decided colours and held things, and failed one true picture in twelve for them."""
 UNSCORED = ("held",)
-"""Clauses that nothing measures: of true pictures a judge sees what is held in three of four, and
+"""Clauses that nothing measures: of true pictures a judge sees what is held in four of five, and
 where it is drawn is open."""
 DISTRACTORS = 20
 LEAST_PIXELS = 24  # a part seen with fewer does not count
