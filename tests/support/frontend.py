@@ -51,7 +51,8 @@ def find_chromium() -> Path | None:
 class FrontEnd:
     """One browser page that shows ComfyUI. `errors` collects what it complained of.
 
-    The first `start_errors` of them are from its start.
+    The first `start_errors` of them are from its start. `showing` is for whoever opens a graph to
+    note which, so that the next one need not: None after anything else was opened.
     """
 
     def __init__(self, page: Any):
@@ -59,6 +60,7 @@ class FrontEnd:
         self.errors: list[str] = []
         self.start_errors = 0
         self.vue = False
+        self.showing: object = None
         page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         page.on("console", self._on_console)
         page.on("response", self._on_response)
@@ -93,6 +95,7 @@ class FrontEnd:
     def leave(self) -> None:
         """Show nothing; the next time it is classic again."""
         self.vue_nodes(False)
+        self.showing = None
         self.page.goto("about:blank")
 
     def load(self, workflow: dict[str, Any], app: bool = False) -> None:
@@ -100,11 +103,13 @@ class FrontEnd:
         may have, else as a graph."""
         extra = {k: v for k, v in workflow.get("extra", {}).items() if app or k != "linearMode"}
         workflow = {**workflow, "extra": extra}
+        self.showing = None
         self.page.evaluate("async (w) => { await app.loadGraphData(w) }", workflow)
         self._drawn()
 
     def load_prompt(self, prompt: dict[str, Any]) -> None:
         """Open an API-format prompt; the front end makes nodes and wires of it."""
+        self.showing = None
         self.page.evaluate("async (p) => { await app.loadApiJson(p, 'prompt') }", prompt)
         self._drawn()
 
@@ -135,6 +140,7 @@ class FrontEnd:
     def search(self, words: str) -> list[str]:
         """Names of the nodes that the page's search offers for some words, best first; it is opened
         by a double click on the empty canvas, as a user does."""
+        self.showing = None
         self.page.evaluate("() => app.graph.clear()")
         field = self.page.locator("input[aria-controls=results-list]")
         if not field.count():
@@ -173,7 +179,7 @@ class FrontEnd:
         if on != self.vue:
             self.page.evaluate(SET_RENDERER, on)
             self.page.wait_for_timeout(1000)
-            self.vue = on
+            self.vue, self.showing = on, None
 
     def start(self) -> None:
         """Press Run, and do not wait."""
