@@ -31,10 +31,9 @@ from PIL import Image
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
 from ..devkit.pack import ROOT
-from ..micro.weight_files import MODEL, card_hashes
+from ..micro.weight_files import DIGITS, MODEL, card_hashes
 
 RECORD = Path(__file__).resolve().with_suffix(".json")
-DIGITS = 12
 FOLDER = "{folder}"
 """In a command: an empty folder."""
 CARDS = (

@@ -19,6 +19,8 @@ CARD = "attndb-micro.md"
 MODEL = "attndb-micro.safetensors"
 CLIP = "attndb-micro-clip.safetensors"
 JUDGES = "attndb-micro-judges.safetensors"
+DIGITS = 12
+"""Of a sha256, where weights are named."""
 VERSION = "2"
 """Of the model, in its file's metadata."""
 

@@ -13,7 +13,7 @@ from ..config.choices import Checkpointing
 from ..config.lora_instead import lora_instead
 from ..config.stage import StageConfig
 
-Encoded = TypeVar("Encoded")
+Given = TypeVar("Given")
 
 _EIGHT_BIT = "choose an 8-bit optimizer in Training Options"
 _SAID = (
@@ -57,24 +57,22 @@ def give_back(device: torch.device) -> None:
             empty()
 
 
-def encoded(call: Callable[[], Encoded], device: torch.device, config: StageConfig) -> Encoded:
+def encoded(call: Callable[[], Given], device: torch.device, config: StageConfig) -> Given:
     """What `call` gives, which may have photos to encode; it is made a second time if a library
     found no memory beside what PyTorch keeps for later. ValueError with what helps if there is none
     then: one photo is encoded at a time, whatever the micro-batch."""
-    try:
-        return call()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        clear_frames(error.__traceback__)  # they hold what was made of the photo
-    give_back(device)
-    try:
-        return call()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        clear_frames(error.__traceback__)
-        raise _cannot_encode(device, config) from error
+    again = False
+    while True:
+        try:
+            return call()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            clear_frames(error.__traceback__)  # they hold what was made of the photo
+            if again:
+                raise _cannot_encode(device, config) from error
+        give_back(device)
+        again = True
 
 
 def _cannot_encode(device: torch.device, config: StageConfig) -> ValueError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ...micro.weight_files import MODEL
+from ...micro.weight_files import DIGITS, MODEL
 from ..markdown import markdown
 from .contestant import OUR_TITLE
 from .rows import Row
@@ -35,8 +35,6 @@ PARTS = {
 }
 PLACES = (OUR_TITLE, "DreamBooth", "TI+DB", "without the regulariser")
 SHOWN = SCORES[:4]
-DIGITS = 12
-"""Of a sha256, where weights are named."""
 _TABLE = re.compile(r"(<!-- rows: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 

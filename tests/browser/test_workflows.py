@@ -78,18 +78,19 @@ def test_a_shipped_workflow_is_laid_out_without_overlaps(workflow):
 
 
 def test_a_shipped_workflow_is_drawn_without_overlaps(opened, request):
-    name = request.node.callspec.params["workflow"].stem
-    boxes = opened.settled_boxes(False)
-    keep_screenshot(opened, f"workflow-{name}", whole=True)
-    assert overlapping(boxes) == []
+    _is_drawn_apart(opened, request.node.callspec.params["workflow"].stem)
 
 
 @pytest.mark.parametrize("renderer", [True], ids=["nodes-2.0"])
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_a_shipped_workflow_is_drawn_without_overlaps_in_nodes_2(front_end, renderer, path):
     front_end.load(json.loads(path.read_text(encoding="utf-8")))
-    boxes = front_end.settled_boxes(renderer)
-    keep_screenshot(front_end, f"workflow-{path.stem}", whole=True)
+    _is_drawn_apart(front_end, path.stem)
+
+
+def _is_drawn_apart(front_end, name):
+    boxes = front_end.settled_boxes(front_end.vue)
+    keep_screenshot(front_end, f"workflow-{name}", whole=True)
     assert overlapping(boxes) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -34,6 +35,14 @@ def home(host, tmp_path_factory) -> Iterator[Path]:
     folder_paths.folder_names_and_paths.update(before)
     folder_paths.set_input_directory(inputs)
     folder_paths.set_output_directory(outputs)
+
+
+@pytest.fixture
+def nothing_kept_before(home):
+    """Names of runs are of what is trained, so that another test may have kept the same."""
+    yield
+    for kind in ("embeddings", "loras"):
+        shutil.rmtree(home / kind / "attndb", ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

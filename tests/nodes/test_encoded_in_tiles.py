@@ -71,15 +71,12 @@ def test_photos_in_tiles_are_told_once_recorded_and_not_kept(
     assert kept(output) == names and again.digest() == whole.digest()
 
 
-def test_those_kept_on_the_way_say_it_too(run, sd15, train, home, short_of_memory):
+@pytest.mark.usefixtures("nothing_kept_before")
+def test_those_kept_on_the_way_say_it_too(run, sd15, train, short_of_memory):
     short_of_memory(1)
     asked = run("AttnDBTrainingOptions", checkpoint_concepts=1)[0]
     concept = train(2, sd15, steps=3, latent_pool=0, options=asked)[0]
-    try:
-        found = run("AttnDBLoadKeptConcepts", concept=concept)[0]
-    finally:
-        for kind in ("embeddings", "loras"):
-            shutil.rmtree(home / kind / "attndb", ignore_errors=True)
+    found = run("AttnDBLoadKeptConcepts", concept=concept)[0]
     assert len(found) == 3
     assert [c.record["stages"][-1].get("encoded_in_tiles") for c in found] == [1, 1, 1]
 
@@ -122,7 +119,7 @@ def test_a_photo_that_does_not_fit_in_tiles_either_is_the_cause_that_is_named(
 
 
 def test_a_library_without_memory_is_asked_again_and_the_pool_is_the_same(
-    sd15, train, output, monkeypatch, caplog
+    sd15, train, output, monkeypatch
 ):
     """cuDNN asks the driver, beside PyTorch's allocator and the host's tiles."""
     whole = train(2, sd15, latent_pool=1)[0]

@@ -6,15 +6,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("nothing_kept_before")
 NODE = "AttnDBLoadKeptConcepts"
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept_before(home):
-    """Names of runs are of what is trained, so that another test may have kept the same."""
-    yield
-    for kind in ("embeddings", "loras"):
-        shutil.rmtree(home / kind / "attndb", ignore_errors=True)
 
 
 @pytest.fixture
