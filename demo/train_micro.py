@@ -42,7 +42,7 @@ from ..micro.autoencoder import Autoencoder
 from ..micro.clip import ClipConfig, held_out_retrieval, train_micro_clip
 from ..micro.gate import gate, gate_table
 from ..micro.judges import JudgeConfig, held_out_accuracy, train_judges
-from ..micro.latents import accessory_cells, encoded
+from ..micro.latents import encoded, shown_cells
 from ..micro.preview import preview
 from ..micro.shipped import AUTOENCODER, full, half, load_autoencoder
 from ..micro.stock import CODER, PROMPTS, coder_scene, make_scenes, rendered
@@ -127,6 +127,7 @@ class Workshop:
             rate=options.rate,
             dressed=options.dressed,
             held=options.held,
+            objects=options.objects,
             detail=options.detail,
             seed=options.seed,
         )
@@ -157,7 +158,8 @@ class Workshop:
                 path = self.work / f"sheet-{trainer.steps:05d}.png"
                 write_whole({path: png_writer(contact_sheet(pictures))})
 
-        cells = accessory_cells(self.work, options.seed, scenes) if options.detail else None
+        weighed = options.objects or options.detail
+        cells = shown_cells(self.work, options.seed, scenes) if weighed else None
         train_diffusion(self._trainer(), latents, scenes, self.work / "diffusion.pt", sheet, cells)
 
     def export(self) -> None:
@@ -252,11 +254,18 @@ def main(arguments: Sequence[str]) -> int:
         help="of the samples, drawn among subjects with a named held thing",
     )
     parser.add_argument(
+        "--objects",
+        type=float,
+        default=DiffusionConfig.objects,
+        metavar="WEIGHT",
+        help="added to the loss's weight of 1 in latent cells that show a subject or companion",
+    )
+    parser.add_argument(
         "--detail",
         type=float,
         default=DiffusionConfig.detail,
         metavar="WEIGHT",
-        help="added to the loss's weight of 1 in latent cells that show a named hat or held thing",
+        help="the same in latent cells that show a named hat or held thing",
     )
     parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
     parser.add_argument("--scenes", type=int, default=40000)

@@ -1,5 +1,5 @@
-"""The training set as the diffusion model sees it: latents of all scenes and the cells of their
-named accessories, on disk."""
+"""The training set as the diffusion model sees it: latents of all scenes and what their cells show,
+on disk."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,6 +19,8 @@ from .world.shapes import HAT, HELD
 
 log = logging.getLogger(__name__)
 LEAST = 6  # px of a latent cell that a part must cover to be seen in it
+SCENERY, OBJECT, ACCESSORY = range(3)
+"""What a latent cell shows: place and sky; the subject or what is beside it; a hat, held thing."""
 
 
 @torch.no_grad()
@@ -52,21 +54,27 @@ def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> Tensor:
     return torch.from_numpy(np.load(path))
 
 
-def accessories_in(scene: Scene) -> NDArray[np.bool_]:
-    """(16, 16) the latent cells that show a hat or held thing which the scene's words name."""
+def shown_in(scene: Scene) -> NDArray[np.uint8]:
+    """(16, 16) what each latent cell shows: SCENERY, OBJECT, or ACCESSORY for a hat or held thing
+    which the scene's words name; one that they do not name is a part of its OBJECT."""
     side = SIZE // DOWNSCALE
     named = [role for role, word in ((HAT, scene.words.hat), (HELD, scene.words.held)) if word]
-    if not named:
-        return np.zeros((side, side), dtype=bool)
-    seen = np.isin(render(scene).parts, named)
-    return seen.reshape(side, DOWNSCALE, side, DOWNSCALE).sum(axis=(1, 3)) >= LEAST
+    drawn = render(scene)
+
+    def seen(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return pixels.reshape(side, DOWNSCALE, side, DOWNSCALE).sum(axis=(1, 3)) >= LEAST
+
+    cells = np.full((side, side), SCENERY, dtype=np.uint8)
+    cells[seen((drawn.parts > 0) | drawn.companion)] = OBJECT
+    cells[seen(np.isin(drawn.parts, named))] = ACCESSORY
+    return cells
 
 
-def accessory_cells(folder: Path, seed: int, scenes: Sequence[Scene]) -> Tensor:
-    """`accessories_in` of each scene of the training stream, (N, 16, 16); made when missing."""
+def shown_cells(folder: Path, seed: int, scenes: Sequence[Scene]) -> Tensor:
+    """`shown_in` of each scene of the training stream, (N, 16, 16); made when missing."""
 
     def cells() -> NDArray[Any]:
-        log.info("looking for the accessories of %d scenes", len(scenes))
-        return np.stack([accessories_in(scene) for scene in scenes])
+        log.info("looking at what the cells of %d scenes show", len(scenes))
+        return np.stack([shown_in(scene) for scene in scenes])
 
-    return _kept(folder / f"accessories-{seed}-{TRAIN}-{len(scenes)}.npy", cells)
+    return _kept(folder / f"shown-{seed}-{TRAIN}-{len(scenes)}.npy", cells)

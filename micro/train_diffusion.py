@@ -39,7 +39,8 @@ class DiffusionConfig:
     long_captions: float = 0.1  # share of steps with all 77 tokens; half of those in the decay
     dressed: float = 0.0  # share of samples drawn among subjects with a named hat or held thing
     held: float = 0.0  # share of samples drawn among subjects with a named held thing
-    detail: float = 0.0  # added to the loss's weight of 1 in cells that show a named accessory
+    objects: float = 0.0  # added to the loss's weight of 1 in cells that show an object
+    detail: float = 0.0  # added to it in cells that show a named accessory
     offset_noise: float = 0.1  # most that a whole channel's noise is moved, in its own spread
     ema: float = 0.999
     seed: int = 0
@@ -134,7 +135,7 @@ class DiffusionTrainer:
         self, latents: Tensor, scenes: list[Scene], cells: Tensor | None = None
     ) -> tuple[float, Tensor, Tensor]:
         """One update; gives the loss, the timesteps and the loss per sample, of all cells alike.
-        `cells` (N, 16, 16), bool: those that weigh 1 + `detail`."""
+        `cells` (N, 16, 16): what they show (`latents.shown_in`), which weighs them."""
         c = self.config
         rng = np.random.default_rng((c.seed, 77, self.steps))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -164,7 +165,10 @@ class DiffusionTrainer:
         loss = losses.mean()
         wanted = loss
         if cells is not None:
-            weights = 1 + c.detail * cells[torch.from_numpy(index)].to(errors)  # (B, 16, 16)
+            added = torch.tensor([0.0, c.objects, c.detail]).to(
+                errors
+            )  # SCENERY, OBJECT, ACCESSORY
+            weights = 1 + added[cells[torch.from_numpy(index)].long()]  # (B, 16, 16)
             wanted = (errors * weights[:, None]).mean()
         wanted.backward()
 

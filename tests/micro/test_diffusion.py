@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attndreambooth.micro.autoencoder import Autoencoder
-from attndreambooth.micro.latents import accessories_in, accessory_cells, encoded
+from attndreambooth.micro.latents import ACCESSORY, OBJECT, SCENERY, encoded, shown_cells, shown_in
 from attndreambooth.micro.preview import preview
 from attndreambooth.micro.stock import TRAIN, make_scenes
 from attndreambooth.micro.text import END, LENGTH, SHORT, TEXT_CONFIG, UNKNOWN_ROW
@@ -156,7 +156,7 @@ def test_cells_of_accessories_are_those_where_they_are_seen():
     is a marked cell or one beside it. (Strings and sticks of held things are no part of them.)"""
     found = 0
     for scene in make_scenes(0, TRAIN, 120):
-        cells = accessories_in(scene)
+        cells = shown_in(scene) == ACCESSORY
         assert cells.any() <= bool(scene.words.hat or scene.words.held)
         if scene.style != "photo" or scene.companion or scene.look.held or not cells.any():
             continue
@@ -169,15 +169,40 @@ def test_cells_of_accessories_are_those_where_they_are_seen():
     assert found >= 4
 
 
-def test_detail_weighs_the_cells_of_accessories(trainer, stock):
+def test_cells_of_objects_are_those_where_they_are_seen():
+    """By the picture: where the same scene with a subject of another colour differs is a marked
+    cell or one beside it, and no cell of the subject's middle is left out."""
+    found = 0
+    for scene in make_scenes(0, TRAIN, 60):
+        if scene.style != "photo" or scene.companion:
+            continue
+        cells = shown_in(scene) != SCENERY
+        other = replace(scene, look=replace(scene.look, body=(255, 0, 255), second=(0, 255, 0)))
+        one, two = (render(s).picture.astype(int) for s in (scene, other))
+        moved = np.abs(one - two).reshape(16, 8, 16, 8, 3).mean(axis=(1, 3, 4))
+        near = torch.nn.functional.max_pool2d(torch.tensor(cells)[None].float(), 3, 1, 1)[0] > 0
+        assert cells[moved > 60].all() and moved[~near.numpy()].max() < 6
+        found += 1
+    assert found >= 8
+
+
+def test_a_companion_is_an_object():
+    scene = next(s for s in make_scenes(0, TRAIN, 60) if s.companion and s.companion.relation)
+    with_it, alone = shown_in(scene), shown_in(replace(scene, companion=None))
+    more = (with_it != SCENERY) & (alone == SCENERY)
+    assert more.sum() >= 4 and (with_it[more] == OBJECT).all()
+
+
+def test_objects_and_detail_weigh_their_cells(trainer, stock):
     """A weight of 1 + detail is what the plain loss and `detail` times that of the cells alone
     add up to: gradients are linear in it. Told to the trainer as its last layer's gradient."""
     latents, scenes = stock
-    cells = torch.zeros(12, 16, 16, dtype=torch.bool)
-    cells[:, 3:5, 6:9] = True
+    cells = torch.zeros(12, 16, 16, dtype=torch.uint8)
+    cells[:, 3:5, 6:9] = ACCESSORY
+    others = ACCESSORY - cells  # all but those
 
-    def gradient(detail, marked):
-        one = trainer(replace(CONFIG, detail=detail))
+    def gradient(detail, marked, objects=0.0):
+        one = trainer(replace(CONFIG, detail=detail, objects=objects))
         name = "unet.out.2.weight"
         told = {}
         one.named[name].register_post_accumulate_grad_hook(
@@ -187,19 +212,23 @@ def test_detail_weighs_the_cells_of_accessories(trainer, stock):
         return told["gradient"], loss
 
     plain, loss = gradient(0.0, None)
-    everywhere, _ = gradient(2.0, torch.ones_like(cells))
+    everywhere, _ = gradient(2.0, torch.full_like(cells, ACCESSORY))
     some, same_loss = gradient(3.0, cells)
-    others, _ = gradient(3.0, ~cells)
+    rest, _ = gradient(3.0, others)
     assert torch.equal(gradient(0.0, cells)[0], plain) and same_loss == loss
     torch.testing.assert_close(everywhere, 3 * plain)
-    torch.testing.assert_close(some + others, 5 * plain)  # 1 + 1 + 3
+    torch.testing.assert_close(some + rest, 5 * plain)  # 1 + 1 + 3
     assert not torch.allclose(some, plain)
+    of_objects, _ = gradient(0.0, cells // 2, objects=3.0)  # the same cells, as objects
+    assert torch.equal(of_objects, some)
+    both, _ = gradient(4.0, cells.clamp(min=OBJECT), objects=1.0)  # 5 there and 2 elsewhere
+    torch.testing.assert_close(both, some + plain)
 
 
 def test_cells_are_looked_for_once(tmp_path):
     scenes = make_scenes(0, TRAIN, 12)
-    cells = accessory_cells(tmp_path, 0, scenes)
-    assert cells.shape == (12, 16, 16) and cells.any(dim=(1, 2)).sum() >= 2
+    cells = shown_cells(tmp_path, 0, scenes)
+    assert cells.shape == (12, 16, 16) and (cells == ACCESSORY).any(dim=(1, 2)).sum() >= 2
     [kept] = tmp_path.iterdir()
-    np.save(kept, np.zeros((12, 16, 16), dtype=bool))
-    assert not accessory_cells(tmp_path, 0, scenes).any()
+    np.save(kept, np.zeros((12, 16, 16), dtype=np.uint8))
+    assert not shown_cells(tmp_path, 0, scenes).any()
