@@ -5,7 +5,8 @@
     python dev.py pictures --make "Two concepts" contact_sheet     these, whatever drew them
 
 `drawn.json` beside this file says which weights drew each: the first digits of the sha256 in the
-model card. Numbers in docs are not looked at.
+model card. Pictures of the comparison's rows are of the weights that its page is of, which may be
+earlier ones: rows take hours. Numbers in docs are not looked at.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ..devkit.pack import ROOT
 from ..micro.weight_files import DIGITS, MODEL, card_hashes
 
 RECORD = Path(__file__).resolve().with_suffix(".json")
+ROWS = "benchmarks/contest/evaluated"
 FOLDER = "{folder}"
 """In a command: an empty folder."""
 CARDS = (
@@ -58,6 +60,8 @@ class Drawing:
     """Files that it writes in their places."""
     taken: Mapping[str, str] = field(default_factory=dict)
     """Picture -> file in FOLDER that becomes it."""
+    weights: str = ""
+    """Of the repository: the JSON file that says of which weights it is; the card if empty."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -92,12 +96,13 @@ DRAWINGS = (
     Drawing(
         (
             *("benchmarks/evaluate.py", "--only-print", "--precision", "fp32", "--images", "1"),
-            *("--rows", "benchmarks/contest/evaluated", "--report", FOLDER),
+            *("--rows", ROWS, "--report", FOLDER),
         ),
         taken={
             "docs/compared_scores.png": "scores.png",
             "docs/compared_methods.jpg": "sheet-horned-car.png",
         },
+        weights=f"{ROWS}/weights.json",
     ),
     Drawing(
         ("benchmarks/observations.py", "--output", FOLDER),
@@ -111,6 +116,13 @@ def shipped() -> str:
     return card_hashes()[MODEL][:DIGITS]
 
 
+def due(one: Drawing) -> str:
+    """The weights that it should be of, named as by `shipped`."""
+    if not one.weights:
+        return shipped()
+    return json.loads((ROOT / one.weights).read_text(encoding="utf-8"))[MODEL][:DIGITS]
+
+
 def record() -> dict[str, str]:
     """Picture -> the weights that drew it."""
     return json.loads(RECORD.read_text(encoding="utf-8"))
@@ -118,8 +130,8 @@ def record() -> dict[str, str]:
 
 def stale() -> list[Drawing]:
     """Those with a picture that other weights drew."""
-    now, drawn_by = shipped(), record()
-    return [one for one in DRAWINGS if any(drawn_by.get(path) != now for path in one.all)]
+    drawn_by = record()
+    return [one for one in DRAWINGS if any(drawn_by.get(path) != due(one) for path in one.all)]
 
 
 def make(one: Drawing) -> None:
@@ -129,7 +141,7 @@ def make(one: Drawing) -> None:
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True)  # noqa: S603 (ours)
         for path, file in one.taken.items():
             _put(Path(folder) / file, ROOT / path)
-    by = {**record(), **dict.fromkeys(one.all, shipped())}
+    by = {**record(), **dict.fromkeys(one.all, due(one))}
     text = json.dumps(dict(sorted(by.items())), indent=1) + "\n"
     write_whole({RECORD: text_writer(text)})
 

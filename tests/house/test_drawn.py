@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from attndreambooth.demo import drawn
 from attndreambooth.demo.drawn import DRAWINGS, RECORD, Drawing, shipped
 from attndreambooth.devkit.pack import ROOT
+from attndreambooth.micro.weight_files import DIGITS, MODEL
 
 NO_MODEL = {
     "micro/weights/attndb-micro-autoencoder.png",  # of the autoencoder, by the gate
@@ -67,6 +69,17 @@ def test_what_other_weights_drew_is_told_and_made(paper, capsys):
     assert drawn.stale() == []
     (paper / "old.jpg").unlink()
     assert drawn.main(["--make", "old"]) == 0 and (paper / "old.jpg").exists()
+
+
+def test_pictures_of_rows_are_of_the_weights_of_those(paper, monkeypatch):
+    [one] = drawn.DRAWINGS
+    monkeypatch.setattr(drawn, "DRAWINGS", (replace(one, weights="weights.json"),))
+    earlier = "ab" * 32
+    (paper / "weights.json").write_text(json.dumps({MODEL: earlier}))
+    assert drawn.main(["--make"]) == 0
+    assert drawn.record()["old.jpg"] == earlier[:DIGITS] and drawn.stale() == []
+    (paper / "weights.json").write_text(json.dumps({MODEL: "cd" * 32}))
+    assert [list(one.all) for one in drawn.stale()] == [["old.jpg"]]
 
 
 def test_an_unknown_name_and_a_command_that_fails_change_nothing(paper, capsys):
