@@ -27,24 +27,16 @@ from ..micro.concepts import EVALUATION
 from ..micro.weight_files import card_hashes
 from .contest.contestant import all_contestants, recipes
 from .contest.documented import documented, of_weights, put
-from .contest.rows import COMMITTED, WEIGHTS, Row
-from .contest.table import Asked, Table
+from .contest.rows import COMMITTED, WEIGHTS, Row, documented_weights
+from .contest.table import Table, documented_asked
 
 PAGE = ROOT / "docs" / "evaluation.md"
-IMAGES, PRECISION = 1, "fp32"
-"""Of the committed rows."""
-
-
-def documented_weights() -> dict[str, str]:
-    """File of the embedded model -> sha256, of the rows that the page shows."""
-    return json.loads(WEIGHTS.read_text(encoding="utf-8"))
 
 
 def committed(places: str, folder: Path = COMMITTED) -> list[Row]:
     """The rows that answer what today's code asks, of the documented weights, in the order of the
     table."""
-    asked = Asked(places=places, images=IMAGES, precision=PRECISION, weights=documented_weights())
-    return Table(asked, folder).found(all_contestants(recipes()), EVALUATION)
+    return Table(documented_asked(places), folder).found(all_contestants(recipes()), EVALUATION)
 
 
 def written(text: str) -> str:

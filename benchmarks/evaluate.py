@@ -29,8 +29,9 @@ from ..micro.prompts import PROMPTS
 from ..micro.scores import VERSION
 from .contest.command import add_options, asked_by, beside, open_studio
 from .contest.contestant import OUR_TITLE, all_contestants, recipes
+from .contest.documented import COMPARED
 from .contest.report import both_sides, contest_report, sheets
-from .contest.rows import Row
+from .contest.rows import COMMITTED, Row
 from .contest.standings import (
     difference_lines,
     differences,
@@ -41,7 +42,7 @@ from .contest.standings import (
     standings_lines,
     unfinished,
 )
-from .contest.table import BASE, ORACLE, Table
+from .contest.table import BASE, ORACLE, Table, documented_asked
 from .markdown import markdown
 
 QUICK = ("AttnDreamBooth", "Textual Inversion", "DreamBooth")
@@ -87,6 +88,11 @@ def main(arguments: Sequence[str]) -> int:
     add_options(parser, ROOT / ".cache" / "evaluate", images=4)
     parser.add_argument("--only-print", action="store_true", help="from the rows that are there")
     parser.add_argument(
+        "--documented",
+        action="store_true",
+        help="only print the committed rows of the methods that docs/evaluation.md compares",
+    )
+    parser.add_argument(
         "--report",
         type=Path,
         metavar="FOLDER",
@@ -97,8 +103,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick:
         options.images = 1
     asked = asked_by(options, options.places)
+    if options.documented:
+        asked, options.rows, options.only_print = documented_asked(options.places), COMMITTED, True
+        options.images, options.seed, options.precision = asked.images, asked.seed, asked.precision
     contestants = all_contestants(recipes())
-    chosen = options.methods or (QUICK if options.quick else [c.name for c in contestants])
+    asked_for = QUICK if options.quick else [c.name for c in contestants]
+    if options.documented:
+        asked_for = [c.name for c in contestants if c.name in COMPARED]
+    chosen = options.methods or asked_for
     unknown = set(chosen) - {c.name for c in contestants}
     if unknown:
         known = ", ".join(c.name for c in contestants)

@@ -35,7 +35,6 @@ from ..devkit.pack import ROOT
 from ..micro.weight_files import DIGITS, MODEL, card_hashes
 
 RECORD = Path(__file__).resolve().with_suffix(".json")
-ROWS = "benchmarks/contest/evaluated"
 FOLDER = "{folder}"
 """In a command: an empty folder."""
 CARDS = (
@@ -94,15 +93,12 @@ DRAWINGS = (
         ("docs/ranks.png",),
     ),
     Drawing(
-        (
-            *("benchmarks/evaluate.py", "--only-print", "--precision", "fp32", "--images", "1"),
-            *("--rows", ROWS, "--report", FOLDER),
-        ),
+        ("benchmarks/evaluate.py", "--documented", "--report", FOLDER),
         taken={
             "docs/compared_scores.png": "scores.png",
             "docs/compared_methods.jpg": "sheet-horned-car.png",
         },
-        weights=f"{ROWS}/weights.json",
+        weights="benchmarks/contest/evaluated/weights.json",
     ),
     Drawing(
         ("benchmarks/observations.py", "--output", FOLDER),

@@ -19,7 +19,16 @@ from ...micro.scores import VERSION
 from ...micro.weight_files import card_hashes
 from .contestant import Contestant
 from .pictures import keep_pictures
-from .rows import Row, answered, digest_of, read_rows, save_row
+from .rows import (
+    COMMITTED_IMAGES,
+    COMMITTED_PRECISION,
+    Row,
+    answered,
+    digest_of,
+    documented_weights,
+    read_rows,
+    save_row,
+)
 from .studio import Scored, Studio
 
 log = logging.getLogger(__name__)
@@ -40,6 +49,16 @@ class Asked:
     precision: Precision = "auto"
     weights: Mapping[str, str] = field(default_factory=card_hashes)
     """File of the embedded model -> sha256."""
+
+
+def documented_asked(places: str = "many") -> Asked:
+    """What the rows of docs/evaluation.md share."""
+    return Asked(
+        places=places,
+        images=COMMITTED_IMAGES,
+        precision=COMMITTED_PRECISION,
+        weights=documented_weights(),
+    )
 
 
 class Table:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from support.rows import a_row
 
+from attndreambooth.benchmarks import evaluate
 from attndreambooth.benchmarks.contest.contestant import all_contestants, recipes
-from attndreambooth.benchmarks.contest.documented import PARTS, compared, of_weights, places, put
-from attndreambooth.benchmarks.contest.rows import COMMITTED
-from attndreambooth.benchmarks.contest.table import Asked, Table
-from attndreambooth.benchmarks.document import PAGE, committed, documented_weights, written
+from attndreambooth.benchmarks.contest.documented import (
+    COMPARED,
+    PARTS,
+    compared,
+    of_weights,
+    places,
+    put,
+)
+from attndreambooth.benchmarks.contest.rows import COMMITTED, documented_weights
+from attndreambooth.benchmarks.contest.table import Asked, Table, documented_asked
+from attndreambooth.benchmarks.document import PAGE, committed, written
 from attndreambooth.micro.concepts import EVALUATION
 from attndreambooth.micro.weight_files import JUDGES, MODEL, card_hashes
 
@@ -50,8 +59,19 @@ def test_the_documented_rows_are_of_the_weights_that_are_noted():
     """All of them were asked for with these; with any other nothing would be found."""
     assert {row.places for row in committed("many")} == {"many"}
     assert set(documented_weights()) == set(card_hashes())
-    asked = Asked(images=1, precision="fp32", weights={**documented_weights(), MODEL: "0" * 64})
+    asked = documented_asked()
+    asked = replace(asked, weights={**asked.weights, MODEL: "0" * 64})
     assert Table(asked, COMMITTED).found(all_contestants(recipes()), EVALUATION) == []
+
+
+def test_the_documented_rows_are_printed_whatever_weights_the_pack_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "asked_by", lambda *_: Asked(weights={MODEL: "0" * 64}))
+    file = tmp_path / "figures.json"
+    assert evaluate.main(["--documented", "--json", str(file)]) == 0
+    made, rows = json.loads(file.read_text(encoding="utf-8")), committed("many")
+    assert (made["images"], made["seed"], made["photos"]) == (1, 0, "many")
+    assert {row["method"] for row in made["rows"]} == set(COMPARED)
+    assert made["concepts"] == sorted({row.concept for row in rows})
 
 
 def test_the_best_comes_first_ours_is_bold_and_what_chance_hardly_gives_is_starred():
