@@ -98,6 +98,11 @@ def main(arguments: Sequence[str]) -> int:
             found = scores_of(row, strip, CONCEPTS[row.concept], encoder)
             by_concept.setdefault(row.concept, []).append((row.values["joint"], merits(found)))
     concepts = list(by_concept.values())
+    if not concepts:
+        raise SystemExit(
+            f"chosen_by: no row in {folder} has a picture and is of the weights, prompts and "
+            "recipes that docs/evaluation.md shows"
+        )
     print(f"{sum(map(len, concepts))} trainings of {len(concepts)} concepts\n", flush=True)
     print("\n".join(lines(concepts)), flush=True)
     return 0

@@ -1,11 +1,12 @@
 """How well a choice by CLIP scores finds what is truly best (benchmarks/chosen_by.py)."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from attndreambooth.attndb.evaluation.scores import Scores
-from attndreambooth.benchmarks.chosen_by import HEAD, lines, merits, pictures_of
+from attndreambooth.benchmarks.chosen_by import HEAD, lines, main, merits, pictures_of
 
 
 def test_a_rule_is_as_good_as_the_order_it_makes_and_what_it_chooses():
@@ -50,3 +51,8 @@ def test_pictures_of_a_strip_are_squares_from_left_to_right(tmp_path):
     assert [picture.shape for picture in found] == [(4, 4, 3)] * 3
     assert [round(255 * float(picture.unique())) for picture in found] == [0, 51, 102]
     assert all(picture.dtype == torch.float32 for picture in found)
+
+
+def test_a_folder_without_rows_of_the_page_is_said(tmp_path):
+    with pytest.raises(SystemExit, match=r"no row in .* has a picture and is of the weights"):
+        main(["--rows", str(tmp_path)])
