@@ -72,7 +72,7 @@ def test_what_other_weights_drew_is_told_and_made(paper, capsys):
 
 
 def test_pictures_of_rows_are_of_the_weights_of_those(paper, monkeypatch):
-    [one] = drawn.DRAWINGS
+    one = drawn.DRAWINGS[0]
     monkeypatch.setattr(drawn, "DRAWINGS", (replace(one, weights="weights.json"),))
     earlier = "ab" * 32
     (paper / "weights.json").write_text(json.dumps({MODEL: earlier}))
