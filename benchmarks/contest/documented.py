@@ -104,9 +104,9 @@ def of_weights(rows: Mapping[str, str], shipped: Mapping[str, str]) -> str:
             "the present ones are being made."
         )
     return (
-        f"**The rows are of earlier weights of the embedded model** ({others}): tables, figures "
-        "and remarks below say nothing of the [present ones](../micro/weights/attndb-micro.md). "
-        "Rows of those are being made."
+        f"**The rows are of earlier weights of the embedded model** ({others}): their "
+        "tables and figures, the remarks on them, and the searches say nothing of the "
+        "[present ones](../micro/weights/attndb-micro.md). Rows of those are being made."
     )
 
 
