@@ -87,7 +87,9 @@ DRAWINGS = (
     ),
     Drawing(("tests/browser/stand_in.py",), tuple(_card(name) for name in STAND_INS)),
     Drawing(("tests/browser/scores_card.py",), (_card("Evaluate a concept (SD 1.5)"),)),
-    Drawing(("tests/browser/control_card.py",), (_card("Concept with ControlNet"),)),
+    Drawing(
+        ("tests/browser/control_card.py", "--steps", "450"), (_card("Concept with ControlNet"),)
+    ),
     Drawing(
         ("demo/ranks.py", "--share", "0.35", "--each", "4", "--biases-and-norms"),
         ("docs/ranks.png",),

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
+from attndreambooth.attndb.models.precision import computes_in_bf16
 from attndreambooth.devkit.in_process import Graph, host_folders
 from attndreambooth.devkit.pack import ROOT, host_on_path
 from attndreambooth.devkit.wires import Loaded, control_net
@@ -90,6 +91,7 @@ def _train(model: torch.nn.Module, unet: torch.nn.Module, samples: Samples, step
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.05)
     generator = torch.Generator().manual_seed(SEED)
     diffusion = Diffusion(alphas_cumprod=scaled_linear_alphas_cumprod(), prediction_type="v")
+    bf16 = computes_in_bf16("auto", torch.device("cpu"))
     start, seen, unhelped = time.monotonic(), 0.0, 0.0
     for step in range(1, steps + 1):
         index = torch.randint(SCENES, (BATCH,), generator=generator)
@@ -99,7 +101,7 @@ def _train(model: torch.nn.Module, unet: torch.nn.Module, samples: Samples, step
         noisy, velocity = diffusion.add_noise(clean, noise, t), diffusion.target(clean, noise, t)
         hint = samples.outlines[index].float().div(255)[:, None].expand(-1, 3, -1, -1)
         given = {"timesteps": t, "context": samples.texts[index].float()}
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             control = model(x=noisy, hint=hint, **given)
             predicted = unet(noisy, **given, control=control).float()
         loss = (predicted - velocity).square().mean()
@@ -110,7 +112,7 @@ def _train(model: torch.nn.Module, unet: torch.nn.Module, samples: Samples, step
         schedule.step()
         seen += float(loss.detach())
         if step % 10 == 0:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 alone = unet(noisy, **given).float()
             unhelped += float((alone - velocity).square().mean())
         if step % 50 == 0:
