@@ -103,18 +103,16 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick:
         options.images = 1
     asked = asked_by(options, options.places)
+    contestants = all_contestants(recipes())
+    known = [c.name for c in contestants]
+    usual = QUICK if options.quick else known
     if options.documented:
         asked, options.rows, options.only_print = documented_asked(options.places), COMMITTED, True
         options.images, options.seed, options.precision = asked.images, asked.seed, asked.precision
-    contestants = all_contestants(recipes())
-    asked_for = QUICK if options.quick else [c.name for c in contestants]
-    if options.documented:
-        asked_for = [c.name for c in contestants if c.name in COMPARED]
-    chosen = options.methods or asked_for
-    unknown = set(chosen) - {c.name for c in contestants}
-    if unknown:
-        known = ", ".join(c.name for c in contestants)
-        parser.error(f"--methods {', '.join(sorted(unknown))}: unknown; choose from {known}")
+        usual = [name for name in known if name in COMPARED]
+    chosen = options.methods or usual
+    if unknown := sorted(set(chosen) - set(known)):
+        parser.error(f"--methods {', '.join(unknown)}: unknown; choose from {', '.join(known)}")
     contestants = [c for c in contestants if c.name in chosen]
     concepts: Sequence[Concept] = TUNING if options.tuning else EVALUATION
     if options.concepts:

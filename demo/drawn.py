@@ -129,7 +129,7 @@ def record() -> dict[str, str]:
 def stale() -> list[Drawing]:
     """Those with a picture that other weights drew."""
     drawn_by = record()
-    return [one for one in DRAWINGS if any(drawn_by.get(path) != due(one) for path in one.all)]
+    return [one for one in DRAWINGS if {drawn_by.get(path) for path in one.all} - {due(one)}]
 
 
 def make(one: Drawing) -> None:

@@ -225,6 +225,12 @@ def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
     return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in grid]))
 
 
+def _weight(parser: argparse.ArgumentParser, option: str, metavar: str, said: str) -> None:
+    """The option of what counts more in the training of the diffusion model."""
+    usual = getattr(DiffusionConfig, option.removeprefix("--"))
+    parser.add_argument(option, type=float, default=usual, metavar=metavar, help=said)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dev.py train-micro", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "micro")
@@ -239,34 +245,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--coder-steps", type=int, default=CoderConfig.steps)
     parser.add_argument("--steps", type=int, default=DiffusionConfig.steps)
     parser.add_argument("--rate", type=float, default=DiffusionConfig.rate)
-    parser.add_argument(
-        "--dressed",
-        type=float,
-        default=DiffusionConfig.dressed,
-        metavar="SHARE",
-        help="of the samples, drawn among subjects with a named hat or held thing",
-    )
-    parser.add_argument(
-        "--held",
-        type=float,
-        default=DiffusionConfig.held,
-        metavar="SHARE",
-        help="of the samples, drawn among subjects with a named held thing",
-    )
-    parser.add_argument(
-        "--objects",
-        type=float,
-        default=DiffusionConfig.objects,
-        metavar="WEIGHT",
-        help="added to the loss's weight of 1 in latent cells that show a subject or companion",
-    )
-    parser.add_argument(
-        "--detail",
-        type=float,
-        default=DiffusionConfig.detail,
-        metavar="WEIGHT",
-        help="the same in latent cells that show a named hat or held thing",
-    )
+    named = "a named hat or held thing"
+    _weight(parser, "--dressed", "SHARE", f"of the samples, drawn among subjects with {named}")
+    held = "of the samples, drawn among subjects with a named held thing"
+    _weight(parser, "--held", "SHARE", held)
+    objects = "added to the loss's weight of 1 in latent cells that show a subject or companion"
+    _weight(parser, "--objects", "WEIGHT", objects)
+    _weight(parser, "--detail", "WEIGHT", f"the same in latent cells that show {named}")
     parser.add_argument("--start", type=Path, help="weights to begin at instead of nothing")
     parser.add_argument("--scenes", type=int, default=40000)
     parser.add_argument("--sheet-every", type=int, default=250)

@@ -16,8 +16,6 @@ COMMITTED = Path(__file__).with_name("evaluated")
 """Those of the documented table."""
 WEIGHTS = COMMITTED / "weights.json"
 """File of the embedded model -> sha256, as the documented rows were made with."""
-COMMITTED_IMAGES, COMMITTED_PRECISION = 1, "fp32"
-"""For each prompt, and what they were trained in."""
 
 
 def documented_weights() -> dict[str, str]:

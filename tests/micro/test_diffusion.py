@@ -151,6 +151,18 @@ def test_scenes_with_accessories_can_be_drawn_more_often(stock):
     assert drawn() == np.random.default_rng(3).integers(len(scenes), size=64).tolist()
 
 
+def moved_cells(scene, other):
+    """(16, 16) how far the two pictures are apart in each latent cell, 0 to 255."""
+    one, two = (render(s).picture.astype(int) for s in (scene, other))
+    return np.abs(one - two).reshape(16, 8, 16, 8, 3).mean(axis=(1, 3, 4))
+
+
+def with_neighbours(cells):
+    """(16, 16) bool: the marked cells and those beside one."""
+    marked = torch.tensor(cells)[None].float()
+    return (torch.nn.functional.max_pool2d(marked, 3, 1, 1)[0] > 0).numpy()
+
+
 def test_cells_of_accessories_are_those_where_they_are_seen():
     """By the picture: where the same scene without its hat differs by more than a contact shadow
     is a marked cell or one beside it. (Strings and sticks of held things are no part of them.)"""
@@ -161,10 +173,8 @@ def test_cells_of_accessories_are_those_where_they_are_seen():
         if scene.style != "photo" or scene.companion or scene.look.held or not cells.any():
             continue
         bare = replace(scene, look=replace(scene.look, hat=None))
-        worn, without = (render(s).picture.astype(int) for s in (scene, bare))
-        moved = np.abs(worn - without).reshape(16, 8, 16, 8, 3).mean(axis=(1, 3, 4))
-        near = torch.nn.functional.max_pool2d(torch.tensor(cells)[None].float(), 3, 1, 1)[0] > 0
-        assert moved[cells].min() > 1 and moved[~near.numpy()].max() < 6
+        moved = moved_cells(scene, bare)
+        assert moved[cells].min() > 1 and moved[~with_neighbours(cells)].max() < 6
         found += 1
     assert found >= 4
 
@@ -178,10 +188,8 @@ def test_cells_of_objects_are_those_where_they_are_seen():
             continue
         cells = shown_in(scene) != SCENERY
         other = replace(scene, look=replace(scene.look, body=(255, 0, 255), second=(0, 255, 0)))
-        one, two = (render(s).picture.astype(int) for s in (scene, other))
-        moved = np.abs(one - two).reshape(16, 8, 16, 8, 3).mean(axis=(1, 3, 4))
-        near = torch.nn.functional.max_pool2d(torch.tensor(cells)[None].float(), 3, 1, 1)[0] > 0
-        assert cells[moved > 60].all() and moved[~near.numpy()].max() < 6
+        moved = moved_cells(scene, other)
+        assert cells[moved > 60].all() and moved[~with_neighbours(cells)].max() < 6
         found += 1
     assert found >= 8
 
