@@ -2,8 +2,9 @@
 
 `python dev.py evaluate --rows benchmarks/contest/evaluated` makes the rows; this writes what they
 say between the marks of the page. Without all rows of a table those that are there are written,
-and what lacks is said. Rows take many hours, so weights.json beside them says of which weights
-those of the page are; rows of newer ones gather there until they are as many (--weights now).
+and what lacks is said. Rows take many hours, so asked.json beside them says of which weights
+those of the page are and of how many pictures of a prompt; others gather there until they are as
+many (--now).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from ..micro.concepts import EVALUATION
 from ..micro.weight_files import card_hashes
 from .contest.contestant import all_contestants, recipes
 from .contest.documented import documented, of_weights, put
-from .contest.rows import COMMITTED, WEIGHTS, Row, documented_weights
-from .contest.table import Table, documented_asked
+from .contest.rows import COMMITTED, Row
+from .contest.table import DOCUMENTED, Asked, Table, documented_asked
 
 PAGE = ROOT / "docs" / "evaluation.md"
 
@@ -42,17 +43,21 @@ def committed(places: str, folder: Path = COMMITTED) -> list[Row]:
 def written(text: str) -> str:
     """A page with the tables of the committed rows."""
     tables = documented(committed("many"), committed("two"))
-    return put(text, {**tables, "weights": of_weights(documented_weights(), card_hashes())})
+    return put(text, {**tables, "weights": of_weights(documented_asked().weights, card_hashes())})
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line."""
+    usual = Asked()
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument(
-        "--weights", choices=("now",), help="now: from here on the page is of the shipped weights"
+        "--now",
+        action="store_true",
+        help=f"the page is of the shipped weights from here on, and of {usual.images} pictures",
     )
-    if parser.parse_args(arguments).weights:
-        write_whole({WEIGHTS: text_writer(json.dumps(card_hashes(), indent=1) + "\n")})
+    if parser.parse_args(arguments).now:
+        asked = {"images": usual.images, "weights": dict(usual.weights)}
+        write_whole({DOCUMENTED: text_writer(json.dumps(asked, indent=1) + "\n")})
     before = PAGE.read_text(encoding="utf-8")
     after = written(before)
     write_whole({PAGE: text_writer(after)})

@@ -60,7 +60,7 @@ class Drawing:
     taken: Mapping[str, str] = field(default_factory=dict)
     """Picture -> file in FOLDER that becomes it."""
     weights: str = ""
-    """Of the repository: the JSON file that says of which weights it is; the card if empty."""
+    """Of the repository: the JSON file whose "weights" say of which it is; the card if empty."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ DRAWINGS = (
             "docs/compared_scores.png": "scores.png",
             "docs/compared_methods.jpg": "sheet-horned-car.png",
         },
-        weights="benchmarks/contest/evaluated/weights.json",
+        weights="benchmarks/contest/evaluated/asked.json",
     ),
     Drawing(
         ("benchmarks/observations.py", "--output", FOLDER),
@@ -118,7 +118,7 @@ def due(one: Drawing) -> str:
     """The weights that it should be of, named as by `shipped`."""
     if not one.weights:
         return shipped()
-    return json.loads((ROOT / one.weights).read_text(encoding="utf-8"))[MODEL][:DIGITS]
+    return json.loads((ROOT / one.weights).read_text(encoding="utf-8"))["weights"][MODEL][:DIGITS]
 
 
 def record() -> dict[str, str]:

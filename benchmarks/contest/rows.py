@@ -14,13 +14,6 @@ from ..record import read_record, save_record
 FORMAT = 1
 COMMITTED = Path(__file__).with_name("evaluated")
 """Those of the documented table."""
-WEIGHTS = COMMITTED / "weights.json"
-"""File of the embedded model -> sha256, as the documented rows were made with."""
-
-
-def documented_weights() -> dict[str, str]:
-    """File of the embedded model -> sha256, of the rows that docs/evaluation.md shows."""
-    return json.loads(WEIGHTS.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)

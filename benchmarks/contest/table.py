@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,15 @@ from ...micro.scores import VERSION
 from ...micro.weight_files import card_hashes
 from .contestant import Contestant
 from .pictures import keep_pictures
-from .rows import Row, answered, digest_of, documented_weights, read_rows, save_row
+from .rows import COMMITTED, Row, answered, digest_of, read_rows, save_row
 from .studio import Scored, Studio
 
 log = logging.getLogger(__name__)
 
 ORACLE, BASE = "oracle", "base model"
 """Rows that nobody trains: the true renderings through the autoencoder, and the plain category."""
+DOCUMENTED = COMMITTED / "asked.json"
+"""Pictures of each prompt and weights (file -> sha256), as the documented rows were made with."""
 POLL_S = 2.0
 """Seconds between two looks for the rows of another process."""
 
@@ -44,7 +47,7 @@ class Asked:
 
 def documented_asked(places: str = "many") -> Asked:
     """What the rows of docs/evaluation.md share."""
-    return Asked(places=places, images=1, precision="fp32", weights=documented_weights())
+    return Asked(places=places, precision="fp32", **json.loads(DOCUMENTED.read_text("utf-8")))
 
 
 class Table:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from support.rows import a_row
 
-from attndreambooth.benchmarks import evaluate
+from attndreambooth.benchmarks import document, evaluate
+from attndreambooth.benchmarks.contest import table
 from attndreambooth.benchmarks.contest.contestant import all_contestants, recipes
 from attndreambooth.benchmarks.contest.documented import (
     COMPARED,
@@ -18,7 +19,7 @@ from attndreambooth.benchmarks.contest.documented import (
     places,
     put,
 )
-from attndreambooth.benchmarks.contest.rows import COMMITTED, documented_weights
+from attndreambooth.benchmarks.contest.rows import COMMITTED
 from attndreambooth.benchmarks.contest.table import Asked, Table, documented_asked
 from attndreambooth.benchmarks.document import PAGE, committed, written
 from attndreambooth.micro.concepts import EVALUATION
@@ -58,10 +59,25 @@ def test_rows_of_other_weights_are_called_that():
 def test_the_documented_rows_are_of_the_weights_that_are_noted():
     """All of them were asked for with these; with any other nothing would be found."""
     assert {row.places for row in committed("many")} == {"many"}
-    assert set(documented_weights()) == set(card_hashes())
     asked = documented_asked()
+    assert set(asked.weights) == set(card_hashes())
     asked = replace(asked, weights={**asked.weights, MODEL: "0" * 64})
     assert Table(asked, COMMITTED).found(all_contestants(recipes()), EVALUATION) == []
+
+
+def test_the_page_goes_over_to_the_weights_and_pictures_that_are_usual_now(tmp_path, monkeypatch):
+    page, noted = tmp_path / "page.md", tmp_path / "asked.json"
+    page.write_text("<!-- rows: weights -->\n<!-- end -->", encoding="utf-8")
+    earlier = {"images": 1, "weights": {**card_hashes(), MODEL: "0" * 64}}
+    noted.write_text(json.dumps(earlier), encoding="utf-8")
+    monkeypatch.setattr(document, "PAGE", page)
+    for module in (document, table):
+        monkeypatch.setattr(module, "DOCUMENTED", noted)
+    assert document.main([]) == 0 and documented_asked().images == 1
+    assert "earlier weights" in page.read_text("utf-8")
+    assert document.main(["--now"]) == 0
+    assert documented_asked() == Asked(precision="fp32")
+    assert "are of the weights that the pack has" in page.read_text("utf-8")
 
 
 def test_the_documented_rows_are_printed_whatever_weights_the_pack_has(tmp_path, monkeypatch):
@@ -69,7 +85,7 @@ def test_the_documented_rows_are_printed_whatever_weights_the_pack_has(tmp_path,
     file = tmp_path / "figures.json"
     assert evaluate.main(["--documented", "--json", str(file)]) == 0
     made, rows = json.loads(file.read_text(encoding="utf-8")), committed("many")
-    assert (made["images"], made["seed"], made["photos"]) == (1, 0, "many")
+    assert (made["images"], made["seed"], made["photos"]) == (documented_asked().images, 0, "many")
     assert {row["method"] for row in made["rows"]} == set(COMPARED)
     assert made["concepts"] == sorted({row.concept for row in rows})
 

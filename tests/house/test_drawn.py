@@ -73,12 +73,12 @@ def test_what_other_weights_drew_is_told_and_made(paper, capsys):
 
 def test_pictures_of_rows_are_of_the_weights_of_those(paper, monkeypatch):
     one = drawn.DRAWINGS[0]
-    monkeypatch.setattr(drawn, "DRAWINGS", (replace(one, weights="weights.json"),))
+    monkeypatch.setattr(drawn, "DRAWINGS", (replace(one, weights="asked.json"),))
     earlier = "ab" * 32
-    (paper / "weights.json").write_text(json.dumps({MODEL: earlier}))
+    (paper / "asked.json").write_text(json.dumps({"weights": {MODEL: earlier}}))
     assert drawn.main(["--make"]) == 0
     assert drawn.record()["old.jpg"] == earlier[:DIGITS] and drawn.stale() == []
-    (paper / "weights.json").write_text(json.dumps({MODEL: "cd" * 32}))
+    (paper / "asked.json").write_text(json.dumps({"weights": {MODEL: "cd" * 32}}))
     assert [list(one.all) for one in drawn.stale()] == [["old.jpg"]]
 
 
