@@ -38,8 +38,8 @@ from ..attndb.training.run import Run
 from ..attndb.training.step_loss import StepLoss
 from ..attndb.training.training import StageResult
 from ..devkit.checkpoints import CACHE, make_checkpoint
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import Graph, host_folders
-from ..devkit.pack import host_on_path
 from .markdown import markdown
 from .recipe import NODES, photo_dataset, write_photos
 

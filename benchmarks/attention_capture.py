@@ -24,7 +24,7 @@ import statistics
 import time
 from typing import Any
 
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 
 PROMPT = "a photo of a red guitar and two cats on a wooden table"
 

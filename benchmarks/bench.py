@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.host_path import host_on_path
+from ..devkit.pack import ROOT
 
 if TYPE_CHECKING:
     from .comparison import Counted

@@ -29,7 +29,8 @@ from typing import Any
 import torch
 
 from ..attndb.training.run import Run
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.host_path import host_on_path
+from ..devkit.pack import ROOT
 from ..devkit.training import training_of
 
 log = logging.getLogger(__name__)

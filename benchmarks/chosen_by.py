@@ -28,7 +28,7 @@ from torch import Tensor
 from ..attndb.evaluation.prompts import context, whole
 from ..attndb.evaluation.score_table import BEST_BY, high_in_both, merit
 from ..attndb.evaluation.scores import CONTEXT, IDENTITY, Reference, Sample, Scores, score
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from ..micro.clip_encoder import MicroClipEncoder
 from ..micro.concepts import CONCEPTS, Concept
 from ..micro.text import host_captions

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from ..micro.concepts import CONCEPTS, EVALUATION
 from .contest.contestant import OURS, contestant, recipes
 from .contest.standings import SCORES

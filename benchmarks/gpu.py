@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from .card_tables import tables
 
 PIECES = ("stage-1", "stage-2", "stage-3", "paper", "fast")

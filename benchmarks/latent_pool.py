@@ -32,7 +32,7 @@ from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
 from ..attndb.data.photo_batches import PhotoBatches
 from ..attndb.methods.denoising import Denoising
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from ..micro.concepts import CONCEPTS, Concept
 from .contest.contestant import Contestant
 from .contest.studio import Studio

@@ -30,7 +30,7 @@ import torch
 from ..attndb.config.choices import Precision
 from ..attndb.methods import low_rank
 from ..attndb.training.training import Training
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from ..devkit.training import training_of
 
 log = logging.getLogger(__name__)

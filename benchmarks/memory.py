@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from .markdown import markdown
 
 HEAD = (

@@ -28,7 +28,8 @@ import torch
 
 from ..attndb.artifacts.tensor_file import png_writer, text_writer, write_whole
 from ..attndb.evaluation.report import report_html
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.host_path import host_on_path
+from ..devkit.pack import ROOT
 from ..micro.weight_files import FOLDER
 from .contest.command import settled
 from .contest.contestant import OURS, Contestant, ablations, contestant, recipes

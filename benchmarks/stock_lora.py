@@ -29,7 +29,8 @@ from typing import Any
 
 import torch
 
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.host_path import host_on_path
+from ..devkit.pack import ROOT
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from ..attndb.config.words import TEMPLATES
 from ..attndb.data.tokens import TokenizedText
 from ..attndb.models.conditioning import Conditioning
 from ..devkit.checkpoints import CACHE, make_checkpoint
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from ..attndb.config.presets import micro
 from ..attndb.config.stage import StageConfig
 from ..attndb.data.dataset import ConceptDataset
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import Graph, host_folders, trained_stage
-from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 from ..micro.sampling import sample
 from ..micro.shipped import load_judges, load_micro_clip

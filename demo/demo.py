@@ -29,8 +29,8 @@ from ..attndb.config.presets import PRESETS
 from ..attndb.config.stage import StageConfig
 from ..attndb.training.loss_table import LossTable
 from ..attndb.viz.loss_curve import loss_curve
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import Graph, host_folders, trained_stage
-from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 from ..micro.sampling import STEPS
 from ..micro.world import SIZE

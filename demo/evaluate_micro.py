@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from ..attndb.artifacts.tensor_file import text_writer, write_whole
-from ..devkit.pack import host_on_path
+from ..devkit.host_path import host_on_path
 from ..micro.following import GOALS, following, prompt_scenes
 from ..micro.gate import gate, gate_table, through
 from ..micro.sampling import GUIDANCE, SAMPLER, STEPS, sample

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import Graph
-from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS, EVALUATION, TUNING
 
 NOISES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)

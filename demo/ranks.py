@@ -30,8 +30,9 @@ from ..attndb.artifacts.lora_extraction import ExtractionConfig, extract_concept
 from ..attndb.viz.axes import FONT, INK, PAPER, Axes
 from ..attndb.viz.letters import letters
 from ..attndb.viz.strokes import Stroke
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import host_folders
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.pack import ROOT
 from ..micro.concepts import CONCEPTS
 from .category import SCENES, Measured
 

@@ -24,8 +24,8 @@ import torch
 
 from ..attndb.config.presets import micro_lora
 from ..attndb.config.stage import StageConfig
+from ..devkit.host_path import host_on_path
 from ..devkit.in_process import host_folders
-from ..devkit.pack import host_on_path
 from ..micro.concepts import CONCEPTS
 from .category import Measured
 

@@ -36,7 +36,8 @@ from PIL import Image
 from ..attndb.artifacts.tensor_file import png_writer, write_whole
 from ..attndb.config.choices import Precision
 from ..attndb.models.precision import computes_in_bf16
-from ..devkit.pack import ROOT, host_on_path
+from ..devkit.host_path import host_on_path
+from ..devkit.pack import ROOT
 from ..micro import weight_files as weights
 from ..micro.autoencoder import Autoencoder
 from ..micro.clip import ClipConfig, held_out_retrieval, train_micro_clip

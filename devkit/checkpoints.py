@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..attndb.artifacts.tensor_file import tensors_writer, write_whole
-from .pack import ROOT, host_on_path
+from .host_path import host_on_path
+from .pack import ROOT
 from .tiny_vae import tiny_vae_weights
 
 VERSION = 1

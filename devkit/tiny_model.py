@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .pack import host_on_path
+from .host_path import host_on_path
 
 UNET_CONFIG: dict[str, Any] = {
     "image_size": 32,

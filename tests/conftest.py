@@ -13,7 +13,8 @@ import pytest
 from support.failures import FailuresAsTheyCome
 from support.server import HostServer
 
-from attndreambooth.devkit.pack import host_on_path, on_cpu, without_root
+from attndreambooth.devkit.host_path import host_on_path, on_cpu
+from attndreambooth.devkit.pack import without_root
 from attndreambooth.devkit.suite import SECONDS
 
 sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current folder first

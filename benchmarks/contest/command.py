@@ -17,7 +17,7 @@ import torch
 
 from ...attndb.config.choices import Precision
 from ...attndb.models.precision import computes_in_bf16
-from ...devkit.pack import host_on_path
+from ...devkit.host_path import host_on_path
 from .studio import Studio
 from .table import Asked
 

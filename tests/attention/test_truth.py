@@ -20,7 +20,7 @@ from torch import Tensor
 
 from attndreambooth.attndb.attention.capture import Capture
 from attndreambooth.attndb.attention.word_maps import MapSelection, word_maps_of
-from attndreambooth.devkit.pack import host_root
+from attndreambooth.devkit.host_path import host_root
 from attndreambooth.devkit.small_models import small_model
 from attndreambooth.devkit.wires import Calls, Loaded
 

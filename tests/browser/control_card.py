@@ -28,8 +28,9 @@ from torch import Tensor
 
 from attndreambooth.attndb.models.noise_schedule import Diffusion, scaled_linear_alphas_cumprod
 from attndreambooth.attndb.models.precision import computes_in_bf16
+from attndreambooth.devkit.host_path import host_on_path
 from attndreambooth.devkit.in_process import Graph, host_folders
-from attndreambooth.devkit.pack import ROOT, host_on_path
+from attndreambooth.devkit.pack import ROOT
 from attndreambooth.devkit.wires import Loaded, control_net
 from attndreambooth.micro.latents import encoded
 from attndreambooth.micro.sampling import GUIDANCE, SAMPLER, SCHEDULER, STEPS, conditions

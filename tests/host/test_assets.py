@@ -13,7 +13,7 @@ from support.server import HostServer
 
 from attndreambooth.attndb.artifacts.concept_files import concept_files
 from attndreambooth.attndb.artifacts.tensor_file import write_whole
-from attndreambooth.devkit.pack import host_root, on_cpu
+from attndreambooth.devkit.host_path import host_root, on_cpu
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -15,7 +15,8 @@ from PIL import Image
 from support.graph import Graph
 from support.server import HostServer
 
-from attndreambooth.devkit.pack import ROOT, host_root, on_cpu
+from attndreambooth.devkit.host_path import host_root, on_cpu
+from attndreambooth.devkit.pack import ROOT
 from attndreambooth.micro.concepts import CONCEPTS
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]

@@ -18,7 +18,8 @@ from support.shipped import Shipped, rank_in
 from support.workflow import ui_workflow_to_api
 
 from attndreambooth.devkit.checkpoints import make_checkpoint
-from attndreambooth.devkit.pack import ROOT, host_root
+from attndreambooth.devkit.host_path import host_root
+from attndreambooth.devkit.pack import ROOT
 from attndreambooth.devkit.photos import write_photos
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]

@@ -16,7 +16,8 @@ from attndreambooth.devkit.front_ends import (
     front_end_of,
     unpack_page,
 )
-from attndreambooth.devkit.pack import ROOT, host_root
+from attndreambooth.devkit.host_path import host_root
+from attndreambooth.devkit.pack import ROOT
 
 
 def number(version: str) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from support.pictured import pictured
 
 from attndreambooth.attndb.artifacts.concept import TrainedConcept
-from attndreambooth.devkit.pack import host_root
+from attndreambooth.devkit.host_path import host_root
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def pipeline(made, folder):
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from attndreambooth.devkit.pack import host_root
+    from attndreambooth.devkit.host_path import host_root
 
     encoder = getattr(made.wires.clip.cond_stage_model, made.wires.clip.cond_stage_model.clip)
     sd15, width = made.kind == "sd15", WIDTH[made.kind]

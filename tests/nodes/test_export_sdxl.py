@@ -147,7 +147,7 @@ def pipeline(made, folder):
     from safetensors.torch import load_file
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    from attndreambooth.devkit.pack import host_root
+    from attndreambooth.devkit.host_path import host_root
 
     clip, words = made.wires.clip.cond_stage_model, host_root() / "comfy" / "sd1_tokenizer"
     pad = {"pad_token": "!"}  # number 0, with which the second encoder's text is filled up

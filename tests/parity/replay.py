@@ -21,7 +21,7 @@ from pack import load_pack
 
 load_pack()
 from attndreambooth.attndb.artifacts.weight_delta import dense
-from attndreambooth.devkit.pack import host_on_path
+from attndreambooth.devkit.host_path import host_on_path
 
 host_on_path()
 

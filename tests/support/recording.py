@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attndreambooth.devkit.pack import host_on_path
+from attndreambooth.devkit.host_path import host_on_path
 from attndreambooth.devkit.tiny_model import CLIP_CONFIG, UNET_CONFIG, plain_unet, random_weights
 
 START, END, FIRST_NEW = 49406, 49407, 49408

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from attndreambooth.devkit.front_ends import FRONT_END
-from attndreambooth.devkit.pack import host_root, on_cpu
+from attndreambooth.devkit.host_path import host_root, on_cpu
 from support.install import PACK_FOLDER, install_pack
 from support.outcome import ExecutionFailed, HostError, Interrupted, Outcome, PromptRejected
 from support.page_text import as_seen
