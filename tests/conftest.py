@@ -2,6 +2,7 @@
 be mistaken for the host's `nodes` module (devkit/pack.py)."""
 
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -61,6 +62,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if SECONDS not in os.environ:  # the quick part has the nearest first
         items.sort(key=functools.partial(_turn, slow={_file(i) for i in items if _is_slow(i)}))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests and what they import stay to the end: no collection need look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 def _file(item: pytest.Item) -> str:
