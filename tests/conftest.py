@@ -21,7 +21,7 @@ sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current fold
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-_SERVERS = {"front_end": "page", "server": "server", "faulty": "faulty"}
+_SERVERS = {"front_end": "page", "server": "server", "faulty": "faulty", "alone": "alone"}
 """By fixture: the group of tests that one worker runs, since they share a server; those in the page
 have one of their own, so that they and the others wait for theirs at the same time."""
 

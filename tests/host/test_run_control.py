@@ -29,8 +29,19 @@ def saved(stage: int = 2, **widgets) -> dict:
     return graph.prompt
 
 
+_LEFT: dict[str, dict[str, bytes]] = {}
+"""By prompt: one that was trained before would leave the same bytes."""
+
+
 def undisturbed(server: FaultyServer, prompt: dict) -> dict[str, bytes]:
     """What the prompt leaves when nothing goes wrong; the server forgets it afterwards."""
+    key = json.dumps(prompt)
+    if key not in _LEFT:
+        _LEFT[key] = _trained(server, prompt)
+    return _LEFT[key]
+
+
+def _trained(server: FaultyServer, prompt: dict) -> dict[str, bytes]:
     server.run(prompt)
     files = kept(server.base, "controlled")
     assert {name.rpartition("/")[2] for name in files} == {
