@@ -63,13 +63,13 @@ def test_a_killed_training_queued_again_ends_in_the_same_bytes(faulty: FaultySer
 
     with pytest.raises(HostError):
         faulty.run(graph(), timeout=600, on_event=kill)
+    faulty.start()  # first of all: other tests want it, whatever is found here
     run = faulty.run_folder()
     assert (run / "checkpoint.safetensors").is_file()
     assert not (run / "result.safetensors").exists()
     assert len((run / "losses.jsonl").read_text().splitlines()) >= KILLED_AT
 
     before = len(faulty.log())
-    faulty.start()
     faulty.run(graph(), timeout=600)
     assert f"resuming at step {EVERY + 1}" in faulty.log()[before:]
     assert kept(faulty.base, "crashed") == expected
