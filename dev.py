@@ -56,6 +56,7 @@ def setup(version: str | None) -> dict[str, str]:
         environ.pop("COMFYUI_PATH", None)
     environ.pop("PYTHONPATH", None)  # the root on the path would shadow the host's `nodes`
     environ["PYTHONUTF8"] = "1"
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # ComfyUI is imported twenty times over
     host = host_folder(environ)
     with alone():
         folder = _environment(environ, host)

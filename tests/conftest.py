@@ -2,6 +2,7 @@
 be mistaken for the host's `nodes` module (devkit/pack.py)."""
 
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ sys.path[:] = without_root(sys.path)  # `python -m pytest` puts the current fold
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-_SERVERS = {"front_end": "page", "server": "server", "faulty": "faulty"}
+_SERVERS = {"front_end": "page", "server": "server", "faulty": "faulty", "alone": "alone"}
 """By fixture: the group of tests that one worker runs, since they share a server; those in the page
 have one of their own, so that they and the others wait for theirs at the same time."""
 
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if SECONDS not in os.environ:  # the quick part has the nearest first
         items.sort(key=functools.partial(_turn, slow={_file(i) for i in items if _is_slow(i)}))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests and what they import stay to the end: no collection need look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 def _file(item: pytest.Item) -> str:

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from transformers import get_scheduler
 
 from ..config.optimizer import OptimizerConfig
 from ..config.stage import StageConfig
@@ -63,6 +62,8 @@ def create_schedule(
     """The course of the rate over `steps`; None for the published constant rate."""
     if config.schedule == "constant" and config.warmup_steps == 0:
         return None
+    from transformers import get_scheduler  # which also imports peft: half a second
+
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     return get_scheduler(
         name,

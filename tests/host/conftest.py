@@ -1,13 +1,18 @@
-"""One server for the trainings that are made to fail; no test leaves it broken."""
+"""Servers that some tests share: one for the trainings that are made to fail, which no test leaves
+broken, and one on which nothing else is trained."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from support.bad_embeddings import spoil
 from support.disk import small_disk
+from support.server import HostServer
 from support.training import FaultyServer
 
 
@@ -37,3 +42,20 @@ def faulty(_faulty: FaultyServer) -> Iterator[FaultyServer]:
     for disk in _faulty.disks.values():
         disk.free()
     _faulty.forget("*")
+
+
+@pytest.fixture(scope="session")
+def bad_embeddings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A server's folder with bad files among its embeddings, and their names; none on Windows."""
+    base = tmp_path_factory.mktemp("alone")
+    embeddings = base / "models" / "embeddings"
+    embeddings.mkdir(parents=True)
+    return base, spoil(embeddings) if hasattr(os, "mkfifo") else []
+
+
+@pytest.fixture(scope="session")
+def alone(bad_embeddings: tuple[Path, list[str]]) -> Iterator[HostServer]:
+    """Nobody else trains a shipped graph, or takes its names, on this server; it starts among bad
+    files."""
+    with HostServer(bad_embeddings[0]) as server:
+        yield server

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
-from support.server import HostServer
 from support.workflow import ui_workflow_to_api
 
 from attndreambooth.devkit.pack import ROOT
@@ -23,13 +21,6 @@ PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Iterator[HostServer]:
-    """Nobody else trains the shipped graph, or takes its names, on this server."""
-    with HostServer(tmp_path_factory.mktemp("api")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from support.graph import Graph
 from support.outcome import HostError
-from support.server import HostServer
+from support.training import FaultyServer, kept
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -50,49 +49,41 @@ def graph(seed: int = 3) -> dict:
     return wires.prompt
 
 
-def kept(base: Path, run: str) -> dict[str, bytes]:
-    """What the training left, by path below its base."""
-    files = [*base.glob("models/*/crashed.safetensors"), *base.glob(f"output/attndb/{run}/*")]
-    return {str(f.relative_to(base)): f.read_bytes() for f in files if f.name != "lock"}
+def test_a_killed_training_queued_again_ends_in_the_same_bytes(faulty: FaultyServer):
+    faulty.run(graph(), timeout=600)
+    expected = kept(faulty.base, "crashed")
+    assert sum(name.endswith("result.safetensors") for name in expected) == 1
+    faulty.forget("crashed")
 
+    def kill(event):
+        data = event["data"]
+        if event["type"] == "progress" and data.get("max") == STEPS:
+            if data["value"] >= KILLED_AT:
+                faulty.kill()
 
-def test_a_killed_training_queued_again_ends_in_the_same_bytes(server: HostServer, tmp_path):
-    server.run(graph(), timeout=600)
-
-    broken = tmp_path / "broken"
-    with HostServer(broken) as crashing:
-
-        def kill(event):
-            data = event["data"]
-            if event["type"] == "progress" and data.get("max") == STEPS:
-                if data["value"] >= KILLED_AT:
-                    crashing.kill()
-
-        with pytest.raises(HostError):
-            crashing.run(graph(), timeout=600, on_event=kill)
-    [run] = broken.glob("output/attndb/*")
+    with pytest.raises(HostError):
+        faulty.run(graph(), timeout=600, on_event=kill)
+    faulty.start()  # first of all: other tests want it, whatever is found here
+    run = faulty.run_folder()
     assert (run / "checkpoint.safetensors").is_file()
     assert not (run / "result.safetensors").exists()
     assert len((run / "losses.jsonl").read_text().splitlines()) >= KILLED_AT
 
-    with HostServer(broken) as again:
-        again.run(graph(), timeout=600)
-        assert f"resuming at step {EVERY + 1}" in again.log()
-    expected = kept(server.base, run.name)
-    assert sum(name.endswith("result.safetensors") for name in expected) == 1
-    assert kept(broken, run.name) == expected
+    before = len(faulty.log())
+    faulty.run(graph(), timeout=600)
+    assert f"resuming at step {EVERY + 1}" in faulty.log()[before:]
+    assert kept(faulty.base, "crashed") == expected
 
 
-def test_a_run_folder_that_another_process_holds_is_refused(server: HostServer):
+def test_a_run_folder_that_another_process_holds_is_refused(faulty: FaultyServer):
     fcntl = pytest.importorskip("fcntl", reason="the lock is taken by flock here")
 
-    before = set(server.base.glob("output/attndb/*"))
-    server.run(graph(seed=4), timeout=600)
-    [run] = set(server.base.glob("output/attndb/*")) - before
+    faulty.run(graph(seed=4), timeout=600)
+    run = faulty.run_folder()
     request = json.loads((run / "run.json").read_text())
     assert request["config"]["steps"] == STEPS
-    server.free()
+    faulty.free()
     with (run / "lock").open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(Exception, match="in use by another training"):
-            server.run(graph(seed=4), timeout=600)
+            faulty.run(graph(seed=4), timeout=600)

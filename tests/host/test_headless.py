@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from support.graph import Graph
 from support.server import HostServer
+from support.subjects import STEPS, draw_photos, example, write_folders
 
 from attndreambooth.devkit.host_path import host_root, on_cpu
 from attndreambooth.devkit.pack import ROOT
-from attndreambooth.micro.concepts import CONCEPTS
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
-STEPS = 4
+SECOND = ("my-robot-both", "both-robot-*")
+"""Of the document's second subject: what it is saved as, its run."""
 
 
 def command(*arguments: object, base: Path) -> list[str]:
@@ -43,24 +43,9 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def draw_photos(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for number, (drawn, _) in enumerate(CONCEPTS["hatted-robot"].photos(), start=1):
-        Image.fromarray(drawn.picture).save(folder / f"photo-{number}.png")
-
-
-def example() -> str:
-    """The document's file, a few steps long, with a subject in the middle that cannot be."""
-    text = (ROOT / "docs" / "headless.md").read_text(encoding="utf-8")
-    first = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
-    short = re.sub(r"steps: \d+", f"steps: {STEPS}", first).replace("128, aug", "64, aug")
-    photos = "photos: {folder: photos/hatted-robot, category: robot, masks: alpha}"
-    return short.replace("  - name: my-robot-both", f"  - {photos}\n\n  - name: my-robot-both")
-
-
-def files(base: Path) -> dict[str, bytes]:
-    """What trainings and savings left, by path below a base."""
-    found = [*base.glob("models/*/my-robot*"), *base.glob("output/attndb/*robot*/*")]
+def files(base: Path, name: str = "*robot*", run: str = "*robot*") -> dict[str, bytes]:
+    """What trainings and savings left, by path below a base; of all subjects, or of one."""
+    found = [*base.glob(f"models/*/{name}.*"), *base.glob(f"output/attndb/{run}/*")]
     return {
         path.relative_to(base).as_posix(): path.read_bytes()
         for path in found
@@ -194,14 +179,6 @@ def test_the_lines_tell_every_step_and_where_the_files_are(done, base):
     assert [Path(path).is_file() for path in saved["files"]] == [True, True]
 
 
-def test_started_again_it_answers_from_what_is_there_and_people_see_a_bar(done, base):
-    before = files(base)
-    again = headless(base / "subjects.yaml", "--only", "my-robot", base=base)
-    assert again.returncode == 0, again.stderr
-    assert "my-robot: 100%" in again.stdout and "write: <my-robot> robot" in again.stdout
-    assert files(base) == before
-
-
 def test_two_processes_together_train_what_one_does(done, base, tmp_path):
     """Under torchrun: stages and losses (to 1e-5) of one process; one of them saves."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -224,25 +201,11 @@ def test_two_processes_together_train_what_one_does(done, base, tmp_path):
         assert pytest.approx(ours, rel=1e-5) in [losses[:STEPS] for losses in theirs]
 
 
-FOLDERS = """
-model: micro
-defaults:
-  preset: micro
-  stages: [{stage: 1, steps: 1}]
-  settings: {data: {resolution: 64, augmentation: none}}
-  photos: {category: robot}
-folders:
-  second: {name: own-name}
-"""
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
     """A file, and beside it a folder of three subjects."""
     home = tmp_path_factory.mktemp("folders")
-    for name in ("first", "second", "third"):
-        draw_photos(home / "subjects" / name)
-    (home / "all.yaml").write_text(FOLDERS, encoding="utf-8")
+    write_folders(home)
     return home
 
 
@@ -267,56 +230,63 @@ def test_processes_share_the_subjects_of_a_folder(folders, tmp_path):
     assert sorted(files) == sorted(saved)
 
 
-def test_a_task_of_an_array_has_subjects_of_its_own(folders, tmp_path):
-    asked = (folders / "all.yaml", "--subjects", folders / "subjects", "--check")
-    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
-    ended = subprocess.run(
-        command(*asked, base=tmp_path),
-        cwd=ROOT,
-        env={**environ(), **task},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0 and "1 subjects, nothing wrong" in ended.stderr, ended.stderr
+@dataclass(frozen=True)
+class Stopped:
+    """A program that a batch system ended in mid-training, if this one can, and started again."""
+
+    base: Path
+    code: int | None
+    last: dict
+    checkpoints: list[Path]
+    again: subprocess.CompletedProcess[str]
 
 
-def test_what_comfyui_does_not_have_is_named_and_nothing_begins(base):
-    path = base / "wrong.yaml"
-    text = example().replace("model: micro  ", "model: {checkpoint: none.safetensors}  ")
-    path.write_text(text.replace("    preset: micro", "    concept: none\n    preset: micro"))
-    refused = headless(path, "--json", base=base)
-    assert refused.returncode == 2
-    told = [(event["event"], event["line"], event["text"]) for event in events(refused)]
-    assert [(event, line) for event, line, _ in told] == [("problem", 1), ("problem", 15)]
-    assert "'none.safetensors' is not in models/checkpoints" in told[0][2]
-    assert "no concept named 'none'" in told[1][2]
+@pytest.fixture(scope="module")
+def stopped(done, base, tmp_path_factory) -> Stopped:
+    """On its first subject, SIGTERM after a step of stage 2; the second was trained before."""
+    home = tmp_path_factory.mktemp("stopped")
+    for name, content in files(base, *SECOND).items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
+    asked = (base / "subjects.yaml", "--only", "my-robot", "--only", "my-robot-both")
+    code, last = None, {}
+    if sys.platform != "win32":
+        with subprocess.Popen(
+            command(*asked, "--json", base=home),
+            cwd=ROOT,
+            env=environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                last = json.loads(line)
+                if last["event"] == "step" and last["done"] == STEPS + 1:
+                    running.send_signal(signal.SIGTERM)
+            code = running.wait(60)
+    checkpoints = list(home.glob("output/attndb/*/checkpoint.safetensors"))
+    return Stopped(home, code, last, checkpoints, headless(*asked, base=home))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to be caught")
-def test_a_batch_system_that_ends_it_loses_no_step(done, base, tmp_path):
+def test_a_batch_system_that_ends_it_loses_no_step(stopped, base):
     """SIGTERM: a checkpoint, exit status 143; started again, the bytes of one run."""
-    asked = (base / "subjects.yaml", "--only", "my-robot")
-    with subprocess.Popen(
-        command(*asked, "--json", base=tmp_path),
-        cwd=ROOT,
-        env=environ(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as running:
-        assert running.stdout is not None
-        last = {}
-        for line in running.stdout:
-            last = json.loads(line)
-            if last["event"] == "step" and last["done"] == STEPS + 1:
-                running.send_signal(signal.SIGTERM)
-        code = running.wait(60)
-    assert code == 128 + signal.SIGTERM and last["not_begun"] == ["my-robot"]
-    [checkpoint] = tmp_path.glob("output/attndb/*/checkpoint.safetensors")
+    assert stopped.code == 128 + signal.SIGTERM
+    assert stopped.last["not_begun"] == ["my-robot", "my-robot-both"]
+    [checkpoint] = stopped.checkpoints
     assert "stage2" in checkpoint.parent.name
-    ended = headless(*asked, base=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    ours, theirs = files(tmp_path), files(base)
+    assert stopped.again.returncode == 0, stopped.again.stderr
+    ours, theirs = files(stopped.base), files(base)
     results = [name for name in ours if name.endswith("result.safetensors")]
-    assert len(results) == 3
+    assert len(results) == 3 + 1
     assert all(ours[name] == theirs[name] for name in results)
+
+
+def test_started_again_it_answers_from_what_is_there_and_people_see_a_bar(stopped, base):
+    again = stopped.again
+    assert again.returncode == 0, again.stderr
+    for name, word in (("my-robot (1/2)", "<my-robot>"), ("my-robot-both (2/2)", "<both-robot>")):
+        assert f"{name}: 100%" in again.stdout and f"write: {word} robot" in again.stdout
+    before = files(base, *SECOND)
+    assert len(before) == 3 + 2 and files(stopped.base, *SECOND) == before

@@ -14,7 +14,7 @@ from support.server import HostServer
 pytestmark = pytest.mark.host
 
 TEXT = "a photo of a sks robot"
-STEPS = 15
+STEPS = 10
 
 
 @dataclass
@@ -62,11 +62,11 @@ def trained(server: HostServer, *, regularize: bool, caption: str = TEXT) -> Tra
         **{"model": applied[0], "clip": base[1], "text": TEXT, "words": "sks, robot"},
         **{"time_slices": 1, "keep_heads": False},
     )
-    latent = graph.add("EmptyLatentImage", width=128, height=128, batch_size=4)
+    latent = graph.add("EmptyLatentImage", width=128, height=128, batch_size=2)
     sampled = graph.add(
         "KSampler",
         **{"model": capture[0], "positive": capture[2], "latent_image": latent[0], "seed": 1},
-        **{"negative": graph.add("CLIPTextEncode", clip=base[1], text="")[0], "steps": 8},
+        **{"negative": graph.add("CLIPTextEncode", clip=base[1], text="")[0], "steps": 4},
         **{"cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
     )
     shares = [

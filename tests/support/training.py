@@ -35,6 +35,10 @@ class FaultyServer(HostServer):
         self.disks: dict[str, Disk] = {}
         """By folder below `base`."""
 
+    def start(self) -> None:
+        super().start()
+        self.fault(None)  # its pack is in place from the first training on
+
     def fault(self, kind: str | None = None, *, above: int = 0, after: int = 0) -> None:
         """What forward passes do from now on; None: what they should. above: only those of more
         samples; after: only when so many of them went well."""
