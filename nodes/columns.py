@@ -14,7 +14,7 @@ from ..attndb.config.applied import AS_TRAINED, Applied, differences
 from ..attndb.viz.map_figure import MapFigure
 from .compared_methods import BY_NAME
 from .host.capture.drawn_figure import SubjectPrompt, drawn_figure
-from .host.capture.prompt import encode
+from .host.capture.prompt import encode, prompt_words
 from .host.model.concept_patches import apply_to_model
 from .host.model.sampling import SamplerSettings
 from .host.model.text import corrected_clip
@@ -70,6 +70,10 @@ class Shot:
     settings: SamplerSettings
     negative: str = ""
     """With {} as the prompt."""
+
+    def of(self, column: Column) -> SubjectPrompt:
+        """The prompt about a column's subject."""
+        return SubjectPrompt(self.prompt, column.subject, column.placeholder, self.negative)
 
 
 def base_sockets() -> list[io.Input]:
@@ -181,14 +185,19 @@ def draw(
     shots: Sequence[Shot],
     reference: Mapping[str, Any] | None = None,
     read: Callable[[Column, Collection[str]], bool] = lambda *_: True,
+    rows: int = 0,
 ) -> Iterator[list[MapFigure]]:
     """A figure for each shot, column by column. Columns that draw the same are drawn once. `wires`:
     MODEL, CLIP and VAE without the concepts; they stay as they are. `reference`: LATENT of a photo,
     for concepts that look at one. `read`: whether anything reads a column's maps, if they are of
-    these words; to capture them takes a part of the sampling's time."""
+    these words; to capture them takes a part of the sampling's time. `rows`: so many of each
+    column's words are to be shown; ValueError for those that no prompt of any column holds."""
     different = {column.key: column for column in columns}
     # all of them now: one that does not fit is an error before hours of drawing
     ready = {key: _with_concept(wires, column, reference) for key, column in different.items()}
+    if rows:
+        clips = {key: clip for key, (_, clip, _) in ready.items()}
+        _check_words([(column, clips[column.key]) for column in columns], shots, rows)
     steps = sum(shot.settings.steps for shot in shots)
     bar, total = CountedProgress(), len(different) * steps
     drawn: dict[Any, list[MapFigure]] = {}
@@ -205,13 +214,29 @@ def draw(
             def done(steps: int, before: int = before) -> None:
                 bar(before + steps, total)
 
-            said = (shot.prompt, column.subject, column.placeholder, shot.negative)
-            prompt = SubjectPrompt(*said)
-            asked = (prompt, column.words, shot.settings, done, partial(read, column))
+            asked = (shot.of(column), column.words, shot.settings, done, partial(read, column))
             figures.append(drawn_figure(own, encoded, *asked))
             before += shot.settings.steps
         drawn[column.key] = figures
         yield figures
+
+
+def _check_words(columns: Sequence[tuple[Column, Any]], shots: Sequence[Shot], rows: int) -> None:
+    """ValueError for one of the first words of all columns, each with its CLIP, that none of their
+    prompts holds."""
+    texts = [
+        (column.words, prompt_words(clip, shot.of(column).text))
+        for column, clip in columns
+        for shot in shots
+    ]
+    for row in range(rows):
+        if not any(prompt.places(words[row]) for words, prompt in texts):
+            words, prompt = texts[0]
+            known = ", ".join(word.label for word in prompt.all())
+            raise ValueError(
+                f"there is no map of {words[row]!r}, for no prompt holds it; the words of the "
+                f"first are: {known}"
+            )
 
 
 def _with_concept(

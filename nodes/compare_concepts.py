@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from comfy_api.v0_0_2 import io
@@ -13,6 +13,7 @@ from ..attndb.config.applied import all_applied
 from ..attndb.config.lines import asked_lines
 from ..attndb.viz.map_figure import MapFigure, comparison
 from .columns import (
+    Column,
     Shot,
     base_sockets,
     columns_of,
@@ -126,33 +127,36 @@ class CompareConcepts(io.ComfyNode):
         photo = first(reference) if reference else None
         unwanted = one_value("negative", negative)
         shots = [Shot(line, settings, unwanted) for line in lines]
-        drawn = list(zip(*draw(wires, columns, shots, photo), strict=True))
         shown = list(zip(*(column.words for column in columns), strict=True))
         if not typed and all(column.subject == column.words[0] for column in columns):
             del shown[1:]  # none was trained with its category, so none says it
+        by_column = draw(wires, columns, shots, photo, _reads, len(shown))
+        drawn = list(zip(*by_column, strict=True))
         given = [column.concept for column in columns if column.concept is not None]
         warnings = dict.fromkeys(filter(None, (layer_warning(wires[1], c) for c in given)))
         if warnings:
             log.warning("Compare Concepts: %s", "; ".join(warnings))
             show_text("\n".join(warnings))
         figures = [
-            comparison(row, names, _standing(shown, row, drawn), style, title=line)
+            comparison(row, names, _standing(shown, row), style, title=line)
             for line, row in zip(lines, drawn, strict=True)
         ]
         pictures = [figure.pictures for row in drawn for figure in row]
         return io.NodeOutput(figures, pictures)
 
 
-def _standing(
-    shown: Sequence[Words], row: Sequence[MapFigure], drawn: Sequence[Sequence[MapFigure]]
-) -> list[Words]:
-    """The words that a prompt's figures have maps of; with them those that no prompt's have, which
-    are an error. A word is given for each column."""
+def _reads(column: Column, words: Collection[str]) -> bool:
+    """Whether maps of these words are shown."""
+    return not set(column.words).isdisjoint(words)
 
-    def stands(words: Words, row: Sequence[MapFigure]) -> bool:
-        return any(figure.has(word) for figure, word in zip(row, words, strict=True))
 
-    return [w for w in shown if stands(w, row) or not any(stands(w, other) for other in drawn)]
+def _standing(shown: Sequence[Words], row: Sequence[MapFigure]) -> list[Words]:
+    """The words that a prompt's figures have maps of. A word is given for each column."""
+    return [
+        words
+        for words in shown
+        if any(figure.has(word) for figure, word in zip(row, words, strict=True))
+    ]
 
 
 def _lines(prompts: Any) -> list[str]:

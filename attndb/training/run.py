@@ -14,7 +14,6 @@ finished one answers at once, an unfinished one goes on where it was.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -125,8 +124,10 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.wait()
-        self._lock.release()
+        try:
+            self.wait()
+        finally:
+            self._lock.release()
 
     def restore(self, training: Training) -> list[StepLoss]:
         """Puts the checkpoint, if there is a sound one, into the training; the losses so far.
@@ -254,8 +255,10 @@ class Run:
 
     def wait(self) -> None:
         """Until nothing is being written. A failure is no news then: what comes next says more."""
-        with contextlib.suppress(OSError):
+        try:
             self._writing.wait()
+        except Exception as error:
+            log.warning("%s could not be written: %s", self.checkpoint, error or repr(error))
 
     def before_result(self, training: Training) -> None:
         """All steps are done: a last checkpoint, if the state is to be kept."""

@@ -100,7 +100,7 @@ class MapFigure:
         heat = self.maps.of(word)
         iou = similarity = None
         if mask is not None:
-            mask = mask[None] if mask.ndim == 2 else mask
+            mask = (mask[None] if mask.ndim == 2 else mask).to(heat.device)
             if len(mask) not in (1, self.count):
                 raise ValueError(
                     f"mask holds {len(mask)} masks for {self.count} picture(s): use one, or one "

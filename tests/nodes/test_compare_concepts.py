@@ -223,15 +223,13 @@ def test_a_graph_that_was_saved_before_draws_as_it_did(run, micro, stages):
     assert all(torch.equal(a, b) for a, b in zip(expected, pictures, strict=True))
 
 
-def test_words_of_the_prompt_are_rows_and_a_missing_one_is_named(run, micro, stages):
+def test_words_of_the_prompt_are_rows(run, micro, stages):
     one = {"concept_0": stages[:1]}
     figures, _ = compared(run, micro, one, words="robot", prompts="a photo of a {} in the snow")
     more, _ = compared(
         run, micro, one, words="robot, snow, photo", prompts="a photo of a {} in the snow"
     )
     assert more[0].shape[1] > figures[0].shape[1]
-    with refuses(r"Compare Concepts: there is no map of 'dog'"):
-        compared(run, micro, one, words="dog")
 
 
 def test_a_word_of_one_prompt_is_a_row_of_its_figure_alone(run, micro, stages):
@@ -242,8 +240,44 @@ def test_a_word_of_one_prompt_is_a_row_of_its_figure_alone(run, micro, stages):
     assert snowy.shape[1] > plain.shape[1]
     [alone], _ = compared(run, micro, one, words="robot", prompts=lines[1])
     assert torch.equal(plain, alone)
-    with refuses(r"Compare Concepts: there is no map of 'dog'"):
-        compared(run, micro, one, words="robot, dog", prompts="\n".join(lines))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Of every picture that is drawn, how many words have a map."""
+    from attndreambooth.nodes import columns
+
+    plain, made = columns.drawn_figure, []
+    monkeypatch.setattr(columns, "drawn_figure", lambda *a: made.append(plain(*a)) or made[-1])
+    return lambda: [len(figure.maps.words) for figure in made]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"words": "robot, dog"}, {"prompts": "a photo of snow"}], ids=["typed", "no subject"]
+)
+def test_a_word_of_no_prompt_is_refused_before_anything_is_drawn(run, micro, stages, drawn, asked):
+    with refuses(r"Compare Concepts: there is no map of '.*', for no prompt .* the first are: a"):
+        compared(run, micro, {"concept_0": stages[:1]}, **asked)
+    assert not drawn()
+
+
+def test_only_maps_that_are_shown_are_captured_and_the_pictures_are_the_same(
+    run, micro, stages, drawn, monkeypatch
+):
+    """The first prompt has no snow: each of its words was looked at for nothing."""
+    from attndreambooth.nodes import compare_concepts
+
+    one, asked = (
+        {"concept_0": stages[:1]},
+        {"words": "snow", "prompts": "a {} in rain\na {} in snow"},
+    )
+    figures, pictures = compared(run, micro, one, **asked)
+    assert drawn() == [0, 1, 0, 1]
+    monkeypatch.setattr(compare_concepts, "_reads", lambda *_: True)
+    wide, expected = compared(run, micro, one, **asked)
+    assert drawn()[4:] == [4, 1, 5, 1]
+    pairs = zip([*figures, *pictures], [*wide, *expected], strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
 
 
 @pytest.mark.parametrize(

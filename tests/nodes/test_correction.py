@@ -28,6 +28,11 @@ def table(clip) -> torch.Tensor:
     return model.transformer.get_input_embeddings().weight
 
 
+def table_key(clip) -> str:
+    [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is table(clip)]
+    return key
+
+
 @pytest.fixture
 def person(sd15) -> torch.Tensor:
     tokens = sd15.clip.tokenize("person")
@@ -74,8 +79,7 @@ def test_corrected_it_is_refused_by_a_clip_of_another_kind_as_uncorrected(sd15, 
 
 
 def test_a_patch_on_the_text_encoder_moves_its_category_too(sd15, run, trained, person):
-    weight = table(sd15.clip)
-    [key] = [n for n, p in sd15.clip.cond_stage_model.named_parameters() if p is weight]
+    weight, key = table(sd15.clip), table_key(sd15.clip)
     patched = sd15.clip.clone()
     change = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.01
     patched.add_patches({key: ("diff", (change,))}, 1.0)
@@ -90,3 +94,24 @@ def test_at_the_end_it_is_the_category_and_beyond_it_is_refused(sd15, run, train
     torch.testing.assert_close(vector, person, rtol=1e-4, atol=1e-6)
     with refuses(r"Apply Concept: correction = 1\.5: use 0 \(off\) to 1"):
         applied(run, sd15, trained, correction=1.5)
+
+
+def test_the_text_encoders_table_is_read_once_for_all_that_is_corrected(
+    sd15, run, trained, monkeypatch
+):
+    """49,408 rows; where the host streams weights it loads the text encoder's file for them."""
+    from attndreambooth.nodes.host.model import text
+
+    read, plain = [], text.merged_weights
+    monkeypatch.setattr(text, "merged_weights", lambda *a: read.append(a[0]) or plain(*a))
+    other = dataclasses.replace(trained, category="robot")
+    clip = sd15.clip.clone()
+    clip.add_patches({table_key(clip): ("diff", (torch.ones_like(table(clip)),))}, 0.1)
+    for concept in (trained, trained, other, trained, other):
+        for correction in (0.2, 0.4):
+            applied(run, sd15, concept, clip, correction=correction)
+    assert len(read) == 2
+    moved = clip.clone()
+    moved.add_patches({table_key(clip): ("diff", (torch.ones_like(table(clip)),))}, 0.1)
+    applied(run, sd15, trained, moved, correction=0.2)
+    assert len(read) == 3

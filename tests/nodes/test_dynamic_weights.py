@@ -69,6 +69,20 @@ def test_weights_that_no_loader_made_are_read_where_they_are(static, dynamic):
     assert same(merged_weights(dynamic, UNET_PREFIX), merged_weights(static, UNET_PREFIX))
 
 
+def test_a_weight_is_copied_once_and_one_with_a_patch_shares_nothing(static, monkeypatch):
+    from attndreambooth.nodes.host.model import weights
+
+    made, plain = [], weights._plain
+    monkeypatch.setattr(weights, "_plain", lambda w: made.append(plain(w)) or made[-1])
+    with torch.inference_mode():
+        found = weights.merged_weights(static, weights.UNET_PREFIX)
+    own = {value.data_ptr() for value in found.values()}
+    assert len(own) == len(found) and not any(value.is_inference() for value in found.values())
+    assert not own & {value.data_ptr() for value in static.model.state_dict().values()}
+    others = own - {value.data_ptr() for value in made}
+    assert others <= {found[KEY.removeprefix(weights.UNET_PREFIX)].data_ptr()}
+
+
 class GoneTensor(torch.Tensor):
     """A view of the host's streamed memory, which was given back: reading it ends the process."""
 

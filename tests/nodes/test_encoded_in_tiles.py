@@ -1,4 +1,4 @@
-"""Photos that ComfyUI encodes in tiles, for want of memory: told, recorded, not kept."""
+"""Photos that ComfyUI encodes in tiles, for want of memory: told, recorded, not kept; or rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def short_of_memory(sd15, monkeypatch):
     import comfy.model_management as management
 
     module = sd15.vae.first_stage_model
-    plain, tiled = module.encode, sd15.vae.encode_tiled_
+    plain, tiled = module.encode, type(sd15.vae).encode_tiled_
 
     def install(photos, in_tiles=False):
         left, tiles = [photos], []
@@ -27,15 +27,15 @@ def short_of_memory(sd15, monkeypatch):
                 raise management.OOM_EXCEPTION("simulated")
             return plain(pixels, *args, **kwargs)
 
-        def encode_tiled(pixels, *args, **kwargs):
+        def encode_tiled(vae, pixels, *args, **kwargs):
             tiles.append(1)
             try:
-                return tiled(pixels, *args, **kwargs)
+                return tiled(vae, pixels, *args, **kwargs)
             finally:
                 tiles.clear()
 
         monkeypatch.setattr(module, "encode", encode)
-        monkeypatch.setattr(sd15.vae, "encode_tiled_", encode_tiled)
+        monkeypatch.setattr(type(sd15.vae), "encode_tiled_", encode_tiled)
 
     return install
 
@@ -103,6 +103,27 @@ def test_the_vae_on_the_wire_stays_as_it_is(sd15, short_of_memory):
     assert (encoder.in_tiles, told) == (2, [1])
     assert torch.equal(encoder(pixels), plain) and encoder.in_tiles == 2
     assert vars(sd15.vae) == before
+
+
+@pytest.mark.parametrize("in_tiles", [False, True])
+def test_latents_are_whole_also_where_the_host_rounds_what_a_vae_gives(
+    sd15, short_of_memory, monkeypatch, in_tiles
+):
+    import comfy.model_management as management
+
+    from attndreambooth.nodes.host.model.photo_encoder import PhotoEncoder
+
+    def latents():
+        if in_tiles:
+            short_of_memory(1)
+        return PhotoEncoder(sd15.model, sd15.vae)(pixels)
+
+    pixels = torch.rand(2, 64, 64, 3)
+    expected = latents()
+    monkeypatch.setattr(management.args, "fp16_intermediates", True)
+    assert sd15.vae.encode(pixels).dtype == torch.float16
+    found = latents()
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("pool", [1, 0])

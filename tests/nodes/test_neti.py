@@ -213,6 +213,26 @@ def test_a_region_leaves_the_negative_alone_in_a_pass_of_its_own(trained):
         torch.testing.assert_close(alone, beside, rtol=1e-4, atol=1e-4)
 
 
+def test_a_picture_that_another_node_draws_in_tiles_has_the_word(trained, micro):
+    """As nodes for tiled diffusion stack them: the texts of a tile, then those of the next."""
+    _, model, clip = trained[:3]
+    calls = []
+
+    def tiled(apply: Any, call: Any) -> Any:
+        calls.append(len(call["input"]))
+        options = call["c"].pop("transformer_options")
+        twice = {name: torch.cat([value] * 2) for name, value in call["c"].items()}
+        both = (torch.cat([call[name]] * 2) for name in ("input", "timestep"))
+        return apply(*both, **twice, transformer_options=options)[calls[-1] :]
+
+    plain, watched = micro["model"].clone(), model.clone()
+    for one in (plain, watched):
+        one.set_model_unet_function_wrapper(tiled)
+    drawn = draw(watched, clip, batch=2)
+    torch.testing.assert_close(drawn, draw(model, clip, batch=2), rtol=1e-3, atol=1e-3)
+    assert set(calls) == {4} and not torch.allclose(drawn, draw(plain, clip, batch=2), atol=1e-2)
+
+
 def test_the_wires_that_came_in_stay_as_they_are(run, trained, micro):
     from attndreambooth.nodes.host.model.mapped_text import MAPPED
 

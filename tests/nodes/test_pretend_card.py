@@ -103,7 +103,8 @@ def looked_at(run, concept: TrainedConcept, **applied: Any) -> Callable[[Wires],
         samples = sampled(model, *encoded(clip, PROMPT, "bad"))
         [image] = nodes.VAEDecode().decode(wires.vae, {"samples": samples})
         shown = {"normalization": "shared", "layers": "all", "mask_output": "soft"}
-        shown |= {"image": image, "mask": torch.ones(1, 64, 64), "other_word": "photo"}
+        mask = torch.ones(1, 64, 64).to(samples.device)  # as the host's nodes make it of a picture
+        shown |= {"image": image, "mask": mask, "other_word": "photo"}
         what = {"capture": handle, "samples": {"samples": samples}}
         _, mask, maps, *numbers = run("AttnDBAttentionMaps", **what, **shown)
         [figure] = run("AttnDBCompareAttention", maps_1=maps, maps_2=maps)

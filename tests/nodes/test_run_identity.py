@@ -69,11 +69,11 @@ def test_model_sampling_in_front_makes_another_run(sd15, train, output, predicti
 
 
 def test_weights_are_hashed_once_for_all_queues(sd15, train, monkeypatch):
-    from attndreambooth.nodes.host.model import digests
+    from attndreambooth.nodes.host.model import digests, once_read
 
     hashed = []
     plain = digests.tensors_digest
-    monkeypatch.setattr(digests, "_KEPT", type(digests._KEPT)())
+    monkeypatch.setattr(once_read, "_KEPT", type(once_read._KEPT)())
     monkeypatch.setattr(digests, "tensors_digest", lambda t: hashed.append(len(t)) or plain(t))
     train(2, sd15, steps=1)
     assert len(hashed) == 3, "U-Net, text encoder, VAE"

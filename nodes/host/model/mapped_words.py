@@ -13,7 +13,7 @@ Shapes: B the call's batch, L layers, T tokens, D text width, W words in a promp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,12 +148,9 @@ class _Session:
         self, run: _Run, x: Tensor, t: float, context: Tensor, options: dict[str, Any]
     ) -> list[_Source]:
         """The parts of this call's batch that were made with a mapped prompt."""
-        indexes, idents = options.get("cond_or_uncond") or [], options.get("uuids") or []
-        if len(idents) != len(indexes) or x.shape[0] != run.batch * len(indexes):
-            return []
+        idents = options.get("uuids") or []
         found = []
-        for chunk, ident in enumerate(idents):
-            rows = slice(chunk * run.batch, (chunk + 1) * run.batch)
+        for rows, ident in _rows_of(idents, run.batch, len(x)):
             for prompt in run.prompts.get(ident, []):
                 place = slice(prompt.first, prompt.first + prompt.text.states.shape[1])
                 # for a regional prompt the host makes a negative twin with the same uuid, which may
@@ -246,6 +243,16 @@ def encoded_by_layer(
         handle.remove()
     keys, values = states.reshape(2, layers, -1, states.shape[-1])
     return keys, values
+
+
+def _rows_of(idents: Sequence[Any], batch: int, count: int) -> list[tuple[slice, Any]]:
+    """Rows of a call's batch and what may stand in them: as the host stacks its conditionings, or,
+    where another node has parted the picture (tiles, each with its texts), row by row any."""
+    if count == batch * len(idents):
+        return [
+            (slice(chunk * batch, (chunk + 1) * batch), ident) for chunk, ident in enumerate(idents)
+        ]
+    return [(slice(row, row + 1), ident) for row in range(count) for ident in dict.fromkeys(idents)]
 
 
 def _prompts(guider: Any) -> dict[Any, list[_Prompt]]:

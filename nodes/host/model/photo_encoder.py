@@ -1,7 +1,8 @@
 """PhotoEncoder: photos as latents of a U-Net, and how many of them the host made in tiles.
 
 Where a VAE runs out of memory, the host encodes the same pictures again tile by tile: latents that
-are a little other ones, with no word but a line in its log.
+are a little other ones, with no word but a line in its log. Started with --fp16-intermediates it
+rounds what a VAE gives to half: neither a run nor a kept latent says so, hence ours are whole.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class PhotoEncoder:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Latents (B, C, Y, X) of pixels (B, Y, X, 3) in 0..1."""
         tiles: list[str] = []
-        vae = _noting(self._vae, tiles)
+        vae = _whole_and_noting(self._vae, tiles)
         with torch.inference_mode():
             latent = self._model.model.process_latent_in(vae.encode(pixels))
         if tiles:
@@ -46,13 +47,15 @@ class PhotoEncoder:
         return check_finite(latent, self._vae).clone()
 
 
-def _noting(vae: Any, tiles: list[str]) -> Any:
-    """The same VAE, which notes in `tiles` when it encodes in them: a shallow copy, for one on a
-    wire is somebody's. Its own where another pack made it so that it cannot be copied."""
+def _whole_and_noting(vae: Any, tiles: list[str]) -> Any:
+    """The same VAE, which gives fp32 and notes in `tiles` when it encodes in them: a shallow copy,
+    for one on a wire is somebody's. Its own where another pack made it so that it cannot be
+    copied."""
     try:
         noting = copy.copy(vae)
+        noting.vae_output_dtype = lambda: torch.float32
         for name in _TILED:
-            plain = getattr(vae, name, None)
+            plain = getattr(noting, name, None)
             if plain is not None:
                 setattr(noting, name, _noted(plain, name, tiles))
     except Exception:

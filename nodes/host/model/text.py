@@ -23,6 +23,7 @@ from ....attndb.data.tokens import (
 )
 from ....attndb.methods.neti import MODULE as NETI
 from ....attndb.models.embedding_correction import corrected
+from .once_read import once_read
 from .placeholders import (
     apply_to_clip,
     check_vectors_fit,
@@ -143,12 +144,18 @@ def category_embeddings(clip: Any, concept: TrainedConcept) -> dict[str, Tensor]
     its category by text encoder, patches on CLIP merged. ValueError if CLIP has no word for it."""
     category_token = "first token" if concept.record.get("tie") == "first token" else "last word"
     category = CategoryWord(concept.category, words_of(clip, concept.category), category_token)
-    means = {}
-    for name, weight in token_embeddings(clip).items():
-        [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
-        [merged] = merged_weights(clip.patcher, key).values()
-        means[name] = merged[list(category.initial_ids)].mean(dim=0)
-    return means
+    ids = category.initial_ids
+
+    def means() -> dict[str, Tensor]:
+        found = {}
+        for name, weight in token_embeddings(clip).items():
+            [key] = [n for n, p in clip.cond_stage_model.named_parameters() if p is weight]
+            [merged] = merged_weights(clip.patcher, key).values()
+            with torch.inference_mode(False):  # for whoever asks next, too
+                found[name] = merged[list(ids)].mean(dim=0)
+        return found
+
+    return once_read(clip.patcher, ("mean token embedding", *ids), means)
 
 
 def corrected_clip(clip: Any, concept: TrainedConcept, correction: float) -> Any:

@@ -103,13 +103,15 @@ def merged_weights(patcher: Any, prefix: str, without_concept: str = "") -> dict
         for key, entry in _entries(_static_patcher(patcher), prefix).items():
             base, patches = entry[0], entry[1:]
             weight, convert = base if isinstance(base, tuple) else (base, None)
-            value = _plain(weight)
+            value = own = _plain(weight)
             if convert is not None:
                 value = convert(value, inplace=True)
             patches = entries_without_concept(patches, without_concept)
             if patches:
                 value = comfy.lora.calculate_weight(patches, value, key)
-            merged[key[len(prefix) :]] = value.clone(memory_format=torch.contiguous_format)
+            if patches or value is not own:  # it may be part of what another holds
+                value = value.clone(memory_format=torch.contiguous_format)
+            merged[key[len(prefix) :]] = value
     return merged
 
 

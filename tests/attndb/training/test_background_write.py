@@ -139,3 +139,34 @@ def test_what_stops_a_training_waits_for_the_write_and_saves_the_last_moment(
     with Run(tmp_path, REQUEST, every=0) as run:
         train(run, lambda loss, _: told.append(loss.step))
     assert told == [*range(3, STEPS)]
+
+
+def test_whatever_goes_wrong_in_the_last_write_the_result_is_kept_and_the_folder_is_free(
+    tmp_path, monkeypatch, every_size, caplog
+):
+    def broken(files):
+        if threading.current_thread().name != "MainThread":
+            raise MemoryError("made up")
+        PLAIN_WRITE(files)
+
+    monkeypatch.setattr(run_module, "write_whole", broken)
+    with Run(tmp_path, REQUEST, every=1) as run:
+        monkeypatch.setattr(run, "due", lambda done: done == STEPS - 1)
+        monkeypatch.setattr(run._writing, "ended", lambda: False)  # it is still at it
+        result = train(run)
+        run.finish(result)
+        assert "checkpoint.safetensors could not be written: made up" in caplog.text
+        run._writing.start(lambda: broken({}))
+    with Run(tmp_path, REQUEST) as run:
+        kept = run.finished()
+    assert kept is not None and same(kept, result)
+
+
+def test_a_folder_is_free_though_the_wait_for_its_write_is_broken_off(tmp_path, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Run(tmp_path, REQUEST) as run:
+        monkeypatch.setattr(run._writing, "wait", interrupted)
+    with Run(tmp_path, REQUEST):
+        pass
