@@ -19,7 +19,8 @@ api.queuePrompt = async function (number, prompt, ...more) {
   const workflow = openWorkflow(); // of now: another may be open when the server has answered
   const answer = await queue.call(this, number, prompt, ...more);
   const nodes = Object.entries(prompt?.output ?? {}).map(([id, node]) => [id, node.class_type]);
-  if (answer?.prompt_id) jobs.set(answer.prompt_id, { workflow, classes: new Map(nodes) });
+  const known = answer?.prompt_id && workflow !== app; // not so in a page that has none yet
+  if (known) jobs.set(answer.prompt_id, { workflow, classes: new Map(nodes) });
   return answer;
 };
 

@@ -6,15 +6,20 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { jobOf, openWorkflow } from "./jobs.js";
 import { ENDS, isOurs, nodesAt } from "./parts.js";
+import { forPage } from "./plain_text.js";
 
+const TEXT = "progress_text";
 const PICTURE = "b_preview_with_metadata";
+const RENDERER = "Comfy.VueNodes.Enabled"; // a setting
 const kept = new WeakMap(); // by workflow: by execution id, the node's class, text and picture
+const LONGEST = 5000; // milliseconds that the page takes to make the nodes of a workflow
+let settling = 0; // a timer
 let opening = false; // the page makes the nodes of another workflow than the one it calls open
 
-/** Keeps what a node of ours says; whether it is one of the workflow that is open. */
-function isHere(id, job, part) {
+/** Keeps what a node of ours says; whether its workflow is open. Undefined: it is not ours. */
+function keep(id, job, part) {
   const comfyClass = job?.classes.get(id) ?? nodesAt(id).pop()?.comfyClass;
-  if (!isOurs({ comfyClass })) return true;
+  if (!isOurs({ comfyClass })) return undefined;
   const workflow = job?.workflow ?? openWorkflow();
   if (!kept.has(workflow)) kept.set(workflow, new Map());
   const said = kept.get(workflow);
@@ -25,11 +30,13 @@ function isHere(id, job, part) {
 // No listener of the page could be kept from hearing it.
 const tell = api.dispatchCustomEvent;
 api.dispatchCustomEvent = function (type, detail) {
-  const { nodeId, text, prompt_id, displayNodeId, jobId } = detail ?? {};
-  let here = true;
-  if (type === "progress_text" && text) here = isHere(`${nodeId}`, jobOf(prompt_id), { text });
-  if (type === PICTURE) here = isHere(`${displayNodeId}`, jobOf(jobId), { picture: detail });
-  return here && tell.call(this, type, detail);
+  const text = type === TEXT && detail?.text;
+  const part = text ? { text } : type === PICTURE ? { picture: detail } : null;
+  if (!part) return tell.call(this, type, detail);
+  const id = `${detail.displayNodeId ?? detail.nodeId}`;
+  const here = keep(id, jobOf(detail.prompt_id ?? detail.jobId), part);
+  if (here === false) return false;
+  return tell.call(this, type, here && text ? { ...detail, text: forPage(text) } : detail);
 };
 
 /** A node that runs anew has said nothing yet. */
@@ -45,25 +52,32 @@ function tellAgain() {
     if (node?.comfyClass !== comfyClass) continue;
     // the page would seek one of the root in the subgraph that is looked into
     const found = id.includes(":") || node.graph === app.canvas?.graph;
-    if (text && found) tell.call(api, "progress_text", { nodeId: id, text });
+    if (text && found) tell.call(api, TEXT, { nodeId: id, text: forPage(text) });
     if (picture) tell.call(api, PICTURE, picture);
   }
+}
+
+/** Soon the page has opened a workflow, or failed to. */
+function settle(delay) {
+  clearTimeout(settling);
+  settling = setTimeout(() => {
+    opening = false;
+    tellAgain();
+  }, delay);
 }
 
 app.registerExtension({
   name: "AttnDreamBooth.LastWords",
   setup() {
     api.addEventListener("executing", ({ detail }) => forget(`${detail}`));
+    app.ui?.settings?.addEventListener?.(`${RENDERER}.change`, () => setTimeout(tellAgain));
     // after the page's own listeners
     ENDS.forEach((end) => api.addEventListener(end, () => setTimeout(tellAgain)));
   },
   beforeConfigureGraph() {
     opening = true;
+    settle(LONGEST);
   },
-  afterConfigureGraph() {
-    setTimeout(() => {
-      opening = false; // in the next turn it calls the one open whose nodes it has made
-      tellAgain();
-    });
-  },
+  // in the next turn the page calls the one open whose nodes it has made
+  afterConfigureGraph: () => settle(0),
 });
