@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { isOurs, nodesAt } from "./parts.js";
+import { plain } from "./plain_text.js";
 
 const badges = new WeakMap(); // of subgraphs' nodes
 
@@ -25,7 +26,7 @@ app.registerExtension({
     api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
       const nodes = nodesAt(nodeId);
       if (!text || !isOurs(nodes.pop())) return;
-      nodes.forEach((node) => tell(node, text.split("\n")[0]));
+      nodes.forEach((node) => tell(node, plain(text.split("\n")[0].trim())));
     });
   },
 });

@@ -60,6 +60,11 @@ from .ui.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
+_UNTRAINED = (
+    "no concept connected: the word starts untrained here; connect the concept of the stage "
+    "before, unless that is meant"
+)
+
 
 class HostWorkbench:
     """MODEL, CLIP and VAE on the wires of a node: they stay as they are."""
@@ -81,6 +86,7 @@ class HostWorkbench:
         self.ranks, self._preset = ranks or Ranks(), preset
         self._model, self._clip, self._vae = model, clip, vae
         self._plan, self._preview, self._watcher = plan, preview, watcher
+        self._goes_on = True
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -153,6 +159,7 @@ class HostWorkbench:
     ) -> Iterator[PrivateModel]:
         """A private copy of the MODEL with the concept's weights, in the host's training mode."""
         weights = merged_weights(self._model, UNET_PREFIX, without_concept=dataset.placeholder)
+        self._goes_on = concept is not None
         with training_mode():
             delta = {} if concept is None else concept.delta
             wires = (self._model, self._clip, self._vae)
@@ -174,7 +181,10 @@ class HostWorkbench:
         does low_memory turn itself on where there is no bf16 (DirectML, old MPS)."""
         if model.device.type == "cpu" or not has_bf16_autocast(model.device):
             choices = choices[:1]
-        for doubt in doubts(choices[0]):  # the log has them already
+        first = choices[0]
+        if first.traits.ties_maps and "embedding" not in first.trains and not self._goes_on:
+            self._note(_UNTRAINED)  # this and the next the log has already
+        for doubt in doubts(first):
             self._note(doubt)
         self._say_once(bf16_warning(choices[0], model.device))
         self._say_once(misfit_of(self._model, self._preset, choices[0]))

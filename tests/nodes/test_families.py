@@ -73,3 +73,18 @@ def test_a_stage_without_a_concept_says_that_it_is_an_ablation(sd15, train, capl
     assert "no concept connected" in caplog.text and "'person'" in caplog.text
     table = sd15.clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
     torch.testing.assert_close(concept.vectors[0], table[2533].float())
+
+
+def test_a_stage_that_lacks_the_wire_of_the_stage_before_says_so_under_its_node(
+    sd15, train, monkeypatch
+):
+    from attndreambooth.nodes.host import workbench
+
+    shown = []
+    monkeypatch.setattr(workbench, "show_text", shown.append)
+    before = train(1, sd15, steps=0)[0]
+    train(2, sd15, before, steps=0)
+    assert not shown
+    train(2, sd15, steps=0)
+    [text] = shown
+    assert "connect the concept of the stage before" in text

@@ -113,6 +113,29 @@ class FrontEnd:
         self.page.evaluate("async (p) => { await app.loadApiJson(p, 'prompt') }", prompt)
         self._drawn()
 
+    def open_tab(self, workflow: dict[str, Any], name: str) -> None:
+        """Open a saved graph in a tab of its own, of this name."""
+        self.showing = None
+        opens = "async ([w, n]) => { await app.loadGraphData(w, true, true, n) }"
+        self.page.evaluate(opens, [workflow, name])
+        self._drawn()
+
+    def show_tab(self, name: str) -> None:
+        """Press the tab of this name."""
+        tabs = self.page.get_by_test_id("topbar-workflow-tabs")
+        tabs.get_by_text(name, exact=True).first.click()
+        opened = "path => app.extensionManager.workflow.activeWorkflow.path === path"
+        self.page.wait_for_function(opened, arg=f"workflows/{name}.json")
+        self._drawn()
+
+    def move_and_undo(self) -> None:
+        """Move a node, and take it back with Ctrl+Z: the page makes all nodes anew."""
+        self.page.evaluate(MOVE)
+        before = self.page.evaluate("() => app.graph._nodes[0].pos[0]")
+        self.page.keyboard.press("Control+z")
+        self.page.wait_for_function("x => app.graph._nodes[0].pos[0] !== x", arg=before)
+        self._drawn()
+
     def _drawn(self) -> None:
         """Wait until the page has drawn what it was given, however slow, and a moment more."""
         self.page.evaluate(DRAWN)
@@ -251,6 +274,11 @@ def keep_screenshot(front_end: FrontEnd, name: str, whole: bool = False) -> None
 IDLE = """async () => {
     const queue = await (await fetch('/queue')).json();
     return queue.queue_running.length + queue.queue_pending.length === 0;
+}"""
+MOVE = """() => {
+    app.graph._nodes[0].pos = app.graph._nodes[0].pos.map(x => x + 100);
+    const changes = app.extensionManager.workflow.activeWorkflow.changeTracker;
+    (changes.captureCanvasState ?? changes.checkState).call(changes);
 }"""
 DRAWN = """async () => {  // what is to be laid out has been, twice
     for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
