@@ -1,4 +1,4 @@
-"""Sheet: heat maps in rows and columns, with captions and colour bars that say the values.
+"""Heat maps in rows and columns, with captions and colour bars that say the values.
 
 Pictures are (Y, X, 3) fp32 in 0..1, maps (Y, X) and not negative.
 """

@@ -63,8 +63,8 @@ def resize_map(map_YX: Tensor, height: int, width: int) -> Tensor:
     if map_YX.shape == (height, width):
         return map_YX
     size = (height, width)
-    with_stage = F.interpolate(map_YX.float()[None, None], size=size, mode="bicubic")
-    return with_stage[0, 0].clamp(min=0)
+    sized = F.interpolate(map_YX.float()[None, None], size=size, mode="bicubic")
+    return sized[0, 0].clamp(min=0)
 
 
 def scaled(map_YX: Tensor, low: float, high: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Panel: word maps with the pictures they belong to, ready to be shown, measured and compared."""
+"""Word maps with the pictures they belong to, ready to be shown, measured and compared."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class MapFigure:
         """
         masks = []
         for heat in self.maps.of(word):
-            with_stage = resize_map(heat, *self.size)
+            sized = resize_map(heat, *self.size)
             if binary:
-                masks.append(map_metrics.otsu_mask(with_stage).float())
+                masks.append(map_metrics.otsu_mask(sized).float())
             else:
-                low, high = with_stage.min(), with_stage.max()
-                masks.append((with_stage - low) / (high - low).clamp(min=1e-12))
+                low, high = sized.min(), sized.max()
+                masks.append((sized - low) / (high - low).clamp(min=1e-12))
         return torch.stack(masks)
 
     def measure(
