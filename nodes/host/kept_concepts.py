@@ -26,9 +26,10 @@ def keep_checkpoint(concept: TrainedConcept, run: str, done: int, most: int) -> 
     found = embedding_path(name).parent.glob(_FILES)
     ours = [p for p in sorted(found, key=lambda p: natural_key(p.stem)) if _is_checkpoint(p)]
     for path in ours[: max(0, len(ours) - most)]:
-        weights = weights_path(f"{_FOLDER}/{run}/{path.stem}")
         path.unlink()  # first: Load Concept lists it by this file
-        if weights.is_file() and _is_checkpoint(weights):
+    for weights in weights_path(name).parent.glob(_FILES):  # also what a crash left behind
+        listed = embedding_path(f"{_FOLDER}/{run}/{weights.stem}")
+        if not listed.is_file() and _is_checkpoint(weights):
             weights.unlink()
     return name
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+KINDS = ("embeddings", "loras")
+
 
 def options(run, **changes):
     return run("AttnDBTrainingOptions", **changes)[0]
@@ -42,6 +44,26 @@ def test_files_of_others_in_that_folder_are_left_alone(home, sd15, train, run, t
         keep_checkpoint(concept, "a-run", done, 1)
     left = sorted(path.stem for path in (home / "embeddings" / "attndb" / "a-run").iterdir())
     assert left == ["step-00001", "step-00003"] and theirs.endswith("step-00001")
+
+
+def test_weights_that_a_crash_left_without_their_embedding_go_with_the_next(home, sd15, train):
+    from attndreambooth.nodes.host.kept_concepts import keep_checkpoint
+
+    trained = train(2, sd15, steps=1)[0]
+
+    def keep(done: int) -> None:
+        stages = [*trained.record["stages"][:-1], {**trained.record["stages"][-1]}]
+        stages[-1]["after_steps"] = done
+        keep_checkpoint(trained.with_record({**trained.record, "stages": stages}), "cut", done, 9)
+
+    keep(1)
+    keep(2)
+    (home / "embeddings" / "attndb" / "cut" / "step-00001.safetensors").unlink()
+    theirs = home / "loras" / "attndb" / "cut" / "step-00000.safetensors"
+    theirs.write_bytes(b"of somebody else")
+    keep(3)
+    left = [sorted(p.stem for p in (home / kind / "attndb/cut").iterdir()) for kind in KINDS]
+    assert left == [["step-00002", "step-00003"], ["step-00000", "step-00002", "step-00003"]]
 
 
 def test_the_newest_stay_beyond_step_99999_and_are_listed_in_order(home, trained):
