@@ -58,12 +58,12 @@ def test_a_finished_stage_says_the_words_and_where_it_is_kept_in_one_page_only(s
     other = websocket.create_connection(f"ws://{server.address}/ws?clientId=other", timeout=30)
     graph = Graph()
     training(graph, seed=71)
-    texts = server.run(graph.prompt).texts()
-    assert texts[0].startswith("step 1/12")
+    noted, *texts = server.run(graph.prompt).texts()
+    assert noted.startswith("no concept connected: ") and texts[0].startswith("step 1/12")
     assert re.fullmatch(
         r"done in (?:\d+ min )?\d+ s; write: <my-robot> robot\n"
         r"kept in output/attndb/my-robot-stage2-\w{12}: [\d.]+ MB "
-        r"\(\d+ in all, [\d.]+ [MG]B\); Save Concept makes files of it",
+        r"\(\d+ in all, [\d.]+ [MG]B\); Save Concept makes files of it\n" + re.escape(noted),
         texts[-1],
     )
     assert texts_of(other) == []

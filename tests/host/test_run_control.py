@@ -227,11 +227,14 @@ def test_bar_text_and_curve_move_while_it_trains(faulty):
 
     progress = [e["data"] for e in outcome.events if "text" in e["data"]]
     assert {data["node"] for data in progress} == {stage.id}
-    *lines, end = outcome.texts()
+    noted, *lines, end = outcome.texts()
+    assert noted.startswith("no concept connected: "), noted
     assert re.fullmatch(
-        r"done in (?:\d+ min )?\d+ s; write: <my-robot> robot\nkept in .*; Save Concept .*", end
+        r"done in (?:\d+ min )?\d+ s; write: <my-robot> robot\nkept in .*; Save Concept .*\n"
+        + re.escape(noted),
+        end,
     ), end
-    loss = r"\nloss \d\.\d{4} \+ \d\.\d{5}"
+    loss = rf"\n{re.escape(noted)}\nloss \d\.\d{{4}} \+ \d\.\d{{5}}"
     pace = r"  [\d.]+ (it/s|s/it)"
     assert re.fullmatch("step 1/20" + loss, lines[0]), lines[0]
     between = rf"step \d+/20{pace}  (\d+ min )?\d+ s left{loss}"
