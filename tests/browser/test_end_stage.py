@@ -25,6 +25,7 @@ def test_a_button_ends_the_stage_and_the_graph_goes_on(front_end, server, render
     try:
         front_end.wait_for_text("step ", 240)
         button.wait_for(timeout=30_000)
+        front_end.fit()  # the tests before may have left the canvas anywhere
         button.click()
         front_end.wait_for_text("done in ", 120)
     finally:

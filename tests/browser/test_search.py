@@ -55,6 +55,12 @@ TYPED = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _closed_at_the_end(_page):
+    yield
+    _page.close_search()
+
+
 @pytest.mark.parametrize("words", TYPED)
 def test_what_people_type_finds_the_node(front_end, words):
     found = front_end.search(words)

@@ -15,6 +15,7 @@ from support.server import JOB_SECONDS
 START_MS = 240_000
 MARGIN = 60  # pixels of canvas around a graph in its picture
 HEADER = 40  # a node's title bar lies above its position
+SEARCH = "input[aria-controls=results-list]"  # the field of the search for nodes
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ELSEWHERE = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -165,7 +166,7 @@ class FrontEnd:
         by a double click on the empty canvas, as a user does."""
         self.showing = None
         self.page.evaluate("() => app.graph.clear()")
-        field = self.page.locator("input[aria-controls=results-list]")
+        field = self.page.locator(SEARCH)
         if not field.count():
             self._double_click_until(field)
         field.fill(words)
@@ -173,6 +174,13 @@ class FrontEnd:
         offered = self.page.locator("#results-list [role=option]")
         names = [text.splitlines()[0].strip() for text in offered.all_inner_texts()]
         return names
+
+    def close_search(self) -> None:
+        """By Escape; an open one would take what is pressed on the page."""
+        field = self.page.locator(SEARCH)
+        if field.count():
+            field.press("Escape")
+            field.wait_for(state="detached")
 
     def _double_click_until(self, shown: Any, times: int = 12) -> None:
         """On the empty canvas. A page that is busy loses a double click: then again, as a user."""
