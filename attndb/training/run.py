@@ -254,11 +254,11 @@ class Run:
         return copied is None
 
     def wait(self) -> None:
-        """Until nothing is being written. A failure is no news then: what comes next says more."""
+        """Until nothing is being written. A failure is warned of: what comes next says more."""
         try:
             self._writing.wait()
         except Exception as error:
-            log.warning("%s could not be written: %s", self.checkpoint, error or repr(error))
+            log.warning("%s could not be written: %s", self.checkpoint, str(error) or repr(error))
 
     def before_result(self, training: Training) -> None:
         """All steps are done: a last checkpoint, if the state is to be kept."""

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import torch
 from support.stages import STAGES, Wires, dataset, small
 
-_ESTIMATES: dict[str, Any] = {}
+from attndreambooth.devkit.estimated_once import estimated_once
 
 
 @pytest.fixture(scope="session")
@@ -70,20 +69,18 @@ def whole_estimate(host) -> Callable[..., Any]:
     return MemoryEstimator.__call__
 
 
+@pytest.fixture(scope="session")
+def one_estimate(whole_estimate) -> Callable[..., Any]:
+    """The same, which traces the same shapes and settings once."""
+    return estimated_once(whole_estimate)
+
+
 @pytest.fixture(autouse=True)
-def estimates(whole_estimate, monkeypatch) -> None:
+def estimates(one_estimate, monkeypatch) -> None:
     """The same shapes and settings are traced once: a trace costs more than a short training."""
     from attndreambooth.attndb.memory.estimate import MemoryEstimator
 
-    def once(self: Any, config: Any) -> Any:
-        shapes = [p.shape for p in self.model.unet.parameters()]
-        told = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "model"]
-        key = str((shapes, self.model.device, told, config.with_(seed=0)))
-        if key not in _ESTIMATES:
-            _ESTIMATES[key] = whole_estimate(self, config)
-        return _ESTIMATES[key]
-
-    monkeypatch.setattr(MemoryEstimator, "__call__", once)
+    monkeypatch.setattr(MemoryEstimator, "__call__", one_estimate)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from attndreambooth.devkit import estimated_once
 from support.disk import Disk
 from support.graph import Graph, Node
 from support.outcome import HostError
@@ -32,6 +33,7 @@ class FaultyServer(HostServer):
         shutil.copytree(
             node, base / "custom_nodes" / node.name, ignore=shutil.ignore_patterns("__pycache__")
         )
+        shutil.copy2(estimated_once.__file__, base / "custom_nodes" / node.name)
         self.disks: dict[str, Disk] = {}
         """By folder below `base`."""
 
